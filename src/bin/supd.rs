@@ -1,0 +1,3 @@
+//! The supd program; all of it lives in the library.
+
+fn main() {}

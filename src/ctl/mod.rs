@@ -1,0 +1,1 @@
+//! supctl: one verb, one file.

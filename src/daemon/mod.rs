@@ -1,0 +1,1 @@
+//! The shell of supd: boot, the loop, effects performed, outcomes returned as events.

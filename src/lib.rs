@@ -1,0 +1,28 @@
+//! supd owns a server's ports; a new release takes over and the old one comes back, without one
+//! request lost.
+//!
+//! # The map
+//! | folder | what lives there | may import |
+//! |---|---|---|
+//! | [`model`] | the words of the design as types | std |
+//! | [`codec`] | bytes ↔ model, total, never panics: unit file, Varlink, notify, ledger | model |
+//! | [`machine`] | every decision: events in, effects out | model |
+//! | [`os`] | hands: one thing of the kernel a file | model |
+//! | [`store`] | what is on disk: unit files, pinned programs, later releases | model, codec, os |
+//! | [`daemon`] | the shell of supd: inbox, effects performed, control socket | all of these but ctl |
+//! | [`ctl`] | supctl: one verb, one file; rendering | model, codec, os |
+//!
+//! # What is absent on purpose
+//! - `machine` does no I/O, reads no clock, logs nothing and has no `unsafe`; `os` decides nothing.
+//! - No threads, no async runtime: one mio loop, one ordered inbox.
+//! - Nothing stands in the path of the data: no byte of a connection passes through supd.
+//! - `unsafe` is denied but for the few files of `os` that say `#![allow(unsafe_code)]`.
+#![deny(unsafe_code)]
+
+pub mod codec;
+pub mod ctl;
+pub mod daemon;
+pub mod machine;
+pub mod model;
+pub mod os;
+pub mod store;

@@ -1,0 +1,21 @@
+//! The words of the design as types: what a unit, a listener, a generation and a worker are.
+//!
+//! Nothing here does I/O, reads a clock or logs; std only. Every other layer imports this one.
+
+pub mod address;
+pub mod exit;
+pub mod id;
+pub mod interpreters;
+pub mod notice;
+pub mod settings;
+pub mod signal;
+pub mod status;
+pub mod tick;
+
+pub use address::{Address, SocketKind};
+pub use exit::{ExitStatus, WorkerExit};
+pub use id::{ClientId, Generation, InvalidName, JobId, ListenerName, RecordId, SwapId, UnitName, WorkerId};
+pub use notice::Notice;
+pub use settings::Settings;
+pub use signal::Signal;
+pub use tick::Tick;

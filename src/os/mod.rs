@@ -1,0 +1,1 @@
+//! The hands: each file wraps one thing of the kernel. They touch and decide nothing.

@@ -1,0 +1,1 @@
+//! What supd keeps on disk.
