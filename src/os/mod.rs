@@ -1,1 +1,5 @@
 //! The hands: each file wraps one thing of the kernel. They touch and decide nothing.
+
+pub mod error;
+
+pub use error::Error;
