@@ -1,0 +1,187 @@
+//! What the machine wants done. Effects of one step do not depend on each other's outcomes;
+//! an outcome that matters comes back as an event.
+
+use crate::model::settings::Command;
+use crate::model::{
+    ClientId, Generation, Intent, JobId, Progress, Record, RecordId, Reply, Settings, Signal, UnitName,
+    WorkerId,
+};
+use std::sync::Arc;
+
+/// A generation's recipe: whatever happens to the files, a relaunch uses this.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// Its number.
+    pub generation: Generation,
+    /// The settings as they were.
+    pub settings: Arc<Settings>,
+    /// The label of its release.
+    pub release: Option<String>,
+    /// Whose pinned program it runs: its own number, or that of the generation it goes back to.
+    pub origin: Generation,
+    /// Whether to run the pinned copy where the file on disk is another one by now: true for
+    /// relaunches and rollbacks, false for a first launch.
+    pub pinned: bool,
+}
+
+/// What a command is for; decides its environment, its log and its time limit's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JobKind {
+    /// ExecStartPre
+    StartPre,
+    /// ExecStartPost
+    StartPost,
+    /// ExecReload
+    Reload,
+    /// ExecStop
+    Stop,
+    /// ExecStopPost
+    StopPost,
+    /// ExecOnFailure
+    OnFailure,
+    /// `Ready` is a command or an address
+    ReadyCheck,
+    /// CheckCommand
+    Check,
+}
+
+/// What a job runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobWork {
+    /// A command of the unit file.
+    Command(Command),
+    /// A GET that must answer with 2xx.
+    Http(String),
+}
+
+/// How grave a note is; the words of syslog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Something is broken.
+    Error,
+    /// Something is not as it should be.
+    Warning,
+    /// Something that a person wants to read next morning.
+    Info,
+    /// Everything else.
+    Debug,
+}
+
+/// One thing to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// For one unit.
+    Unit(UnitName, Action),
+    /// Answer a client that asked nothing of a unit.
+    Reply(ClientId, Reply),
+    /// Every unit has stopped after [`Shutdown`](super::Input::Shutdown): end supd.
+    Quit,
+}
+
+/// One thing to be done for one unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Bind each listener that these settings name and that is not bound, without listening.
+    /// Comes back as `Bound` or `BindFailed`.
+    Bind(Arc<Settings>),
+    /// Listen on the listeners of these settings, and let new connections in; idempotent.
+    Listen(Arc<Settings>),
+    /// Refuse new connections from now on; the listeners stay bound.
+    Refuse,
+    /// End listening: new connections are refused, queued ones still served (at most for a
+    /// moment). Comes back as `Unlistened`.
+    Unlisten,
+    /// Close the listeners that are not named here, and give their addresses free.
+    CloseExcept(Vec<Arc<Settings>>),
+    /// Say `Knocked` once when a connection waits.
+    Watch,
+    /// No longer.
+    Unwatch,
+    /// Launch one worker. Comes back as `Spawned` or `SpawnFailed`, later `Exited`.
+    Spawn {
+        /// Its number, new.
+        worker: WorkerId,
+        /// SUPD_WORKER, from 0.
+        index: u32,
+        /// The generation's recipe.
+        launch: Arc<Launch>,
+    },
+    /// Send a signal by pidfd; a worker that has exited meanwhile is no error.
+    Signal {
+        /// To whom.
+        worker: WorkerId,
+        /// Which.
+        signal: Signal,
+        /// To every process of the worker, not only to its main one.
+        everyone: bool,
+    },
+    /// Signal every process that a worker left behind; comes back as `Swept` once none is left.
+    Sweep {
+        /// Whose.
+        worker: WorkerId,
+        /// Which signal; `None`: only look.
+        signal: Option<Signal>,
+    },
+    /// Run a command or a check. Comes back as `Finished`.
+    Run {
+        /// Its number, new.
+        job: JobId,
+        /// What it is for.
+        kind: JobKind,
+        /// What to run.
+        work: JobWork,
+        /// With the environment of this generation.
+        launch: Arc<Launch>,
+        /// Of this worker in particular (MAINPID, SUPD_WORKER).
+        worker: Option<WorkerId>,
+    },
+    /// End a command with SIGKILL; its `Finished` still comes.
+    EndJob {
+        /// Which.
+        job: JobId,
+    },
+    /// Write the intent. Comes back as `IntentSaved` or `IntentFailed`.
+    SaveIntent(Intent),
+    /// The ledger says it by now.
+    ClearIntent,
+    /// Send new connections to this generation. Comes back as `Switched` or `SwitchFailed`.
+    Switch {
+        /// To whom.
+        to: Generation,
+    },
+    /// Append to the ledger and sync. Comes back as `Recorded` or `RecordFailed`.
+    Record {
+        /// Its number, new.
+        id: RecordId,
+        /// What.
+        record: Record,
+        /// Who asked for it.
+        client: Option<ClientId>,
+    },
+    /// Keep a copy of the program that this generation runs. Comes back as `Pinned`.
+    Pin(Arc<Launch>),
+    /// No process of this generation is left: its notify socket goes.
+    Retire(Generation),
+    /// Nothing names these any more: everything stored under them but the named ones goes.
+    Prune {
+        /// What stays.
+        keep: Vec<Generation>,
+    },
+    /// The one final answer.
+    Reply(ClientId, Reply),
+    /// Something on the way to it.
+    Progress(ClientId, Progress),
+    /// A line for the log.
+    Note {
+        /// How grave.
+        level: Level,
+        /// About which generation.
+        generation: Option<Generation>,
+        /// What happened, why, and what follows.
+        text: String,
+    },
+    /// The unit contradicts itself: write down all that is known of it.
+    Dump(String),
+    /// The unit is stopped and its file is gone: forget it.
+    Forget,
+}

@@ -1,0 +1,215 @@
+//! What reaches the machine: requests of people, facts about processes, outcomes of effects.
+
+use crate::model::ledger::Durable;
+use crate::model::{
+    ClientId, Generation, Intent, JobId, Notice, RecordId, Settings, Signal, UnitName, WaitFor, WorkerExit,
+    WorkerId,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One entry of the inbox.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// Something about one unit.
+    Unit(UnitName, Event),
+    /// A unit that is new to the machine: from its file, from the ledger, or from both.
+    Add(Box<Restored>),
+    /// The unit's file is gone: it serves until it is stopped, then it is forgotten.
+    Orphaned(UnitName),
+    /// Stop every unit in order, then say [`Quit`](super::Effect::Quit).
+    Shutdown {
+        /// Whom to answer.
+        client: Option<ClientId>,
+    },
+    /// A deadline may be over.
+    Clock,
+}
+
+/// A unit as boot finds it.
+#[derive(Debug, Clone)]
+pub struct Restored {
+    /// Its settings, from the file as it is now.
+    pub settings: Arc<Settings>,
+    /// The last record of the ledger, or [`Durable::fresh`].
+    pub durable: Durable,
+    /// The pinned settings of the generations that `durable` names.
+    pub launches: BTreeMap<Generation, Arc<Settings>>,
+    /// An intent that the last supd left in the runtime folder.
+    pub intent: Option<Intent>,
+    /// Whether the machine booted since the last record: what a person stopped then starts again.
+    pub machine_booted: bool,
+}
+
+/// What a person asks of a unit, after the daemon has checked who it is and has read the files.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Begin to serve.
+    Start {
+        /// The file as it is now.
+        settings: Arc<Settings>,
+        /// How far to wait.
+        wait: WaitFor,
+    },
+    /// End every generation.
+    Stop {
+        /// Skip the waits.
+        now: bool,
+        /// Leave the listeners as they are.
+        keep_listening: bool,
+    },
+    /// A swap to the same release.
+    Restart {
+        /// The file as it is now.
+        settings: Arc<Settings>,
+        /// How far to wait.
+        wait: WaitFor,
+    },
+    /// Bring a new generation.
+    Swap {
+        /// The file as it is now.
+        settings: Arc<Settings>,
+        /// Stop when ready, until `promote`.
+        hold: bool,
+        /// Abort a running swap first.
+        replace: bool,
+        /// How far to wait.
+        wait: WaitFor,
+    },
+    /// Back to what was before.
+    Rollback {
+        /// Only if this generation is active.
+        from: Option<Generation>,
+        /// End what is left at once.
+        stop: bool,
+        /// Even if the program of the retained generation is not pinned.
+        anyway: bool,
+        /// How far to wait.
+        wait: WaitFor,
+    },
+    /// The next step of a held swap, or commit in probation.
+    Promote {
+        /// How far to wait.
+        wait: WaitFor,
+    },
+    /// Undo a swap that is not committed.
+    Abort,
+    /// Join the running swap.
+    Wait {
+        /// How far to wait.
+        wait: WaitFor,
+    },
+    /// Tell the workers to read their configuration again.
+    Reload,
+    /// Send a signal to the active generation's workers.
+    Kill {
+        /// Which.
+        signal: Signal,
+    },
+    /// daemon-reload: the file says something else now.
+    Refresh {
+        /// The file as it is now.
+        settings: Arc<Settings>,
+    },
+}
+
+/// What happens to one unit.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Somebody asks.
+    Asked {
+        /// Whom to answer.
+        client: ClientId,
+        /// What.
+        request: Request,
+    },
+    /// The client is gone: what it asked for goes on, nothing more is said to it.
+    HungUp {
+        /// Which.
+        client: ClientId,
+    },
+    /// Every listener is bound.
+    Bound,
+    /// At least one is not; none is kept.
+    BindFailed {
+        /// Which, why, and what to do.
+        reason: String,
+    },
+    /// Listening has ended and what was queued is served, or its time is over.
+    Unlistened,
+    /// A connection waits at a watched listener.
+    Knocked,
+    /// The intent is in the runtime folder.
+    IntentSaved,
+    /// It is not.
+    IntentFailed {
+        /// Why.
+        reason: String,
+    },
+    /// New connections reach the generation that the intent named.
+    Switched,
+    /// They do not.
+    SwitchFailed {
+        /// Why.
+        reason: String,
+    },
+    /// The record is on disk.
+    Recorded {
+        /// Which.
+        record: RecordId,
+    },
+    /// It is not.
+    RecordFailed {
+        /// Which.
+        record: RecordId,
+        /// Why.
+        reason: String,
+    },
+    /// execve(2) succeeded.
+    Spawned {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// There is no such process: fork or exec failed.
+    SpawnFailed {
+        /// Which worker.
+        worker: WorkerId,
+        /// Step, path and errno.
+        reason: String,
+    },
+    /// The worker's main process ended.
+    Exited {
+        /// Which worker.
+        worker: WorkerId,
+        /// How.
+        exit: WorkerExit,
+    },
+    /// No process of this worker is left.
+    Swept {
+        /// Which worker.
+        worker: WorkerId,
+    },
+    /// The worker said something.
+    Noticed {
+        /// Which worker.
+        worker: WorkerId,
+        /// What.
+        notice: Notice,
+    },
+    /// A command ended.
+    Finished {
+        /// Which.
+        job: JobId,
+        /// `Err`: why it counts as failed.
+        result: Result<(), String>,
+    },
+    /// The copy of the program is in place, or cannot be.
+    Pinned {
+        /// Of which generation.
+        generation: Generation,
+        /// Whether it is.
+        pinned: bool,
+    },
+    /// A deadline may be over.
+    Clock,
+}
