@@ -39,6 +39,9 @@ pub struct Restored {
     pub intent: Option<Intent>,
     /// Whether the machine booted since the last record: what a person stopped then starts again.
     pub machine_booted: bool,
+    /// Whether supd is booting: then what should serve is launched. A unit that becomes known
+    /// later waits for its `start`.
+    pub supd_booting: bool,
 }
 
 /// What a person asks of a unit, after the daemon has checked who it is and has read the files.
