@@ -2,13 +2,16 @@
 //!
 //! Run by libtest-mimic, so the options are those of cargo test. This binary is also the worker
 //! that most tests run under supd ([`fixture`]) and, for hands, the load client:
-//! `SUPD_TEST_ROLE=load cargo test --test daemon -- close 127.0.0.1:8080 16 10`.
+//! `DAEMON_TEST_ROLE=load cargo test --test daemon -- close 127.0.0.1:8080 16 10`.
 //!
 //! A test says what it needs besides a kernel. An ordinary user sees such a test named and skipped
 //! where that is missing; for root everything must be there, and what is missing is a failure.
 
 mod fixture;
+mod harness;
 mod load;
+mod proc;
+mod servers;
 mod wait;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -86,13 +89,13 @@ impl Test {
 }
 
 fn main() -> ExitCode {
-    match std::env::var("SUPD_TEST_ROLE").as_deref() {
+    match std::env::var("DAEMON_TEST_ROLE").as_deref() {
         Ok("worker") => return fixture::main(&std::env::args().skip(1).collect::<Vec<_>>()),
         Ok("load") => return load::by_hand(&std::env::args().skip(1).collect::<Vec<_>>()),
-        Ok(other) => panic!("SUPD_TEST_ROLE={other}: no such role"),
+        Ok(other) => panic!("DAEMON_TEST_ROLE={other}: no such role"),
         Err(_) => {}
     }
-    let tests = [load::tally::tests(), load::wrk::tests()];
+    let tests = [load::tally::tests(), load::wrk::tests(), servers::tests()];
     let trials = tests.into_iter().flatten().map(Test::trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

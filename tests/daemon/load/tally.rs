@@ -122,11 +122,16 @@ impl Tally {
         versions
     }
 
-    /// The versions that answered requests begun at `when` (since the load began) or later.
-    pub(crate) fn versions_since(&self, when: Duration) -> BTreeMap<String, u64> {
+    /// The versions that answered requests begun at `from` (since the load began) or later.
+    pub(crate) fn versions_since(&self, from: Duration) -> BTreeMap<String, u64> {
+        self.versions_between(from, Duration::MAX)
+    }
+
+    /// The versions that answered requests begun in a span of time.
+    pub(crate) fn versions_between(&self, from: Duration, to: Duration) -> BTreeMap<String, u64> {
         let mut versions = BTreeMap::new();
-        let when = u64::try_from(when.as_micros()).unwrap_or(u64::MAX);
-        for answer in self.answers.iter().filter(|answer| answer.begun >= when) {
+        let span = from.as_micros()..to.as_micros();
+        for answer in self.answers.iter().filter(|answer| span.contains(&answer.begun.into())) {
             let (version, _) = split(&self.servers[usize::from(answer.server)]);
             *versions.entry(version.to_owned()).or_insert(0) += 1;
         }
