@@ -372,7 +372,7 @@ fn bare_dependencies(manifest: &str) -> Vec<String> {
 /// Debian packages that tests say they need.
 fn packages(text: &str) -> Vec<String> {
     let mut packages = Vec::new();
-    for (at, _) in text.match_indices("Need::Program(\"") {
+    for (at, _) in ["Need::Program(\"", "Need::Library(\""].iter().flat_map(|need| text.match_indices(need)) {
         packages.extend(text[at..].split('"').nth(3).map(str::to_owned));
     }
     for (at, _) in text.match_indices("\"apt-get install ") {

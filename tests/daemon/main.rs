@@ -10,6 +10,7 @@
 mod fixture;
 mod harness;
 mod load;
+mod peers;
 mod proc;
 mod servers;
 mod wait;
@@ -23,6 +24,8 @@ pub(crate) enum Need {
     Root,
     /// A program, and the Debian package that brings it.
     Program(&'static str, &'static str),
+    /// A shared library, and the Debian package that brings it.
+    Library(&'static str, &'static str),
     /// A file, and what brings it.
     File(&'static str, &'static str),
 }
@@ -37,6 +40,13 @@ impl Need {
                 Some(_) => None,
                 None => Some(format!("needs {name}: apt-get install {package}")),
             },
+            Self::Library(name, package) => {
+                let found =
+                    ["/lib", "/usr/lib", "/usr/lib64", "/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu"]
+                        .iter()
+                        .any(|folder| std::path::Path::new(folder).join(name).exists());
+                (!found).then(|| format!("needs {name}: apt-get install {package}"))
+            }
             Self::File(path, from) => {
                 let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
                 (!path.exists()).then(|| format!("needs {}: {from}", path.display()))
@@ -95,7 +105,7 @@ fn main() -> ExitCode {
         Ok(other) => panic!("DAEMON_TEST_ROLE={other}: no such role"),
         Err(_) => {}
     }
-    let tests = [load::tally::tests(), load::wrk::tests(), servers::tests()];
+    let tests = [load::tally::tests(), load::wrk::tests(), servers::tests(), peers::tests()];
     let trials = tests.into_iter().flatten().map(Test::trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -303,7 +303,7 @@ impl Loads {
 }
 
 /// The small applications of tests/daemon/apps.
-fn copy_apps(app: &Path) {
+pub(crate) fn copy_apps(app: &Path) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon/apps");
     for entry in fs::read_dir(source).expect("tests/daemon/apps").flatten() {
         if entry.path().is_file() {
