@@ -227,7 +227,7 @@ impl Unit {
             }
             Life::Stopping(stopping) if stopping.stage == (StopStage::Recording { record }) => {
                 let stopping = stopping.clone();
-                self.stopped(stopping, failure, turn);
+                self.stopped(&stopping, failure, turn);
             }
             Life::Stopped { save, .. } if save.record == Some(record) => {
                 *save = if failure.is_some() { save.failed(turn.now) } else { Try::default() };
@@ -241,7 +241,7 @@ impl Unit {
         }
     }
 
-    fn stopped(&mut self, stopping: Stopping, failure: Option<String>, turn: &mut Turn<'_>) {
+    fn stopped(&mut self, stopping: &Stopping, failure: Option<String>, turn: &mut Turn<'_>) {
         turn.note(Level::Info, None, "stopped");
         let save = if failure.is_some() { Try::default().failed(turn.now) } else { Try::default() };
         let keep_listening = stopping.keep_listening && !stopping.shutdown;
@@ -253,7 +253,7 @@ impl Unit {
                 Reply::new(ExitStatus::Failed, true, text)
             }
         };
-        for client in stopping.clients {
+        for client in stopping.clients.iter().copied() {
             self.reply(client, reply.clone(), turn);
         }
     }

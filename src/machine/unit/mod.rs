@@ -194,7 +194,7 @@ impl Unit {
         }
         match &mut self.life {
             Life::Arming { clients, .. } | Life::Waiting { clients, .. } => {
-                clients.retain(|one| *one != client)
+                clients.retain(|one| *one != client);
             }
             Life::Stopping(stopping) => stopping.clients.retain(|one| *one != client),
             Life::Stopped { .. } | Life::Blocked { .. } | Life::Up => {}

@@ -94,7 +94,7 @@ impl Worker {
                 self.terminate(terms, turn);
             }
             Move::Kill | Move::KillAgain => self.kill_because(&cue, terms, turn),
-            Move::Bury => self.bury(cue, terms, turn),
+            Move::Bury => self.bury(&cue, terms, turn),
             Move::Close => self.close(0, terms, turn),
             Move::SweepKill => {
                 turn.act(Action::Sweep { worker: self.id, signal: Some(Signal::KILL) });
@@ -446,14 +446,14 @@ impl Worker {
         self.phase = Phase::Killing { until: turn.now.after(UNKILLABLE) };
     }
 
-    fn bury(&mut self, cue: Cue, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
+    fn bury(&mut self, cue: &Cue, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
         self.end_job(turn);
         self.note_served(turn.now);
         if let Some(reason) = cue.spawn_failure() {
             self.forked = false;
             self.tell_failed(terms, Fault::Unlaunched, reason.to_owned());
         } else if let Cue::Exited(exit) = cue {
-            self.exit = Some(exit);
+            self.exit = Some(*exit);
             if !self.asked && !self.failed {
                 self.failed = true;
                 terms.told.push(Told::Failed(format!("ended: {exit}")));
