@@ -133,13 +133,13 @@ impl Group {
     }
 
     /// Gives a cue to one worker.
-    pub(super) fn cue(&mut self, index: usize, cue: Cue, turn: &mut Turn<'_>) -> Vec<(usize, Told)> {
+    pub(super) fn cue(&mut self, index: usize, cue: &Cue, turn: &mut Turn<'_>) -> Vec<(usize, Told)> {
         self.with(index, turn, |worker, terms, turn| worker.cue(cue, terms, turn))
     }
 
     /// Gives a cue to every worker.
     pub(super) fn cue_all(&mut self, cue: &Cue, turn: &mut Turn<'_>) -> Vec<(usize, Told)> {
-        (0..self.workers.len()).flat_map(|index| self.cue(index, cue.clone(), turn)).collect()
+        (0..self.workers.len()).flat_map(|index| self.cue(index, cue, turn)).collect()
     }
 
     /// Launches every worker for the first time.

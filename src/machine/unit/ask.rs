@@ -312,7 +312,7 @@ impl Unit {
         let (remarks, failures) = (BTreeSet::new(), BTreeSet::new());
         self.reloading = Some(Reloading { client, waiting, remarks, failures });
         for index in ready {
-            self.group_cue(generation, index, Cue::Reload, turn);
+            self.group_cue(generation, index, &Cue::Reload, turn);
         }
     }
 

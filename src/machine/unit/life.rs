@@ -208,14 +208,14 @@ impl Unit {
     pub(super) fn life_recorded(
         &mut self,
         record: crate::model::RecordId,
-        failure: Option<String>,
+        failure: Option<&str>,
         turn: &mut Turn<'_>,
     ) {
         match &mut self.life {
             Life::Waiting { record: waited, clients } if *waited == Some(record) => {
                 *waited = None;
                 let clients = std::mem::take(clients);
-                let reply = match &failure {
+                let reply = match failure {
                     None => Reply::done(true, "waits for the first connection"),
                     Some(reason) => {
                         Reply::new(ExitStatus::Failed, true, format!("waits, but not durably: {reason}"))
@@ -241,12 +241,12 @@ impl Unit {
         }
     }
 
-    fn stopped(&mut self, stopping: &Stopping, failure: Option<String>, turn: &mut Turn<'_>) {
+    fn stopped(&mut self, stopping: &Stopping, failure: Option<&str>, turn: &mut Turn<'_>) {
         turn.note(Level::Info, None, "stopped");
         let save = if failure.is_some() { Try::default().failed(turn.now) } else { Try::default() };
         let keep_listening = stopping.keep_listening && !stopping.shutdown;
         self.life = Life::Stopped { save, keep_listening };
-        let reply = match &failure {
+        let reply = match failure {
             None => Reply::done(true, "is stopped"),
             Some(reason) => {
                 let text = format!("is stopped, but a restart of supd would start it: {reason}");

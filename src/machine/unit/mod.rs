@@ -171,11 +171,11 @@ impl Unit {
             | Event::Switched { .. }
             | Event::SwitchFailed { .. } => {}
             Event::Recorded { record } => self.recorded(record, None, turn),
-            Event::RecordFailed { record, reason } => self.recorded(record, Some(reason), turn),
+            Event::RecordFailed { record, reason } => self.recorded(record, Some(&reason), turn),
             Event::Spawned { worker } => self.spawned(worker, turn),
-            Event::SpawnFailed { worker, reason } => self.worker_cue(worker, Cue::SpawnFailed(reason), turn),
-            Event::Exited { worker, exit } => self.worker_cue(worker, Cue::Exited(exit), turn),
-            Event::Swept { worker } => self.worker_cue(worker, Cue::Swept, turn),
+            Event::SpawnFailed { worker, reason } => self.worker_cue(worker, &Cue::SpawnFailed(reason), turn),
+            Event::Exited { worker, exit } => self.worker_cue(worker, &Cue::Exited(exit), turn),
+            Event::Swept { worker } => self.worker_cue(worker, &Cue::Swept, turn),
             Event::Noticed { worker, notice } => self.noticed(worker, notice, turn),
             Event::Finished { job, result } => self.finished(job, result, turn),
             Event::Pinned { generation, pinned } => self.pinned(generation, pinned, turn),
@@ -207,14 +207,14 @@ impl Unit {
         self.groups.iter().find_map(|(generation, group)| Some((*generation, group.worker(worker)?)))
     }
 
-    fn worker_cue(&mut self, worker: WorkerId, cue: Cue, turn: &mut Turn<'_>) {
+    fn worker_cue(&mut self, worker: WorkerId, cue: &Cue, turn: &mut Turn<'_>) {
         match self.find(worker) {
             Some((generation, index)) => self.group_cue(generation, index, cue, turn),
             None => turn.note(Level::Debug, None, format!("stale event of worker run {worker}: {cue:?}")),
         }
     }
 
-    fn group_cue(&mut self, generation: Generation, index: usize, cue: Cue, turn: &mut Turn<'_>) {
+    fn group_cue(&mut self, generation: Generation, index: usize, cue: &Cue, turn: &mut Turn<'_>) {
         let Some(group) = self.groups.get_mut(&generation) else { return };
         let told = group.cue(index, cue, turn);
         self.heard(generation, told, turn);
@@ -224,7 +224,7 @@ impl Unit {
         if let Some(group) = self.find(worker).and_then(|(generation, _)| self.groups.get_mut(&generation)) {
             group.pin(turn);
         }
-        self.worker_cue(worker, Cue::Spawned, turn);
+        self.worker_cue(worker, &Cue::Spawned, turn);
     }
 
     fn noticed(&mut self, worker: WorkerId, notice: Notice, turn: &mut Turn<'_>) {
@@ -245,7 +245,7 @@ impl Unit {
             // The hands follow the main process and heed the access; nothing is decided here.
             Notice::MainPid(_) | Notice::NotifyAccess(_) => return,
         };
-        self.worker_cue(worker, cue, turn);
+        self.worker_cue(worker, &cue, turn);
     }
 
     fn says(&mut self, worker: WorkerId, text: String) {
@@ -335,7 +335,7 @@ impl Unit {
             self.groups.iter().find_map(|(generation, group)| Some((*generation, group.worker_of_job(job)?)));
         let Some((generation, index)) = found else { return };
         let cue = result.map_or_else(Cue::Failed, |()| Cue::Passed);
-        self.group_cue(generation, index, cue, turn);
+        self.group_cue(generation, index, &cue, turn);
     }
 
     fn pinned(&mut self, generation: Generation, pinned: bool, turn: &mut Turn<'_>) {
@@ -394,7 +394,7 @@ impl Unit {
             .map(|worker| worker.id)
             .collect();
         for worker in workers {
-            self.worker_cue(worker, Cue::Due, turn);
+            self.worker_cue(worker, &Cue::Due, turn);
         }
     }
 
@@ -414,14 +414,14 @@ impl Unit {
         id
     }
 
-    fn recorded(&mut self, record: RecordId, failure: Option<String>, turn: &mut Turn<'_>) {
-        if let Some(reason) = &failure {
+    fn recorded(&mut self, record: RecordId, failure: Option<&str>, turn: &mut Turn<'_>) {
+        if let Some(reason) = failure {
             turn.note(Level::Error, None, format!("ledger: {reason}"));
         }
         if self.swap.as_ref().is_some_and(|swap| swap.step.record() == Some(record)) {
             match failure {
                 None => self.swap_cue(SwapCueKind::Recorded, "", turn),
-                Some(reason) => self.swap_cue(SwapCueKind::RecordFailed, &reason, turn),
+                Some(reason) => self.swap_cue(SwapCueKind::RecordFailed, reason, turn),
             }
             return;
         }

@@ -56,33 +56,33 @@ impl Worker {
     }
 
     /// Takes a cue: looks the move up and makes it.
-    pub(in crate::machine) fn cue(&mut self, cue: Cue, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
+    pub(in crate::machine) fn cue(&mut self, cue: &Cue, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
         match decide(self.phase.kind(), cue.kind()) {
             Move::Stale => {}
             Move::Prepare => self.prepare(self.next_index(), terms, turn),
             Move::Post => self.post(self.next_index(), terms, turn),
             Move::NextHalt => self.halt(self.next_index(), terms, turn),
             Move::NextClose => {
-                self.end_job_unless_over(&cue, turn);
+                self.end_job_unless_over(cue, turn);
                 self.close(self.next_index(), terms, turn);
             }
             Move::NextReload => self.reload_command(self.next_index(), terms, turn),
             Move::Begin => self.begin(terms, turn),
-            Move::BeginReady | Move::Settle => self.said_ready(&cue, terms, turn),
+            Move::BeginReady | Move::Settle => self.said_ready(cue, terms, turn),
             Move::Recheck => self.recheck(turn.now),
             Move::StartDue => self.start_due(terms, turn),
-            Move::GiveUp => self.give_up(&cue, terms, turn),
-            Move::Abandon => self.abandon(&cue, terms, turn),
-            Move::PostFail => self.post_fail(&cue, terms, turn),
+            Move::GiveUp => self.give_up(cue, terms, turn),
+            Move::Abandon => self.abandon(cue, terms, turn),
+            Move::PostFail => self.post_fail(cue, terms, turn),
             Move::Overdue => self.overdue(terms, turn),
             Move::Leave => self.leave(terms, turn),
-            Move::Abort => self.abort(&cue, terms, turn),
-            Move::Feed | Move::SetPeriod | Move::Extend => self.move_deadline(&cue, terms, turn.now),
+            Move::Abort => self.abort(cue, terms, turn),
+            Move::Feed | Move::SetPeriod | Move::Extend => self.move_deadline(cue, terms, turn.now),
             Move::Reload => self.reload_command(0, terms, turn),
-            Move::Announce => self.announce(&cue, terms, turn.now),
+            Move::Announce => self.announce(cue, terms, turn.now),
             Move::Reloaded => self.reloaded(Ok(String::new()), terms),
             Move::ReloadFail => self.reloaded(Err(cue.why("ExecReload", "TimeoutStartSec")), terms),
-            Move::ReloadDue => self.reload_due(&cue, terms, turn),
+            Move::ReloadDue => self.reload_due(cue, terms, turn),
             Move::Halt => {
                 self.end_job(turn);
                 self.asked = true;
@@ -90,11 +90,11 @@ impl Worker {
             }
             Move::Terminate => {
                 self.end_job(turn);
-                self.asked |= cue == Cue::Stop;
+                self.asked |= *cue == Cue::Stop;
                 self.terminate(terms, turn);
             }
-            Move::Kill | Move::KillAgain => self.kill_because(&cue, terms, turn),
-            Move::Bury => self.bury(&cue, terms, turn),
+            Move::Kill | Move::KillAgain => self.kill_because(cue, terms, turn),
+            Move::Bury => self.bury(cue, terms, turn),
             Move::Close => self.close(0, terms, turn),
             Move::SweepKill => {
                 turn.act(Action::Sweep { worker: self.id, signal: Some(Signal::KILL) });
