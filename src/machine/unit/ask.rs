@@ -118,20 +118,18 @@ impl Unit {
         if self.is_busy(client, turn) || self.is_full(&plan, client, turn) {
             return;
         }
-        if let Life::Arming { .. } | Life::Waiting { .. } = self.life {
-            self.disarm(turn);
-        }
+        self.disarm(turn);
         self.settings = plan.settings.clone();
         self.begin(plan, Some(waiter), turn);
     }
 
     /// What waits for a first connection is launched without one.
     fn disarm(&mut self, turn: &mut Turn<'_>) {
+        let (Life::Arming { clients, .. } | Life::Waiting { clients, .. }) = &mut self.life else { return };
+        let clients = std::mem::take(clients);
         turn.act(Action::Unwatch);
-        if let Life::Arming { clients, .. } | Life::Waiting { clients, .. } = &mut self.life {
-            for client in std::mem::take(clients) {
-                self.reply(client, Reply::done(true, "is being launched"), turn);
-            }
+        for client in clients {
+            self.reply(client, Reply::done(true, "is being launched"), turn);
         }
     }
 

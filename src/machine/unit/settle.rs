@@ -28,7 +28,7 @@ impl Unit {
             | Life::Stopping(_) => {}
         }
         self.listen(start, turn);
-        self.close_unnamed(turn);
+        self.close_unnamed(start, turn);
         self.prune(turn);
         if self.orphaned && matches!(self.life, Life::Stopped { .. }) {
             turn.act(Action::Forget);
@@ -168,8 +168,8 @@ impl Unit {
             || (active.is_gone() && self.swap.is_none())
     }
 
-    /// Gives addresses free that nothing names any more.
-    fn close_unnamed(&mut self, turn: &mut Turn<'_>) {
+    /// Gives addresses free that nothing names any more: before anybody is told that it is done.
+    fn close_unnamed(&mut self, start: usize, turn: &mut Turn<'_>) {
         let named = self.naming();
         let is_named = |socket: &&crate::model::settings::Socket| {
             named.iter().any(|settings| settings.sockets.contains(socket))
@@ -183,7 +183,8 @@ impl Unit {
         let closes = self.bound.iter().any(|socket| !left.contains(socket));
         self.bound = left;
         if closes {
-            turn.act(Action::CloseExcept(named));
+            let effect = super::super::Effect::Unit(self.name.clone(), Action::CloseExcept(named));
+            turn.out.insert(start, effect);
         }
     }
 
@@ -206,24 +207,21 @@ impl Unit {
 
     // What is stored.
 
-    /// Lets go of what is stored for generations that nothing names any more.
+    /// Lets go of what is stored for generations that nothing names any more. Not while a record
+    /// is on its way: until it is on disk, a crash would go back to what the last one names.
     fn prune(&mut self, turn: &mut Turn<'_>) {
+        if self.swap.is_some() || matches!(self.life, Life::Stopping(_)) {
+            return;
+        }
         let mut keep: BTreeSet<Generation> = self.durable.kept().map(|kept| kept.generation).collect();
         for group in self.groups.values() {
             keep.extend([group.generation(), group.relaunch.origin, group.launch.origin]);
         }
-        if let Some(swap) = &self.swap {
-            keep.insert(swap.to);
-            keep.extend(swap.plan.origin);
-        }
         if keep == self.stored {
             return;
         }
-        let loses = self.stored.difference(&keep).next().is_some();
         self.recipes.retain(|generation, _| keep.contains(generation));
         self.stored.clone_from(&keep);
-        if loses {
-            turn.act(Action::Prune { keep: keep.into_iter().collect() });
-        }
+        turn.act(Action::Prune { keep: keep.into_iter().collect() });
     }
 }
