@@ -40,6 +40,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         quarantine: None,
     };
     unit.finish_forward(intent, turn);
+    turn.act(Action::Prune { keep: unit.durable.kept().map(|kept| kept.generation).collect() });
     if supd_booting && unit.serves_at_boot(fresh || machine_booted, machine_booted) {
         let plan = unit.plan_boot(machine_booted);
         unit.start(plan, None, turn);

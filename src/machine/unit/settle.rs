@@ -220,8 +220,12 @@ impl Unit {
         if keep == self.stored {
             return;
         }
+        let loses = self.stored.difference(&keep).next().is_some();
         self.recipes.retain(|generation, _| keep.contains(generation));
         self.stored.clone_from(&keep);
+        if !loses {
+            return;
+        }
         turn.act(Action::Prune { keep: keep.into_iter().collect() });
     }
 }
