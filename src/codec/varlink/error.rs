@@ -275,7 +275,7 @@ impl Error {
 }
 
 /// A struct as a JSON object.
-pub(super) fn object(shape: &impl Serialize) -> Map<String, Value> {
+pub fn object(shape: &impl Serialize) -> Map<String, Value> {
     match serde_json::to_value(shape) {
         Ok(Value::Object(map)) => map,
         Ok(_) | Err(_) => unreachable!("structs with named fields of plain values are JSON objects"),

@@ -16,7 +16,7 @@ pub mod method;
 mod params;
 mod service;
 
-pub use error::Error;
+pub use error::{Error, object};
 pub use frames::{Frames, TooLong};
 pub use message::{Answer, Call, Reply};
 pub use method::{Meta, Method, Scope};
