@@ -292,6 +292,21 @@ fn a_complete_call_counts_even_if_its_client_is_gone() {
 }
 
 #[test]
+fn a_call_that_came_before_a_broken_pipe_was_noticed_counts_too() {
+    let mut world = World::new();
+    let mut client = world.client();
+    client.write_all(&swap(false)).unwrap();
+    let call = world.call(0);
+    world.settle();
+    client.write_all(status()).unwrap();
+    drop(client);
+    // The answer meets the broken pipe before the loop hears of it.
+    world.control.reply(call.client, &Reply::done(true, ""), Vec::new(), None);
+    world.control.turn(world.now, &mut world.arrived);
+    assert_eq!(world.calls().len(), 2);
+}
+
+#[test]
 fn one_who_has_said_all_still_listens() {
     let mut world = World::new();
     let mut client = world.client();
