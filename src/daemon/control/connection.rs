@@ -92,7 +92,6 @@ impl Connection {
     /// The other end is closed. What it sent before is still carried out.
     pub(super) fn lose(&mut self) {
         self.gone = true;
-        self.wake();
         self.output = Vec::new();
         self.written = 0;
     }
