@@ -1,1 +1,7 @@
 //! Bytes ↔ model. Total: any input gives a value or a fault, never a panic. No I/O.
+
+pub mod environment;
+pub mod fault;
+pub mod size;
+pub mod timespan;
+pub mod words;
