@@ -4,4 +4,5 @@ pub mod environment;
 pub mod fault;
 pub mod size;
 pub mod timespan;
+pub mod unitfile;
 pub mod words;
