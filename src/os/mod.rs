@@ -7,6 +7,8 @@ pub mod groups;
 pub mod peer;
 pub mod pidfd;
 pub mod places;
+pub mod port_holder;
+pub mod sock_diag;
 pub mod task;
 
 pub use error::Error;
