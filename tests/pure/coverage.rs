@@ -63,7 +63,8 @@ impl Table {
 
     /// All of it, sorted.
     pub(crate) fn sorted(&self) -> BTreeMap<(Word, Word), u64> {
-        let pairs = self.0.iter().flat_map(|(row, columns)| columns.iter().map(|(column, n)| ((*row, *column), *n)));
+        let pairs =
+            self.0.iter().flat_map(|(row, columns)| columns.iter().map(|(column, n)| ((*row, *column), *n)));
         pairs.collect()
     }
 }

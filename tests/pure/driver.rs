@@ -123,7 +123,15 @@ impl Driver {
             weights[heavy as usize] = weights[heavy as usize].min(4);
         }
         let moods = (0..rng.below(4)).map(|_| rng.pick(&MOODS)).collect();
-        Self { rng, weights, moods, mood_of: BTreeMap::new(), clients: 0, disk_full: false, options: Vec::new() }
+        Self {
+            rng,
+            weights,
+            moods,
+            mood_of: BTreeMap::new(),
+            clients: 0,
+            disk_full: false,
+            options: Vec::new(),
+        }
     }
 
     /// How many steps the seed takes before all faults end.
@@ -405,7 +413,9 @@ impl Driver {
             Choice::Edit(unit) => Step::Edit { unit, knobs: self.knobs() },
             Choice::New(unit) => Step::Unit { unit, knobs: self.knobs(), later: true },
             Choice::Deadline => Step::Deadline,
-            Choice::Advance => Step::Advance(Duration::from_millis(self.rng.pick(&[1, 50, 700, 3000, 20_000]))),
+            Choice::Advance => {
+                Step::Advance(Duration::from_millis(self.rng.pick(&[1, 50, 700, 3000, 20_000])))
+            }
             Choice::Late => Step::Late(Duration::from_secs(self.rng.pick(&[1, 60, 3600]))),
             Choice::Clock => Step::Clock,
             Choice::Crash => {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 use supd::model::settings::{
-    BindIpv6Only, Command, ExitSet, Exclusive, Handoff, KillMode, NotifyAccess, Output, ProtectHome,
+    BindIpv6Only, Command, Exclusive, ExitSet, Handoff, KillMode, NotifyAccess, Output, ProtectHome,
     ProtectSystem, Ready, Restart, Retain, Service, Socket, SocketOptions, Start, Swap, WhenDown,
 };
 use supd::model::{Address, ListenerName, Settings, Signal, SocketKind, UnitName};
@@ -224,7 +224,11 @@ fn service(knobs: Knobs) -> Service {
         exec_install: Vec::new(),
         exec_start_pre: knobs.commands(Knob::Pre),
         exec_start_post: knobs.commands(Knob::Post),
-        exec_reload: if knobs.word(Knob::Reload) == "command" { knobs.commands(Knob::Reload) } else { vec![] },
+        exec_reload: if knobs.word(Knob::Reload) == "command" {
+            knobs.commands(Knob::Reload)
+        } else {
+            vec![]
+        },
         reload_signal: (knobs.word(Knob::Reload) == "signal").then_some(Signal(1)),
         exec_stop: knobs.commands(Knob::Stop),
         exec_stop_post: knobs.commands(Knob::StopPost),

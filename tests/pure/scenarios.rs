@@ -38,7 +38,8 @@ fn every_scenario_ends_well() {
         outcome.unwrap();
         return;
     }
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert!(files.len() >= 10, "the stories are gone");
     let mut bad = Vec::new();

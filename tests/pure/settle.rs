@@ -65,12 +65,14 @@ impl<B: Brain> Sim<B> {
             return None;
         }
         self.world.units.iter().find_map(|unit| {
-            outcome(unit).map(|turn| Step::At { unit: unit.place, turn }).or_else(|| job(unit)).or_else(|| {
-                unit.procs.iter().find_map(|proc| {
-                    let act = deed(unit, proc, self.world.now)?;
-                    Some(Step::Worker(unit.name_of(proc.id)?, act))
-                })
-            })
+            outcome(unit).map(|turn| Step::At { unit: unit.place, turn }).or_else(|| job(unit)).or_else(
+                || {
+                    unit.procs.iter().find_map(|proc| {
+                        let act = deed(unit, proc, self.world.now)?;
+                        Some(Step::Worker(unit.name_of(proc.id)?, act))
+                    })
+                },
+            )
         })
     }
 
@@ -142,14 +144,16 @@ impl<B: Brain> Sim<B> {
                 let text = format!("{} should serve, nobody does, and nothing will be tried", unit.name);
                 return Err(Violation::new(Rule::Restarts, text));
             }
-            if !waits || unit.file().1.service.start != Start::OnDemand || unit.knobs(unit.file().1).broken() {
+            if !waits || unit.file().1.service.start != Start::OnDemand || unit.knobs(unit.file().1).broken()
+            {
                 continue;
             }
             self.apply(&Step::At { unit: place, turn: Turn::Connect })?;
             self.run(Duration::from_secs(120))?;
-            let left = self.world.unit(place).map_or(0, |unit| {
-                unit.listeners.iter().map(|listener| listener.queue).sum::<u32>()
-            });
+            let left = self
+                .world
+                .unit(place)
+                .map_or(0, |unit| unit.listeners.iter().map(|listener| listener.queue).sum::<u32>());
             if left > 0 {
                 return Err(Violation::new(Rule::Liveness, format!("{left} connections wait for ever")));
             }
@@ -290,14 +294,16 @@ fn deed(unit: &Unit, proc: &Proc, now: Tick) -> Option<Act> {
 fn unit_converged(unit: &Unit, shown: &UnitStatus, now: Tick) -> Result<(), String> {
     let must = |holds: bool, text: &str| if holds { Ok(()) } else { Err(text.to_owned()) };
     must(!unit.busy(), "something is still under way")?;
-    let unswept = unit.procs.iter().any(|proc| matches!(proc.life, Life::Dead(_)) && !proc.told_swept);
+    let unswept = unit.procs.iter().any(|proc| matches!(proc.life, Life::Dead(_)) && !proc.is_over());
     must(!unswept, "a worker was never swept")?;
     let transient = [GenerationState::Candidate, GenerationState::Canary, GenerationState::Unbound];
     let candidate = shown.generations.iter().any(|generation| transient.contains(&generation.state));
     let active = number(unit.ledger.active.as_ref());
     let generations = unit.generations();
     let broken = |generation: &supd::model::Generation| {
-        unit.procs.iter().any(|proc| proc.generation() == *generation && unit.knobs(&proc.launch.settings).broken())
+        unit.procs
+            .iter()
+            .any(|proc| proc.generation() == *generation && unit.knobs(&proc.launch.settings).broken())
     };
     match unit.ledger.want {
         Want::Down => {
@@ -307,7 +313,10 @@ fn unit_converged(unit: &Unit, shown: &UnitStatus, now: Tick) -> Result<(), Stri
         }
         Want::OnDemand if shown.state == UnitState::Waiting => {
             must(generations.is_empty(), "it waits, and somebody lives")?;
-            must(unit.doors_are(unit.file().1, Door::Listening) || unit.files.len() > 1, "it does not listen")?;
+            must(
+                unit.doors_are(unit.file().1, Door::Listening) || unit.files.len() > 1,
+                "it does not listen",
+            )?;
             return must(unit.watched, "it waits, and does not watch");
         }
         Want::OnDemand | Want::Up => {}

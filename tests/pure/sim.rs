@@ -60,12 +60,16 @@ impl<B: Brain> Sim<B> {
             let millis = self.world.now.0 / 1000 % 1000;
             self.say(|| format!("{seconds:>5}.{millis:03}  {step}"));
         }
-        if self.world.quit && !matches!(step, Step::Boot | Step::Reboot { .. } | Step::Settle | Step::Edit { .. }) {
+        if self.world.quit
+            && !matches!(step, Step::Boot | Step::Reboot { .. } | Step::Settle | Step::Edit { .. })
+        {
             return Ok(false);
         }
         match *step {
             Step::Unit { unit, knobs, later } => self.add(unit, knobs, later),
-            Step::Edit { unit, knobs } => Ok(self.world.unit_mut(unit).map(|unit| unit.edit(knobs)).is_some()),
+            Step::Edit { unit, knobs } => {
+                Ok(self.world.unit_mut(unit).map(|unit| unit.edit(knobs)).is_some())
+            }
             Step::Asks { client, unit, ask } => self.asks(client, unit, ask),
             Step::HangsUp { client } => self.hangs_up(client),
             Step::Shutdown { client } => self.shut_down(client),
@@ -261,7 +265,14 @@ impl<B: Brain> Sim<B> {
             if self.world.client(id).is_some() {
                 return Ok(false);
             }
-            self.world.clients.push(Client { id, asked: None, file: 0, reply: None, gone: false, before: None });
+            self.world.clients.push(Client {
+                id,
+                asked: None,
+                file: 0,
+                reply: None,
+                gone: false,
+                before: None,
+            });
         }
         self.world.shutdown = true;
         for unit in &mut self.world.units {
@@ -466,6 +477,10 @@ impl<B: Brain> Sim<B> {
             });
             checked.for_each(|proc| proc.became_ready(now));
         }
+        if passes && kind == JobKind::StartPost {
+            let posted = unit.procs.iter_mut().filter(|proc| job.worker == Some(proc.id));
+            posted.for_each(|proc| proc.posts = false);
+        }
         let result = if passes { Ok(()) } else { Err("exit status 1".to_owned()) };
         self.tell(place, Event::Finished { job: job.id, result })
     }
@@ -612,7 +627,8 @@ fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
             let Some(proc) = unit.proc_mut(worker) else { return };
             let kills = signal == Signal::KILL;
             proc.killed |= kills;
-            proc.signalled |= kills || signal == proc.launch.settings.service.kill_signal || signal == Signal::ABRT;
+            proc.signalled |=
+                kills || signal == proc.launch.settings.service.kill_signal || signal == Signal::ABRT;
             proc.leftovers &= !(kills && everyone);
         }
         Action::Sweep { worker, signal } => {

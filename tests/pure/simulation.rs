@@ -56,7 +56,12 @@ pub(crate) fn report<B: Brain>(failure: &Failure, brain: &B) -> String {
     let Failure { seed, steps, violation } = failure;
     let (small, still) = shrink(steps, violation.rule, brain);
     let mut text = format!("seed {seed}, step {}: {violation}\n\n", steps.len());
-    let _ = writeln!(text, "# tests/pure/scenarios/{}-{seed}.txt, shrunk from {} steps", violation.rule.word(), steps.len());
+    let _ = writeln!(
+        text,
+        "# tests/pure/scenarios/{}-{seed}.txt, shrunk from {} steps",
+        violation.rule.word(),
+        steps.len()
+    );
     let _ = writeln!(text, "# {still}");
     for step in &small {
         let _ = writeln!(text, "{step}");
@@ -119,8 +124,11 @@ fn every_seed_keeps_the_promises() {
     }
     let (_coverage, failures) = sweep(0..number("SUPD_SEEDS").unwrap_or(SEEDS));
     if let Some(first) = failures.first() {
-        let others: Vec<_> =
-            failures.iter().skip(1).map(|failure| format!("{}: {}", failure.seed, failure.violation)).collect();
+        let others: Vec<_> = failures
+            .iter()
+            .skip(1)
+            .map(|failure| format!("{}: {}", failure.seed, failure.violation))
+            .collect();
         panic!("{}\nothers:\n{}", report(first, &Machine::default()), others.join("\n"));
     }
 }

@@ -134,18 +134,43 @@ const WAITS: [(&str, WaitFor); 4] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     /// A unit becomes known: at supd's boot, or later by daemon-reload.
-    Unit { unit: usize, knobs: Knobs, later: bool },
+    Unit {
+        unit: usize,
+        knobs: Knobs,
+        later: bool,
+    },
     /// Its file changes on disk.
-    Edit { unit: usize, knobs: Knobs },
-    Asks { client: u64, unit: usize, ask: Ask },
-    HangsUp { client: u64 },
-    Shutdown { client: Option<u64> },
-    At { unit: usize, turn: Turn },
+    Edit {
+        unit: usize,
+        knobs: Knobs,
+    },
+    Asks {
+        client: u64,
+        unit: usize,
+        ask: Ask,
+    },
+    HangsUp {
+        client: u64,
+    },
+    Shutdown {
+        client: Option<u64>,
+    },
+    At {
+        unit: usize,
+        turn: Turn,
+    },
     Worker(WorkerRef, Act),
     /// The oldest running command of this kind ends.
-    Job { unit: usize, kind: JobKind, passes: bool },
+    Job {
+        unit: usize,
+        kind: JobKind,
+        passes: bool,
+    },
     /// A message from a worker that never was.
-    Forged { unit: usize, say: Say },
+    Forged {
+        unit: usize,
+        say: Say,
+    },
     /// Time passes; supd is not woken.
     Advance(Duration),
     /// supd looks at the clock.
@@ -155,9 +180,14 @@ pub(crate) enum Step {
     /// The same, but the machine was suspended meanwhile.
     Late(Duration),
     /// supd dies after so many more effects; so many of the records under way reach the disk.
-    Crash { after: u32, saved: u32 },
+    Crash {
+        after: u32,
+        saved: u32,
+    },
     /// The machine is switched off and on.
-    Reboot { saved: u32 },
+    Reboot {
+        saved: u32,
+    },
     /// supd is started again after it has quit.
     Boot,
     /// Everything goes well for so long.
@@ -507,7 +537,9 @@ expect web active=2";
     let steps = parse(text).unwrap();
     let printed: Vec<String> = steps.iter().map(ToString::to_string).collect();
     assert_eq!(printed.join("\n"), text);
-    for bad in ["web", "web jumps", "web/x.1 spawned", "c1 asks web", "unit web workers=4", "web/2.0 exits SIG99"] {
+    for bad in
+        ["web", "web jumps", "web/x.1 spawned", "c1 asks web", "unit web workers=4", "web/2.0 exits SIG99"]
+    {
         assert!(parse(bad).is_err(), "{bad}");
     }
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use supd::machine::{JobKind, Launch};
+use supd::model::settings::KillMode;
 use supd::model::{
     Address, ClientId, Durable, Generation, Intent, JobId, Kept, Record, RecordId, Reply, Settings, SwapId,
     Tick, UnitName, WorkerExit, WorkerId,
@@ -121,6 +122,8 @@ pub(crate) struct Proc {
     pub(crate) told_swept: bool,
     /// When the machine heard what makes it ready.
     pub(crate) told_ready: Option<Tick>,
+    /// ExecStartPost has yet to pass.
+    pub(crate) posts: bool,
     pub(crate) told_stopping: bool,
     pub(crate) reloading: bool,
     /// ExecStop was run for it.
@@ -167,7 +170,14 @@ pub(crate) struct Client {
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self { now: Tick(1_000_000), units: Vec::new(), clients: Vec::new(), quit: false, shutdown: false, life: 1 }
+        Self {
+            now: Tick(1_000_000),
+            units: Vec::new(),
+            clients: Vec::new(),
+            quit: false,
+            shutdown: false,
+            life: 1,
+        }
     }
 
     pub(crate) fn unit(&self, place: usize) -> Option<&Unit> {
@@ -386,6 +396,7 @@ impl fmt::Debug for Proc {
 impl Proc {
     pub(crate) fn new(id: WorkerId, index: u32, launch: Arc<Launch>, now: Tick) -> Self {
         let period = launch.settings.service.watchdog;
+        let posts = !launch.settings.service.exec_start_post.is_empty();
         Self {
             id,
             index,
@@ -397,6 +408,7 @@ impl Proc {
             told_end: None,
             told_swept: false,
             told_ready: None,
+            posts,
             told_stopping: false,
             reloading: false,
             halted: false,
@@ -434,10 +446,17 @@ impl Proc {
         }
     }
 
+    /// Nothing of it is left that supd would look after; with KillMode=process the rest is not.
+    pub(crate) fn is_over(&self) -> bool {
+        let alone = self.launch.settings.service.kill_mode == KillMode::Process && !self.sweep_asked;
+        self.told_end.is_some() && (self.life == Life::Unlaunched || self.told_swept || alone)
+    }
+
     /// The machine may count on it.
     pub(crate) fn is_ready(&self) -> bool {
         self.told_ready.is_some()
             && self.told_end.is_none()
+            && !self.posts
             && !self.halted
             && !self.signalled
             && !self.told_stopping

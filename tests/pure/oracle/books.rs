@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use supd::machine::{Event, Request};
 use supd::model::status::SwapResult;
 use supd::model::{
-    ClientId, Durable, Generation, Happening, Kept, Record, Signal, SwapId, SwapKind, Tick, Want,
+    Address, ClientId, Durable, Generation, Happening, Kept, Record, Signal, SwapId, SwapKind, Tick, Want,
 };
 
 /// One swap, rollback, restart or start.
@@ -34,6 +34,8 @@ pub(super) struct Book {
     pub(super) place: usize,
     /// The highest number that was saved.
     pub(super) floor: u64,
+    /// The highest number that the ledger knew when supd started.
+    pub(super) base: u64,
     /// The highest number that was launched in this life of supd.
     pub(super) used: u64,
     /// What each generation was launched with: it must be so again.
@@ -48,14 +50,17 @@ pub(super) struct Book {
     /// Nobody may be launched until a person says so.
     pub(super) halted: bool,
     halted_before: bool,
-    /// The last file that the machine was told of.
-    pub(super) told: usize,
+    stopped_before: bool,
+    /// The files that the machine was told of in this life, the last one last.
+    pub(super) told: Vec<usize>,
     /// Somebody asked for something that brings back who is gone for good.
     pub(super) revived: Tick,
     /// What a person had sent to the workers, in this step.
     pub(super) kill: Option<Signal>,
     /// A rollback that is asked for in this step.
     pub(super) rollback: bool,
+    /// Addresses that were closed in this step.
+    pub(super) closed: Vec<Address>,
     /// When each place of a generation was launched again.
     pub(super) relaunches: BTreeMap<(Generation, u32), Vec<Tick>>,
     /// Nothing was recorded in this life of supd yet.
@@ -73,6 +78,7 @@ impl Book {
         Self {
             place,
             floor: 0,
+            base: 0,
             used: 0,
             recipes: BTreeMap::new(),
             swaps: Vec::new(),
@@ -81,16 +87,24 @@ impl Book {
             served: BTreeSet::new(),
             halted: false,
             halted_before: false,
-            told: 0,
+            stopped_before: false,
+            told: Vec::new(),
             revived: Tick(0),
             kill: None,
             rollback: false,
+            closed: Vec::new(),
             relaunches: BTreeMap::new(),
             first_of_life: true,
             machine_booted: true,
             inherited: false,
             stopped_by_person: false,
         }
+    }
+
+    /// The version that this generation runs.
+    pub(super) fn recipe(&self, unit: &Unit, generation: Generation) -> Option<usize> {
+        let stored = || unit.store.get(&generation).map(|settings| version(settings));
+        self.recipes.get(&generation).copied().or_else(stored)
     }
 
     pub(super) fn swap(&self, id: SwapId) -> Option<&SwapBook> {
@@ -115,6 +129,8 @@ impl Book {
         self.served.clear();
         self.relaunches.clear();
         self.unsaved = false;
+        // What was not saved never was.
+        self.swaps.retain(|swap| swap.began_saved);
         for swap in &mut self.swaps {
             // What the last life has not said, nobody will ever say.
             swap.ended_sent = swap.ended_sent.or(Some(SwapResult::Stopped));
@@ -125,6 +141,7 @@ impl Book {
     pub(super) fn restored(&mut self, unit: &Unit, booting: bool) {
         let durable = &unit.ledger;
         let (told, settings) = unit.file();
+        self.base = durable.generation_last;
         self.floor = self.floor.max(durable.generation_last);
         self.sent = durable.clone();
         self.first_of_life = true;
@@ -132,7 +149,7 @@ impl Book {
             // A switch that may have happened is finished forward.
             self.sent.active = Some(Kept { generation: intent.to, release: None, pinned: false });
         }
-        self.told = told;
+        self.told = vec![told];
         let wanted = match (unit.booted, durable.want) {
             (true, _) => boot_starts(settings.service.start),
             (false, Want::Up | Want::OnDemand) => true,
@@ -147,6 +164,7 @@ impl Book {
     pub(super) fn next_step(&mut self) {
         self.kill = None;
         self.rollback = false;
+        self.closed.clear();
     }
 
     pub(super) fn shut_down(&mut self) {
@@ -156,6 +174,7 @@ impl Book {
     /// The request of this step came to nothing.
     pub(super) fn unasked(&mut self) {
         self.halted = self.halted_before;
+        self.stopped_by_person = self.stopped_before;
     }
 
     pub(super) fn hears(&mut self, now: Tick, unit: &Unit, event: &Event) {
@@ -164,12 +183,13 @@ impl Book {
         }
         let Event::Asked { request, .. } = event else { return };
         self.halted_before = self.halted;
+        self.stopped_before = self.stopped_by_person;
         match request {
             Request::Start { .. } | Request::Restart { .. } | Request::Swap { .. } => {
                 self.halted = false;
                 self.stopped_by_person = false;
                 self.revived = now;
-                self.told = unit.file().0;
+                self.told.push(unit.file().0);
             }
             Request::Rollback { .. } => {
                 self.halted = false;
@@ -181,7 +201,7 @@ impl Book {
                 self.stopped_by_person = true;
             }
             Request::Kill { signal } => self.kill = Some(*signal),
-            Request::Refresh { .. } => self.told = unit.file().0,
+            Request::Refresh { .. } => self.told.push(unit.file().0),
             Request::Abort => self.revived = now,
             Request::Promote { .. } | Request::Wait { .. } | Request::Reload => {}
         }
@@ -214,10 +234,25 @@ impl Book {
 
     pub(super) fn unsaved(&mut self, record: &Record) {
         self.unsaved = true;
-        if let Happening::Began { swap_id, .. } = &record.happening {
-            if let Some(swap) = self.swap_mut(*swap_id) {
-                swap.began_failed = true;
+        match &record.happening {
+            Happening::Began { swap_id, .. } => {
+                if let Some(swap) = self.swap_mut(*swap_id) {
+                    swap.began_failed = true;
+                    // Where somebody serves, nothing is launched without a number.
+                    swap.ended_sent = swap.from.map(|_| SwapResult::Failed);
+                }
             }
+            Happening::Ended { swap_id, result, .. } => {
+                // It may be said again; what never took over is over without being said.
+                let again = matches!(result, SwapResult::Committed | SwapResult::RolledBack);
+                if let Some(swap) = self.swap_mut(*swap_id).filter(|_| again) {
+                    swap.ended_sent = None;
+                }
+            }
+            Happening::Switched { .. }
+            | Happening::Waiting
+            | Happening::Stopped
+            | Happening::Pinned { .. } => {}
         }
     }
 

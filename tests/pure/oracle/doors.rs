@@ -2,7 +2,7 @@
 
 use super::books::Book;
 use super::{Checked, Rule, must, show};
-use crate::world::{Door, Unit, number};
+use crate::world::{Door, Proc, Unit, number};
 use std::sync::Arc;
 use supd::model::settings::{Restart, WhenDown};
 use supd::model::{Address, Generation, Settings};
@@ -20,7 +20,9 @@ impl Book {
         for settings in list {
             for socket in &settings.sockets {
                 let bound = unit.door(&socket.address) != Door::Closed;
-                must(Rule::Listeners, bound, || format!("listens on {}, which is not bound", socket.address))?;
+                must(Rule::Listeners, bound, || {
+                    format!("listens on {}, which is not bound", socket.address)
+                })?;
             }
         }
         for listener in unit.listeners.iter().filter(|listener| listener.door == Door::Listening) {
@@ -45,7 +47,7 @@ impl Book {
         }
         let kept = [unit.traffic, number(self.sent.active.as_ref()), number(self.sent.previous.as_ref())];
         for generation in kept.into_iter().flatten() {
-            let recipe = self.recipes.get(&generation).map(|version| &unit.files[*version].1);
+            let recipe = self.recipe(unit, generation).map(|version| &unit.files[version].1);
             if recipe.is_some_and(|settings| names(settings, address)) && self.served.contains(&generation) {
                 must(Rule::Listeners, Self::may_be_down(unit, generation), || {
                     format!("refuses connections to {address} while generation {generation} serves")
@@ -73,22 +75,26 @@ impl Book {
         service.when_down == WhenDown::Refuse || limited || service.restart != Restart::Always
     }
 
-    pub(super) fn closes(&self, unit: &Unit, list: &[Arc<Settings>]) -> Checked {
+    pub(super) fn closes(&mut self, unit: &Unit, list: &[Arc<Settings>]) {
+        let open = unit.listeners.iter().filter(|listener| listener.door != Door::Closed);
+        let closed = open.filter(|listener| !any_names(list, &listener.address));
+        self.closed.extend(closed.map(|listener| listener.address.clone()));
+    }
+
+    /// Looks at what was closed once the step has said who is to be kept.
+    pub(super) fn closed_well(&self, unit: &Unit) -> Checked {
         if self.halted {
             return Ok(());
         }
         let kept = [&self.sent.active, &self.sent.previous, &self.sent.retained];
         let kept = kept.into_iter().filter_map(|kept| number(kept.as_ref()));
-        let live = unit.procs.iter().filter(|proc| proc.runs()).map(super::super::world::Proc::generation);
+        let live = unit.procs.iter().filter(|proc| proc.runs()).map(Proc::generation);
         for generation in kept.chain(live) {
-            let Some(version) = self.recipes.get(&generation) else { continue };
-            for socket in &unit.files[*version].1.sockets {
-                let open = unit.door(&socket.address) != Door::Closed;
-                let stays = any_names(list, &socket.address) || !open;
-                must(Rule::Listeners, stays, || {
-                    format!("closes {}, which generation {generation} names", socket.address)
-                })?;
-            }
+            let Some(version) = self.recipe(unit, generation) else { continue };
+            let lost = self.closed.iter().find(|address| names(&unit.files[version].1, address));
+            must(Rule::Listeners, lost.is_none(), || {
+                format!("closes {lost:?}, which generation {generation} names")
+            })?;
         }
         Ok(())
     }

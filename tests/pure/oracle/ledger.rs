@@ -13,18 +13,18 @@ fn numbers(durable: &Durable) -> [Option<Generation>; 3] {
 }
 
 impl Book {
-    pub(super) fn records(
-        &mut self,
-        unit: &Unit,
-        record: &Record,
-        client: Option<ClientId>,
-    ) -> Checked {
+    pub(super) fn records(&mut self, unit: &Unit, record: &Record, client: Option<ClientId>) -> Checked {
         let durable = &record.durable;
-        must(Rule::Sound, record.unit == unit.name, || format!("a record of {} for {}", record.unit, unit.name))?;
-        let grows = durable.generation_last >= self.sent.generation_last && durable.swap_last >= self.sent.swap_last;
+        must(Rule::Sound, record.unit == unit.name, || {
+            format!("a record of {} for {}", record.unit, unit.name)
+        })?;
+        let grows =
+            durable.generation_last >= self.sent.generation_last && durable.swap_last >= self.sent.swap_last;
         must(Rule::Numbers, grows, || format!("numbers fall: {durable:?} after {:?}", self.sent))?;
         let highest = durable.kept().map(|kept| kept.generation.0).max().unwrap_or(0);
-        must(Rule::Numbers, highest <= durable.generation_last, || format!("names one too high: {durable:?}"))?;
+        must(Rule::Numbers, highest <= durable.generation_last, || {
+            format!("names one too high: {durable:?}")
+        })?;
         match &record.happening {
             Happening::Began { swap_id, kind, from, to } => {
                 self.began(unit, durable, client, (*swap_id, *kind, *from, *to))?;
@@ -42,7 +42,9 @@ impl Book {
                 }
             }
             Happening::Stopped => {
-                must(Rule::Stopped, durable.want == Want::Down, || format!("stopped, and wants {:?}", durable.want))?;
+                must(Rule::Stopped, durable.want == Want::Down, || {
+                    format!("stopped, and wants {:?}", durable.want)
+                })?;
                 self.over(SwapResult::Stopped);
             }
             Happening::Waiting => {
@@ -84,11 +86,15 @@ impl Book {
         client: Option<ClientId>,
         (id, kind, from, to): (SwapId, SwapKind, Option<Generation>, Generation),
     ) -> Checked {
-        must(Rule::OneOfEach, self.running().is_none(), || format!("swap {id} begins beside {:?}", self.running()))?;
-        must(Rule::Numbers, id.0 > self.sent.swap_last, || format!("swap {id} after {}", self.sent.swap_last))?;
-        must(Rule::Numbers, to.0 > self.floor.max(self.used).max(self.sent.generation_last), || {
-            format!("generation {to} begins after {}", self.floor)
+        must(Rule::OneOfEach, self.running().is_none(), || {
+            format!("swap {id} begins beside {:?}", self.running())
         })?;
+        let (last_id, last_to) =
+            self.swaps.iter().fold((0, self.base.max(self.used)), |(last_id, last_to), swap| {
+                (swap.id.0.max(last_id), swap.to.0.max(last_to))
+            });
+        must(Rule::Numbers, id.0 > last_id, || format!("swap {id} after {last_id}"))?;
+        must(Rule::Numbers, to.0 > last_to, || format!("generation {to} begins after {last_to}"))?;
         must(Rule::Numbers, durable.generation_last >= to.0 && durable.swap_last >= id.0, || {
             format!("begins {to} and does not say so: {durable:?}")
         })?;
@@ -106,7 +112,9 @@ impl Book {
             self.served.insert(to);
         }
         let honest = from.is_none() || from == unit.traffic;
-        must(Rule::Described, honest, || format!("from {}, but the traffic is {:?}", show(from), unit.traffic))?;
+        must(Rule::Described, honest, || {
+            format!("from {}, but the traffic is {:?}", show(from), unit.traffic)
+        })?;
         self.swaps.push(SwapBook {
             id,
             kind,
@@ -171,9 +179,11 @@ impl Book {
         must(Rule::Durable, unit.traffic == Some(swap.to), || {
             format!("commits {}, the traffic is {}", swap.to, show(unit.traffic))
         })?;
-        must(Rule::Retained, previous.is_none(), || format!("committed, and {} is still kept", show(previous)))?;
+        must(Rule::Retained, previous.is_none(), || {
+            format!("committed, and {} is still kept", show(previous))
+        })?;
         let before = number(swap.before.retained.as_ref());
-        let retains = self.recipes.get(&swap.to).map(|version| unit.files[*version].1.swap.retain);
+        let retains = self.recipe(unit, swap.to).map(|version| unit.files[version].1.swap.retain);
         let wanted = match (swap.kind, retains) {
             (SwapKind::Swap, Some(Retain::None)) => None,
             (SwapKind::Swap, Some(Retain::Cold | Retain::Warm) | None) if swap.from.is_some() => swap.from,
@@ -196,13 +206,19 @@ impl Book {
     pub(super) fn intends(&mut self, world: &World, unit: &Unit, intent: &Intent) -> Checked {
         let now = world.now;
         let Some(swap) = self.swap_mut(intent.swap_id) else {
-            return must(Rule::Durable, false, || format!("intends by swap {}, which never began", intent.swap_id));
+            return must(Rule::Durable, false, || {
+                format!("intends by swap {}, which never began", intent.swap_id)
+            });
         };
         let forward = intent.to == swap.to;
-        must(Rule::Durable, forward || Some(intent.to) == swap.from, || format!("intends {intent:?} by {swap:?}"))?;
+        must(Rule::Durable, forward || Some(intent.to) == swap.from, || {
+            format!("intends {intent:?} by {swap:?}")
+        })?;
         if forward {
             swap.was_ready |= unit.complete(intent.to, now);
-            must(Rule::MakeBeforeBreak, swap.was_ready, || format!("intends {}, which is not ready", intent.to))?;
+            must(Rule::MakeBeforeBreak, swap.was_ready, || {
+                format!("intends {}, which is not ready", intent.to)
+            })?;
         }
         Ok(())
     }
@@ -213,12 +229,23 @@ impl Book {
         let said = number(unit.ledger.active.as_ref()) == Some(intent.to) || unit.ledger.want == Want::Down;
         let happened = unit.traffic == Some(intent.to) || !self.served.contains(&intent.to) && self.inherited;
         must(Rule::Durable, said || !happened, || {
-            format!("forgets {intent:?}, and the ledger says {} is active", show(number(unit.ledger.active.as_ref())))
+            format!(
+                "forgets {intent:?}, and the ledger says {} is active",
+                show(number(unit.ledger.active.as_ref()))
+            )
         })
     }
 
     pub(super) fn prunes(&self, unit: &Unit, keep: &[Generation]) -> Checked {
-        let saved = unit.ledger.kept().chain(unit.ledger_soon().kept()).map(|kept| kept.generation);
+        // A restart of supd lets go at once of what no later restart would go back to either.
+        let past = |durable: &Durable| {
+            let durable = durable.clone();
+            let fresh = self.first_of_life;
+            let candidate = durable.candidate.filter(|_| !fresh);
+            let previous = durable.previous.filter(|_| !fresh);
+            [durable.active, durable.retained, durable.forward, candidate, previous].into_iter().flatten()
+        };
+        let saved = past(&unit.ledger).chain(past(unit.ledger_soon())).map(|kept| kept.generation);
         let live = unit.live().flat_map(|proc| [proc.generation(), proc.launch.origin]);
         let lost = saved.chain(live).find(|generation| !keep.contains(generation));
         must(Rule::Retained, lost.is_none(), || {
@@ -235,9 +262,15 @@ impl Book {
         let ledger = &unit.ledger;
         if matches!(shown.state, UnitState::Active | UnitState::Probation | UnitState::Canary) {
             must(Rule::Described, kept(&ledger.active) == shown.active, || {
-                format!("the ledger says {} is active, status says {}", show(kept(&ledger.active)), show(shown.active))
+                format!(
+                    "the ledger says {} is active, status says {}",
+                    show(kept(&ledger.active)),
+                    show(shown.active)
+                )
             })?;
-            must(Rule::Described, ledger.want != Want::Down, || "serves, and the ledger wants it down".to_owned())?;
+            must(Rule::Described, ledger.want != Want::Down, || {
+                "serves, and the ledger wants it down".to_owned()
+            })?;
         }
         if shown.state == UnitState::Stopped && !unit.ledger.want.eq(&Want::Down) {
             must(Rule::Described, self.halted, || "stopped, and the ledger wants it up".to_owned())?;

@@ -12,7 +12,7 @@ use books::Book;
 use std::fmt;
 use supd::machine::{Action, Effect, Event, Input, Level, Request};
 use supd::model::status::{GenerationState, UnitState, UnitStatus};
-use supd::model::{Generation, JobId, Record, RecordId, Tick, Want, WorkerId};
+use supd::model::{ExitStatus, Generation, JobId, Record, RecordId, Tick, Want, WorkerId};
 
 macro_rules! rules {
     ($($(#[$doc:meta])* $Rule:ident = $word:literal,)+) => {
@@ -185,7 +185,12 @@ impl Oracle {
     pub(crate) fn sees(&mut self, world: &World, effect: &Effect) -> Checked {
         let (name, action) = match effect {
             Effect::Unit(name, action) => (name, action),
-            Effect::Reply(client, reply) => return reply::to_nobodys(world, *client, reply),
+            Effect::Reply(client, reply) => {
+                if let (Some(place), true) = (self.subject, reply.status == ExitStatus::Refused) {
+                    self.book(place).unasked();
+                }
+                return reply::to_nobodys(world, *client, reply);
+            }
             Effect::Quit => return self.quits(world),
         };
         let unit = world.units.iter().find(|unit| unit.name == *name && unit.known);
@@ -194,7 +199,9 @@ impl Oracle {
         };
         let place = unit.place;
         if let Some(subject) = self.subject {
-            must(Rule::Sound, subject == place, || format!("an event of another unit makes {name}: {action:?}"))?;
+            must(Rule::Sound, subject == place, || {
+                format!("an event of another unit makes {name}: {action:?}")
+            })?;
         }
         if let Some(why) = &self.stale {
             let harmless = matches!(action, Action::Note { .. });
@@ -226,7 +233,10 @@ impl Oracle {
             }
             Action::Listen(list) => self.book(place).listens(unit, list),
             Action::Unlisten => self.book(place).unlistens(unit),
-            Action::CloseExcept(list) => self.book(place).closes(unit, list),
+            Action::CloseExcept(list) => {
+                self.book(place).closes(unit, list);
+                Ok(())
+            }
             Action::Record { id, record, client } => {
                 must(Rule::Accounts, *id > self.record_last, || format!("record {id} twice"))?;
                 self.record_last = *id;
@@ -244,17 +254,23 @@ impl Oracle {
             }
             Action::Progress(client, progress) => {
                 let waits = world.client(*client).is_some_and(crate::world::Client::waits);
-                must(Rule::Replies, waits, || format!("tells client {client}, who does not wait: {progress:?}"))
+                must(Rule::Replies, waits, || {
+                    format!("tells client {client}, who does not wait: {progress:?}")
+                })
             }
             Action::Note { level, text, .. } => {
                 must(Rule::Bounded, !text.is_empty() && text.len() < 2000, || format!("note {text:?}"))?;
                 must(Rule::Sound, *level != Level::Error || !text.contains("quarantine"), || text.clone())
             }
-            Action::Dump(text) => Err(Violation::new(Rule::Sound, format!("quarantine: {}", first_line(text)))),
+            Action::Dump(text) => {
+                Err(Violation::new(Rule::Sound, format!("quarantine: {}", first_line(text))))
+            }
             Action::Watch | Action::Unwatch => Ok(()),
             Action::Forget => {
                 let may = unit.orphaned && unit.live().next().is_none();
-                must(Rule::Accounts, may, || "forgets a unit that has a file or processes".to_owned())
+                must(Rule::Accounts, may, || "forgets a unit that has a file or processes".to_owned())?;
+                *self.book(place) = Book::new(place);
+                Ok(())
             }
         }
     }
@@ -263,9 +279,7 @@ impl Oracle {
     fn quits(&self, world: &World) -> Checked {
         must(Rule::Stopped, world.shutdown, || "quits without being told to".to_owned())?;
         for unit in &world.units {
-            let left = unit.procs.iter().find(|proc| {
-                proc.told_end.is_none() || (proc.life != crate::world::Life::Unlaunched && !proc.told_swept)
-            });
+            let left = unit.procs.iter().find(|proc| !proc.is_over());
             must(Rule::Accounts, left.is_none(), || format!("quits while {left:?} is there"))?;
         }
         must(Rule::Replies, !world.anyone_waits_for_a_unit(), || "quits while somebody waits".to_owned())?;
@@ -289,7 +303,9 @@ impl Oracle {
     ) -> Checked {
         if clock {
             let later = deadline.is_none_or(|deadline| deadline > world.now);
-            must(Rule::Spin, later, || format!("after the clock the deadline is {deadline:?}, now {:?}", world.now))?;
+            must(Rule::Spin, later, || {
+                format!("after the clock the deadline is {deadline:?}, now {:?}", world.now)
+            })?;
         }
         for unit in world.units.iter().filter(|unit| unit.known) {
             if self.subject.is_some_and(|subject| subject != unit.place) {
@@ -299,9 +315,10 @@ impl Oracle {
                 return Err(Violation::new(Rule::OneOfEach, format!("no status of {}", unit.name)));
             };
             shows_all(unit, shown)?;
+            let Some(book) = self.books.iter().find(|book| book.place == unit.place) else { continue };
+            book.closed_well(unit)?;
             if self.answered == Some(unit.place) {
-                let book = self.books.iter().find(|book| book.place == unit.place);
-                book.map_or(Ok(()), |book| book.describes(unit, shown))?;
+                book.describes(unit, shown)?;
             }
         }
         Ok(())
@@ -368,7 +385,9 @@ fn shows_all(unit: &Unit, shown: &UnitStatus) -> Checked {
             generation.generation == proc.generation()
                 && generation.workers.iter().any(|worker| worker.worker == proc.id)
         });
-        must(Rule::OneOfEach, listed, || format!("status hides worker {} of {}", proc.id, proc.generation()))?;
+        must(Rule::OneOfEach, listed, || {
+            format!("status hides worker {} of {}", proc.id, proc.generation())
+        })?;
     }
     let serving = matches!(shown.state, UnitState::Active | UnitState::Probation);
     if serving && unit.switches.is_empty() {

@@ -3,7 +3,7 @@
 use super::books::{Book, SwapBook};
 use super::{Checked, Rule, must};
 use crate::step::Ask;
-use crate::world::{Client, Door, Life, Proc, Unit, World};
+use crate::world::{Client, Door, Proc, Unit, World};
 use supd::model::settings::Start;
 use supd::model::status::SwapResult;
 use supd::model::{ClientId, ExitStatus, Reply, WaitFor, Want};
@@ -11,7 +11,10 @@ use supd::model::{ClientId, ExitStatus, Reply, WaitFor, Want};
 /// An answer that is nobody's business but the asker's.
 fn is_due<'a>(world: &'a World, client: ClientId, reply: &Reply) -> Result<&'a Client, super::Violation> {
     let Some(known) = world.client(client) else {
-        return Err(super::Violation::new(Rule::Replies, format!("answers client {client}, who never asked")));
+        return Err(super::Violation::new(
+            Rule::Replies,
+            format!("answers client {client}, who never asked"),
+        ));
     };
     must(Rule::Replies, known.reply.is_none(), || {
         format!("answers client {client} twice: {:?} after {:?}", reply.text, known.reply)
@@ -45,7 +48,9 @@ impl Book {
     pub(super) fn replies(&mut self, world: &World, unit: &Unit, client: ClientId, reply: &Reply) -> Checked {
         let known = is_due(world, client, reply)?;
         let Some((place, ask)) = known.asked else { return Ok(()) };
-        must(Rule::Sound, place == unit.place, || format!("answers a client of another unit: {}", reply.text))?;
+        must(Rule::Sound, place == unit.place, || {
+            format!("answers a client of another unit: {}", reply.text)
+        })?;
         if self.rollback && reply.status == ExitStatus::Refused {
             must(Rule::Retained, reply.next.is_some() || self.sent.active.is_none(), || {
                 format!("a refused rollback names no way on: {}", reply.text)
@@ -66,16 +71,24 @@ impl Book {
             ExitStatus::Failed => {
                 let switched = about.as_ref().is_some_and(|swap| swap.switched_saved && swap.ended.is_some());
                 let before = about.as_ref().is_none_or(|swap| swap.from.is_some());
-                must(Rule::Replies, !switched, || format!("failed before the switch, and it switched: {reply:?}"))?;
-                must(Rule::Replies, before, || format!("the old was not touched, and there is none: {reply:?}"))
+                must(Rule::Replies, !switched, || {
+                    format!("failed before the switch, and it switched: {reply:?}")
+                })?;
+                must(Rule::Replies, before, || {
+                    format!("the old was not touched, and there is none: {reply:?}")
+                })
             }
             ExitStatus::RolledBack => {
                 let back = about.as_ref().is_some_and(|swap| swap.ended == Some(SwapResult::RolledBack));
                 must(Rule::Durable, back, || format!("says rolled back, and the ledger does not: {reply:?}"))
             }
             ExitStatus::Down => {
-                let serves = unit.live().find(|proc| proc.is_ready() && self.served.contains(&proc.generation()));
-                must(Rule::Replies, serves.is_none() || self.halted, || {
+                let serves =
+                    unit.live().find(|proc| proc.is_ready() && self.served.contains(&proc.generation()));
+                // A first start that failed has failed, even if a later attempt of supd's went well.
+                let first =
+                    about.as_ref().is_some_and(|swap| swap.from.is_none() && swap.ended_sent.is_some());
+                must(Rule::Replies, serves.is_none() || self.halted || first, || {
                     format!("says nothing serves, and {:?} does", serves.map(Proc::generation))
                 })
             }
@@ -100,8 +113,14 @@ impl Book {
             Ask::Start(wait) => self.started(world, unit, client, wait, reply),
             Ask::Swap { wait, hold, .. } => {
                 let wait = if hold { WaitFor::Ready } else { wait };
-                must(Rule::Replies, reply.changed, || format!("swapped and nothing changed: {}", reply.text))?;
+                must(Rule::Replies, reply.changed, || {
+                    format!("swapped and nothing changed: {}", reply.text)
+                })?;
                 self.reached(world, unit, client, wait, reply)
+            }
+            Ask::Rollback { .. } if !self.swaps.iter().any(|swap| swap.client == Some(client.id)) => {
+                // Before commit a rollback is an abort.
+                self.aborted(client, reply)
             }
             Ask::Restart(wait) | Ask::Rollback { wait, .. } => {
                 must(Rule::Replies, reply.changed, || format!("done and nothing changed: {}", reply.text))?;
@@ -112,28 +131,32 @@ impl Book {
             Ask::Wait(_) if !reply.changed || self.halted => Ok(()),
             Ask::Wait(wait) => self.reached(world, unit, client, wait, reply),
             Ask::Stop { keep_listening, .. } => self.stopped(unit, client, keep_listening, reply),
-            Ask::Abort => {
-                let back = self.about(client.id, reply).is_none_or(|swap| {
-                    matches!(swap.ended, Some(SwapResult::Aborted | SwapResult::RolledBack | SwapResult::Failed))
-                        || !swap.began_saved
-                });
-                must(Rule::Durable, back, || format!("says aborted, and the ledger does not: {}", reply.text))
-            }
+            Ask::Abort => self.aborted(client, reply),
             Ask::Reload | Ask::Kill(_) | Ask::Refresh => Ok(()),
         }
+    }
+
+    fn aborted(&self, client: &Client, reply: &Reply) -> Checked {
+        let back = self.about(client.id, reply).is_none_or(|swap| {
+            matches!(swap.ended, Some(SwapResult::Aborted | SwapResult::RolledBack | SwapResult::Failed))
+                || !swap.began_saved
+        });
+        must(Rule::Durable, back, || format!("says aborted, and the ledger does not: {}", reply.text))
     }
 
     fn started(&self, world: &World, unit: &Unit, client: &Client, wait: WaitFor, reply: &Reply) -> Checked {
         let on_demand = unit.files[client.file].1.service.start == Start::OnDemand;
         if on_demand && reply.generation.is_none() {
-            let file = &unit.files[self.told].1;
+            let file = &unit.files[self.told.last().copied().unwrap_or(0)].1;
             return must(Rule::Replies, unit.doors_are(file, Door::Listening), || {
                 format!("says it waits, and does not listen: {}", reply.text)
             });
         }
         if !reply.changed {
             let runs = self.active_soon().is_some() || !self.served.is_empty();
-            return must(Rule::Replies, runs, || format!("nothing to do, and nothing is active: {}", reply.text));
+            return must(Rule::Replies, runs, || {
+                format!("nothing to do, and nothing is active: {}", reply.text)
+            });
         }
         self.reached(world, unit, client, wait, reply)
     }
@@ -154,10 +177,8 @@ impl Book {
             WaitFor::Committed => Some("is not committed, by the ledger"),
             WaitFor::Drained if !committed => Some("is not committed, by the ledger"),
             WaitFor::Drained => {
-                let left = unit.procs.iter().any(|proc| {
-                    let swept = proc.told_swept || proc.life == Life::Unlaunched;
-                    Some(proc.generation()) == swap.from && !(proc.told_end.is_some() && swept)
-                });
+                let left =
+                    unit.procs.iter().any(|proc| Some(proc.generation()) == swap.from && !proc.is_over());
                 left.then_some("has left something of its predecessor")
             }
         };
@@ -167,13 +188,17 @@ impl Book {
     }
 
     fn stopped(&self, unit: &Unit, client: &Client, keep_listening: bool, reply: &Reply) -> Checked {
-        must(Rule::Durable, unit.ledger.want == Want::Down, || "says stopped, and the ledger wants it up".to_owned())?;
-        let left = unit.procs.iter().find(|proc| {
-            proc.doomed && (proc.told_end.is_none() || (proc.life != Life::Unlaunched && !proc.told_swept))
-        });
-        must(Rule::Replies, left.is_none(), || format!("says stopped, and {:?} is left", left.map(|proc| proc.id)))?;
+        must(Rule::Durable, unit.ledger.want == Want::Down, || {
+            "says stopped, and the ledger wants it up".to_owned()
+        })?;
+        let left = unit.procs.iter().find(|proc| proc.doomed && !proc.is_over());
+        must(Rule::Replies, left.is_none(), || {
+            format!("says stopped, and {:?} is left", left.map(|proc| proc.id))
+        })?;
         let listens = unit.listeners.iter().any(|listener| listener.door == Door::Listening);
-        must(Rule::Replies, !listens || keep_listening || !self.halted, || "stopped, and still listens".to_owned())?;
+        must(Rule::Replies, !listens || keep_listening || !self.halted, || {
+            "stopped, and still listens".to_owned()
+        })?;
         let had = client.before.as_ref().is_some_and(|before| before.want != Want::Down);
         must(Rule::Replies, reply.changed || !had, || {
             format!("stopped what wanted to be up, and changed nothing: {}", reply.text)
