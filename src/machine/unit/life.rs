@@ -1,6 +1,7 @@
 //! The unit as a whole: on demand, blocked, stopping, stopped.
 
 use super::super::effect::{Action, Level};
+use super::super::group::Role;
 use super::super::swap::table::SwapCueKind;
 use super::super::swap::{Plan, Step, Swap, Try};
 use super::super::turn::Turn;
@@ -143,12 +144,25 @@ impl Unit {
         let stage = StopStage::Unlistening { until: turn.now.after(UNLISTEN_LONGEST) };
         let clients = client.into_iter().collect();
         self.life = Life::Stopping(Stopping { stage, clients, shutdown, keep_listening, kill: None });
+        self.end_unready(turn);
         if now {
             self.stop_now(turn);
         } else if keep_listening {
             self.end_all(turn);
         } else {
             turn.act(Action::Unlisten);
+        }
+    }
+
+    /// What serves finishes what is queued; what does not serve is not begun any more.
+    fn end_unready(&mut self, turn: &mut Turn<'_>) {
+        let mut told = Vec::new();
+        for (generation, group) in &mut self.groups {
+            group.role = Role::Leaving;
+            told.push((*generation, group.leave_unready(turn)));
+        }
+        for (generation, told) in told {
+            self.heard(generation, told, turn);
         }
     }
 
