@@ -109,6 +109,8 @@ pub(super) struct Unit {
     listening: Vec<Arc<Settings>>,
     bound: Vec<Socket>,
     stored: BTreeSet<Generation>,
+    /// The last record, unless it is on disk: until then a crash goes back to an earlier one.
+    unsaved: Option<RecordId>,
     /// How often in a row the listeners could not be bound.
     bind_failures: u32,
     quarantine: Option<String>,
@@ -402,7 +404,7 @@ impl Unit {
 
     /// Sends the durable state and what happened on its way to the disk.
     fn record(
-        &self,
+        &mut self,
         happening: crate::model::Happening,
         client: Option<ClientId>,
         turn: &mut Turn<'_>,
@@ -411,12 +413,15 @@ impl Unit {
         let record =
             crate::model::Record { unit: self.name.clone(), durable: self.durable.clone(), happening };
         turn.act(Action::Record { id, record, client });
+        self.unsaved = Some(id);
         id
     }
 
     fn recorded(&mut self, record: RecordId, failure: Option<&str>, turn: &mut Turn<'_>) {
         if let Some(reason) = failure {
             turn.note(Level::Error, None, format!("ledger: {reason}"));
+        } else if self.unsaved == Some(record) {
+            self.unsaved = None;
         }
         if self.swap.as_ref().is_some_and(|swap| swap.step.record() == Some(record)) {
             match failure {
