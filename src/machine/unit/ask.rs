@@ -276,6 +276,7 @@ impl Unit {
         let Some(last) = &self.last_swap else { return Reply::done(false, "no swap is under way") };
         let status = match last.result {
             SwapResult::Running | SwapResult::Committed => ExitStatus::Done,
+            SwapResult::Failed | SwapResult::Aborted if last.from.is_none() => ExitStatus::Down,
             SwapResult::Failed | SwapResult::Aborted => ExitStatus::Failed,
             SwapResult::RolledBack => ExitStatus::RolledBack,
             SwapResult::Stopped => ExitStatus::Down,
