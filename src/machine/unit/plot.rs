@@ -53,6 +53,10 @@ impl Unit {
     pub(super) fn swap_cue(&mut self, cue: SwapCueKind, detail: &str, turn: &mut Turn<'_>) {
         let Some(mut swap) = self.swap.take() else { return };
         let made = decide(swap.step.kind(), cue);
+        let answered = matches!(cue, SwapCueKind::Passed | SwapCueKind::Unpassed);
+        if matches!(made, SwapMove::Commit | SwapMove::TurnBack) && !answered {
+            Self::end_check(&swap, turn);
+        }
         let goes_on = match made {
             SwapMove::Stale | SwapMove::RefusePromote | SwapMove::RefuseAbort => true,
             SwapMove::Drop => self.drop_swap(&mut swap, detail, turn),
@@ -269,6 +273,7 @@ impl Unit {
         true
     }
 
+    /// Ends a check whose answer is no longer waited for.
     fn end_check(swap: &Swap, turn: &mut Turn<'_>) {
         if let Step::Checking { job, .. } = swap.step {
             turn.act(Action::EndJob { job });
@@ -276,7 +281,6 @@ impl Unit {
     }
 
     fn commit(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
-        Self::end_check(swap, turn);
         let record = self.record_commit(swap, turn);
         swap.step = Step::Committing { save: Try::default().sent(record) };
         true
@@ -392,7 +396,6 @@ impl Unit {
     }
 
     fn turn_back(&mut self, swap: &mut Swap, detail: &str, turn: &mut Turn<'_>) -> bool {
-        Self::end_check(swap, turn);
         let detail = if detail.is_empty() { "CheckCommand took too long" } else { detail };
         let cause = swap.cause.get_or_insert_with(|| detail.to_owned()).clone();
         let Some(from) = swap.from else { return true };
