@@ -131,9 +131,12 @@ impl Unit {
             }
             return;
         }
-        if let Life::Stopped { .. } = self.life {
+        if let Life::Stopped { keep_listening: listens, .. } = &mut self.life {
+            let closes = *listens && !keep_listening;
+            *listens &= keep_listening;
             if let Some(client) = client {
-                self.reply(client, Reply::done(false, "is stopped already"), turn);
+                let text = if closes { "listens no longer" } else { "is stopped already" };
+                self.reply(client, Reply::done(closes, text), turn);
             }
             return;
         }
