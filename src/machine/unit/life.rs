@@ -66,7 +66,7 @@ impl Unit {
 
     fn armed(&mut self, clients: Vec<ClientId>, failure: Option<String>, turn: &mut Turn<'_>) {
         if let Some(reason) = failure {
-            self.life = if clients.is_empty() { self.blocked(&reason, turn.now) } else { Life::STOPPED };
+            self.life = self.unbound(&reason, clients.is_empty(), turn.now);
             for client in clients {
                 self.reply(client, Reply::new(ExitStatus::Down, false, reason.clone()), turn);
             }
@@ -105,8 +105,12 @@ impl Unit {
         self.life = Life::Waiting { record: None, clients: Vec::new() };
     }
 
-    /// The listeners cannot be bound, and nobody waits for the answer: later again.
-    pub(super) fn blocked(&mut self, reason: &str, now: Tick) -> Life {
+    /// The listeners cannot be bound: later again, unless a person has tried to begin what was
+    /// not meant to be up, and is told.
+    pub(super) fn unbound(&mut self, reason: &str, alone: bool, now: Tick) -> Life {
+        if !alone && self.durable.want == Want::Down {
+            return Life::STOPPED;
+        }
         let failures = self.bind_failures;
         self.bind_failures = failures.saturating_add(1);
         let pause = BLOCKED_FIRST.saturating_mul(1 << failures.min(8)).min(BLOCKED_LONGEST);
