@@ -159,7 +159,7 @@ impl Unit {
         }
         swap.by_person = true;
         self.settings = plan.settings.clone();
-        self.next = Some((plan, waiter));
+        self.next = Some((plan, Some(waiter)));
         self.swap_cue(SwapCueKind::Abort, "replaced by another swap", turn);
     }
 
@@ -309,7 +309,7 @@ impl Unit {
             kind(Kind::Serving).chain(kind(Kind::Reloading)).map(|worker| worker.id).collect();
         let generation = group.generation();
         let (remarks, failures) = (BTreeSet::new(), BTreeSet::new());
-        self.reloading = Some(Reloading { client, waiting, remarks, failures });
+        self.reloading = Some(Reloading { client: Some(client), waiting, remarks, failures });
         for index in ready {
             self.group_cue(generation, index, &Cue::Reload, turn);
         }
@@ -344,7 +344,9 @@ impl Unit {
             Reply::done(true, list(&done.remarks))
         };
         turn.note(Level::Info, None, reply.text.clone());
-        self.reply(done.client, reply, turn);
+        if let Some(client) = done.client {
+            self.reply(client, reply, turn);
+        }
     }
 
     fn ask_kill(&mut self, client: ClientId, signal: Signal, turn: &mut Turn<'_>) {
@@ -379,7 +381,7 @@ impl Unit {
         let job = turn.job();
         turn.act(Action::Bind { job, settings: self.settings.clone() });
         self.bound.extend(self.settings.sockets.iter().cloned());
-        self.refreshing = Some((job, client));
+        self.refreshing = Some((job, Some(client)));
     }
 
     /// Whether any worker has a process.

@@ -47,7 +47,9 @@ impl Unit {
         } else if let Some((asked, client)) = self.refreshing.filter(|(asked, _)| *asked == job) {
             debug_assert_eq!(asked, job);
             self.refreshing = None;
-            self.answer_refresh(client, failure, turn);
+            if let Some(client) = client {
+                self.answer_refresh(client, failure, turn);
+            }
         } else if let Life::Arming { job: asked, clients } = &self.life {
             if *asked == job {
                 let clients = clients.clone();

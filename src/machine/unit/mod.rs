@@ -78,7 +78,7 @@ struct Waiter {
 /// A reload under way.
 #[derive(Debug, Clone)]
 struct Reloading {
-    client: ClientId,
+    client: Option<ClientId>,
     waiting: BTreeSet<WorkerId>,
     remarks: BTreeSet<String>,
     failures: BTreeSet<String>,
@@ -101,10 +101,10 @@ pub(super) struct Unit {
     last_swap: Option<SwapStatus>,
     waiters: Vec<Waiter>,
     /// A swap that begins once the running one is undone.
-    next: Option<(super::swap::Plan, Waiter)>,
+    next: Option<(super::swap::Plan, Option<Waiter>)>,
     reloading: Option<Reloading>,
     /// A daemon-reload that waits for its listeners.
-    refreshing: Option<(JobId, ClientId)>,
+    refreshing: Option<(JobId, Option<ClientId>)>,
     /// What the hands were told last: which listeners listen, which are bound, what is stored.
     listening: Vec<Arc<Settings>>,
     bound: Vec<Socket>,
@@ -193,6 +193,15 @@ impl Unit {
         self.waiters.retain(|waiter| waiter.client != client);
         if let Some(swap) = &mut self.swap {
             swap.undoers.retain(|undoer| *undoer != client);
+        }
+        if let Some((_, waiter)) = &mut self.next {
+            *waiter = waiter.filter(|waiter| waiter.client != client);
+        }
+        if let Some((_, asker)) = &mut self.refreshing {
+            *asker = asker.filter(|asker| *asker != client);
+        }
+        if let Some(reloading) = &mut self.reloading {
+            reloading.client = reloading.client.filter(|asker| *asker != client);
         }
         match &mut self.life {
             Life::Arming { clients, .. } | Life::Waiting { clients, .. } => {

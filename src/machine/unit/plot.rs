@@ -85,7 +85,7 @@ impl Unit {
         if goes_on {
             self.swap = Some(swap);
         } else if let Some((plan, waiter)) = self.next.take() {
-            self.begin(plan, Some(waiter), turn);
+            self.begin(plan, waiter, turn);
         }
     }
 
@@ -553,7 +553,7 @@ impl Unit {
         for client in undoers {
             self.reply(client, reply.clone(), turn);
         }
-        if let Some((_, waiter)) = self.next.take() {
+        if let Some((_, Some(waiter))) = self.next.take() {
             self.reply(waiter.client, reply, turn);
         }
     }
