@@ -118,18 +118,25 @@ impl Unit {
         if self.is_busy(client, turn) || self.is_full(&plan, client, turn) {
             return;
         }
-        self.disarm(turn);
+        self.unwatch(turn);
         self.settings = plan.settings.clone();
         self.begin(plan, Some(waiter), turn);
     }
 
-    /// What waits for a first connection is launched without one.
-    fn disarm(&mut self, turn: &mut Turn<'_>) {
+    /// What waits for a first connection is about to be launched: who asked for the waiting, and
+    /// was not answered yet, hears how the launch ends.
+    pub(super) fn disarm(&mut self) {
         let (Life::Arming { clients, .. } | Life::Waiting { clients, .. }) = &mut self.life else { return };
-        let clients = std::mem::take(clients);
-        turn.act(Action::Unwatch);
-        for client in clients {
-            self.reply(client, Reply::done(true, "is being launched"), turn);
+        let wait = WaitFor::Committed;
+        let waiters = std::mem::take(clients).into_iter();
+        self.waiters.extend(waiters.map(|client| Waiter { client, wait, drained: None }));
+    }
+
+    /// A launch that no connection asked for.
+    fn unwatch(&mut self, turn: &mut Turn<'_>) {
+        if let Life::Arming { .. } | Life::Waiting { .. } = self.life {
+            turn.act(Action::Unwatch);
+            self.disarm();
         }
     }
 
@@ -212,7 +219,7 @@ impl Unit {
         if self.is_full(&plan, client, turn) {
             return;
         }
-        self.disarm(turn);
+        self.unwatch(turn);
         self.begin(plan, Some(Waiter { client, wait, drained: None }), turn);
     }
 

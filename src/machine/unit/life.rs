@@ -82,12 +82,8 @@ impl Unit {
 
     /// The first connection: it waits in the queue until a worker is ready.
     pub(super) fn knocked(&mut self, turn: &mut Turn<'_>) {
-        let Life::Waiting { clients, .. } = &mut self.life else { return };
-        let clients = std::mem::take(clients);
-        let text = "waits for the first connection, and there is one";
-        for client in clients {
-            self.reply(client, Reply::done(true, text), turn);
-        }
+        let Life::Waiting { .. } = self.life else { return };
+        self.disarm();
         turn.note(Level::Info, None, "a connection waits: launching");
         let plan = self.plan_start();
         self.begin(plan, None, turn);
