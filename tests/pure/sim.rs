@@ -286,7 +286,14 @@ impl<B: Brain> Sim<B> {
         let reason = || "ENOSPC (No space left on device)".to_owned();
         let event = match turn {
             Turn::Bound | Turn::BindFails => {
-                let Some((job, settings)) = unit.binds.pop_front() else { return Ok(false) };
+                let Some((job, settings)) = unit.binds.front().cloned() else { return Ok(false) };
+                if turn == Turn::BindFails
+                    && !settings.sockets.iter().any(|it| unit.door(&it.address) == Door::Closed)
+                {
+                    // What is bound already cannot fail to be.
+                    return Ok(false);
+                }
+                unit.binds.pop_front();
                 if turn == Turn::BindFails {
                     Event::BindFailed { job, reason: "127.0.0.1:8000: EADDRINUSE".to_owned() }
                 } else {

@@ -129,6 +129,12 @@ impl Book {
             Ask::Promote(wait) => self.reached(world, unit, client, wait, reply),
             // Nothing was under way, or what was is over.
             Ask::Wait(_) if !reply.changed || self.halted => Ok(()),
+            // Of a swap that was undone, the end of what it had launched.
+            Ask::Wait(WaitFor::Drained)
+                if self.about(client.id, reply).is_some_and(|it| it.ended.is_some()) =>
+            {
+                Ok(())
+            }
             Ask::Wait(wait) => self.reached(world, unit, client, wait, reply),
             Ask::Stop { keep_listening, .. } => self.stopped(unit, client, keep_listening, reply),
             Ask::Abort => self.aborted(client, reply),
@@ -140,17 +146,21 @@ impl Book {
         let back = self.about(client.id, reply).is_none_or(|swap| {
             matches!(swap.ended, Some(SwapResult::Aborted | SwapResult::RolledBack | SwapResult::Failed))
                 || !swap.began_saved
+                // A disk that is full cannot say it; a crash would make it so all the same.
+                || self.unsaved && swap.ended_sent.is_some()
         });
         must(Rule::Durable, back, || format!("says aborted, and the ledger does not: {}", reply.text))
     }
 
     fn started(&self, world: &World, unit: &Unit, client: &Client, wait: WaitFor, reply: &Reply) -> Checked {
         let on_demand = unit.files[client.file].1.service.start == Start::OnDemand;
-        if on_demand && reply.generation.is_none() {
-            let file = &unit.files[self.told.last().copied().unwrap_or(0)].1;
-            return must(Rule::Replies, unit.doors_are(file, Door::Listening), || {
-                format!("says it waits, and does not listen: {}", reply.text)
-            });
+        if (on_demand || !reply.changed) && reply.generation.is_none() {
+            let told = self.told.iter().map(|told| &unit.files[*told].1);
+            return must(
+                Rule::Replies,
+                told.into_iter().any(|file| unit.doors_are(file, Door::Listening)),
+                || format!("says it waits, and does not listen: {}", reply.text),
+            );
         }
         if !reply.changed {
             let runs = self.active_soon().is_some() || !self.served.is_empty();
@@ -188,7 +198,9 @@ impl Book {
     }
 
     fn stopped(&self, unit: &Unit, client: &Client, keep_listening: bool, reply: &Reply) -> Checked {
-        must(Rule::Durable, unit.ledger.want == Want::Down, || {
+        // What a boot of the machine did not start needs no record to stay so.
+        let never_up = unit.booted && !reply.changed;
+        must(Rule::Durable, unit.ledger.want == Want::Down || never_up, || {
             "says stopped, and the ledger wants it up".to_owned()
         })?;
         let left = unit.procs.iter().find(|proc| proc.doomed && !proc.is_over());
@@ -200,7 +212,7 @@ impl Book {
             "stopped, and still listens".to_owned()
         })?;
         let had = client.before.as_ref().is_some_and(|before| before.want != Want::Down);
-        must(Rule::Replies, reply.changed || !had, || {
+        must(Rule::Replies, reply.changed || !had || never_up, || {
             format!("stopped what wanted to be up, and changed nothing: {}", reply.text)
         })
     }
