@@ -4,5 +4,6 @@ pub mod error;
 pub mod groups;
 pub mod peer;
 pub mod places;
+pub mod sun_path;
 
 pub use error::Error;
