@@ -9,6 +9,7 @@ pub mod pidfd;
 pub mod places;
 pub mod port_holder;
 pub mod sock_diag;
+pub mod sun_path;
 pub mod task;
 
 pub use error::Error;
