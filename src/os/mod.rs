@@ -3,7 +3,9 @@
 pub mod clock;
 pub mod error;
 pub mod fork;
+pub mod original;
 pub mod pidfd;
+pub mod spawn;
 pub mod task;
 
 pub use error::Error;
