@@ -145,13 +145,15 @@ fn a_text_that_is_too_large_is_not_even_parsed() {
 
 #[test]
 fn garbage_is_told_in_bounds() {
-    for text in
-        ["x\n", "[a]\n", "[[Socket]]\n", "a=1\n", "Frobnicate = \"1\"\n", "[[[[", "a.", "\"", "{", "a=["]
-    {
-        let garbage = format!("[Service]\n{}", text.repeat(60_000 / text.len()));
-        let faults = parse(&only(&garbage)).unwrap_err();
-        assert!(faults.len() <= report::FAULTS_MAX + 1, "{text:?}");
-        assert!(faults.iter().all(|fault| fault.to_string().len() < 1000), "{text:?}");
+    let lines =
+        ["x\n", "[a]\n", "[[Socket]]\n", "a=1\n", "Frobnicate = \"1\"\n", "[[[[", "a.", "\"", "{", "a=["];
+    let lists = [("AmbientCapabilities", "'cap_chowm', "), ("Environment", "'x', "), ("ExecStop", "[''], ")];
+    let lines = lines.iter().map(|line| line.repeat(60_000 / line.len()));
+    let lists = lists.iter().map(|(key, item)| format!("{key} = [{}]\n", item.repeat(60_000 / item.len())));
+    for text in lines.chain(lists) {
+        let faults = parse(&only(&format!("[Service]\n{text}"))).unwrap_err();
+        assert!(faults.len() <= report::FAULTS_MAX + 1, "{text:.20}");
+        assert!(faults.iter().all(|fault| fault.to_string().len() < 1000), "{text:.20}");
     }
 }
 
