@@ -1,1 +1,4 @@
 //! What supd keeps on disk.
+
+pub mod requirements;
+pub mod units;
