@@ -5,4 +5,5 @@ pub mod fault;
 pub mod size;
 pub mod timespan;
 pub mod unitfile;
+pub mod variables;
 pub mod words;

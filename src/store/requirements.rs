@@ -2,15 +2,14 @@
 //!
 //! For `supctl check`, not for supd's loop: looking up an account may ask a server on the network.
 
+use super::text::{self, Content};
 use crate::codec::environment;
 use crate::codec::fault::{Fault, quoted};
 use crate::codec::unitfile::{Loaded, Origin};
 use crate::model::settings::{Command, Ready, Service};
 use nix::unistd::{AccessFlags, Group, User, access};
-use std::fs::{self, OpenOptions};
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 
 /// Where programs without a slash are looked for if the unit's Environment says nothing.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -96,13 +95,16 @@ impl Finder<'_> {
             self.tell("Service", "WorkingDirectory", what, "make it, or correct the path");
         }
         for file in &service.environment_files {
-            match read_environment(&file.path) {
-                Ok(bytes) => self.found.extend(environment::parse(&file.path, &bytes).faults),
-                Err(error) if file.optional && error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    let what = format!("cannot read {}: {error}", file.path.display());
+            match text::read(&file.path, environment::FILE_BYTES_MAX) {
+                Ok(Content::Text(text)) => {
+                    self.found.extend(environment::parse(&file.path, text.as_bytes()).faults);
+                }
+                Ok(Content::Missing) if !file.optional => {
+                    let what = format!("{} is not there", file.path.display());
                     self.tell("Service", "EnvironmentFile", what, "make it, or write - in front of the path");
                 }
+                Ok(Content::Missing | Content::Null) => {}
+                Err(fault) => self.found.push(fault),
             }
         }
     }
@@ -151,14 +153,6 @@ fn is_number(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-fn read_environment(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    // A FIFO without a writer must not hold the check up.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    file.take(environment::FILE_BYTES_MAX).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::missing;
@@ -199,8 +193,7 @@ mod tests {
                 "web.unit:5:1: SocketGroup: there is no group \"none-such\"; make it (sysusers.d), or correct the name",
                 "web.unit:13:1: WorkingDirectory: HERE/gone is no directory; make it, or correct the path",
                 "HERE/env:2:1: \"B\" is no assignment; write NAME=value, or begin with #",
-                "web.unit:14:1: EnvironmentFile: cannot read HERE/no: No such file or directory (os error 2); \
-             make it, or write - in front of the path",
+                "web.unit:14:1: EnvironmentFile: HERE/no is not there; make it, or write - in front of the path",
             ]
         );
     }
