@@ -60,7 +60,7 @@ pub struct GenerationView {
     pub generation: u64,
     /// The label of its release.
     pub release: Option<String>,
-    /// A word of [`GenerationState`](crate::model::status::GenerationState).
+    /// A word of [`GenerationState`].
     pub state: String,
     /// Percent of new connections; null where generations share one slot.
     pub share: Option<f64>,
