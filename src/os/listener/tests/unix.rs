@@ -129,6 +129,14 @@ fn the_private_folder_is_supds_alone_and_missing_folders_are_made() {
 }
 
 #[test]
+fn a_socket_is_born_closed_to_everybody_else() {
+    let stage = Stage::new();
+    let _fd = crate::os::listener::unix::bind_at(&stage.public(), SocketKind::Datagram).unwrap();
+    let born = std::fs::symlink_metadata(stage.public()).unwrap();
+    assert_eq!(born.permissions().mode() & 0o077, 0);
+}
+
+#[test]
 fn no_umask_reaches_the_mode() {
     alone("unix::no_umask_reaches_the_mode", || {
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o777));
