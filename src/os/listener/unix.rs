@@ -31,7 +31,7 @@ pub(super) fn bind_path(
 }
 
 /// A socket that nobody but supd may connect to, at this very path.
-fn bind_at(path: &Path, kind: SocketKind) -> Result<OwnedFd, Error> {
+pub(super) fn bind_at(path: &Path, kind: SocketKind) -> Result<OwnedFd, Error> {
     let failed = |errno| Error::new("bind", path.display(), errno);
     let fd = open(kind)?;
     // The name takes its mode from the socket (net/unix/af_unix.c, unix_bind_bsd): closed from the

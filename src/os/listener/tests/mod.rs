@@ -67,7 +67,8 @@ fn local(port: u16) -> SocketAddr {
 /// A port that nobody has, below those that the kernel hands out by itself.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = u16::try_from(std::process::id() % 10_000).unwrap();
+    // Far from where the processes that this one starts begin to look.
+    let start = u16::try_from(std::process::id().wrapping_mul(7_919) % 10_000).unwrap();
     for _ in 0..2_000 {
         let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
         let taken = crate::os::sock_diag::inet(false, port, crate::os::sock_diag::States::ALL).unwrap();
