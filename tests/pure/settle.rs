@@ -9,7 +9,7 @@ use crate::step::{Act, Ask, Say, Step, Turn};
 use crate::world::{Door, Life, Proc, Unit, number};
 use std::time::Duration;
 use supd::model::settings::{Ready, Restart, Start};
-use supd::model::status::{GenerationState, UnitState, UnitStatus};
+use supd::model::status::{GenerationState, GenerationStatus, UnitState, UnitStatus};
 use supd::model::{ExitStatus, Signal, Tick, WaitFor, Want, WorkerExit};
 
 /// All times that a unit can wait for are over by then.
@@ -328,7 +328,10 @@ fn unit_converged(unit: &Unit, shown: &UnitStatus, now: Tick) -> Result<(), Stri
     must(unit.ledger.previous.is_none(), "the previous one is still kept")?;
     must(shown.active == active, "the ledger names another one active")?;
     let Some(active) = active else { return Err("it should be up, and nothing is active".to_owned()) };
-    if gave_up(unit, active) {
+    let gone = |generation: &GenerationStatus| {
+        generation.generation == active && generation.workers.iter().any(|worker| worker.phase == "gone")
+    };
+    if gave_up(unit, active) || (shown.generations.iter().any(gone) && !always(unit, active)) {
         return must(generations.iter().all(|other| *other == active), "another generation still lives");
     }
     must(shown.state == UnitState::Active, "it should be active")?;
@@ -341,6 +344,11 @@ fn unit_converged(unit: &Unit, shown: &UnitStatus, now: Tick) -> Result<(), Stri
     });
     must(open, "it serves, and does not listen")?;
     must(unit.listeners.iter().all(|listener| listener.queue == 0), "connections wait")
+}
+
+/// Whether `Restart` wants another run after every end of a worker of this generation.
+fn always(unit: &Unit, generation: supd::model::Generation) -> bool {
+    unit.store.get(&generation).is_some_and(|settings| settings.service.restart == Restart::Always)
 }
 
 /// Whether a worker of this generation ended in a way after which `Restart` wants no other.

@@ -6,7 +6,6 @@ use crate::coverage::Coverage;
 use crate::oracle::{Oracle, Rule, Violation};
 use crate::step::{Act, Ask, Say, Step, Turn, UNITS, WorkerRef};
 use crate::world::{Client, Door, InFlight, Job, Life, Proc, Unit, World};
-use std::collections::BTreeMap;
 use supd::machine::{Action, Effect, Event, Input, JobKind, Request, Restored};
 use supd::model::settings::{Ready, Start};
 use supd::model::status::UnitStatus;
@@ -192,7 +191,7 @@ impl<B: Brain> Sim<B> {
             for _ in 0..saved {
                 save_next(unit, &mut self.oracle);
             }
-            if saved > 0 {
+            if saved > 0 && unit.intents_void == 0 {
                 unit.intent = unit.intents.pop_front().or(unit.intent);
             }
             let ledger = std::mem::replace(&mut unit.ledger, supd::model::Durable::fresh());
@@ -328,8 +327,12 @@ impl<B: Brain> Sim<B> {
             Turn::IntentSaved | Turn::IntentFails => {
                 let Some(intent) = unit.intents.pop_front() else { return Ok(false) };
                 let swap_id = intent.swap_id;
+                let void = unit.intents_void;
+                unit.intents_void = void.saturating_sub(1);
                 if turn == Turn::IntentSaved {
-                    unit.intent = Some(intent);
+                    if void == 0 {
+                        unit.intent = Some(intent);
+                    }
                     Event::IntentSaved { swap_id }
                 } else {
                     Event::IntentFailed { swap_id, reason: reason() }
@@ -654,15 +657,17 @@ fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
             unit.jobs.iter_mut().filter(|known| known.id == job).for_each(|known| known.ended = true);
         }
         Action::SaveIntent(intent) => unit.intents.push_back(intent),
-        Action::ClearIntent => unit.intent = None,
+        Action::ClearIntent => {
+            // What was asked to be written before is written before, and goes with it.
+            unit.intent = None;
+            unit.intents_void = unit.intents.len();
+        }
         Action::Switch { swap_id, to } => unit.switches.push_back((swap_id, to)),
         Action::Pin(launch) => unit.pins.push_back(launch.generation),
         Action::Prune { keep } => unit.store.retain(|number, _| keep.contains(number)),
         Action::Forget => {
-            unit.known = false;
-            unit.ledger = supd::model::Durable::fresh();
-            unit.store = BTreeMap::new();
-            unit.booted = true;
+            let files = std::mem::take(&mut unit.files);
+            *unit = Unit { known: false, files, ..Unit::new(unit.place, crate::knobs::Knobs::default()) };
         }
         Action::Retire(_)
         | Action::Progress(..)

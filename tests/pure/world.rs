@@ -44,6 +44,8 @@ pub(crate) struct Unit {
     pub(crate) binds: VecDeque<(JobId, Arc<Settings>)>,
     pub(crate) unlistens: u32,
     pub(crate) intents: VecDeque<Intent>,
+    /// So many of these were cleared before they were written.
+    pub(crate) intents_void: usize,
     /// In the runtime folder.
     pub(crate) intent: Option<Intent>,
     pub(crate) switches: VecDeque<(SwapId, Generation)>,
@@ -211,6 +213,11 @@ impl World {
 }
 
 impl Client {
+    /// Whether it asked for a swap that stops at ready.
+    pub(crate) fn holds(&self) -> bool {
+        matches!(self.asked, Some((_, Ask::Swap { hold: true, .. })))
+    }
+
     pub(crate) fn waits(&self) -> bool {
         self.reply.is_none() && !self.gone
     }
@@ -231,6 +238,7 @@ impl Unit {
             binds: VecDeque::new(),
             unlistens: 0,
             intents: VecDeque::new(),
+            intents_void: 0,
             intent: None,
             switches: VecDeque::new(),
             traffic: None,

@@ -15,6 +15,8 @@ use std::time::Duration;
 const UNLISTEN_LONGEST: Duration = Duration::from_secs(10);
 /// How long `stop --now` leaves a worker after KillSignal.
 const NOW: Duration = Duration::from_secs(5);
+/// What is said of a stop that the disk does not take.
+const NOT_DURABLE: &str = "is stopped, but the ledger cannot say so yet: a restart of supd would start it";
 /// The first pause before listeners that could not be bound are tried again; it doubles.
 const BLOCKED_FIRST: Duration = Duration::from_secs(1);
 /// The longest such pause.
@@ -128,17 +130,23 @@ impl Unit {
         if let Life::Stopping(stopping) = &mut self.life {
             stopping.clients.extend(client);
             stopping.shutdown |= shutdown;
+            stopping.keep_listening &= keep_listening;
             if now {
                 self.stop_now(turn);
             }
             return;
         }
-        if let Life::Stopped { keep_listening: listens, .. } = &mut self.life {
+        if let Life::Stopped { keep_listening: listens, save } = &mut self.life {
             let closes = *listens && !keep_listening;
+            let unsaved = save.record.is_some() || save.again.is_some();
             *listens &= keep_listening;
             if let Some(client) = client {
-                let text = if closes { "listens no longer" } else { "is stopped already" };
-                self.reply(client, Reply::done(closes, text), turn);
+                let reply = match (closes, unsaved) {
+                    (true, false) => Reply::done(true, "listens no longer"),
+                    (false, false) => Reply::done(false, "is stopped already"),
+                    (closes, true) => Reply::new(ExitStatus::Failed, closes, NOT_DURABLE),
+                };
+                self.reply(client, reply, turn);
             }
             return;
         }
@@ -268,7 +276,7 @@ impl Unit {
         let reply = match failure {
             None => Reply::done(true, "is stopped"),
             Some(reason) => {
-                let text = format!("is stopped, but a restart of supd would start it: {reason}");
+                let text = format!("{NOT_DURABLE} ({reason})");
                 Reply::new(ExitStatus::Failed, true, text)
             }
         };

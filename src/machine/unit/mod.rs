@@ -20,8 +20,8 @@ use super::turn::Turn;
 use super::worker::{Cue, Told};
 use crate::model::settings::Socket;
 use crate::model::{
-    ClientId, Durable, Ended, Generation, JobId, Notice, Progress, RecordId, Reply, Settings, Tick, UnitName,
-    WaitFor, WorkerId, status::SwapStatus,
+    ClientId, Durable, Ended, Generation, Happening, JobId, Notice, Progress, RecordId, Reply, Settings,
+    Tick, UnitName, WaitFor, WorkerId, status::SwapStatus,
 };
 pub(super) use restore::restore;
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,6 +75,21 @@ struct Waiter {
     drained: Option<Generation>,
 }
 
+/// The last record, on its way or to be tried again.
+#[derive(Debug, Clone)]
+struct Unsaved {
+    happening: Happening,
+    client: Option<ClientId>,
+    save: Try,
+}
+
+impl Unsaved {
+    /// Whether it says that this swap began.
+    fn began(&self, swap: crate::model::SwapId) -> bool {
+        matches!(self.happening, Happening::Began { swap_id, .. } if swap_id == swap)
+    }
+}
+
 /// A reload under way.
 #[derive(Debug, Clone)]
 struct Reloading {
@@ -110,7 +125,7 @@ pub(super) struct Unit {
     bound: Vec<Socket>,
     stored: BTreeSet<Generation>,
     /// The last record, unless it is on disk: until then a crash goes back to an earlier one.
-    unsaved: Option<RecordId>,
+    unsaved: Option<Unsaved>,
     /// How often in a row the listeners could not be bound.
     bind_failures: u32,
     quarantine: Option<String>,
@@ -371,7 +386,7 @@ impl Unit {
             kept.pinned = pinned;
         }
         if changed {
-            let happening = crate::model::Happening::Pinned { generation, pinned };
+            let happening = Happening::Pinned { generation, pinned };
             self.record(happening, None, turn);
         }
     }
@@ -385,7 +400,7 @@ impl Unit {
         }
         let swap = self.swap.as_ref().and_then(|swap| swap.step.deadline());
         let groups = self.groups.values().filter_map(Group::deadline);
-        groups.chain(swap).chain(self.life_deadline()).min()
+        groups.chain(swap).chain(self.life_deadline()).chain(self.ledger_deadline()).min()
     }
 
     fn clock(&mut self, turn: &mut Turn<'_>) {
@@ -407,31 +422,61 @@ impl Unit {
         for worker in workers {
             self.worker_cue(worker, &Cue::Due, turn);
         }
+        if due(self.ledger_deadline()) {
+            if let Some(unsaved) = self.unsaved.take() {
+                self.send(unsaved, turn);
+            }
+        }
     }
 
     // The ledger.
 
     /// Sends the durable state and what happened on its way to the disk.
-    fn record(
-        &mut self,
-        happening: crate::model::Happening,
-        client: Option<ClientId>,
-        turn: &mut Turn<'_>,
-    ) -> RecordId {
+    fn record(&mut self, happening: Happening, client: Option<ClientId>, turn: &mut Turn<'_>) -> RecordId {
+        let save = Try::default();
+        self.send(Unsaved { happening, client, save }, turn)
+    }
+
+    fn send(&mut self, unsaved: Unsaved, turn: &mut Turn<'_>) -> RecordId {
+        let Unsaved { happening, client, save } = unsaved;
         let id = turn.record();
-        let record =
-            crate::model::Record { unit: self.name.clone(), durable: self.durable.clone(), happening };
+        let (unit, durable) = (self.name.clone(), self.durable.clone());
+        let record = crate::model::Record { unit, durable, happening: happening.clone() };
         turn.act(Action::Record { id, record, client });
-        self.unsaved = Some(id);
+        self.unsaved = Some(Unsaved { happening, client, save: save.sent(id) });
         id
+    }
+
+    /// When a record that failed, and that nobody waits for any more, is tried again: the ledger
+    /// must come to say what is.
+    fn ledger_deadline(&self) -> Option<Tick> {
+        let sent_again_by_swap = match self.swap.as_ref().map(|swap| swap.step) {
+            Some(Step::Noting { .. } | Step::Committing { .. } | Step::TurnNoting { .. }) => true,
+            Some(_) | None => false,
+        };
+        if sent_again_by_swap || matches!(self.life, Life::Stopped { .. }) {
+            return None;
+        }
+        self.unsaved.as_ref().and_then(|unsaved| unsaved.save.again)
+    }
+
+    fn note_outcome(&mut self, record: RecordId, failed: bool, now: Tick) {
+        let Some(unsaved) = &mut self.unsaved else { return };
+        if unsaved.save.record != Some(record) {
+            return;
+        }
+        if failed {
+            unsaved.save = unsaved.save.failed(now);
+        } else {
+            self.unsaved = None;
+        }
     }
 
     fn recorded(&mut self, record: RecordId, failure: Option<&str>, turn: &mut Turn<'_>) {
         if let Some(reason) = failure {
             turn.note(Level::Error, None, format!("ledger: {reason}"));
-        } else if self.unsaved == Some(record) {
-            self.unsaved = None;
         }
+        self.note_outcome(record, failure.is_some(), turn.now);
         if self.swap.as_ref().is_some_and(|swap| swap.step.record() == Some(record)) {
             match failure {
                 None => self.swap_cue(SwapCueKind::Recorded, "", turn),

@@ -103,6 +103,10 @@ impl Unit {
         }
         let result = if swap.by_person { SwapResult::Aborted } else { SwapResult::Failed };
         self.last_swap = Some(swap.status(result));
+        if let Some(unsaved) = self.unsaved.as_mut().filter(|unsaved| unsaved.began(swap.id)) {
+            // When the disk takes records again, this is what there is to say.
+            unsaved.happening = Happening::Ended { swap_id: swap.id, result, cause: swap.cause.clone() };
+        }
         let reply = Reply::new(status, false, cause).about(Some(swap.id), None);
         self.resolve_all(&reply, turn);
         self.answer_undoers(swap, turn);

@@ -18,10 +18,14 @@ pub(super) struct SwapBook {
     pub(super) from: Option<Generation>,
     pub(super) to: Generation,
     pub(super) client: Option<ClientId>,
+    /// Whoever asked for it wanted it held.
+    pub(super) hold: bool,
     /// The durable state before it began.
     pub(super) before: Durable,
     pub(super) began_saved: bool,
     pub(super) began_failed: bool,
+    /// Its number could not be saved, so it was not launched.
+    pub(super) dropped: bool,
     pub(super) was_ready: bool,
     pub(super) switched_saved: bool,
     pub(super) ended_sent: Option<SwapResult>,
@@ -122,7 +126,7 @@ impl Book {
 
     /// The swap that is neither committed nor undone.
     pub(super) fn running(&self) -> Option<&SwapBook> {
-        self.swaps.iter().rev().find(|swap| swap.ended_sent.is_none())
+        self.swaps.iter().rev().find(|swap| swap.ended_sent.is_none() && !swap.dropped)
     }
 
     pub(super) fn reborn(&mut self) {
@@ -239,13 +243,14 @@ impl Book {
                 if let Some(swap) = self.swap_mut(*swap_id) {
                     swap.began_failed = true;
                     // Where somebody serves, nothing is launched without a number.
-                    swap.ended_sent = swap.from.map(|_| SwapResult::Failed);
+                    swap.dropped = swap.from.is_some();
                 }
             }
             Happening::Ended { swap_id, result, .. } => {
                 // It may be said again; what never took over is over without being said.
                 let again = matches!(result, SwapResult::Committed | SwapResult::RolledBack);
-                if let Some(swap) = self.swap_mut(*swap_id).filter(|_| again) {
+                if let Some(swap) = self.swap_mut(*swap_id) {
+                    swap.dropped = !again;
                     swap.ended_sent = None;
                 }
             }

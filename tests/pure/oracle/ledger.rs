@@ -2,7 +2,7 @@
 
 use super::books::{Book, SwapBook};
 use super::{Checked, Rule, must, show};
-use crate::world::{Unit, World, number};
+use crate::world::{Client, Unit, World, number};
 use supd::model::settings::Retain;
 use supd::model::status::{SwapResult, UnitState, UnitStatus};
 use supd::model::{ClientId, Durable, Generation, Happening, Intent, Kept, Record, SwapId, SwapKind, Want};
@@ -13,7 +13,13 @@ fn numbers(durable: &Durable) -> [Option<Generation>; 3] {
 }
 
 impl Book {
-    pub(super) fn records(&mut self, unit: &Unit, record: &Record, client: Option<ClientId>) -> Checked {
+    pub(super) fn records(
+        &mut self,
+        world: &World,
+        unit: &Unit,
+        record: &Record,
+        client: Option<ClientId>,
+    ) -> Checked {
         let durable = &record.durable;
         must(Rule::Sound, record.unit == unit.name, || {
             format!("a record of {} for {}", record.unit, unit.name)
@@ -27,7 +33,7 @@ impl Book {
         })?;
         match &record.happening {
             Happening::Began { swap_id, kind, from, to } => {
-                self.began(unit, durable, client, (*swap_id, *kind, *from, *to))?;
+                self.began(world, unit, durable, client, (*swap_id, *kind, *from, *to))?;
             }
             Happening::Switched { swap_id, to } => {
                 self.switched(unit, *swap_id, *to, durable)?;
@@ -81,11 +87,16 @@ impl Book {
 
     fn began(
         &mut self,
+        world: &World,
         unit: &Unit,
         durable: &Durable,
         client: Option<ClientId>,
         (id, kind, from, to): (SwapId, SwapKind, Option<Generation>, Generation),
     ) -> Checked {
+        if self.swap(id).is_some_and(|swap| swap.to == to && swap.began_failed && !swap.began_saved) {
+            // The same once more, now that the disk may take it.
+            return Ok(());
+        }
         must(Rule::OneOfEach, self.running().is_none(), || {
             format!("swap {id} begins beside {:?}", self.running())
         })?;
@@ -121,9 +132,11 @@ impl Book {
             from,
             to,
             client,
+            hold: client.and_then(|client| world.client(client)).is_some_and(Client::holds),
             before: self.sent.clone(),
             began_saved: false,
             began_failed: false,
+            dropped: false,
             was_ready: false,
             switched_saved: false,
             ended_sent: None,

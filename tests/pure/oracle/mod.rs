@@ -240,7 +240,7 @@ impl Oracle {
             Action::Record { id, record, client } => {
                 must(Rule::Accounts, *id > self.record_last, || format!("record {id} twice"))?;
                 self.record_last = *id;
-                self.book(place).records(unit, record, *client)
+                self.book(place).records(world, unit, record, *client)
             }
             Action::SaveIntent(intent) => self.book(place).intends(world, unit, intent),
             Action::ClearIntent => self.book(place).clears(unit),

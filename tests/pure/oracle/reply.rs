@@ -129,6 +129,14 @@ impl Book {
             Ask::Promote(wait) => self.reached(world, unit, client, wait, reply),
             // Nothing was under way, or what was is over.
             Ask::Wait(_) if !reply.changed || self.halted => Ok(()),
+            // Who joins a swap that is to be held ends with those who asked for it.
+            Ask::Wait(_)
+                if self
+                    .about(client.id, reply)
+                    .is_some_and(|it| it.was_ready && it.ended.is_none() && it.hold) =>
+            {
+                Ok(())
+            }
             // Of a swap that was undone, the end of what it had launched.
             Ask::Wait(WaitFor::Drained)
                 if self.about(client.id, reply).is_some_and(|it| it.ended.is_some()) =>
