@@ -80,8 +80,8 @@ impl Client {
     /// One that asks sooner whether supd is there, and waits as long for the answer.
     #[cfg(test)]
     pub(super) fn impatient(path: PathBuf, timeout: Option<Duration>, silence: Duration) -> Self {
-        let client = Self::new(path, timeout).expect("a test has descriptors");
-        Self { silence, ping: silence, ..client }
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        Self { path, signals: Signals::none(), deadline, silence, ping: silence }
     }
 
     /// Calls a method and waits for its final answer, success or error.
