@@ -51,6 +51,8 @@ struct Stopping {
     clients: Vec<ClientId>,
     /// supd itself is ending: what the unit should do is not changed by that.
     shutdown: bool,
+    /// A person asked for it, whether still connected or not: that is for the ledger.
+    by_person: bool,
     keep_listening: bool,
     /// Workers that are left then are killed.
     kill: Option<Tick>,
