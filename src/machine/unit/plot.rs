@@ -5,7 +5,7 @@ use super::super::group::{Group, Role};
 use super::super::swap::table::{SwapCueKind, SwapMove, decide};
 use super::super::swap::{Plan, Step, Swap, Try};
 use super::super::turn::Turn;
-use super::{Life, Unit, Waiter};
+use super::{Drain, Life, Unit, Waiter};
 use crate::model::settings::{Retain, Start};
 use crate::model::status::{SwapResult, SwapStatus};
 use crate::model::{
@@ -326,7 +326,7 @@ impl Unit {
             .about(Some(swap.id), Some(swap.to));
         self.resolve(WaitFor::Committed, &reply, turn);
         match swap.from.filter(|from| self.groups.contains_key(from)) {
-            Some(from) => self.wait_for_drain(from, turn),
+            Some(from) => self.wait_for_drain(from, swap, turn),
             None => self.resolve_all(&reply, turn),
         }
         let late = Reply::refused(format!("generation {} is committed", swap.to), Some(self.way_back()));
@@ -337,10 +337,10 @@ impl Unit {
     }
 
     /// Those who asked for `--wait=drained` go on waiting for the end of this generation.
-    fn wait_for_drain(&mut self, generation: Generation, turn: &mut Turn<'_>) {
+    fn wait_for_drain(&mut self, generation: Generation, swap: &Swap, turn: &mut Turn<'_>) {
         let workers = self.groups.get(&generation).map_or(0, Group::remaining);
         for waiter in self.waiters.iter_mut().filter(|waiter| waiter.drained.is_none()) {
-            waiter.drained = Some(generation);
+            waiter.drained = Some(Drain { of: generation, swap_id: Some(swap.id), to: Some(swap.to) });
             turn.act(Action::Progress(waiter.client, Progress::Draining { generation, workers }));
         }
     }
