@@ -6,7 +6,7 @@ use super::super::swap::table::{SwapCueKind, SwapMove, decide};
 use super::super::swap::{Plan, Swap};
 use super::super::turn::Turn;
 use super::super::worker::{Cue, Phase, table::Kind};
-use super::{Life, Reloading, Unit, Waiter};
+use super::{Drain, Life, Reloading, Unit, Waiter};
 use crate::model::status::SwapResult;
 use crate::model::{ClientId, ExitStatus, Generation, Reply, Settings, Signal, SwapKind, WaitFor, WorkerId};
 use std::collections::BTreeSet;
@@ -271,7 +271,9 @@ impl Unit {
             self.durable.active.as_ref().map(|kept| kept.generation) != Some(**generation)
         });
         if let (WaitFor::Drained, Some(leaving)) = (wait, leaving) {
-            self.waiters.push(Waiter { client, wait, drained: Some(*leaving) });
+            let swap_id = self.last_swap.as_ref().map(|last| last.swap_id);
+            let to = self.durable.active.as_ref().map(|kept| kept.generation);
+            self.waiters.push(Waiter { client, wait, drained: Some(Drain { of: *leaving, swap_id, to }) });
             return;
         }
         let reply = self.last_outcome();

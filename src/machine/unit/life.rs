@@ -128,6 +128,7 @@ impl Unit {
         turn: &mut Turn<'_>,
     ) {
         if let Life::Stopping(stopping) = &mut self.life {
+            stopping.by_person |= client.is_some();
             stopping.clients.extend(client);
             stopping.shutdown |= shutdown;
             stopping.keep_listening &= keep_listening;
@@ -155,8 +156,10 @@ impl Unit {
         turn.note(Level::Info, None, "stopping");
         turn.act(Action::Unwatch);
         let stage = StopStage::Unlistening { until: turn.now.after(UNLISTEN_LONGEST) };
+        let by_person = client.is_some();
         let clients = client.into_iter().collect();
-        self.life = Life::Stopping(Stopping { stage, clients, shutdown, keep_listening, kill: None });
+        self.life =
+            Life::Stopping(Stopping { stage, clients, shutdown, by_person, keep_listening, kill: None });
         self.end_unready(turn);
         if now {
             self.stop_now(turn);
@@ -218,7 +221,7 @@ impl Unit {
     /// Every process is gone.
     pub(super) fn ended(&mut self, turn: &mut Turn<'_>) {
         let Life::Stopping(stopping) = &mut self.life else { return };
-        if stopping.shutdown && stopping.clients.is_empty() {
+        if stopping.shutdown && !stopping.by_person {
             self.life = Life::STOPPED;
             return;
         }
@@ -270,6 +273,9 @@ impl Unit {
 
     fn stopped(&mut self, stopping: &Stopping, failure: Option<&str>, turn: &mut Turn<'_>) {
         turn.note(Level::Info, None, "stopped");
+        if failure.is_none() {
+            turn.act(Action::ClearIntent);
+        }
         let save = if failure.is_some() { Try::default().failed(turn.now) } else { Try::default() };
         let keep_listening = stopping.keep_listening && !stopping.shutdown;
         self.life = Life::Stopped { save, keep_listening };

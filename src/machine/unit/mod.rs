@@ -21,7 +21,7 @@ use super::worker::{Cue, Told};
 use crate::model::settings::Socket;
 use crate::model::{
     ClientId, Durable, Ended, Generation, Happening, JobId, Notice, Progress, RecordId, Reply, Settings,
-    Tick, UnitName, WaitFor, WorkerId, status::SwapStatus,
+    SwapId, Tick, UnitName, WaitFor, WorkerId, status::SwapStatus,
 };
 pub(super) use restore::restore;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +51,8 @@ struct Stopping {
     clients: Vec<ClientId>,
     /// supd itself is ending: what the unit should do is not changed by that.
     shutdown: bool,
+    /// A person asked for it, whether still connected or not: that is for the ledger.
+    by_person: bool,
     keep_listening: bool,
     /// Workers that are left then are killed.
     kill: Option<Tick>,
@@ -72,7 +74,15 @@ struct Waiter {
     client: ClientId,
     wait: WaitFor,
     /// The swap is over; this one waits for the end of a generation.
-    drained: Option<Generation>,
+    drained: Option<Drain>,
+}
+
+/// The end of a generation, and which swap it is the end of.
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    of: Generation,
+    swap_id: Option<SwapId>,
+    to: Option<Generation>,
 }
 
 /// The last record, on its way or to be tried again.
@@ -85,7 +95,7 @@ struct Unsaved {
 
 impl Unsaved {
     /// Whether it says that this swap began.
-    fn began(&self, swap: crate::model::SwapId) -> bool {
+    fn began(&self, swap: SwapId) -> bool {
         matches!(self.happening, Happening::Began { swap_id, .. } if swap_id == swap)
     }
 }
@@ -200,7 +210,7 @@ impl Unit {
         }
     }
 
-    fn is_about(&self, swap_id: crate::model::SwapId) -> bool {
+    fn is_about(&self, swap_id: SwapId) -> bool {
         self.swap.as_ref().is_some_and(|swap| swap.id == swap_id)
     }
 

@@ -71,6 +71,8 @@ pub(super) struct Book {
     pub(super) first_of_life: bool,
     /// What starts now starts because the machine booted: its file counts.
     pub(super) machine_booted: bool,
+    /// A record of this life is on disk.
+    pub(super) saved_in_life: bool,
     /// The intent in the runtime folder is that of a supd that died.
     pub(super) inherited: bool,
     /// A person has stopped the unit, and nobody has started it since.
@@ -100,6 +102,7 @@ impl Book {
             relaunches: BTreeMap::new(),
             first_of_life: true,
             machine_booted: true,
+            saved_in_life: false,
             inherited: false,
             stopped_by_person: false,
         }
@@ -162,6 +165,7 @@ impl Book {
         self.halted = !(wanted && booting);
         self.stopped_by_person = false;
         self.inherited = unit.intent.is_some();
+        self.saved_in_life = false;
         self.machine_booted = unit.booted;
     }
 
@@ -214,6 +218,7 @@ impl Book {
     pub(super) fn saved(&mut self, record: &Record) {
         self.floor = self.floor.max(record.durable.generation_last);
         self.unsaved = false;
+        self.saved_in_life = true;
         match &record.happening {
             Happening::Began { swap_id, .. } => {
                 if let Some(swap) = self.swap_mut(*swap_id) {

@@ -239,7 +239,10 @@ impl Book {
     /// An intent may go once the ledger says the same, or once it is sure that nothing came of it.
     pub(super) fn clears(&self, unit: &Unit) -> Checked {
         let Some(intent) = unit.intent else { return Ok(()) };
-        let said = number(unit.ledger.active.as_ref()) == Some(intent.to) || unit.ledger.want == Want::Down;
+        let active = number(unit.ledger.active.as_ref());
+        let said = active == Some(intent.to)
+            || self.saved_in_life && self.inherited
+            || unit.ledger.want == Want::Down;
         let happened = unit.traffic == Some(intent.to) || !self.served.contains(&intent.to) && self.inherited;
         must(Rule::Durable, said || !happened, || {
             format!(
