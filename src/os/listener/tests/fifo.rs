@@ -103,7 +103,7 @@ fn a_fifo_that_somebody_reads_names_who() {
 fn a_strangers_fifo_is_replaced_and_a_file_is_not() {
     let (folder, wanted, path) = stage();
     let private = folder.path().join("private");
-    if is_root() {
+    if is_root_or_skip("fifo::a_strangers_fifo_is_replaced_and_a_file_is_not (in part)") {
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
         let theirs = std::fs::metadata(&path).unwrap().ino();

@@ -120,24 +120,17 @@ fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// Runs the test of this name alone in a process of its own, where `body` then runs: for what is the
-/// whole process's (descriptors, umask, limits). True in the process that started it.
+/// Runs `body` in a process of its own, where it has descriptors, umask and limits for itself.
 fn alone(name: &str, body: impl FnOnce()) {
-    if std::env::var_os("SUPD_TEST_ALONE").is_some() {
-        return body();
-    }
-    let name = format!("os::listener::tests::{name}");
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", &name, "--test-threads=1", "--nocapture"])
-        .env("SUPD_TEST_ALONE", "1")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    crate::os::alone::alone(&format!("os::listener::tests::{name}"), || {
+        body();
+        String::new()
+    });
+}
+
+/// Whether this is root; else says that the test of this name is skipped, or a part of it.
+fn is_root_or_skip(name: &str) -> bool {
+    crate::os::alone::root_or_skip(&format!("os::listener::tests::{name}"))
 }
 
 /// Another process that does something and then waits until it is dropped.
