@@ -197,7 +197,7 @@ fn a_stale_path_is_replaced_when_it_listens_and_not_before() {
     let stage = Stage::new();
     drop(UnixListener::bind(stage.public()).unwrap());
     let stale = std::fs::symlink_metadata(stage.public()).unwrap().ino();
-    let mut listener = stage.bind().unwrap();
+    let mut listener = at_last(|| stage.bind());
     assert_eq!(std::fs::symlink_metadata(stage.public()).unwrap().ino(), stale);
     listener.listen().unwrap();
     serves(&listener, &stage.public());
@@ -234,7 +234,7 @@ fn somebody_of_another_network_namespace_is_not_pushed_aside() {
     let Why::InUse(holders) = &error.why else { panic!("{error}") };
     assert_eq!(holders[0].pid, Some(std::process::id()), "{error}");
     drop(there);
-    stage.bind().unwrap();
+    at_last(|| stage.bind());
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn a_full_queue_and_a_socket_that_does_not_listen_yet_are_somebody() {
     assert_eq!(try_connect(SocketKind::Stream, &stage.public()).unwrap_err(), Errno::ECONNREFUSED);
     assert!(why(stage.bind()).contains(&format!("pid {}", std::process::id())));
     drop(silent);
-    stage.bind().unwrap();
+    at_last(|| stage.bind());
 }
 
 fn try_bind(path: &Path) -> OwnedFd {
@@ -380,13 +380,16 @@ fn on_another_file_system_the_private_name_is_beside_the_public_one() {
 fn names_that_a_dead_supd_left_are_used_again() {
     let stage = Stage::new();
     for _ in 0..3 {
-        let mut listener = stage.open();
+        let mut listener = at_last(|| stage.bind());
         listener.hold_off().unwrap();
         listener.listen().unwrap();
         drop(listener.leave());
         assert_eq!(stage.names(), ["http.0", "private", "s"]);
     }
-    serves(&stage.open(), &stage.public());
+    let mut listener = at_last(|| stage.bind());
+    listener.listen().unwrap();
+    serves(&listener, &stage.public());
+    drop(listener);
     assert_eq!(stage.names(), ["private"]);
 }
 
@@ -563,7 +566,7 @@ fn an_abstract_stream_is_refused_and_listens_again() {
     assert_eq!(error.errno(), Errno::EADDRINUSE, "{error}");
     assert_eq!(listener.traffic(), Traffic::Refused);
     drop(old);
-    listener.listen().unwrap();
+    at_last(|| listener.listen());
     is_served(connect_named(&address).unwrap(), unix_worker(&listener).accept().unwrap().0);
 }
 
