@@ -4,7 +4,7 @@
 use crate::brain::Brain;
 use crate::knobs::Knob;
 use crate::oracle::{Rule, Violation};
-use crate::sim::{CLEAN, Checked, Sim};
+use crate::sim::{CLEAN, Checked, Sim, boot_starts};
 use crate::step::{Act, Ask, Say, Step, Turn};
 use crate::world::{Door, Life, Proc, Unit, number};
 use std::time::Duration;
@@ -305,7 +305,11 @@ fn unit_converged(unit: &Unit, shown: &UnitStatus, now: Tick) -> Result<(), Stri
             .iter()
             .any(|proc| proc.generation() == *generation && unit.knobs(&proc.launch.settings).broken())
     };
+    let never_up = unit.booted && !boot_starts(unit.file().1.service.start);
     match unit.ledger.want {
+        Want::Up | Want::OnDemand if never_up && shown.state == UnitState::Stopped => {
+            return must(generations.is_empty(), "stopped, and somebody lives");
+        }
         Want::Down => {
             must(shown.state == UnitState::Stopped, "it should be stopped")?;
             must(generations.is_empty(), "stopped, and somebody lives")?;

@@ -190,6 +190,10 @@ impl Unit {
         for client in clients {
             self.reply(client, Reply::new(ExitStatus::Down, true, "the unit was stopped meanwhile"), turn);
         }
+        if let Some((_, Some(client))) = self.refreshing.take() {
+            let text = "the unit was stopped meanwhile; its new listeners apply at the next start";
+            self.reply(client, Reply::new(ExitStatus::Failed, true, text), turn);
+        }
     }
 
     fn stop_now(&mut self, turn: &mut Turn<'_>) {

@@ -16,7 +16,7 @@ fn any_names(list: &[Arc<Settings>], address: &Address) -> bool {
 }
 
 impl Book {
-    pub(super) fn listens(&self, unit: &Unit, list: &[Arc<Settings>]) -> Checked {
+    pub(super) fn listens(&mut self, unit: &Unit, list: &[Arc<Settings>]) -> Checked {
         for settings in list {
             for socket in &settings.sockets {
                 let bound = unit.door(&socket.address) != Door::Closed;
@@ -25,12 +25,15 @@ impl Book {
                 })?;
             }
         }
-        for listener in unit.listeners.iter().filter(|listener| listener.door == Door::Listening) {
-            if !any_names(list, &listener.address) {
-                self.may_refuse(unit, &listener.address)?;
-            }
-        }
+        let open = unit.listeners.iter().filter(|listener| listener.door == Door::Listening);
+        let refused = open.filter(|listener| !any_names(list, &listener.address));
+        self.refused.extend(refused.map(|listener| listener.address.clone()));
         Ok(())
+    }
+
+    /// Looks at what is refused once the step has said who is to be kept.
+    pub(super) fn refused_well(&self, unit: &Unit) -> Checked {
+        self.refused.iter().try_for_each(|address| self.may_refuse(unit, address))
     }
 
     pub(super) fn unlistens(&self, unit: &Unit) -> Checked {

@@ -86,8 +86,9 @@ impl Book {
                 let serves =
                     unit.live().find(|proc| proc.is_ready() && self.served.contains(&proc.generation()));
                 // A first start that failed has failed, even if a later attempt of supd's went well.
-                let first =
-                    about.as_ref().is_some_and(|swap| swap.from.is_none() && swap.ended_sent.is_some());
+                let first = about
+                    .as_ref()
+                    .is_some_and(|swap| swap.from.is_none() && (swap.ended_sent.is_some() || swap.dropped));
                 must(Rule::Replies, serves.is_none() || self.halted || first, || {
                     format!("says nothing serves, and {:?} does", serves.map(Proc::generation))
                 })
@@ -155,7 +156,7 @@ impl Book {
             matches!(swap.ended, Some(SwapResult::Aborted | SwapResult::RolledBack | SwapResult::Failed))
                 || !swap.began_saved
                 // A disk that is full cannot say it; a crash would make it so all the same.
-                || self.unsaved && swap.ended_sent.is_some()
+                || self.unsaved && (swap.ended_sent.is_some() || swap.dropped)
         });
         must(Rule::Durable, back, || format!("says aborted, and the ledger does not: {}", reply.text))
     }
