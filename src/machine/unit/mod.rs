@@ -124,6 +124,8 @@ pub(super) struct Unit {
     recipes: BTreeMap<Generation, Arc<Launch>>,
     swap: Option<Swap>,
     last_swap: Option<SwapStatus>,
+    /// The active generation, as long as it was never ready: nothing to go back to.
+    unproven: Option<Generation>,
     waiters: Vec<Waiter>,
     /// A swap that begins once the running one is undone.
     next: Option<(super::swap::Plan, Option<Waiter>)>,
@@ -313,6 +315,7 @@ impl Unit {
         let Some(group) = self.groups.get(&generation) else { return };
         let (serves, ready, workers) = (group.serves(), group.ready(), group.launch.settings.service.workers);
         let after = turn.now.since(group.launched);
+        self.unproven = self.unproven.filter(|unproven| !serves || *unproven != generation);
         turn.note(Level::Info, Some(generation), format!("worker {index} is ready"));
         let Some(swap) = &self.swap else { return };
         let (from, to) = (swap.from, swap.to);

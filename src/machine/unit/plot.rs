@@ -125,7 +125,8 @@ impl Unit {
         } else {
             let last = std::mem::replace(&mut self.durable.active, named);
             let starts_over = matches!(swap.plan.kind, SwapKind::Start | SwapKind::Restart);
-            self.durable.previous = last.filter(|_| !starts_over);
+            let unproven = self.unproven.replace(swap.to);
+            self.durable.previous = last.filter(|last| !starts_over && unproven != Some(last.generation));
         }
         let origin = swap.plan.origin.unwrap_or(swap.to);
         let launch = Launch {

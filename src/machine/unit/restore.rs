@@ -29,6 +29,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         recipes,
         swap: None,
         last_swap: None,
+        unproven: None,
         waiters: Vec::new(),
         next: None,
         reloading: None,
