@@ -1,0 +1,29 @@
+//! `supctl promote`
+
+use super::act::act;
+use super::args::{self, WaitArg};
+use super::context::Context;
+use super::failure::Failure;
+use crate::codec::varlink::Method;
+use crate::model::{ExitStatus, UnitName};
+
+/// Go on with a held swap, or commit one in probation
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  supctl swap web --hold && supctl promote web
+
+A held generation takes over; one in probation is there to stay from now on.")]
+pub(super) struct Promote {
+    /// The unit
+    #[arg(value_name = "UNIT", value_parser = args::unit)]
+    unit: UnitName,
+    #[command(flatten)]
+    wait: WaitArg,
+}
+
+impl Promote {
+    pub(super) fn run(self, context: &Context) -> Result<ExitStatus, Failure> {
+        act(context, &Method::Promote { unit: self.unit, wait: self.wait.wait })
+    }
+}
