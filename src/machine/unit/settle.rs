@@ -136,6 +136,10 @@ impl Unit {
             Life::Stopped { keep_listening: false, .. } | Life::Blocked { .. } => return Some(Vec::new()),
             Life::Stopped { .. } | Life::Arming { .. } | Life::Stopping(_) => return None,
         }
+        if self.groups.is_empty() && self.swap.is_some() {
+            // Connections may be waiting for what is about to be launched.
+            return None;
+        }
         if self.refuses() {
             return Some(Vec::new());
         }
