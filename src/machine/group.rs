@@ -79,6 +79,12 @@ impl Group {
         self.workers.iter().any(|worker| worker.phase.serves())
     }
 
+    /// Whether at least one worker is ready, and every other is gone for good.
+    pub(super) fn serves_as_ever(&self) -> bool {
+        let settled = |worker: &Worker| worker.phase.serves() || worker.phase == Phase::Gone;
+        self.serves_at_all() && self.workers.iter().all(settled)
+    }
+
     /// How many are ready.
     pub(super) fn ready(&self) -> u32 {
         count(self.workers.iter().filter(|worker| worker.phase.serves()))

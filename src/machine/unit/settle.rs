@@ -38,7 +38,7 @@ impl Unit {
     /// Law: whoever serves is told to stop only when another is ready.
     fn stop_replaced(&mut self, turn: &mut Turn<'_>) {
         let active = self.groups.values().find(|group| group.role == Role::Active);
-        if !active.is_some_and(Group::serves) {
+        if !active.is_some_and(|active| active.serves() || active.serves_as_ever()) {
             return;
         }
         let replaced: Vec<Generation> = self
