@@ -458,6 +458,9 @@ impl Unit {
         turn.act(Action::ClearIntent);
         let cause = swap.cause.clone().unwrap_or_default();
         let from = swap.from.unwrap_or(swap.to);
+        if let Some(group) = self.groups.get_mut(&from) {
+            group.needed = false;
+        }
         self.last_swap = Some(swap.status(SwapResult::RolledBack));
         let text = format!("{cause}; rolled back to generation {from}");
         let mut reply = Reply::new(ExitStatus::RolledBack, true, text).about(Some(swap.id), Some(from));
