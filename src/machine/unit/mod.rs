@@ -36,8 +36,9 @@ enum Life {
     Arming { job: JobId, clients: Vec<ClientId> },
     /// On demand: bound; the first connection launches it. The record may be on its way.
     Waiting { record: Option<RecordId>, clients: Vec<ClientId> },
-    /// The listeners cannot be bound; tried again then.
-    Blocked { until: Tick, reason: String },
+    /// The listeners cannot be bound; tried again then, with the recipe of `origin` where supd
+    /// alone was started again, else with the file as it is.
+    Blocked { until: Tick, reason: String, origin: Option<Generation> },
     /// It serves, or is about to, or tries to.
     Up,
     /// On its way to stopped.

@@ -94,8 +94,12 @@ impl Unit {
     /// After a boot of the machine the file counts; after one of supd alone what was running does.
     fn plan_boot(&self, machine_booted: bool) -> Plan {
         let active = self.durable.active.as_ref().filter(|_| !machine_booted);
-        let recipe = active.and_then(|kept| self.recipes.get(&kept.generation));
-        match recipe {
+        self.plan_again(active.map(|kept| kept.generation))
+    }
+
+    /// What was running, if that is known; else the file as it is.
+    pub(super) fn plan_again(&self, origin: Option<Generation>) -> Plan {
+        match origin.and_then(|origin| self.recipes.get(&origin)) {
             Some(recipe) => Plan {
                 kind: SwapKind::Start,
                 settings: recipe.settings.clone(),
