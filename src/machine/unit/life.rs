@@ -46,10 +46,11 @@ impl Unit {
                 None => self.swap_cue(SwapCueKind::Bound, "", turn),
                 Some(reason) => self.swap_cue(SwapCueKind::BindFailed, &reason, turn),
             }
-        } else if let Some((asked, client)) = self.refreshing.filter(|(asked, _)| *asked == job) {
-            debug_assert_eq!(asked, job);
-            self.refreshing = None;
-            if let Some(client) = client {
+        } else if let Some(refreshing) = self.refreshing.take_if(|refreshing| refreshing.job == job) {
+            if failure.is_none() {
+                self.settings = refreshing.settings;
+            }
+            if let Some(client) = refreshing.client {
                 self.answer_refresh(client, failure, turn);
             }
         } else if let Life::Arming { job: asked, clients } = &self.life {
@@ -196,7 +197,7 @@ impl Unit {
         for client in clients {
             self.reply(client, Reply::new(ExitStatus::Down, true, "the unit was stopped meanwhile"), turn);
         }
-        if let Some((_, Some(client))) = self.refreshing.take() {
+        if let Some(client) = self.refreshing.take().and_then(|refreshing| refreshing.client) {
             let text = "the unit was stopped meanwhile; its new listeners apply at the next start";
             self.reply(client, Reply::new(ExitStatus::Failed, true, text), turn);
         }

@@ -86,6 +86,14 @@ struct Drain {
     to: Option<Generation>,
 }
 
+/// A daemon-reload whose new listeners are being bound: until they are, the old file counts.
+#[derive(Debug, Clone)]
+struct Refreshing {
+    job: JobId,
+    client: Option<ClientId>,
+    settings: Arc<Settings>,
+}
+
 /// The last record, on its way or to be tried again.
 #[derive(Debug, Clone)]
 struct Unsaved {
@@ -132,7 +140,7 @@ pub(super) struct Unit {
     next: Option<(super::swap::Plan, Option<Waiter>)>,
     reloading: Option<Reloading>,
     /// A daemon-reload that waits for its listeners.
-    refreshing: Option<(JobId, Option<ClientId>)>,
+    refreshing: Option<Refreshing>,
     /// What the hands were told last: which listeners listen, which are bound, what is stored.
     listening: Vec<Arc<Settings>>,
     bound: Vec<Socket>,
@@ -225,8 +233,8 @@ impl Unit {
         if let Some((_, waiter)) = &mut self.next {
             *waiter = waiter.filter(|waiter| waiter.client != client);
         }
-        if let Some((_, asker)) = &mut self.refreshing {
-            *asker = asker.filter(|asker| *asker != client);
+        if let Some(refreshing) = &mut self.refreshing {
+            refreshing.client = refreshing.client.filter(|asker| *asker != client);
         }
         if let Some(reloading) = &mut self.reloading {
             reloading.client = reloading.client.filter(|asker| *asker != client);

@@ -201,7 +201,8 @@ impl Unit {
         let groups = self.groups.values().map(|group| &group.launch.settings);
         let kept = self.durable.kept().filter_map(|kept| self.recipes.get(&kept.generation));
         let swap = self.swap.iter().map(|swap| &swap.plan.settings);
-        let file = std::iter::once(&self.settings);
+        let refreshed = self.refreshing.iter().map(|refreshing| &refreshing.settings);
+        let file = std::iter::once(&self.settings).chain(refreshed);
         groups.chain(kept.map(|launch| &launch.settings)).chain(swap).chain(file).cloned().collect()
     }
 
