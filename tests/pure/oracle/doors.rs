@@ -5,7 +5,7 @@ use super::{Checked, Rule, must, show};
 use crate::world::{Door, Proc, Unit, number};
 use std::sync::Arc;
 use supd::model::settings::{Restart, WhenDown};
-use supd::model::{Address, Generation, Settings};
+use supd::model::{Address, Generation, Settings, Want};
 
 fn names(settings: &Settings, address: &Address) -> bool {
     settings.sockets.iter().any(|socket| socket.address == *address)
@@ -33,6 +33,10 @@ impl Book {
 
     /// Looks at what is refused once the step has said who is to be kept.
     pub(super) fn refused_well(&self, unit: &Unit) -> Checked {
+        let on_demand = self.sent.want == Want::OnDemand && self.served.is_empty();
+        must(Rule::Listeners, self.refused.is_empty() || !on_demand || self.halted, || {
+            format!("refuses {:?}, where the first connection waits", self.refused)
+        })?;
         self.refused.iter().try_for_each(|address| self.may_refuse(unit, address))
     }
 
@@ -58,6 +62,12 @@ impl Book {
             }
         }
         Ok(())
+    }
+
+    /// Whether what had the traffic will be launched again by itself.
+    fn comes_back(&self, unit: &Unit) -> bool {
+        let last = unit.procs.iter().rev().find(|proc| Some(proc.generation()) == unit.traffic);
+        last.is_some_and(|last| last.launch.settings.service.restart == Restart::Always)
     }
 
     /// Whether nobody of this generation serves, and nobody is about to.
@@ -86,7 +96,7 @@ impl Book {
 
     /// Looks at what was closed once the step has said who is to be kept.
     pub(super) fn closed_well(&self, unit: &Unit) -> Checked {
-        if self.halted {
+        if self.halted || (unit.live().next().is_none() && !self.comes_back(unit)) {
             return Ok(());
         }
         let kept = [&self.sent.active, &self.sent.previous, &self.sent.retained];

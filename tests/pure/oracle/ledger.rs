@@ -263,8 +263,9 @@ impl Book {
             let durable = durable.clone();
             let fresh = self.first_of_life || world.shutdown;
             let candidate = durable.candidate.filter(|_| !fresh);
-            let previous = durable.previous.filter(|_| !fresh);
-            [durable.active, durable.retained, durable.forward, candidate, previous].into_iter().flatten()
+            let previous = durable.previous.clone().filter(|_| !fresh);
+            let retained = durable.retained.filter(|_| !fresh || durable.previous.is_none());
+            [durable.active, retained, durable.forward, candidate, previous].into_iter().flatten()
         };
         let saved = past(&unit.ledger).chain(past(unit.ledger_soon())).map(|kept| kept.generation);
         let live = unit.live().flat_map(|proc| [proc.generation(), proc.launch.origin]);

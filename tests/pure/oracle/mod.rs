@@ -133,6 +133,11 @@ impl Oracle {
         &mut self.books[at]
     }
 
+    /// Whether nobody may be launched until a person says so.
+    pub(crate) fn halted(&self, place: usize) -> bool {
+        self.books.iter().any(|book| book.place == place && book.halted)
+    }
+
     /// supd has died: nothing of its life counts any more but what was saved.
     pub(crate) fn reborn(&mut self) {
         self.worker_ids.clear();

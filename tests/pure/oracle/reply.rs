@@ -4,7 +4,6 @@ use super::books::{Book, SwapBook};
 use super::{Checked, Rule, must};
 use crate::step::Ask;
 use crate::world::{Client, Door, Proc, Unit, World};
-use supd::model::settings::Start;
 use supd::model::status::SwapResult;
 use supd::model::{ClientId, ExitStatus, Reply, WaitFor, Want};
 
@@ -162,8 +161,7 @@ impl Book {
     }
 
     fn started(&self, world: &World, unit: &Unit, client: &Client, wait: WaitFor, reply: &Reply) -> Checked {
-        let on_demand = unit.files[client.file].1.service.start == Start::OnDemand;
-        if (on_demand || !reply.changed) && reply.generation.is_none() {
+        if reply.generation.is_none() {
             let told = self.told.iter().map(|told| &unit.files[*told].1);
             return must(
                 Rule::Replies,
