@@ -1,1 +1,5 @@
 //! Bytes ↔ model. Total: any input gives a value or a fault, never a panic. No I/O.
+
+pub mod ledger;
+pub mod pinned;
+mod shape;
