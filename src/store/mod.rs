@@ -1,1 +1,5 @@
 //! What supd keeps on disk.
+
+pub mod files;
+pub mod ledger;
+pub mod pins;
