@@ -3,8 +3,8 @@
 
 use crate::model::settings::Command;
 use crate::model::{
-    ClientId, Generation, Intent, JobId, Progress, Record, RecordId, Reply, Settings, Signal, UnitName,
-    WorkerId,
+    ClientId, Generation, Intent, JobId, Progress, Record, RecordId, Reply, Settings, Signal, SwapId,
+    UnitName, WorkerId,
 };
 use std::sync::Arc;
 
@@ -83,15 +83,19 @@ pub enum Effect {
 pub enum Action {
     /// Bind each listener that these settings name and that is not bound, without listening.
     /// Comes back as `Bound` or `BindFailed`.
-    Bind(Arc<Settings>),
-    /// Listen on the listeners of these settings, and let new connections in; idempotent.
-    Listen(Arc<Settings>),
-    /// Refuse new connections from now on; the listeners stay bound.
-    Refuse,
+    Bind {
+        /// Its number, new.
+        job: JobId,
+        /// Whose listeners.
+        settings: Arc<Settings>,
+    },
+    /// Listen on exactly the listeners that any of these names, and let new connections in. What
+    /// is bound beside them refuses from now on but stays bound. With none: all of them refuse.
+    Listen(Vec<Arc<Settings>>),
     /// End listening: new connections are refused, queued ones still served (at most for a
     /// moment). Comes back as `Unlistened`.
     Unlisten,
-    /// Close the listeners that are not named here, and give their addresses free.
+    /// Close the listeners that none of these names, and give their addresses free.
     CloseExcept(Vec<Arc<Settings>>),
     /// Say `Knocked` once when a connection waits.
     Watch,
@@ -146,6 +150,8 @@ pub enum Action {
     ClearIntent,
     /// Send new connections to this generation. Comes back as `Switched` or `SwitchFailed`.
     Switch {
+        /// By which swap.
+        swap_id: SwapId,
         /// To whom.
         to: Generation,
     },

@@ -2,8 +2,8 @@
 
 use crate::model::ledger::Durable;
 use crate::model::{
-    ClientId, Generation, Intent, JobId, Notice, RecordId, Settings, Signal, UnitName, WaitFor, WorkerExit,
-    WorkerId,
+    ClientId, Generation, Intent, JobId, Notice, RecordId, Settings, Signal, SwapId, UnitName, WaitFor,
+    WorkerExit, WorkerId,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -132,9 +132,14 @@ pub enum Event {
         client: ClientId,
     },
     /// Every listener is bound.
-    Bound,
-    /// At least one is not; none is kept.
+    Bound {
+        /// Which [`Bind`](super::Action::Bind) this answers.
+        job: JobId,
+    },
+    /// At least one is not; of those that this bind would have added none is kept.
     BindFailed {
+        /// Which [`Bind`](super::Action::Bind) this answers.
+        job: JobId,
         /// Which, why, and what to do.
         reason: String,
     },
@@ -143,16 +148,26 @@ pub enum Event {
     /// A connection waits at a watched listener.
     Knocked,
     /// The intent is in the runtime folder.
-    IntentSaved,
+    IntentSaved {
+        /// Whose.
+        swap_id: SwapId,
+    },
     /// It is not.
     IntentFailed {
+        /// Whose.
+        swap_id: SwapId,
         /// Why.
         reason: String,
     },
     /// New connections reach the generation that the intent named.
-    Switched,
+    Switched {
+        /// By which swap.
+        swap_id: SwapId,
+    },
     /// They do not.
     SwitchFailed {
+        /// By which swap.
+        swap_id: SwapId,
         /// Why.
         reason: String,
     },
