@@ -2,6 +2,8 @@
 
 pub mod clock;
 pub mod error;
+pub mod fork;
 pub mod pidfd;
+pub mod task;
 
 pub use error::Error;
