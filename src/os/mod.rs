@@ -3,7 +3,10 @@
 pub mod clock;
 pub mod error;
 pub mod fork;
+pub mod groups;
+pub mod peer;
 pub mod pidfd;
+pub mod places;
 pub mod task;
 
 pub use error::Error;
