@@ -3,3 +3,4 @@
 pub mod files;
 pub mod ledger;
 pub mod pins;
+pub mod runtime;

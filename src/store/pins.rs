@@ -77,12 +77,14 @@ impl Pins {
     }
 }
 
-/// Makes the folders on the way to a generation's, as far as they are missing. Waits for the disk.
+/// Makes the folders from the state folder on the way to `folder`, as far as they are missing.
+/// Waits for the disk.
 ///
 /// # Errors
 /// What the kernel answered.
-pub fn make_generation(folder: &Path) -> Result<(), Error> {
-    let missing: Vec<&Path> = folder.ancestors().take(3).take_while(|path| !path.is_dir()).collect();
+pub fn make_folders(state: &Path, folder: &Path) -> Result<(), Error> {
+    let below = folder.ancestors().take_while(|path| *path != state && path.starts_with(state));
+    let missing: Vec<&Path> = below.take_while(|path| !path.is_dir()).collect();
     for path in missing.into_iter().rev() {
         files::make_folder(path, THROUGH)?;
         path.parent().map_or(Ok(()), files::sync_folder)?;
@@ -133,7 +135,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let pins = Pins::new(state.path());
         let (web, api) = (UnitName::new("web").unwrap(), UnitName::new("api").unwrap());
-        make_generation(&pins.folder(&web, Generation(3))).unwrap();
+        make_folders(state.path(), &pins.folder(&web, Generation(3))).unwrap();
         let text = pinned::encode(&sample("web"));
         files::put_durably(&pins.settings(&web, Generation(3)), text.as_bytes(), 0o600).unwrap();
         assert_eq!(pins.load(&web, Generation(3)), Ok(sample("web")));
@@ -148,7 +150,7 @@ mod tests {
         let pins = Pins::new(state.path());
         let web = UnitName::new("web").unwrap();
         for generation in [1, 2, 3, 10, 11] {
-            make_generation(&pins.folder(&web, Generation(generation))).unwrap();
+            make_folders(state.path(), &pins.folder(&web, Generation(generation))).unwrap();
         }
         fs::write(pins.unit(&web).join("a person's notes"), "").unwrap();
         assert!(prune(&pins.unit(&web), "", &[Generation(2)], Generation(10)).is_empty());
