@@ -1,5 +1,7 @@
 //! The shell of supd: boot, the loop, effects performed, outcomes returned as events.
-pub mod control;
 
+pub mod conflicts;
+pub mod control;
 pub mod flusher;
 pub mod lock;
+pub mod sources;
