@@ -4,9 +4,11 @@ pub mod clock;
 pub mod error;
 pub mod fork;
 pub mod groups;
+pub mod original;
 pub mod peer;
 pub mod pidfd;
 pub mod places;
+pub mod spawn;
 pub mod task;
 
 pub use error::Error;
