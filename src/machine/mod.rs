@@ -1,43 +1,154 @@
 //! Every decision of supd, and nothing else: events go in, effects come out.
 //!
 //! **What is absent:** no I/O, no clock, no log, no `unsafe`, no `_` arm over phases or events.
+//!
+//! | file | subject |
+//! |---|---|
+//! | [`event`], [`effect`] | the vocabulary |
+//! | `worker/` | one process: its phases, and the table of what each makes of each cue |
+//! | `group` | a generation: its workers and what it is to the unit |
+//! | `swap/` | a change of generation: its steps, and the table of the plot |
+//! | `unit/` | one unit: requests, the plot's moves, start and stop, what becomes due, the checks |
+//! | `restart` | whether and when a worker is launched again |
 
 pub mod effect;
 pub mod event;
+mod group;
+mod restart;
+mod swap;
+mod turn;
+mod unit;
+mod worker;
 
+use crate::model::{ClientId, Generation, Reply, Tick, UnitName, status::UnitStatus};
 pub use effect::{Action, Effect, JobKind, JobWork, Launch, Level};
 pub use event::{Event, Input, Request, Restored};
+use std::collections::BTreeMap;
+pub use swap::table as swap_table;
+use turn::{Numbers, Turn};
+use unit::Unit;
+pub use worker::table as worker_table;
 
-use crate::model::{Tick, UnitName, status::UnitStatus};
+/// How many deadlines of one unit may follow from each other in one step.
+const DUE_AT_ONCE: usize = 16;
 
 /// All units and what becomes of them.
-#[derive(Debug, Default)]
-pub struct Machine {}
+#[derive(Debug, Clone, Default)]
+pub struct Machine {
+    units: BTreeMap<UnitName, Unit>,
+    numbers: Numbers,
+    ending: Option<Ending>,
+}
+
+/// supd is ending: whom to tell.
+#[derive(Debug, Clone, Default)]
+struct Ending {
+    clients: Vec<ClientId>,
+    said: bool,
+}
 
 impl Machine {
     /// Takes one input and says what is to be done. The only way anything changes.
-    pub fn step(&mut self, _now: Tick, _input: Input, _out: &mut Vec<Effect>) {}
+    pub fn step(&mut self, now: Tick, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Unit(name, event) => self.step_unit(now, &name, event, out),
+            Input::Add(restored) => self.add(now, *restored, out),
+            Input::Orphaned(name) => self.each(now, out, |unit, turn| {
+                if *turn.unit == name {
+                    unit.orphan(turn);
+                }
+            }),
+            Input::Shutdown { client } => {
+                self.ending.get_or_insert_default().clients.extend(client);
+                self.each(now, out, Unit::shut_down);
+            }
+            Input::Clock => self.each(now, out, |unit, turn| {
+                // What is due may make the next thing due; an empty span must not spin the loop.
+                for _ in 0..DUE_AT_ONCE {
+                    if unit.deadline().is_none_or(|deadline| deadline > turn.now) {
+                        break;
+                    }
+                    unit.step(Event::Clock, turn);
+                }
+            }),
+        }
+        self.end(out);
+    }
+
+    fn step_unit(&mut self, now: Tick, name: &UnitName, event: Event, out: &mut Vec<Effect>) {
+        if let (Event::Asked { client, .. }, true) = (&event, self.ending.is_some()) {
+            out.push(Effect::Reply(*client, Reply::refused("supd is ending", None)));
+            return;
+        }
+        let Some(unit) = self.units.get_mut(name) else {
+            if let Event::Asked { client, .. } = event {
+                out.push(Effect::Reply(client, Reply::refused(format!("there is no unit {name}"), None)));
+            }
+            return;
+        };
+        let first = out.len();
+        let mut turn = Turn { now, unit: name, numbers: &mut self.numbers, out };
+        unit.step(event, &mut turn);
+        if out.iter().skip(first).any(|effect| matches!(effect, Effect::Unit(_, Action::Forget))) {
+            self.units.remove(name);
+        }
+    }
+
+    fn add(&mut self, now: Tick, restored: Restored, out: &mut Vec<Effect>) {
+        let name = restored.settings.unit.clone();
+        if self.units.contains_key(&name) {
+            return;
+        }
+        let mut turn = Turn { now, unit: &name, numbers: &mut self.numbers, out };
+        let unit = unit::restore(restored, &mut turn);
+        self.units.insert(name, unit);
+    }
+
+    fn each(&mut self, now: Tick, out: &mut Vec<Effect>, mut act: impl FnMut(&mut Unit, &mut Turn<'_>)) {
+        let first = out.len();
+        for (name, unit) in &mut self.units {
+            act(unit, &mut Turn { now, unit: name, numbers: &mut self.numbers, out });
+        }
+        for effect in out.iter().skip(first) {
+            if let Effect::Unit(name, Action::Forget) = effect {
+                self.units.remove(name);
+            }
+        }
+    }
+
+    /// Once every unit is over, supd may end.
+    fn end(&mut self, out: &mut Vec<Effect>) {
+        let Some(ending) = &mut self.ending else { return };
+        if ending.said || !self.units.values().all(Unit::is_over) {
+            return;
+        }
+        ending.said = true;
+        for client in std::mem::take(&mut ending.clients) {
+            out.push(Effect::Reply(client, Reply::done(true, "supd has stopped every unit and ends")));
+        }
+        out.push(Effect::Quit);
+    }
 
     /// When [`Input::Clock`] is due: the earliest deadline of all phases; computed, never stored.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
-        None
+        self.units.values().filter_map(Unit::deadline).min()
     }
 
     /// What `supctl status` shows.
     #[must_use]
-    pub fn status(&self, _unit: &UnitName, _now: Tick) -> Option<UnitStatus> {
-        None
+    pub fn status(&self, unit: &UnitName, now: Tick) -> Option<UnitStatus> {
+        self.units.get(unit).map(|unit| unit.status(now))
     }
 
     /// Every unit, by name.
     pub fn units(&self) -> impl Iterator<Item = &UnitName> {
-        std::iter::empty()
+        self.units.keys()
     }
 
     /// The recipe of a generation that is known.
     #[must_use]
-    pub fn launch(&self, _unit: &UnitName, _generation: crate::model::Generation) -> Option<&Launch> {
-        None
+    pub fn launch(&self, unit: &UnitName, generation: Generation) -> Option<&Launch> {
+        self.units.get(unit)?.recipe(generation)
     }
 }

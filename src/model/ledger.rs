@@ -37,7 +37,9 @@ pub struct Durable {
     pub generation_last: u64,
     /// The highest swap ever used; 0: none.
     pub swap_last: u64,
-    /// Who receives the traffic.
+    /// Who is being launched to take over.
+    pub candidate: Option<Kept>,
+    /// Who receives the traffic; of a stopped unit, who did last.
     pub active: Option<Kept>,
     /// Who received it before, until commit.
     pub previous: Option<Kept>,
@@ -55,6 +57,7 @@ impl Durable {
             want: Want::Down,
             generation_last: 0,
             swap_last: 0,
+            candidate: None,
             active: None,
             previous: None,
             retained: None,
@@ -64,7 +67,8 @@ impl Durable {
 
     /// Every generation that is named, and so must not be pruned.
     pub fn kept(&self) -> impl Iterator<Item = &Kept> {
-        [&self.active, &self.previous, &self.retained, &self.forward].into_iter().flatten()
+        let named = [&self.candidate, &self.active, &self.previous, &self.retained, &self.forward];
+        named.into_iter().flatten()
     }
 }
 

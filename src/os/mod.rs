@@ -8,6 +8,8 @@ pub mod original;
 pub mod peer;
 pub mod pidfd;
 pub mod places;
+pub mod port_holder;
+pub mod sock_diag;
 pub mod spawn;
 pub mod task;
 

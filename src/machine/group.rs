@@ -1,0 +1,185 @@
+//! A generation: the workers of one launch, and what they are to the unit.
+
+use super::effect::{Action, Launch};
+use super::turn::Turn;
+use super::worker::moves::Terms;
+use super::worker::{Cue, Phase, Told, Worker};
+use crate::model::{Ended, Generation, JobId, Kept, Signal, Tick, WorkerId};
+use std::sync::Arc;
+
+/// What a generation is to its unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Launched to take over; not relaunched when it dies.
+    Candidate,
+    /// Receives the traffic.
+    Active,
+    /// Received it before; kept alive and ready until commit.
+    Previous,
+    /// To be stopped as soon as the active one serves, and kept up until then.
+    Replaced,
+    /// Told to stop.
+    Leaving,
+}
+
+impl Role {
+    /// Whether its workers are launched again when they die.
+    pub(super) fn is_kept(self) -> bool {
+        match self {
+            Self::Active | Self::Previous | Self::Replaced => true,
+            Self::Candidate | Self::Leaving => false,
+        }
+    }
+}
+
+/// One generation.
+#[derive(Debug, Clone)]
+pub(super) struct Group {
+    /// What the first run of each worker is launched with.
+    pub(super) launch: Arc<Launch>,
+    /// What a relaunch is launched with.
+    pub(super) relaunch: Arc<Launch>,
+    pub(super) role: Role,
+    pub(super) workers: Vec<Worker>,
+    pub(super) launched: Tick,
+    /// How its first worker to fail did.
+    pub(super) ended: Option<Ended>,
+    /// Whether a relaunch runs the same program: `None` until the copy is made or refused.
+    pub(super) pinned: Option<bool>,
+    /// Whether a copy was asked for.
+    pub(super) pinning: bool,
+}
+
+impl Group {
+    pub(super) fn new(launch: Arc<Launch>, role: Role, turn: &mut Turn<'_>) -> Self {
+        let relaunch = Arc::new(Launch { pinned: true, ..Launch::clone(&launch) });
+        let count = launch.settings.service.workers;
+        let workers = (0..count).map(|index| Worker::new(turn.worker(), index, turn.now)).collect();
+        let (launched, pinned) = (turn.now, None);
+        Self { launch, relaunch, role, workers, launched, ended: None, pinned, pinning: false }
+    }
+
+    pub(super) fn generation(&self) -> Generation {
+        self.launch.generation
+    }
+
+    /// What the ledger keeps of it.
+    pub(super) fn as_kept(&self) -> Kept {
+        let pinned = self.pinned.unwrap_or(false);
+        Kept { generation: self.generation(), release: self.launch.release.clone(), pinned }
+    }
+
+    /// Whether every worker is ready.
+    pub(super) fn serves(&self) -> bool {
+        self.workers.iter().all(|worker| worker.phase.serves())
+    }
+
+    /// Whether at least one worker is ready.
+    pub(super) fn serves_at_all(&self) -> bool {
+        self.workers.iter().any(|worker| worker.phase.serves())
+    }
+
+    /// How many are ready.
+    pub(super) fn ready(&self) -> u32 {
+        count(self.workers.iter().filter(|worker| worker.phase.serves()))
+    }
+
+    /// Whether nothing of it is left and nothing of it comes back.
+    pub(super) fn is_gone(&self) -> bool {
+        self.workers.iter().all(|worker| worker.phase == Phase::Gone)
+    }
+
+    /// Whether no process of it is left, though one may come back.
+    pub(super) fn is_idle(&self) -> bool {
+        self.workers.iter().all(|worker| matches!(worker.phase, Phase::Gone | Phase::Resting { .. }))
+    }
+
+    /// How many workers are not yet gone.
+    pub(super) fn remaining(&self) -> u32 {
+        count(self.workers.iter().filter(|worker| worker.phase != Phase::Gone))
+    }
+
+    /// Whether a worker rests because it ended too often.
+    pub(super) fn is_limited(&self) -> bool {
+        self.workers.iter().any(|worker| matches!(worker.phase, Phase::Resting { limited: true, .. }))
+    }
+
+    pub(super) fn worker(&self, id: WorkerId) -> Option<usize> {
+        self.workers.iter().position(|worker| worker.id == id)
+    }
+
+    pub(super) fn worker_of_job(&self, job: JobId) -> Option<usize> {
+        self.workers.iter().position(|worker| worker.phase.job() == Some(job))
+    }
+
+    pub(super) fn deadline(&self) -> Option<Tick> {
+        self.workers.iter().filter_map(|worker| worker.phase.deadline()).min()
+    }
+
+    /// Does something with one worker and returns what it tells.
+    fn with(
+        &mut self,
+        index: usize,
+        turn: &mut Turn<'_>,
+        act: impl FnOnce(&mut Worker, &mut Terms<'_>, &mut Turn<'_>),
+    ) -> Vec<(usize, Told)> {
+        let mut told = Vec::new();
+        let Some(worker) = self.workers.get_mut(index) else { return Vec::new() };
+        let launch = if worker.last.is_some() { &self.relaunch } else { &self.launch };
+        let kept = self.role.is_kept();
+        let mut terms = Terms { launch, relaunch: &self.relaunch, kept, told: &mut told };
+        act(worker, &mut terms, turn);
+        told.into_iter().map(|told| (index, told)).collect()
+    }
+
+    /// Gives a cue to one worker.
+    pub(super) fn cue(&mut self, index: usize, cue: &Cue, turn: &mut Turn<'_>) -> Vec<(usize, Told)> {
+        self.with(index, turn, |worker, terms, turn| worker.cue(cue, terms, turn))
+    }
+
+    /// Gives a cue to every worker.
+    pub(super) fn cue_all(&mut self, cue: &Cue, turn: &mut Turn<'_>) -> Vec<(usize, Told)> {
+        (0..self.workers.len()).flat_map(|index| self.cue(index, cue, turn)).collect()
+    }
+
+    /// Launches every worker for the first time.
+    pub(super) fn launch_all(&mut self, turn: &mut Turn<'_>) -> Vec<(usize, Told)> {
+        (0..self.workers.len()).flat_map(|index| self.with(index, turn, Worker::launch)).collect()
+    }
+
+    /// Launches again what is gone, whatever `Restart` says: somebody needs it.
+    pub(super) fn revive(&mut self, turn: &mut Turn<'_>) -> Vec<(usize, Told)> {
+        let gone: Vec<usize> = (0..self.workers.len())
+            .filter(|index| self.workers.get(*index).is_some_and(|worker| worker.phase == Phase::Gone))
+            .collect();
+        gone.into_iter().flat_map(|index| self.with(index, turn, Worker::relaunch)).collect()
+    }
+
+    /// Tells every worker to stop.
+    pub(super) fn leave(&mut self, turn: &mut Turn<'_>) -> Vec<(usize, Told)> {
+        self.role = Role::Leaving;
+        self.cue_all(&Cue::Stop, turn)
+    }
+
+    /// Asks for a copy of the program, once.
+    pub(super) fn pin(&mut self, turn: &mut Turn<'_>) {
+        if !self.pinning {
+            self.pinning = true;
+            turn.act(Action::Pin(self.launch.clone()));
+        }
+    }
+
+    /// Sends a signal to the main process of every worker; says to how many.
+    pub(super) fn signal(&self, signal: Signal, turn: &mut Turn<'_>) -> u32 {
+        let running = || self.workers.iter().filter(|worker| worker.phase.runs());
+        for worker in running() {
+            turn.act(Action::Signal { worker: worker.id, signal, everyone: false });
+        }
+        count(running())
+    }
+}
+
+/// There are at most 1,024 workers: the unit file says so.
+fn count<'a>(workers: impl Iterator<Item = &'a Worker>) -> u32 {
+    u32::try_from(workers.count()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,111 @@
+//! Whether and when a worker that ended is launched again: growing delays, long pauses past the
+//! start limit, and never "never again".
+
+use crate::model::settings::{ExitSet, Restart, Service};
+use crate::model::{Signal, Tick, WorkerExit};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The longest delay between two launches, and the pause once the start limit is hit.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// Signals that end a server as its operator meant it (systemd.service(5), SuccessExitStatus=).
+const CLEAN_SIGNALS: [Signal; 4] = [Signal(1), Signal(2), Signal(13), Signal::TERM];
+
+/// Why supd itself ended a run, where it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It was not ready in time, or did not stop in time.
+    TimedOut,
+    /// The watchdog fired.
+    Watchdog,
+    /// It never ran: fork, exec or a hook failed.
+    Unlaunched,
+}
+
+/// How one run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ending {
+    pub(super) exit: Option<WorkerExit>,
+    pub(super) fault: Option<Fault>,
+}
+
+fn contains(set: &ExitSet, exit: WorkerExit) -> bool {
+    match exit {
+        WorkerExit::Code(code) => set.codes.contains(&code),
+        WorkerExit::Killed { signal, .. } => set.signals.contains(&signal),
+        WorkerExit::Unknown => false,
+    }
+}
+
+impl Ending {
+    /// Whether the run ended as a server should that was not asked to.
+    pub(super) fn is_clean(self, service: &Service) -> bool {
+        let (None, Some(exit)) = (self.fault, self.exit) else { return false };
+        let by_nature = match exit {
+            WorkerExit::Code(code) => code == 0,
+            WorkerExit::Killed { signal, core } => !core && CLEAN_SIGNALS.contains(&signal),
+            WorkerExit::Unknown => false,
+        };
+        by_nature || contains(&service.success_exit_status, exit)
+    }
+
+    /// Whether `Restart` wants another run after this one.
+    pub(super) fn wants_relaunch(self, service: &Service) -> bool {
+        if self.exit.is_some_and(|exit| contains(&service.restart_prevent_exit_status, exit)) {
+            return false;
+        }
+        let clean = self.is_clean(service);
+        let by_signal = matches!(self.exit, Some(WorkerExit::Killed { .. })) && !clean;
+        let ended_by_supd = matches!(self.fault, Some(Fault::TimedOut | Fault::Watchdog));
+        match service.restart {
+            Restart::No => false,
+            Restart::OnSuccess => clean,
+            Restart::OnFailure => !clean,
+            Restart::OnAbnormal => by_signal || ended_by_supd,
+            Restart::OnAbort => by_signal && !ended_by_supd,
+            Restart::OnWatchdog => self.fault == Some(Fault::Watchdog),
+            Restart::Always => true,
+        }
+    }
+}
+
+/// The recent launches of one worker's place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Pace {
+    /// At most StartLimitBurst of them.
+    launches: VecDeque<Tick>,
+    /// Launches in a row that did not hold.
+    streak: u32,
+}
+
+/// When the next launch is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rest {
+    pub(super) delay: Duration,
+    pub(super) limited: bool,
+}
+
+impl Pace {
+    /// A launch happens.
+    pub(super) fn launched(&mut self, now: Tick, service: &Service) {
+        self.launches.push_back(now);
+        while self.launches.len() > service.start_limit_burst.max(1) as usize {
+            self.launches.pop_front();
+        }
+    }
+
+    /// A run ended that served for `served`.
+    pub(super) fn ended(&mut self, now: Tick, served: Duration, service: &Service) -> Rest {
+        if served >= service.start_limit_interval.max(Duration::from_secs(1)) {
+            self.streak = 0;
+        }
+        let doubled = service.restart_delay.saturating_mul(1 << self.streak.min(16));
+        self.streak = self.streak.saturating_add(1);
+        let delay = doubled.min(PAUSE.max(service.restart_delay));
+        let burst = service.start_limit_burst as usize;
+        let within = |launch: &&Tick| now.since(**launch) < service.start_limit_interval;
+        let limited = burst > 0 && self.launches.iter().filter(within).count() >= burst;
+        Rest { delay: if limited { delay.max(PAUSE) } else { delay }, limited }
+    }
+}

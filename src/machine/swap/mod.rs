@@ -1,0 +1,199 @@
+//! A swap, rollback, restart or start: from the request until it is committed or undone.
+//!
+//! What a step makes of a cue stands in [`table`]; how each move is made, in `unit/plot.rs`.
+
+pub mod table;
+
+use crate::model::{
+    ClientId, Generation, JobId, RecordId, Settings, SwapId, SwapKind, Tick,
+    status::{SwapResult, SwapStatus},
+};
+use std::sync::Arc;
+use std::time::Duration;
+use table::StepKind;
+
+/// The first pause after the disk or the kernel said no; it doubles.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// The longest such pause.
+const RETRY_LONGEST: Duration = Duration::from_secs(30);
+
+/// Something that must succeed in the end: on its way, or waiting for another try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Try {
+    /// The record that is on its way.
+    pub(super) record: Option<RecordId>,
+    /// When to try again.
+    pub(super) again: Option<Tick>,
+    /// How often it failed.
+    pub(super) failures: u32,
+}
+
+impl Try {
+    /// On its way, as this record.
+    pub(super) fn sent(self, record: RecordId) -> Self {
+        Self { record: Some(record), again: None, ..self }
+    }
+
+    /// It failed: when to try again.
+    pub(super) fn failed(self, now: Tick) -> Self {
+        let pause = RETRY_FIRST.saturating_mul(1 << self.failures.min(8)).min(RETRY_LONGEST);
+        Self { record: None, again: Some(now.after(pause)), failures: self.failures.saturating_add(1) }
+    }
+}
+
+/// See [`StepKind`] for what each means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Binding { job: JobId },
+    Numbering { record: RecordId },
+    Launching,
+    Held,
+    Intending,
+    Switching { since: Tick },
+    Noting { save: Try, commits: bool },
+    Probation { until: Tick },
+    Checking { job: JobId, until: Tick },
+    Committing { save: Try },
+    Undoing { record: RecordId, result: SwapResult },
+    Returning,
+    TurnIntending { save: Try },
+    TurnSwitching { save: Try, since: Tick },
+    TurnNoting { save: Try },
+}
+
+impl Step {
+    /// The row of the table.
+    pub(super) fn kind(self) -> StepKind {
+        match self {
+            Self::Binding { .. } => StepKind::Binding,
+            Self::Numbering { .. } => StepKind::Numbering,
+            Self::Launching => StepKind::Launching,
+            Self::Held => StepKind::Held,
+            Self::Intending => StepKind::Intending,
+            Self::Switching { .. } => StepKind::Switching,
+            Self::Noting { .. } => StepKind::Noting,
+            Self::Probation { .. } => StepKind::Probation,
+            Self::Checking { .. } => StepKind::Checking,
+            Self::Committing { .. } => StepKind::Committing,
+            Self::Undoing { .. } => StepKind::Undoing,
+            Self::Returning => StepKind::Returning,
+            Self::TurnIntending { .. } => StepKind::TurnIntending,
+            Self::TurnSwitching { .. } => StepKind::TurnSwitching,
+            Self::TurnNoting { .. } => StepKind::TurnNoting,
+        }
+    }
+
+    /// When the step ends by itself.
+    pub(super) fn deadline(self) -> Option<Tick> {
+        match self {
+            Self::Probation { until } | Self::Checking { until, .. } => Some(until),
+            Self::Noting { save, .. }
+            | Self::Committing { save }
+            | Self::TurnIntending { save }
+            | Self::TurnSwitching { save, .. }
+            | Self::TurnNoting { save } => save.again,
+            Self::Binding { .. }
+            | Self::Numbering { .. }
+            | Self::Launching
+            | Self::Held
+            | Self::Intending
+            | Self::Switching { .. }
+            | Self::Undoing { .. }
+            | Self::Returning => None,
+        }
+    }
+
+    /// The record that the step waits for.
+    pub(super) fn record(self) -> Option<RecordId> {
+        match self {
+            Self::Numbering { record } | Self::Undoing { record, .. } => Some(record),
+            Self::Noting { save, .. }
+            | Self::Committing { save }
+            | Self::TurnIntending { save }
+            | Self::TurnSwitching { save, .. }
+            | Self::TurnNoting { save } => save.record,
+            Self::Binding { .. }
+            | Self::Launching
+            | Self::Held
+            | Self::Intending
+            | Self::Switching { .. }
+            | Self::Probation { .. }
+            | Self::Checking { .. }
+            | Self::Returning => None,
+        }
+    }
+
+    /// Whether the traffic has changed over, or may have.
+    pub(super) fn has_switched(self) -> bool {
+        match self {
+            Self::Noting { .. }
+            | Self::Probation { .. }
+            | Self::Checking { .. }
+            | Self::Committing { .. }
+            | Self::Returning
+            | Self::TurnIntending { .. }
+            | Self::TurnSwitching { .. }
+            | Self::TurnNoting { .. } => true,
+            Self::Binding { .. }
+            | Self::Numbering { .. }
+            | Self::Launching
+            | Self::Held
+            | Self::Intending
+            | Self::Switching { .. }
+            | Self::Undoing { .. } => false,
+        }
+    }
+}
+
+/// What to launch.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) kind: SwapKind,
+    pub(super) settings: Arc<Settings>,
+    pub(super) release: Option<String>,
+    /// The generation whose pinned program it runs; `None`: what is on disk now.
+    pub(super) origin: Option<Generation>,
+    pub(super) hold: bool,
+}
+
+/// One change of generation, under way.
+#[derive(Debug, Clone)]
+pub(super) struct Swap {
+    pub(super) id: SwapId,
+    pub(super) plan: Plan,
+    /// `None`: nothing to go back to, so no probation either.
+    pub(super) from: Option<Generation>,
+    pub(super) to: Generation,
+    pub(super) step: Step,
+    /// Why it must not stay.
+    pub(super) cause: Option<String>,
+    /// Whether a person wants it undone, rather than an event.
+    pub(super) by_person: bool,
+    pub(super) launched: Tick,
+    pub(super) ready: Option<Duration>,
+    pub(super) switch: Option<Duration>,
+    /// Who asked for it.
+    pub(super) client: Option<ClientId>,
+    /// Who asked to undo it.
+    pub(super) undoers: Vec<ClientId>,
+}
+
+impl Swap {
+    /// Whether there is nothing before it that could go on serving.
+    pub(super) fn is_first(&self) -> bool {
+        self.from.is_none()
+    }
+
+    /// What status shows.
+    pub(super) fn status(&self, result: SwapResult) -> SwapStatus {
+        SwapStatus {
+            swap_id: self.id,
+            from: self.from,
+            to: self.to,
+            result,
+            ready: self.ready,
+            switch: self.switch,
+            cause: self.cause.clone(),
+        }
+    }
+}

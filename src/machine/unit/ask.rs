@@ -1,0 +1,389 @@
+//! What people ask: begun, or refused with the reason and the next command to type.
+
+use super::super::effect::{Action, Level};
+use super::super::event::Request;
+use super::super::swap::table::{SwapCueKind, SwapMove, decide};
+use super::super::swap::{Plan, Swap};
+use super::super::turn::Turn;
+use super::super::worker::{Cue, Phase, table::Kind};
+use super::{Life, Reloading, Unit, Waiter};
+use crate::model::status::SwapResult;
+use crate::model::{ClientId, ExitStatus, Generation, Reply, Settings, Signal, SwapKind, WaitFor, WorkerId};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+impl Unit {
+    pub(super) fn asked(&mut self, client: ClientId, request: Request, turn: &mut Turn<'_>) {
+        match request {
+            Request::Start { settings, wait } => self.ask_start(client, settings, wait, turn),
+            Request::Stop { now, keep_listening } => {
+                self.stop(Some(client), now, keep_listening, false, turn);
+            }
+            Request::Restart { settings, wait } => {
+                let release = self.durable.active.as_ref().and_then(|kept| kept.release.clone());
+                let plan = Plan { kind: SwapKind::Restart, settings, release, origin: None, hold: false };
+                self.ask_swap(client, plan, false, wait, turn);
+            }
+            Request::Swap { settings, hold, replace, wait } => {
+                let plan = Plan { kind: SwapKind::Swap, settings, release: None, origin: None, hold };
+                self.ask_swap(client, plan, replace, wait, turn);
+            }
+            Request::Rollback { from, stop: _, anyway, wait } => {
+                self.ask_rollback(client, from, anyway, wait, turn);
+            }
+            Request::Promote { wait } => self.ask_promote(client, wait, turn),
+            Request::Abort => self.ask_abort(client, turn),
+            Request::Wait { wait } => self.ask_wait(client, wait, turn),
+            Request::Reload => self.ask_reload(client, turn),
+            Request::Kill { signal } => self.ask_kill(client, signal, turn),
+            Request::Refresh { settings } => self.refresh(client, settings, turn),
+        }
+    }
+
+    fn refuse(
+        &self,
+        client: ClientId,
+        text: impl Into<String>,
+        next: impl Into<Option<String>>,
+        turn: &mut Turn<'_>,
+    ) {
+        self.reply(client, Reply::refused(text, next), turn);
+    }
+
+    /// `supctl VERB UNIT` without the `supctl`.
+    fn command(&self, verb: &str) -> Option<String> {
+        Some(format!("{verb} {}", self.name))
+    }
+
+    fn ask_start(&mut self, client: ClientId, settings: Arc<Settings>, wait: WaitFor, turn: &mut Turn<'_>) {
+        let waiter = Waiter { client, wait, drained: None };
+        match &mut self.life {
+            Life::Stopped { .. } | Life::Blocked { .. } => {
+                self.settings = settings;
+                self.bind_failures = 0;
+                let plan = self.plan_start();
+                self.start(plan, Some(waiter), turn);
+            }
+            Life::Arming { clients, .. } | Life::Waiting { clients, record: Some(_) } => clients.push(client),
+            Life::Waiting { record: None, .. } => {
+                self.reply(client, Reply::done(false, "waits for the first connection already"), turn);
+            }
+            Life::Stopping(_) => self.refuse(client, "is stopping", self.command("wait"), turn),
+            Life::Up => self.start_up(waiter, settings, turn),
+        }
+    }
+
+    /// A start of what is up: nothing to do, unless nothing of it is left.
+    fn start_up(&mut self, waiter: Waiter, settings: Arc<Settings>, turn: &mut Turn<'_>) {
+        if self.swap.as_ref().is_some_and(Swap::is_first) {
+            self.waiters.push(waiter);
+            return;
+        }
+        let active = self.durable.active.as_ref().map(|kept| kept.generation);
+        let group = active.and_then(|active| self.groups.get(&active));
+        if let (Some(group), Some(active)) = (group, active) {
+            if !group.is_gone() {
+                let state =
+                    if group.serves_at_all() { "is active already" } else { "is being tried already" };
+                let text = format!("generation {active} {state}");
+                self.reply(waiter.client, Reply::done(false, text).about(None, Some(active)), turn);
+                return;
+            }
+        }
+        if self.is_busy(waiter.client, turn) {
+            return;
+        }
+        self.settings = settings;
+        let plan = self.plan_start();
+        self.begin(plan, Some(waiter), turn);
+    }
+
+    /// Whether a swap is under way; says so.
+    fn is_busy(&self, client: ClientId, turn: &mut Turn<'_>) -> bool {
+        let Some(swap) = &self.swap else { return false };
+        let (to, step) = (swap.to, swap.step.kind());
+        let text = format!("a swap to generation {to} is under way ({step:?}); wait for it or abort it");
+        self.refuse(client, text, self.command("wait"), turn);
+        true
+    }
+
+    fn ask_swap(&mut self, client: ClientId, plan: Plan, replace: bool, wait: WaitFor, turn: &mut Turn<'_>) {
+        let waiter = Waiter { client, wait, drained: None };
+        if let Life::Stopping(_) = self.life {
+            return self.refuse(client, "is stopping", self.command("wait"), turn);
+        }
+        if replace && self.swap.is_some() {
+            return self.replace(plan, waiter, turn);
+        }
+        if self.is_busy(client, turn) || self.is_full(&plan, client, turn) {
+            return;
+        }
+        self.disarm(turn);
+        self.settings = plan.settings.clone();
+        self.begin(plan, Some(waiter), turn);
+    }
+
+    /// What waits for a first connection is launched without one.
+    fn disarm(&mut self, turn: &mut Turn<'_>) {
+        let (Life::Arming { clients, .. } | Life::Waiting { clients, .. }) = &mut self.life else { return };
+        let clients = std::mem::take(clients);
+        turn.act(Action::Unwatch);
+        for client in clients {
+            self.reply(client, Reply::done(true, "is being launched"), turn);
+        }
+    }
+
+    /// Whether too many generations live; says which is in the way.
+    fn is_full(&self, plan: &Plan, client: ClientId, turn: &mut Turn<'_>) -> bool {
+        let live = || self.groups.iter().filter(|(_, group)| !group.is_gone());
+        let limit = plan.settings.swap.max_generations.max(2) as usize;
+        if live().count() < limit {
+            return false;
+        }
+        let Some((oldest, group)) = live().next() else { return false };
+        let workers = group.remaining();
+        let text = format!(
+            "{} generations live (MaxGenerations = {limit}); generation {oldest} still has {workers} worker(s)",
+            live().count()
+        );
+        self.refuse(client, text, self.command("status"), turn);
+        true
+    }
+
+    /// `--replace`: undoes the running swap, if it has not switched, and then begins.
+    fn replace(&mut self, plan: Plan, waiter: Waiter, turn: &mut Turn<'_>) {
+        let Some(swap) = &mut self.swap else { return };
+        if swap.is_first() || swap.step.has_switched() || self.next.is_some() {
+            let text = format!("generation {} has taken over already, or nothing serves but it", swap.to);
+            return self.refuse(waiter.client, text, self.command("wait"), turn);
+        }
+        swap.by_person = true;
+        self.settings = plan.settings.clone();
+        self.next = Some((plan, waiter));
+        self.swap_cue(SwapCueKind::Abort, "replaced by another swap", turn);
+    }
+
+    fn ask_rollback(
+        &mut self,
+        client: ClientId,
+        from: Option<Generation>,
+        anyway: bool,
+        wait: WaitFor,
+        turn: &mut Turn<'_>,
+    ) {
+        let active = self.durable.active.as_ref().map(|kept| kept.generation);
+        if let Some(from) = from.filter(|from| Some(*from) != active) {
+            let active = active.map_or_else(|| "none".to_owned(), |active| active.to_string());
+            let text = format!("generation {from} is not active ({active} is): nothing to roll back");
+            return self.refuse(client, text, self.command("status"), turn);
+        }
+        if let Life::Stopping(_) = self.life {
+            return self.refuse(client, "is stopping", self.command("wait"), turn);
+        }
+        if self.swap.is_some() {
+            return self.ask_abort(client, turn);
+        }
+        if let Some(forward) = &self.durable.forward {
+            let text =
+                format!("was rolled back from generation {} already; forward is a swap", forward.generation);
+            return self.refuse(client, text, self.command("swap"), turn);
+        }
+        let Some(retained) = self.durable.retained.clone() else {
+            return self.refuse(client, "nothing is retained to roll back to", self.command("swap"), turn);
+        };
+        if !retained.pinned && !anyway {
+            let text = format!(
+                "generation {}'s program is not pinned: a rollback would run what is on disk now",
+                retained.generation
+            );
+            return self.refuse(client, text, Some(format!("rollback {} --anyway", self.name)), turn);
+        }
+        let Some(recipe) = self.recipes.get(&retained.generation).cloned() else {
+            let text = format!("the settings of generation {} are lost", retained.generation);
+            return self.refuse(client, text, self.command("swap"), turn);
+        };
+        let plan = Plan {
+            kind: SwapKind::Rollback,
+            settings: recipe.settings.clone(),
+            release: retained.release,
+            origin: Some(retained.generation),
+            hold: false,
+        };
+        if self.is_full(&plan, client, turn) {
+            return;
+        }
+        self.disarm(turn);
+        self.begin(plan, Some(Waiter { client, wait, drained: None }), turn);
+    }
+
+    fn ask_promote(&mut self, client: ClientId, wait: WaitFor, turn: &mut Turn<'_>) {
+        let Some(swap) = &self.swap else {
+            return self.refuse(client, "no swap is under way", self.command("swap"), turn);
+        };
+        if decide(swap.step.kind(), SwapCueKind::Promote) == SwapMove::RefusePromote {
+            let text = format!("generation {} cannot be promoted now ({:?})", swap.to, swap.step.kind());
+            return self.refuse(client, text, self.command("wait"), turn);
+        }
+        self.waiters.push(Waiter { client, wait, drained: None });
+        self.swap_cue(SwapCueKind::Promote, "", turn);
+    }
+
+    fn ask_abort(&mut self, client: ClientId, turn: &mut Turn<'_>) {
+        let Some(swap) = &mut self.swap else {
+            let (text, next) = if self.durable.retained.is_some() {
+                ("no swap is under way; what is committed is undone by a rollback", Some(self.way_back()))
+            } else {
+                ("no swap is under way", None)
+            };
+            return self.refuse(client, text, next, turn);
+        };
+        if swap.is_first() {
+            let text = "there is nothing to go back to; end it by a stop";
+            return self.refuse(client, text, self.command("stop"), turn);
+        }
+        if decide(swap.step.kind(), SwapCueKind::Abort) == SwapMove::RefuseAbort {
+            let text = format!("generation {} is past undoing ({:?})", swap.to, swap.step.kind());
+            let next = Some(self.way_back());
+            return self.refuse(client, text, next, turn);
+        }
+        swap.undoers.push(client);
+        swap.by_person = true;
+        self.swap_cue(SwapCueKind::Abort, "aborted", turn);
+    }
+
+    fn ask_wait(&mut self, client: ClientId, wait: WaitFor, turn: &mut Turn<'_>) {
+        if let Life::Stopping(stopping) = &mut self.life {
+            stopping.clients.push(client);
+            return;
+        }
+        if self.swap.is_some() {
+            self.waiters.push(Waiter { client, wait, drained: None });
+            return;
+        }
+        let leaving = self.groups.keys().find(|generation| {
+            self.durable.active.as_ref().map(|kept| kept.generation) != Some(**generation)
+        });
+        if let (WaitFor::Drained, Some(leaving)) = (wait, leaving) {
+            self.waiters.push(Waiter { client, wait, drained: Some(*leaving) });
+            return;
+        }
+        let reply = self.last_outcome();
+        self.reply(client, reply, turn);
+    }
+
+    /// How the last swap ended, as an answer.
+    fn last_outcome(&self) -> Reply {
+        let Some(last) = &self.last_swap else { return Reply::done(false, "no swap is under way") };
+        let status = match last.result {
+            SwapResult::Running | SwapResult::Committed => ExitStatus::Done,
+            SwapResult::Failed | SwapResult::Aborted => ExitStatus::Failed,
+            SwapResult::RolledBack => ExitStatus::RolledBack,
+            SwapResult::Stopped => ExitStatus::Down,
+        };
+        let cause = last.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
+        let text = format!("the last swap, to generation {}: {}{cause}", last.to, last.result);
+        Reply::new(status, false, text).about(Some(last.swap_id), Some(last.to))
+    }
+
+    // Reload and kill.
+
+    fn ask_reload(&mut self, client: ClientId, turn: &mut Turn<'_>) {
+        let active = self.durable.active.as_ref().map(|kept| kept.generation);
+        let Some(group) =
+            active.and_then(|active| self.groups.get(&active)).filter(|group| group.serves_at_all())
+        else {
+            return self.refuse(client, "no generation is active", self.command("start"), turn);
+        };
+        let service = &group.launch.settings.service;
+        if service.reload_signal.is_none() && service.exec_reload.is_empty() {
+            let text = "has neither ReloadSignal nor ExecReload";
+            return self.refuse(client, text, self.command("restart"), turn);
+        }
+        if self.reloading.is_some() {
+            return self.refuse(client, "is reloading already", self.command("status"), turn);
+        }
+        let kind = |kind: Kind| group.workers.iter().filter(move |worker| worker.phase.kind() == kind);
+        let ready: Vec<usize> = kind(Kind::Serving).map(|worker| worker.index as usize).collect();
+        let waiting: BTreeSet<WorkerId> =
+            kind(Kind::Serving).chain(kind(Kind::Reloading)).map(|worker| worker.id).collect();
+        let generation = group.generation();
+        let (remarks, failures) = (BTreeSet::new(), BTreeSet::new());
+        self.reloading = Some(Reloading { client, waiting, remarks, failures });
+        for index in ready {
+            self.group_cue(generation, index, &Cue::Reload, turn);
+        }
+    }
+
+    /// One worker is done with its reload, well or badly.
+    pub(super) fn reload_done(
+        &mut self,
+        run: WorkerId,
+        outcome: Result<String, String>,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(reloading) = &mut self.reloading else { return };
+        if !reloading.waiting.remove(&run) {
+            return;
+        }
+        match outcome {
+            Ok(remark) if remark.is_empty() => {}
+            Ok(remark) => drop(reloading.remarks.insert(remark)),
+            Err(failure) => drop(reloading.failures.insert(failure)),
+        }
+        if !reloading.waiting.is_empty() {
+            return;
+        }
+        let Some(done) = self.reloading.take() else { return };
+        let list = |texts: &BTreeSet<String>| texts.iter().cloned().collect::<Vec<_>>().join("; ");
+        let reply = if !done.failures.is_empty() {
+            Reply::new(ExitStatus::Failed, true, format!("reload failed: {}", list(&done.failures)))
+        } else if done.remarks.is_empty() {
+            Reply::done(true, "has reloaded")
+        } else {
+            Reply::done(true, list(&done.remarks))
+        };
+        turn.note(Level::Info, None, reply.text.clone());
+        self.reply(done.client, reply, turn);
+    }
+
+    fn ask_kill(&mut self, client: ClientId, signal: Signal, turn: &mut Turn<'_>) {
+        let active = self.durable.active.as_ref().map(|kept| kept.generation);
+        let signalled =
+            active.and_then(|active| self.groups.get(&active)).map_or(0, |group| group.signal(signal, turn));
+        if signalled == 0 {
+            return self.refuse(
+                client,
+                "no worker of an active generation runs",
+                self.command("status"),
+                turn,
+            );
+        }
+        turn.note(Level::Info, active, format!("{signal} sent by request"));
+        self.reply(client, Reply::done(true, format!("{signal} sent to {signalled} worker(s)")), turn);
+    }
+
+    /// daemon-reload: changed listeners are bound now and listen from the next swap on.
+    fn refresh(&mut self, client: ClientId, settings: Arc<Settings>, turn: &mut Turn<'_>) {
+        self.orphaned = false;
+        let changed = *self.settings != *settings;
+        let moved = self.settings.sockets != settings.sockets;
+        self.settings = settings;
+        let up = matches!(self.life, Life::Up | Life::Waiting { .. });
+        if !up || !moved || self.refreshing.is_some() {
+            let text =
+                if changed && up { "changed; applies at the next swap or restart" } else { "is up to date" };
+            self.reply(client, Reply::done(changed, text), turn);
+            return;
+        }
+        let job = turn.job();
+        turn.act(Action::Bind { job, settings: self.settings.clone() });
+        self.bound.extend(self.settings.sockets.iter().cloned());
+        self.refreshing = Some((job, client));
+    }
+
+    /// Whether any worker has a process.
+    pub(super) fn has_processes(&self) -> bool {
+        let mut workers = self.groups.values().flat_map(|group| &group.workers);
+        workers.any(|worker| !matches!(worker.phase, Phase::Gone | Phase::Resting { .. }))
+    }
+}

@@ -1,0 +1,83 @@
+//! What must hold after every step, in release builds too. What fails here puts the unit into
+//! quarantine: to go on serving costs nothing, to decide on from a contradiction may cost all.
+
+use super::super::group::Role;
+use super::super::swap::Step;
+use super::super::turn::Turn;
+use super::{Life, Unit};
+
+impl Unit {
+    /// `Err`: which rule is broken.
+    pub(super) fn check(&self, turn: &Turn<'_>) -> Result<(), String> {
+        self.check_numbers(turn)?;
+        self.check_roles()?;
+        self.check_life()
+    }
+
+    fn check_numbers(&self, turn: &Turn<'_>) -> Result<(), String> {
+        for (generation, group) in &self.groups {
+            if generation.0 == 0 || generation.0 > self.durable.generation_last {
+                return Err(format!("generation {generation} was never numbered"));
+            }
+            if group.generation() != *generation {
+                return Err(format!("generation {generation} is filed under another number"));
+            }
+            for worker in &group.workers {
+                if !turn.numbers.gave(worker.id) {
+                    return Err(format!("worker run {} was never numbered", worker.id));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_roles(&self) -> Result<(), String> {
+        let with = |role: Role| self.groups.values().filter(move |group| group.role == role);
+        if with(Role::Active).count() > 1 {
+            return Err("two generations are active".to_owned());
+        }
+        if with(Role::Candidate).count() > 1 {
+            return Err("two generations are candidates".to_owned());
+        }
+        if let Some(active) = with(Role::Active).next() {
+            if self.durable.active.as_ref().map(|kept| kept.generation) != Some(active.generation()) {
+                return Err(format!(
+                    "generation {} is active, the ledger says otherwise",
+                    active.generation()
+                ));
+            }
+        }
+        let launched = match self.swap.as_ref().map(|swap| (swap.is_first(), swap.step)) {
+            Some((false, Step::Launching | Step::Held | Step::Intending | Step::Switching { .. })) => true,
+            Some(_) | None => false,
+        };
+        if launched != with(Role::Candidate).next().is_some() {
+            return Err("candidate and swap do not agree".to_owned());
+        }
+        if self.swap.is_none() && with(Role::Previous).next().is_some() {
+            return Err("a previous generation is kept for no swap".to_owned());
+        }
+        Ok(())
+    }
+
+    fn check_life(&self) -> Result<(), String> {
+        match &self.life {
+            Life::Stopped { .. } | Life::Blocked { .. } | Life::Waiting { .. } | Life::Arming { .. } => {
+                if self.has_processes() {
+                    return Err("stopped or waiting, but there are processes".to_owned());
+                }
+                if self.swap.is_some() {
+                    return Err("stopped or waiting, but a swap is under way".to_owned());
+                }
+            }
+            Life::Stopping(_) if self.swap.is_some() => {
+                return Err("stopping, but a swap is under way".to_owned());
+            }
+            Life::Up | Life::Stopping(_) => {}
+        }
+        if self.swap.is_none() && self.waiters.iter().any(|waiter| waiter.drained.is_none()) {
+            return Err("somebody waits for a swap that is over".to_owned());
+        }
+        Ok(())
+    }
+}

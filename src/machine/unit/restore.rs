@@ -1,0 +1,132 @@
+//! A unit as boot finds it: the ledger's last word, an intent that outlived its supd, the file.
+
+use super::super::effect::{Action, Launch, Level};
+use super::super::event::Restored;
+use super::super::swap::Plan;
+use super::super::turn::Turn;
+use super::{Life, Unit};
+use crate::model::settings::Start;
+use crate::model::{Durable, Generation, Intent, Kept, SwapKind, Want};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Makes the unit and begins what it should be doing.
+pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Unit {
+    let Restored { settings, durable, launches, intent, machine_booted, supd_booting } = restored;
+    let fresh = durable.generation_last == 0 && durable.want == Want::Down;
+    let stored: BTreeSet<Generation> = launches.keys().copied().collect();
+    let recipes: BTreeMap<Generation, Arc<Launch>> = launches
+        .into_iter()
+        .map(|(generation, settings)| (generation, recipe(generation, settings, &durable)))
+        .collect();
+    let mut unit = Unit {
+        name: settings.unit.clone(),
+        settings,
+        orphaned: false,
+        durable,
+        life: Life::STOPPED,
+        groups: BTreeMap::new(),
+        recipes,
+        swap: None,
+        last_swap: None,
+        waiters: Vec::new(),
+        next: None,
+        reloading: None,
+        refreshing: None,
+        listening: Vec::new(),
+        bound: Vec::new(),
+        stored,
+        bind_failures: 0,
+        quarantine: None,
+    };
+    unit.finish_forward(intent, turn);
+    turn.act(Action::Prune { keep: unit.durable.kept().map(|kept| kept.generation).collect() });
+    if supd_booting && unit.serves_at_boot(fresh || machine_booted, machine_booted) {
+        let plan = unit.plan_boot(machine_booted);
+        unit.start(plan, None, turn);
+    }
+    let start = turn.out.len();
+    unit.settle(start, turn);
+    unit
+}
+
+fn recipe(generation: Generation, settings: Arc<crate::model::Settings>, durable: &Durable) -> Arc<Launch> {
+    let release =
+        durable.kept().find(|kept| kept.generation == generation).and_then(|kept| kept.release.clone());
+    Arc::new(Launch { generation, settings, release, origin: generation, pinned: true })
+}
+
+impl Unit {
+    /// An intent means that the switch may have happened: it did, from now on.
+    fn finish_forward(&mut self, intent: Option<Intent>, turn: &mut Turn<'_>) {
+        let active = self.durable.active.as_ref().map(|kept| kept.generation);
+        if let Some(intent) = intent.filter(|intent| intent.from == active && intent.from.is_some()) {
+            let to = intent.to;
+            let named = self.durable.kept().find(|kept| kept.generation == to).cloned();
+            let goes_back = self.durable.previous.as_ref().is_some_and(|kept| kept.generation == to);
+            let left = self.durable.active.take();
+            self.durable.active =
+                Some(named.unwrap_or(Kept { generation: to, release: None, pinned: false }));
+            if goes_back {
+                self.durable.previous = None;
+                self.durable.forward = left;
+            } else {
+                self.durable.previous = left;
+            }
+            turn.note(Level::Warning, Some(to), "supd ended in the middle of a switch: finished forward");
+        } else if let (Some(active), Some(_)) = (active, &self.durable.previous) {
+            turn.note(Level::Warning, Some(active), "supd ended during its probation: it stays");
+        }
+        self.durable.candidate = None;
+        self.retain_previous();
+    }
+
+    fn serves_at_boot(&self, first_time: bool, machine_booted: bool) -> bool {
+        match self.durable.want {
+            Want::Up | Want::OnDemand if !machine_booted => true,
+            Want::Up | Want::OnDemand | Want::Down => {
+                first_time && self.settings.service.start != Start::Manual
+            }
+        }
+    }
+
+    /// After a boot of the machine the file counts; after one of supd alone what was running does.
+    fn plan_boot(&self, machine_booted: bool) -> Plan {
+        let active = self.durable.active.as_ref().filter(|_| !machine_booted);
+        let recipe = active.and_then(|kept| self.recipes.get(&kept.generation));
+        match recipe {
+            Some(recipe) => Plan {
+                kind: SwapKind::Start,
+                settings: recipe.settings.clone(),
+                release: recipe.release.clone(),
+                origin: Some(recipe.generation),
+                hold: false,
+            },
+            None => self.plan_start(),
+        }
+    }
+
+    /// The unit's file is gone.
+    pub(in crate::machine) fn orphan(&mut self, turn: &mut Turn<'_>) {
+        self.orphaned = true;
+        if matches!(self.life, Life::Stopped { .. }) {
+            turn.act(Action::Forget);
+        } else {
+            turn.note(Level::Warning, None, "its file is gone; it serves until it is stopped");
+        }
+    }
+
+    /// supd itself ends.
+    pub(in crate::machine) fn shut_down(&mut self, turn: &mut Turn<'_>) {
+        if self.quarantine.is_none() {
+            let start = turn.out.len();
+            self.stop(None, false, false, true, turn);
+            self.settle(start, turn);
+        }
+    }
+
+    /// Whether nothing of it keeps supd from ending.
+    pub(in crate::machine) fn is_over(&self) -> bool {
+        self.quarantine.is_some() || matches!(self.life, Life::Stopped { .. })
+    }
+}

@@ -1,0 +1,231 @@
+//! What becomes due by what has just happened, whatever it was: derived from the state, never
+//! remembered, so that no path can forget it.
+
+use super::super::effect::Action;
+use super::super::group::{Group, Role};
+use super::super::turn::Turn;
+use super::{Life, StopStage, Stopping, Unit};
+use crate::model::settings::{Start, WhenDown};
+use crate::model::{Generation, Reply, Settings};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+impl Unit {
+    /// `start` is where the effects of this step begin.
+    pub(super) fn settle(&mut self, start: usize, turn: &mut Turn<'_>) {
+        self.stop_replaced(turn);
+        self.forget_gone(turn);
+        self.end_reload(turn);
+        match &self.life {
+            Life::Stopping(Stopping { stage: StopStage::Ending, .. }) if self.groups.is_empty() => {
+                self.ended(turn);
+            }
+            Life::Up => self.rest_on_demand(turn),
+            Life::Stopped { .. }
+            | Life::Arming { .. }
+            | Life::Waiting { .. }
+            | Life::Blocked { .. }
+            | Life::Stopping(_) => {}
+        }
+        self.listen(start, turn);
+        self.close_unnamed(start, turn);
+        self.prune(turn);
+        if self.orphaned && matches!(self.life, Life::Stopped { .. }) {
+            turn.act(Action::Forget);
+        }
+    }
+
+    /// Law: whoever serves is told to stop only when another is ready.
+    fn stop_replaced(&mut self, turn: &mut Turn<'_>) {
+        let active = self.groups.values().find(|group| group.role == Role::Active);
+        if !active.is_some_and(Group::serves) {
+            return;
+        }
+        let replaced: Vec<Generation> = self
+            .groups
+            .values()
+            .filter(|group| group.role == Role::Replaced)
+            .map(Group::generation)
+            .collect();
+        for generation in replaced {
+            self.dismiss(generation, turn);
+        }
+    }
+
+    fn forget_gone(&mut self, turn: &mut Turn<'_>) {
+        let gone: Vec<Generation> = self
+            .groups
+            .values()
+            .filter(|group| group.role == Role::Leaving && group.is_gone())
+            .map(Group::generation)
+            .collect();
+        for generation in gone {
+            self.groups.remove(&generation);
+            turn.act(Action::Retire(generation));
+            self.drained(generation, turn);
+        }
+    }
+
+    fn drained(&mut self, generation: Generation, turn: &mut Turn<'_>) {
+        let reply = Reply::done(true, format!("generation {generation} is drained"));
+        let active = self.durable.active.as_ref().map(|kept| kept.generation);
+        let swap_id = self.last_swap.as_ref().map(|swap| swap.swap_id);
+        let reply = reply.about(swap_id, active);
+        self.waiters.retain(|waiter| {
+            let waits_on = waiter.drained != Some(generation);
+            if !waits_on {
+                turn.act(Action::Reply(waiter.client, reply.clone()));
+            }
+            waits_on
+        });
+    }
+
+    /// A reload ends for workers that are no longer there.
+    fn end_reload(&mut self, turn: &mut Turn<'_>) {
+        let Some(reloading) = &self.reloading else { return };
+        let lost: Vec<_> = reloading
+            .waiting
+            .iter()
+            .copied()
+            .filter(|run| {
+                let found = self.find(*run);
+                let group = found.and_then(|(generation, _)| self.groups.get(&generation));
+                let worker = found.and_then(|(_, index)| group?.workers.get(index));
+                !worker.is_some_and(|worker| worker.phase.serves())
+            })
+            .collect();
+        for run in lost {
+            self.reload_done(run, Err("the worker ended meanwhile".to_owned()), turn);
+        }
+    }
+
+    /// A unit on demand whose workers ended as they should waits again.
+    fn rest_on_demand(&mut self, turn: &mut Turn<'_>) {
+        if self.swap.is_some() || self.settings.service.start != Start::OnDemand {
+            return;
+        }
+        let clean = |group: &Group| {
+            let service = &group.launch.settings.service;
+            group.is_gone() && group.workers.iter().all(|worker| worker.ended_clean(service))
+        };
+        if self.groups.values().all(clean) {
+            for group in self.groups.values_mut() {
+                group.role = Role::Leaving;
+            }
+            self.forget_gone(turn);
+            self.wait_again(turn);
+        }
+    }
+
+    // Listeners.
+
+    /// Tells the hands which listeners shall listen, if that has changed: before anything else of
+    /// this step, for a worker that is launched finds its listeners listening.
+    fn listen(&mut self, start: usize, turn: &mut Turn<'_>) {
+        let Some(wanted) = self.wanted_listening() else { return };
+        let same = wanted.len() == self.listening.len()
+            && wanted.iter().zip(&self.listening).all(|(one, other)| one.sockets == other.sockets);
+        if !same {
+            self.listening.clone_from(&wanted);
+            let effect = super::super::Effect::Unit(self.name.clone(), Action::Listen(wanted));
+            turn.out.insert(start, effect);
+        }
+    }
+
+    /// `None`: not for now to say.
+    fn wanted_listening(&self) -> Option<Vec<Arc<Settings>>> {
+        match &self.life {
+            Life::Waiting { .. } => return Some(vec![self.settings.clone()]),
+            Life::Up => {}
+            Life::Stopped { keep_listening: false, .. } | Life::Blocked { .. } => return Some(Vec::new()),
+            Life::Stopped { .. } | Life::Arming { .. } | Life::Stopping(_) => return None,
+        }
+        if self.refuses() {
+            return Some(Vec::new());
+        }
+        let mut wanted: Vec<Arc<Settings>> = Vec::new();
+        for group in self.groups.values().filter(|group| group.role != Role::Leaving) {
+            let settings = &group.launch.settings;
+            if wanted.iter().all(|known| known.sockets != settings.sockets) {
+                wanted.push(settings.clone());
+            }
+        }
+        Some(wanted)
+    }
+
+    /// While nobody runs: whether connections are refused rather than left to wait.
+    fn refuses(&self) -> bool {
+        let mut kept = self.groups.values().filter(|group| group.role != Role::Leaving);
+        let Some(active) = self.groups.values().find(|group| group.role == Role::Active) else {
+            return self.groups.is_empty();
+        };
+        if !kept.all(Group::is_idle) {
+            return false;
+        }
+        let service = &active.launch.settings.service;
+        service.when_down == WhenDown::Refuse
+            || active.is_limited()
+            || (active.is_gone() && self.swap.is_none())
+    }
+
+    /// Gives addresses free that nothing names any more: before anybody is told that it is done.
+    fn close_unnamed(&mut self, start: usize, turn: &mut Turn<'_>) {
+        let named = self.naming();
+        let is_named = |socket: &&crate::model::settings::Socket| {
+            named.iter().any(|settings| settings.sockets.contains(socket))
+        };
+        let before = self.bound.len();
+        let mut left: Vec<_> = self.bound.iter().filter(is_named).cloned().collect();
+        left.dedup();
+        if left.len() == before {
+            return;
+        }
+        let closes = self.bound.iter().any(|socket| !left.contains(socket));
+        self.bound = left;
+        if closes {
+            let effect = super::super::Effect::Unit(self.name.clone(), Action::CloseExcept(named));
+            turn.out.insert(start, effect);
+        }
+    }
+
+    /// Every settings whose listeners stay bound.
+    fn naming(&self) -> Vec<Arc<Settings>> {
+        match &self.life {
+            Life::Stopped { keep_listening: false, .. } | Life::Blocked { .. } => return Vec::new(),
+            Life::Stopped { .. }
+            | Life::Arming { .. }
+            | Life::Waiting { .. }
+            | Life::Up
+            | Life::Stopping(_) => {}
+        }
+        let groups = self.groups.values().map(|group| &group.launch.settings);
+        let kept = self.durable.kept().filter_map(|kept| self.recipes.get(&kept.generation));
+        let swap = self.swap.iter().map(|swap| &swap.plan.settings);
+        let file = std::iter::once(&self.settings);
+        groups.chain(kept.map(|launch| &launch.settings)).chain(swap).chain(file).cloned().collect()
+    }
+
+    // What is stored.
+
+    /// Lets go of what is stored for generations that nothing names any more. Not while a record
+    /// is on its way: until it is on disk, a crash would go back to what the last one names.
+    fn prune(&mut self, turn: &mut Turn<'_>) {
+        if self.swap.is_some() || matches!(self.life, Life::Stopping(_)) {
+            return;
+        }
+        let mut keep: BTreeSet<Generation> = self.durable.kept().map(|kept| kept.generation).collect();
+        for group in self.groups.values() {
+            keep.extend([group.generation(), group.relaunch.origin, group.launch.origin]);
+        }
+        if keep == self.stored {
+            return;
+        }
+        let loses = self.stored.difference(&keep).next().is_some();
+        self.recipes.retain(|generation, _| keep.contains(generation));
+        self.stored.clone_from(&keep);
+        if !loses {
+            return;
+        }
+        turn.act(Action::Prune { keep: keep.into_iter().collect() });
+    }
+}

@@ -1,0 +1,185 @@
+//! What people see of a unit.
+
+use super::super::effect::Launch;
+use super::super::group::{Group, Role};
+use super::super::swap::Step;
+use super::super::worker::table::Kind;
+use super::{Life, Unit};
+use crate::model::status::{
+    GenerationState, GenerationStatus, Health, SwapResult, Traffic, UnitState, UnitStatus, WorkerStatus,
+};
+use crate::model::{Generation, Tick, Want};
+
+impl Unit {
+    /// What `supctl status` shows.
+    pub(in crate::machine) fn status(&self, now: Tick) -> UnitStatus {
+        let state = self.state();
+        let traffic = self.traffic(state);
+        let named = |kept: &Option<crate::model::Kept>| kept.as_ref().map(|kept| kept.generation);
+        let alive = !matches!(state, UnitState::Stopped | UnitState::Waiting);
+        let running = self.swap.as_ref().map(|swap| swap.status(SwapResult::Running));
+        let goes_back_to = self.durable.previous.as_ref().or(self.durable.retained.as_ref());
+        UnitStatus {
+            state,
+            traffic,
+            health: self.health(state, traffic),
+            active: named(&self.durable.active).filter(|_| alive),
+            retained: goes_back_to.map(|kept| kept.generation),
+            retained_pinned: goes_back_to.is_some_and(|kept| kept.pinned),
+            generations: self.groups.values().map(|group| self.generation_status(group, now)).collect(),
+            last_swap: running.or_else(|| self.last_swap.clone()),
+            notes: self.notes(now),
+        }
+    }
+
+    /// How this generation is launched again.
+    pub(in crate::machine) fn recipe(&self, generation: Generation) -> Option<&Launch> {
+        self.recipes.get(&generation).map(|recipe| &**recipe)
+    }
+
+    fn state(&self) -> UnitState {
+        if self.quarantine.is_some() {
+            return UnitState::Quarantine;
+        }
+        match &self.life {
+            Life::Stopped { .. } => UnitState::Stopped,
+            Life::Arming { .. } => UnitState::Starting,
+            Life::Waiting { .. } => UnitState::Waiting,
+            Life::Blocked { .. } => UnitState::Down,
+            Life::Stopping(_) => UnitState::Stopping,
+            Life::Up => self.state_up(),
+        }
+    }
+
+    fn state_up(&self) -> UnitState {
+        let active = self.groups.values().find(|group| group.role == Role::Active);
+        let serves = active.is_some_and(Group::serves_at_all);
+        match self.swap.as_ref().map(|swap| (swap.is_first(), swap.step)) {
+            Some((true, _)) if !serves => UnitState::Starting,
+            Some((
+                false,
+                Step::Probation { .. } | Step::Checking { .. } | Step::Noting { commits: false, .. },
+            )) => UnitState::Probation,
+            Some(_) | None if serves => UnitState::Active,
+            Some(_) | None => UnitState::Down,
+        }
+    }
+
+    /// The one place where load balancers' words come from.
+    fn traffic(&self, state: UnitState) -> Traffic {
+        match state {
+            UnitState::Stopped | UnitState::Stopping => Traffic::Off,
+            UnitState::Waiting
+            | UnitState::Starting
+            | UnitState::Active
+            | UnitState::Canary
+            | UnitState::Probation
+            | UnitState::Down
+            | UnitState::Quarantine
+            | UnitState::Holding => Traffic::On,
+        }
+    }
+
+    fn health(&self, state: UnitState, traffic: Traffic) -> Health {
+        match state {
+            UnitState::Stopping => Health::Drain,
+            UnitState::Stopped if self.durable.want == Want::Down => Health::Maint,
+            UnitState::Active | UnitState::Canary | UnitState::Probation | UnitState::Waiting
+                if traffic == Traffic::On =>
+            {
+                Health::Up
+            }
+            UnitState::Stopped
+            | UnitState::Waiting
+            | UnitState::Starting
+            | UnitState::Active
+            | UnitState::Canary
+            | UnitState::Probation
+            | UnitState::Down
+            | UnitState::Quarantine
+            | UnitState::Holding => Health::Down,
+        }
+    }
+
+    fn generation_status(&self, group: &Group, now: Tick) -> GenerationStatus {
+        let state = match group.role {
+            Role::Candidate => GenerationState::Candidate,
+            Role::Active if group.is_gone() => GenerationState::Exited,
+            Role::Active => GenerationState::Active,
+            // One slot is lent to both: the previous one still accepts.
+            Role::Previous | Role::Replaced => GenerationState::Standby,
+            Role::Leaving if self.was_undone(group.generation()) => GenerationState::Failed,
+            Role::Leaving => GenerationState::Draining,
+        };
+        let workers = group.workers.iter().map(|worker| WorkerStatus {
+            worker: worker.id,
+            phase: worker.phase.word(),
+            status_text: worker.status_text.clone(),
+            last_exit: worker.last.and_then(|(exit, _)| exit),
+        });
+        GenerationStatus {
+            generation: group.generation(),
+            release: group.launch.release.clone(),
+            state,
+            share: None,
+            workers: workers.collect(),
+            uptime: now.since(group.launched),
+            pinned: group.pinned,
+        }
+    }
+
+    fn was_undone(&self, generation: Generation) -> bool {
+        self.last_swap.as_ref().is_some_and(|last| {
+            last.to == generation && matches!(last.result, SwapResult::Failed | SwapResult::Aborted)
+        })
+    }
+
+    fn notes(&self, now: Tick) -> Vec<String> {
+        let mut notes = Vec::new();
+        if let Some(broken) = &self.quarantine {
+            notes.push(format!("quarantine: {broken}"));
+        }
+        if let Life::Blocked { reason, .. } = &self.life {
+            notes.push(reason.clone());
+        }
+        if let Some(swap) = &self.swap {
+            notes.extend(step_note(swap.to, swap.step, now));
+        }
+        let resting =
+            |group: &&Group| group.workers.iter().any(|worker| worker.phase.kind() == Kind::Resting);
+        for group in self.groups.values().filter(resting) {
+            let limit = if group.is_limited() { " (start limit hit: long pauses)" } else { "" };
+            notes.push(format!("generation {} is launched again{limit}", group.generation()));
+        }
+        if self.orphaned {
+            notes.push("its file is gone".to_owned());
+        }
+        notes
+    }
+}
+
+fn step_note(to: Generation, step: Step, now: Tick) -> Option<String> {
+    let seconds = |until: Tick| until.since(now).as_secs();
+    match step {
+        Step::Launching => Some(format!("generation {to} is on its way to ready")),
+        Step::Held => Some(format!("generation {to} is ready and held: promote or abort")),
+        Step::Probation { until } => Some(format!("probation of generation {to}: {}s left", seconds(until))),
+        Step::Checking { .. } => Some(format!("CheckCommand decides on generation {to}")),
+        Step::Returning => Some(format!("on the way back from generation {to}")),
+        Step::Noting { save, .. } | Step::Committing { save } | Step::TurnNoting { save }
+            if save.failures > 0 =>
+        {
+            Some("the ledger cannot be written".to_owned())
+        }
+        Step::Binding { .. }
+        | Step::Numbering { .. }
+        | Step::Intending
+        | Step::Switching { .. }
+        | Step::Noting { .. }
+        | Step::Committing { .. }
+        | Step::Undoing { .. }
+        | Step::TurnIntending { .. }
+        | Step::TurnSwitching { .. }
+        | Step::TurnNoting { .. } => None,
+    }
+}

@@ -1,0 +1,307 @@
+//! What a worker's phase makes of each cue: every cell is filled, `Stale` is a decision too.
+//!
+//! `tests/pure/matrix.rs` prints this table as golden text; the compiler counts its columns.
+
+macro_rules! listed {
+    ($(#[$doc:meta])* $Name:ident { $($(#[$variant_doc:meta])* $Variant:ident,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $Name { $($(#[$variant_doc])* $Variant,)+ }
+
+        impl $Name {
+            /// Every value, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$Variant),+];
+        }
+    };
+}
+pub(in crate::machine) use listed;
+
+listed!(
+    /// A phase of a worker, without what it carries.
+    Kind {
+        /// ExecStartPre runs.
+        Preparing,
+        /// Forked; exec has neither succeeded nor failed.
+        Spawning,
+        /// Runs and is not ready.
+        Starting,
+        /// Has said ready and has yet to live on for a while.
+        Settling,
+        /// ExecStartPost runs.
+        Posting,
+        /// Ready.
+        Serving,
+        /// Ready, and reading its configuration again.
+        Reloading,
+        /// ExecStop runs.
+        Halting,
+        /// Has got KillSignal.
+        Stopping,
+        /// Has got SIGKILL.
+        Killing,
+        /// Its main process is gone; what it left behind is being ended.
+        Sweeping,
+        /// ExecStopPost runs.
+        Closing,
+        /// Gone; to be launched again.
+        Resting,
+        /// Gone for good.
+        Gone,
+    }
+);
+
+listed!(
+    /// What can happen to a worker, without what it carries.
+    CueKind {
+        /// exec succeeded.
+        Spawned,
+        /// fork or exec failed.
+        SpawnFailed,
+        /// The main process ended.
+        Exited,
+        /// Nothing of it is left.
+        Swept,
+        /// READY=1
+        Ready,
+        /// RELOADING=1
+        Reloading,
+        /// STOPPING=1
+        Stopping,
+        /// WATCHDOG=1
+        Alive,
+        /// WATCHDOG=trigger
+        Trigger,
+        /// WATCHDOG_USEC=
+        Period,
+        /// EXTEND_TIMEOUT_USEC=
+        Extend,
+        /// Its command ended well.
+        Passed,
+        /// Its command failed.
+        Failed,
+        /// The deadline of its phase is over.
+        Due,
+        /// supd wants it to end.
+        Stop,
+        /// supd wants it to end at once.
+        Kill,
+        /// supd wants it to reload.
+        Reload,
+    }
+);
+
+listed!(
+    /// What is done about it.
+    Move {
+        /// Nothing: it comes too late, or says nothing new.
+        Stale,
+        /// The next ExecStartPre, or the process itself.
+        Prepare,
+        /// It never ran: over to ExecStopPost.
+        GiveUp,
+        /// Ends its command and is done.
+        Abandon,
+        /// It runs: wait for ready as the unit says.
+        Begin,
+        /// It said ready before exec was seen to succeed.
+        BeginReady,
+        /// It said ready.
+        Settle,
+        /// The check of readiness failed: once more, later.
+        Recheck,
+        /// The check is due, or readiness is overdue.
+        StartDue,
+        /// The next ExecStartPost, or it serves.
+        Post,
+        /// ExecStartPost failed: it is ended.
+        PostFail,
+        /// exec hangs: it is killed.
+        Overdue,
+        /// Its end is looked after: leftovers first.
+        Bury,
+        /// It is leaving of its own accord.
+        Leave,
+        /// ExecStop, then KillSignal.
+        Halt,
+        /// The next ExecStop, or KillSignal.
+        NextHalt,
+        /// KillSignal.
+        Terminate,
+        /// SIGKILL.
+        Kill,
+        /// SIGKILL has not worked yet.
+        KillAgain,
+        /// The watchdog is fed.
+        Feed,
+        /// The watchdog has a new period.
+        SetPeriod,
+        /// The deadline moves.
+        Extend,
+        /// It is broken: SIGABRT.
+        Abort,
+        /// It is told to reload.
+        Reload,
+        /// It says that it reloads.
+        Announce,
+        /// It has reloaded.
+        Reloaded,
+        /// The next ExecReload, or it has reloaded.
+        NextReload,
+        /// ExecReload failed; it serves as before.
+        ReloadFail,
+        /// The reload, or the watchdog, is overdue.
+        ReloadDue,
+        /// What it left behind is killed.
+        SweepKill,
+        /// ExecStopPost.
+        Close,
+        /// The next ExecStopPost, or it is done.
+        NextClose,
+        /// Once more.
+        Relaunch,
+        /// It stays gone.
+        Stay,
+    }
+);
+
+/// The table itself.
+#[must_use]
+pub fn decide(kind: Kind, cue: CueKind) -> Move {
+    match kind {
+        Kind::Preparing | Kind::Spawning | Kind::Starting | Kind::Settling | Kind::Posting => {
+            on_the_way_up(kind, cue)
+        }
+        Kind::Serving | Kind::Reloading => while_serving(kind, cue),
+        Kind::Halting | Kind::Stopping | Kind::Killing => on_the_way_down(kind, cue),
+        Kind::Sweeping | Kind::Closing | Kind::Resting | Kind::Gone => without_a_process(kind, cue),
+    }
+}
+
+fn on_the_way_up(kind: Kind, cue: CueKind) -> Move {
+    use CueKind as C;
+    let [preparing, spawning, starting, settling, posting] = match cue {
+        C::Spawned => [Move::Stale, Move::Begin, Move::Stale, Move::Stale, Move::Stale],
+        C::SpawnFailed => [Move::Stale, Move::GiveUp, Move::Stale, Move::Stale, Move::Stale],
+        C::Exited => [Move::Stale, Move::Bury, Move::Bury, Move::Bury, Move::Bury],
+        C::Swept | C::Alive | C::Reloading | C::Reload => [Move::Stale; 5],
+        C::Ready => [Move::Stale, Move::BeginReady, Move::Settle, Move::Stale, Move::Stale],
+        C::Stopping => [Move::Stale, Move::Leave, Move::Leave, Move::Leave, Move::Leave],
+        C::Trigger => [Move::Stale, Move::Abort, Move::Abort, Move::Abort, Move::Abort],
+        C::Period => [Move::Stale, Move::SetPeriod, Move::SetPeriod, Move::SetPeriod, Move::SetPeriod],
+        C::Extend => [Move::Stale, Move::Extend, Move::Extend, Move::Stale, Move::Extend],
+        C::Passed => [Move::Prepare, Move::Stale, Move::Settle, Move::Stale, Move::Post],
+        C::Failed => [Move::GiveUp, Move::Stale, Move::Recheck, Move::Stale, Move::PostFail],
+        C::Due => [Move::GiveUp, Move::Overdue, Move::StartDue, Move::Post, Move::PostFail],
+        C::Stop => [Move::Abandon, Move::Terminate, Move::Terminate, Move::Terminate, Move::Terminate],
+        C::Kill => [Move::Abandon, Move::Kill, Move::Kill, Move::Kill, Move::Kill],
+    };
+    match kind {
+        Kind::Preparing => preparing,
+        Kind::Spawning => spawning,
+        Kind::Starting => starting,
+        Kind::Settling => settling,
+        Kind::Posting => posting,
+        Kind::Serving
+        | Kind::Reloading
+        | Kind::Halting
+        | Kind::Stopping
+        | Kind::Killing
+        | Kind::Sweeping
+        | Kind::Closing
+        | Kind::Resting
+        | Kind::Gone => Move::Stale,
+    }
+}
+
+fn while_serving(kind: Kind, cue: CueKind) -> Move {
+    use CueKind as C;
+    let reloading = kind == Kind::Reloading;
+    match cue {
+        C::Spawned | C::SpawnFailed | C::Swept => Move::Stale,
+        C::Exited => Move::Bury,
+        C::Ready if reloading => Move::Reloaded,
+        C::Ready => Move::Stale,
+        C::Reloading => Move::Announce,
+        C::Stopping => Move::Leave,
+        C::Alive => Move::Feed,
+        C::Trigger => Move::Abort,
+        C::Period => Move::SetPeriod,
+        C::Extend => Move::Extend,
+        C::Passed if reloading => Move::NextReload,
+        C::Failed if reloading => Move::ReloadFail,
+        C::Passed | C::Failed => Move::Stale,
+        C::Due if reloading => Move::ReloadDue,
+        C::Due => Move::Abort,
+        C::Stop => Move::Halt,
+        C::Kill => Move::Kill,
+        C::Reload if reloading => Move::Stale,
+        C::Reload => Move::Reload,
+    }
+}
+
+fn on_the_way_down(kind: Kind, cue: CueKind) -> Move {
+    use CueKind as C;
+    let halting = kind == Kind::Halting;
+    let killing = kind == Kind::Killing;
+    match cue {
+        C::SpawnFailed | C::Exited => Move::Bury,
+        C::Extend if !killing => Move::Extend,
+        C::Passed | C::Failed if halting => Move::NextHalt,
+        C::Due if halting => Move::Terminate,
+        C::Due if killing => Move::KillAgain,
+        C::Due => Move::Kill,
+        C::Kill if !killing => Move::Kill,
+        C::Spawned
+        | C::Swept
+        | C::Ready
+        | C::Reloading
+        | C::Stopping
+        | C::Alive
+        | C::Trigger
+        | C::Period
+        | C::Extend
+        | C::Passed
+        | C::Failed
+        | C::Stop
+        | C::Kill
+        | C::Reload => Move::Stale,
+    }
+}
+
+fn without_a_process(kind: Kind, cue: CueKind) -> Move {
+    use CueKind as C;
+    let [sweeping, closing, resting] = match cue {
+        C::Swept => [Move::Close, Move::Stale, Move::Stale],
+        C::Passed | C::Failed => [Move::Stale, Move::NextClose, Move::Stale],
+        C::Due => [Move::SweepKill, Move::NextClose, Move::Relaunch],
+        C::Stop => [Move::Stale, Move::Stale, Move::Stay],
+        C::Kill => [Move::SweepKill, Move::Abandon, Move::Stay],
+        C::Spawned
+        | C::SpawnFailed
+        | C::Exited
+        | C::Ready
+        | C::Reloading
+        | C::Stopping
+        | C::Alive
+        | C::Trigger
+        | C::Period
+        | C::Extend
+        | C::Reload => [Move::Stale; 3],
+    };
+    match kind {
+        Kind::Sweeping => sweeping,
+        Kind::Closing => closing,
+        Kind::Resting => resting,
+        Kind::Preparing
+        | Kind::Spawning
+        | Kind::Starting
+        | Kind::Settling
+        | Kind::Posting
+        | Kind::Serving
+        | Kind::Reloading
+        | Kind::Halting
+        | Kind::Stopping
+        | Kind::Killing
+        | Kind::Gone => Move::Stale,
+    }
+}
