@@ -222,6 +222,7 @@ shape!(Durable {
     generation_last: "generation_last",
     swap_last: "swap_last",
     active: "active",
+    candidate: "candidate",
     previous: "previous",
     retained: "retained",
     forward: "forward",

@@ -1,6 +1,5 @@
 //! The shell of supd: boot, the loop, effects performed, outcomes returned as events.
 
-pub mod conflicts;
 pub mod control;
 pub mod flusher;
 pub mod lock;
