@@ -4,6 +4,7 @@ pub mod clock;
 pub mod error;
 pub mod fork;
 pub mod groups;
+pub mod listener;
 pub mod original;
 pub mod peer;
 pub mod pidfd;

@@ -3,11 +3,12 @@
 //! A best guess for an error message, never a reason to act: processes come and go meanwhile, and
 //! other users' are hidden from an unprivileged supd. Bounded in time, for supd's loop waits for it.
 
-use super::sock_diag::{self, States};
+use super::sock_diag::{self, States, UnixSocket};
 use crate::model::{Address, SocketKind};
 use std::fs;
 use std::io::Read;
 use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -51,7 +52,7 @@ pub fn holders(address: &Address) -> Vec<Holder> {
             of_unix(|socket| socket.name == wanted)
         }
         Address::Unix { path, .. } => match fs::symlink_metadata(path) {
-            Ok(file) => of_unix(|socket| socket.file == Some(lower_half(file.ino()))),
+            Ok(file) => of_unix(|socket| is_bound_to(socket, file.dev(), file.ino(), path)),
             Err(_) => Vec::new(),
         },
         Address::Fifo { path } => match fs::symlink_metadata(path) {
@@ -63,14 +64,16 @@ pub fn holders(address: &Address) -> Vec<Holder> {
 
 /// Whether any living socket, listening or not, is bound to this file; `None`: the kernel does not tell.
 #[must_use]
-pub fn is_bound(file: u64) -> Option<bool> {
-    let file = lower_half(file);
-    sock_diag::unix(|socket| socket.file == Some(file)).ok().map(|found| !found.is_empty())
+pub fn is_bound(device: u64, inode: u64, path: &Path) -> Option<bool> {
+    let found = sock_diag::unix(|socket| is_bound_to(socket, device, inode, path));
+    found.ok().map(|found| !found.is_empty())
 }
 
-/// sock_diag has 32 bits for inode numbers.
-fn lower_half(inode: u64) -> u32 {
-    u32::try_from(inode & 0xffff_ffff).expect("masked to 32 bits")
+/// By the file, or where devices cannot be compared (btrfs), by half of that and the name.
+fn is_bound_to(socket: &UnixSocket, device: u64, inode: u64, path: &Path) -> bool {
+    socket.file.is_some_and(|file| {
+        file.is(device, inode) || file.has_inode(inode) && socket.name == path.as_os_str().as_bytes()
+    })
 }
 
 impl Holder {
@@ -125,7 +128,7 @@ fn of_port(udp: bool, host: IpAddr, port: u16) -> Vec<Holder> {
     found(sockets.iter().map(|s| s.inode).collect(), sockets.first().map(|s| s.uid))
 }
 
-fn of_unix(mine: impl FnMut(&sock_diag::UnixSocket) -> bool) -> Vec<Holder> {
+fn of_unix(mine: impl FnMut(&UnixSocket) -> bool) -> Vec<Holder> {
     let sockets = sock_diag::unix(mine).unwrap_or_default();
     found(sockets.iter().map(|s| s.inode).collect(), None)
 }
@@ -307,10 +310,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         let socket = UnixListener::bind(&path).unwrap();
-        let file = fs::symlink_metadata(&path).unwrap().ino();
-        assert_eq!(is_bound(file), Some(true));
+        let file = fs::symlink_metadata(&path).unwrap();
+        // Under another name, too: what counts is the file.
+        let other = folder.path().join("other");
+        assert_eq!(is_bound(file.dev(), file.ino(), &other), Some(true));
+        assert_eq!(is_bound(file.dev() + 1, file.ino(), &other), Some(false));
         drop(socket);
-        assert_eq!(is_bound(file), Some(false));
+        assert_eq!(is_bound(file.dev(), file.ino(), &path), Some(false));
     }
 
     #[test]
