@@ -1,5 +1,7 @@
 //! The hands: each file wraps one thing of the kernel. They touch and decide nothing.
 
+#[cfg(test)]
+mod alone;
 pub mod clock;
 pub mod error;
 pub mod fork;

@@ -131,17 +131,24 @@ fn kernel(resource: Resource) -> nix::sys::resource::Resource {
     }
 }
 
-/// Sets one limit of this process.
+/// Sets one limit of this process. Infinity is "as much as may be had": what the kernel allows at
+/// all, or the hard limit where more takes a privilege that is not there.
 ///
 /// # Errors
 /// EPERM: above the hard limit, without CAP_SYS_RESOURCE; EINVAL: soft above hard.
 pub fn set_limit(limit: &Limit) -> Result<(), Errno> {
-    let value = |asked: Option<u64>| match (asked, limit.resource) {
-        // The kernel refuses more descriptors than fs.nr_open, "infinity" among them.
-        (None, Resource::Nofile) => most_descriptors(),
-        (asked, _) => asked.unwrap_or(INFINITY),
+    let most = match limit.resource {
+        // The kernel refuses more descriptors than fs.nr_open, infinity among them.
+        Resource::Nofile => most_descriptors(),
+        _ => INFINITY,
     };
-    set_raw(limit.resource, value(limit.soft), value(limit.hard))
+    match set_raw(limit.resource, limit.soft.unwrap_or(most), limit.hard.unwrap_or(most)) {
+        Err(Errno::EPERM) if limit.hard.is_none() => {
+            let (_, hard) = getrlimit(kernel(limit.resource))?;
+            set_raw(limit.resource, limit.soft.unwrap_or(hard), hard)
+        }
+        done => done,
+    }
 }
 
 /// The same in the kernel's own numbers, and only where it changes anything.
