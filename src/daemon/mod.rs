@@ -2,5 +2,7 @@
 
 pub mod control;
 pub mod flusher;
+pub mod listeners;
 pub mod lock;
+pub mod probe;
 pub mod sources;
