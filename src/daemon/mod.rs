@@ -2,7 +2,9 @@
 
 pub mod control;
 pub mod flusher;
+pub mod launch;
 pub mod listeners;
 pub mod lock;
 pub mod probe;
+pub mod recorder;
 pub mod sources;

@@ -154,6 +154,16 @@ impl Flusher {
         }
     }
 
+    /// Ends the child, which cannot be heard, and gives its work up.
+    pub fn abandon(&mut self, why: &str) -> Pumped {
+        if let Some(child) = self.child.take() {
+            let _ = child.process.send(crate::model::Signal::KILL);
+        }
+        let mut pumped = Pumped::default();
+        self.give_up(why, &mut pumped);
+        pumped
+    }
+
     fn launch(&self) -> Result<Child, Error> {
         const WHAT: &str = "the process that writes the ledger";
         let told = |error: &std::io::Error| Error::from_io("make a socket for", WHAT, error);
