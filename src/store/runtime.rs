@@ -34,6 +34,9 @@ pub struct WorkerRecord {
     pub pid: i32,
     /// When it was started: field 22 of /proc/PID/stat, in clock ticks since the boot.
     pub start_time: u64,
+    /// The inode of its pidfd, where the kernel has pidfs.
+    #[serde(default)]
+    pub inode: Option<u64>,
     /// Which boot of the machine.
     pub boot: String,
     /// INVOCATION_ID, by which its other processes are known.
@@ -175,6 +178,7 @@ mod tests {
             index: 0,
             pid: 1,
             start_time: 7,
+            inode: None,
             boot: "b".into(),
             invocation: "i".into(),
             kill_signal: 15,
