@@ -14,6 +14,7 @@ pub mod places;
 pub mod port_holder;
 pub mod sock_diag;
 pub mod spawn;
+pub mod sun_path;
 pub mod task;
 
 pub use error::Error;

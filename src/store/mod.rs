@@ -3,4 +3,7 @@
 pub mod files;
 pub mod ledger;
 pub mod pins;
+pub mod requirements;
 pub mod runtime;
+pub mod text;
+pub mod units;

@@ -9,10 +9,13 @@
 
 mod fixture;
 mod harness;
+mod hostile;
+mod life;
 mod load;
 mod peers;
 mod proc;
 mod servers;
+mod swap;
 mod wait;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -105,7 +108,15 @@ fn main() -> ExitCode {
         Ok(other) => panic!("DAEMON_TEST_ROLE={other}: no such role"),
         Err(_) => {}
     }
-    let tests = [load::tally::tests(), load::wrk::tests(), servers::tests(), peers::tests()];
+    let tests = [
+        load::tally::tests(),
+        load::wrk::tests(),
+        servers::tests(),
+        peers::tests(),
+        hostile::tests(),
+        swap::tests(),
+        life::tests(),
+    ];
     let trials = tests.into_iter().flatten().map(Test::trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

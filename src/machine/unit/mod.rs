@@ -78,7 +78,7 @@ struct Waiter {
 /// A reload under way.
 #[derive(Debug, Clone)]
 struct Reloading {
-    client: ClientId,
+    client: Option<ClientId>,
     waiting: BTreeSet<WorkerId>,
     remarks: BTreeSet<String>,
     failures: BTreeSet<String>,
@@ -101,14 +101,16 @@ pub(super) struct Unit {
     last_swap: Option<SwapStatus>,
     waiters: Vec<Waiter>,
     /// A swap that begins once the running one is undone.
-    next: Option<(super::swap::Plan, Waiter)>,
+    next: Option<(super::swap::Plan, Option<Waiter>)>,
     reloading: Option<Reloading>,
     /// A daemon-reload that waits for its listeners.
-    refreshing: Option<(JobId, ClientId)>,
+    refreshing: Option<(JobId, Option<ClientId>)>,
     /// What the hands were told last: which listeners listen, which are bound, what is stored.
     listening: Vec<Arc<Settings>>,
     bound: Vec<Socket>,
     stored: BTreeSet<Generation>,
+    /// The last record, unless it is on disk: until then a crash goes back to an earlier one.
+    unsaved: Option<RecordId>,
     /// How often in a row the listeners could not be bound.
     bind_failures: u32,
     quarantine: Option<String>,
@@ -191,6 +193,15 @@ impl Unit {
         self.waiters.retain(|waiter| waiter.client != client);
         if let Some(swap) = &mut self.swap {
             swap.undoers.retain(|undoer| *undoer != client);
+        }
+        if let Some((_, waiter)) = &mut self.next {
+            *waiter = waiter.filter(|waiter| waiter.client != client);
+        }
+        if let Some((_, asker)) = &mut self.refreshing {
+            *asker = asker.filter(|asker| *asker != client);
+        }
+        if let Some(reloading) = &mut self.reloading {
+            reloading.client = reloading.client.filter(|asker| *asker != client);
         }
         match &mut self.life {
             Life::Arming { clients, .. } | Life::Waiting { clients, .. } => {
@@ -402,7 +413,7 @@ impl Unit {
 
     /// Sends the durable state and what happened on its way to the disk.
     fn record(
-        &self,
+        &mut self,
         happening: crate::model::Happening,
         client: Option<ClientId>,
         turn: &mut Turn<'_>,
@@ -411,12 +422,15 @@ impl Unit {
         let record =
             crate::model::Record { unit: self.name.clone(), durable: self.durable.clone(), happening };
         turn.act(Action::Record { id, record, client });
+        self.unsaved = Some(id);
         id
     }
 
     fn recorded(&mut self, record: RecordId, failure: Option<&str>, turn: &mut Turn<'_>) {
         if let Some(reason) = failure {
             turn.note(Level::Error, None, format!("ledger: {reason}"));
+        } else if self.unsaved == Some(record) {
+            self.unsaved = None;
         }
         if self.swap.as_ref().is_some_and(|swap| swap.step.record() == Some(record)) {
             match failure {

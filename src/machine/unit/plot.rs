@@ -53,6 +53,10 @@ impl Unit {
     pub(super) fn swap_cue(&mut self, cue: SwapCueKind, detail: &str, turn: &mut Turn<'_>) {
         let Some(mut swap) = self.swap.take() else { return };
         let made = decide(swap.step.kind(), cue);
+        let answered = matches!(cue, SwapCueKind::Passed | SwapCueKind::Unpassed);
+        if matches!(made, SwapMove::Commit | SwapMove::TurnBack) && !answered {
+            Self::end_check(&swap, turn);
+        }
         let goes_on = match made {
             SwapMove::Stale | SwapMove::RefusePromote | SwapMove::RefuseAbort => true,
             SwapMove::Drop => self.drop_swap(&mut swap, detail, turn),
@@ -81,7 +85,7 @@ impl Unit {
         if goes_on {
             self.swap = Some(swap);
         } else if let Some((plan, waiter)) = self.next.take() {
-            self.begin(plan, Some(waiter), turn);
+            self.begin(plan, waiter, turn);
         }
     }
 
@@ -95,7 +99,7 @@ impl Unit {
         self.durable.candidate = None;
         if swap.is_first() {
             let alone = swap.client.is_none();
-            self.life = if alone { self.blocked(cause, turn.now) } else { Life::STOPPED };
+            self.life = self.unbound(cause, alone, turn.now);
         }
         let result = if swap.by_person { SwapResult::Aborted } else { SwapResult::Failed };
         self.last_swap = Some(swap.status(result));
@@ -269,6 +273,7 @@ impl Unit {
         true
     }
 
+    /// Ends a check whose answer is no longer waited for.
     fn end_check(swap: &Swap, turn: &mut Turn<'_>) {
         if let Step::Checking { job, .. } = swap.step {
             turn.act(Action::EndJob { job });
@@ -276,7 +281,6 @@ impl Unit {
     }
 
     fn commit(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
-        Self::end_check(swap, turn);
         let record = self.record_commit(swap, turn);
         swap.step = Step::Committing { save: Try::default().sent(record) };
         true
@@ -392,7 +396,6 @@ impl Unit {
     }
 
     fn turn_back(&mut self, swap: &mut Swap, detail: &str, turn: &mut Turn<'_>) -> bool {
-        Self::end_check(swap, turn);
         let detail = if detail.is_empty() { "CheckCommand took too long" } else { detail };
         let cause = swap.cause.get_or_insert_with(|| detail.to_owned()).clone();
         let Some(from) = swap.from else { return true };
@@ -550,7 +553,7 @@ impl Unit {
         for client in undoers {
             self.reply(client, reply.clone(), turn);
         }
-        if let Some((_, waiter)) = self.next.take() {
+        if let Some((_, Some(waiter))) = self.next.take() {
             self.reply(waiter.client, reply, turn);
         }
     }

@@ -36,6 +36,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         listening: Vec::new(),
         bound: Vec::new(),
         stored,
+        unsaved: None,
         bind_failures: 0,
         quarantine: None,
     };

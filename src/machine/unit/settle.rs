@@ -210,7 +210,7 @@ impl Unit {
     /// Lets go of what is stored for generations that nothing names any more. Not while a record
     /// is on its way: until it is on disk, a crash would go back to what the last one names.
     fn prune(&mut self, turn: &mut Turn<'_>) {
-        if self.swap.is_some() || matches!(self.life, Life::Stopping(_)) {
+        if self.swap.is_some() || self.unsaved.is_some() || matches!(self.life, Life::Stopping(_)) {
             return;
         }
         let mut keep: BTreeSet<Generation> = self.durable.kept().map(|kept| kept.generation).collect();

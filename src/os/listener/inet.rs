@@ -72,18 +72,21 @@ fn reserve(fd: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 /// Connections are refused from here on and those still in the queue are reset; the port stays ours.
+///
+/// Not by shutdown(2): on a socket that does not listen (any more) that leaves a mark which is
+/// inherited by every connection accepted after a later listen(2), and each is reset at its first byte.
 pub(super) fn refuse(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     sockopt::set(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 0)?;
-    match socket::shutdown(fd.as_raw_fd(), socket::Shutdown::Both) {
-        // It did not listen.
-        Err(Errno::ENOTCONN) => Ok(()),
-        other => other,
-    }
+    sockopt::disconnect(fd)
 }
 
 /// Listens, again if need be. SO_REUSEADDR comes first: connections inherit it, and one that lacks it
 /// keeps the port from the next supd until it ends.
 pub(super) fn listen(fd: BorrowedFd<'_>, backlog: u32) -> Result<(), Errno> {
+    if sockopt::get(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN)? == 0 {
+        // Workers that called shutdown(2), twice, have left that mark.
+        sockopt::disconnect(fd)?;
+    }
     sockopt::set(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     sockopt::listen(fd, backlog).inspect_err(|_| {
         let _ = sockopt::set(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 0);

@@ -147,12 +147,7 @@ impl Listener {
             Address::Ip { .. } => {
                 inet::listen(self.fd.as_fd(), self.socket.options.backlog)
                     .map_err(|errno| bind_error::in_use(&self.bound, failed(errno)))?;
-                // Always tried, for a supd before this one, or a worker, may have left one behind; but
-                // a worker may also have locked the filter that is none (SO_LOCK_FILTER).
-                match filter::let_in(self.fd.as_fd()) {
-                    Err(errno) if self.traffic == Traffic::HeldOff => return Err(failed(errno).into()),
-                    _ => {}
-                }
+                self.let_in().map_err(failed)?;
             }
             Address::Abstract { .. } => self.open_abstract()?,
             Address::Unix { .. } | Address::Fifo { .. } => {
@@ -165,6 +160,16 @@ impl Listener {
             }
         }
         Ok(())
+    }
+
+    /// Takes the filter off a TCP socket. Tried even if there should be none, for a worker or a supd
+    /// before this one may have left one; then it is no error that a worker has locked what is not
+    /// there (SO_LOCK_FILTER).
+    fn let_in(&self) -> Result<(), Errno> {
+        filter::let_in(self.fd.as_fd()).or_else(|errno| match self.traffic {
+            Traffic::HeldOff => Err(errno),
+            Traffic::Refused | Traffic::Open => Ok(()),
+        })
     }
 
     /// listen(2) on a UNIX stream by path; nobody comes before it is public.
@@ -254,7 +259,7 @@ impl Listener {
             }
             Address::Ip { .. } => {
                 inet::refuse(self.fd.as_fd()).map_err(failed)?;
-                filter::let_in(self.fd.as_fd()).map_err(failed)?;
+                self.let_in().map_err(failed)?;
             }
             Address::Abstract { .. } => unix::refuse(self.fd.as_fd()).map_err(failed)?,
             Address::Unix { .. } | Address::Fifo { .. } => {

@@ -42,6 +42,14 @@ pub(super) fn listen(fd: BorrowedFd<'_>, backlog: u32) -> Result<(), Errno> {
     Errno::result(unsafe { libc::listen(fd.as_raw_fd(), backlog) }).map(drop)
 }
 
+/// connect(2) to AF_UNSPEC: a TCP socket listens no more, and is as it was before (tcp_disconnect).
+pub(super) fn disconnect(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
+    let length = libc::socklen_t::try_from(size_of_val(&nowhere)).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the kernel reads `length` bytes of a structure that lives through the call.
+    Errno::result(unsafe { libc::connect(fd.as_raw_fd(), &raw const nowhere, length) }).map(drop)
+}
+
 /// Attaches a classic BPF program to the socket (SO_ATTACH_FILTER), in the place of an earlier one.
 pub(super) fn attach_filter(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> Result<(), Errno> {
     let len = u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?;
