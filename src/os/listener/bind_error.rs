@@ -118,7 +118,7 @@ fn let_go(socket: &Socket, holders: &[Holder]) -> String {
         (None, Address::Ip { port, .. }) => {
             format!("nobody was seen there by now; try again, or ss -anp 'sport = :{port}' as root")
         }
-        (None, _) => format!("nobody was seen there by now; try again, {elsewhere}"),
+        (None, _) => format!("as root, ss -xlp shows who answers there; stop them, {elsewhere}"),
     }
 }
 

@@ -31,7 +31,9 @@ pub(super) fn bind(socket: &Socket, path: &Path, folder: &Path) -> Result<(Owned
     let (place, fd) = Place::make(path, folder, name, SFlag::S_IFIFO, &owner, |private| {
         mkfifo(private, Mode::S_IRUSR | Mode::S_IWUSR)
             .map_err(|errno| Error::new("make", private.display(), errno))?;
-        open_fifo(private)
+        open_fifo(private).inspect_err(|_| {
+            let _ = std::fs::remove_file(private);
+        })
     })?;
     Ok((fd, place))
 }

@@ -3,14 +3,15 @@
 use super::bind_error::Why;
 use super::short::Short;
 use crate::model::{Address, SocketKind};
+use crate::os::Error;
+use crate::os::port_holder::{self, Holder};
 use crate::os::sock_diag::BoundFile;
-use crate::os::{Error, port_holder};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use nix::sys::stat::{FileStat, Mode, SFlag, lstat};
 use std::fs;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 /// Which file a name stands for.
@@ -83,21 +84,35 @@ fn called(type_of: SFlag) -> &'static str {
 
 /// Whether somebody is behind the socket at `path`. What supd may not ask counts as alive.
 fn answers(path: &Path, id: FileId) -> Result<bool, Error> {
-    let probe = socket::socket(
-        AddressFamily::Unix,
-        SockType::Stream,
-        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-        None,
-    )
-    .map_err(|errno| Error::new("open", "a socket", errno))?;
-    let short = Short::of(path)?;
-    match UnixAddr::new(&short.path).and_then(|address| socket::connect(probe.as_raw_fd(), &address)) {
-        Err(Errno::ENOENT) => Ok(false),
-        // Bound without listening is refused as well, and yet somebody's.
-        Err(Errno::ECONNREFUSED) => Ok(id.is_bound_by_anyone(path) == Some(true)),
-        // EAGAIN: its queue is full. EPROTOTYPE: it is of another kind. EACCES: who knows.
-        Ok(()) | Err(_) => Ok(true),
+    // First without a connection, which a server would accept in vain. That also finds a socket that
+    // is bound but does not listen, and not one in another network namespace.
+    if id.is_bound_by_anyone(path) == Some(true) {
+        return Ok(true);
     }
+    match knock(path)? {
+        Err(Errno::ENOENT | Errno::ECONNREFUSED) => Ok(false),
+        // EAGAIN: its queue is full. EPROTOTYPE: it is of another kind. EACCES: who knows.
+        Ok(_) | Err(_) => Ok(true),
+    }
+}
+
+/// connect(2) without waiting, and what came of it.
+fn knock(path: &Path) -> Result<Result<OwnedFd, Errno>, Error> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let probe = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)
+        .map_err(|errno| Error::new("open", "a socket", errno))?;
+    let short = Short::of(path)?;
+    let address = UnixAddr::new(&short.path);
+    Ok(address.and_then(|address| socket::connect(probe.as_raw_fd(), &address)).map(|()| probe))
+}
+
+/// Who is behind a socket of another network namespace, which sock_diag(7) does not show: the process
+/// that called listen(2) there.
+fn peer(path: &Path) -> Option<Holder> {
+    let connected = knock(path).ok()?.ok()?;
+    let credentials = socket::getsockopt(&connected, socket::sockopt::PeerCredentials).ok()?;
+    let pid = u32::try_from(credentials.pid()).ok().filter(|pid| *pid != 0)?;
+    Some(port_holder::describe(pid, Some(credentials.uid())))
 }
 
 /// Whether somebody reads the FIFO at `path`.
@@ -126,7 +141,11 @@ pub(super) fn vacant(path: &Path, kind: SFlag) -> Result<Option<FileId>, Why> {
         }
         Occupant::Alive => {
             let address = Address::Unix { kind: SocketKind::Stream, path: path.into() };
-            Err(Why::InUse(port_holder::holders(&address)))
+            let mut holders = port_holder::holders(&address);
+            if holders.is_empty() {
+                holders.extend(peer(path));
+            }
+            Err(Why::InUse(holders))
         }
     }
 }

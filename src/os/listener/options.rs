@@ -64,7 +64,7 @@ pub(super) fn at_any_time(
             IpAddr::V4(_) => (libc::SOL_IP, libc::IP_PKTINFO),
             IpAddr::V6(_) => (libc::SOL_IPV6, libc::IPV6_RECVPKTINFO),
         };
-        set(fd, "PassPacketInfo", level, name, options.pass_packet_info.into())?;
+        switch(fd, "PassPacketInfo", level, name, options.pass_packet_info.into())?;
     }
     let buffers = [
         ("ReceiveBuffer", options.receive_buffer, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, "net.core.rmem_max"),
@@ -80,8 +80,8 @@ pub(super) fn at_any_time(
 
 fn tcp(fd: BorrowedFd<'_>, options: &SocketOptions) -> Result<(), Error> {
     let tcp = libc::IPPROTO_TCP;
-    set(fd, "NoDelay", tcp, libc::TCP_NODELAY, options.no_delay.into())?;
-    set(fd, "KeepAlive", libc::SOL_SOCKET, libc::SO_KEEPALIVE, options.keep_alive.into())?;
+    switch(fd, "NoDelay", tcp, libc::TCP_NODELAY, options.no_delay.into())?;
+    switch(fd, "KeepAlive", libc::SOL_SOCKET, libc::SO_KEEPALIVE, options.keep_alive.into())?;
     if let Some(time) = options.keep_alive_time {
         set(fd, "KeepAliveTimeSec", tcp, libc::TCP_KEEPIDLE, seconds(time))?;
     }
@@ -92,7 +92,7 @@ fn tcp(fd: BorrowedFd<'_>, options: &SocketOptions) -> Result<(), Error> {
         let probes = i32::try_from(probes).unwrap_or(i32::MAX);
         set(fd, "KeepAliveProbes", tcp, libc::TCP_KEEPCNT, probes)?;
     }
-    set(fd, "DeferAcceptSec", tcp, libc::TCP_DEFER_ACCEPT, options.defer_accept.map_or(0, seconds))?;
+    switch(fd, "DeferAcceptSec", tcp, libc::TCP_DEFER_ACCEPT, options.defer_accept.map_or(0, seconds))?;
     if let Some(algorithm) = &options.tcp_congestion {
         sockopt::set_bytes(fd, tcp, libc::TCP_CONGESTION, algorithm.as_bytes())
             .map_err(|errno| Error::new("set", format!("TCPCongestion = \"{algorithm}\""), errno))?;
@@ -179,6 +179,15 @@ pub(super) fn backlog_note(backlog: u32) -> Option<String> {
             "Backlog = {backlog} is cut to {most}: sysctl -w net.core.somaxconn={backlog} lets it through"
         )
     })
+}
+
+/// As [`set`]; 0 only where it is something else, for an MPTCP socket that supd inherited refuses to
+/// hear of options that it does not have, even to switch them off.
+fn switch(fd: BorrowedFd<'_>, key: &'static str, level: i32, name: i32, value: i32) -> Result<(), Error> {
+    if value == 0 && matches!(sockopt::get(fd, level, name), Ok(0) | Err(_)) {
+        return Ok(());
+    }
+    set(fd, key, level, name, value)
 }
 
 fn set(fd: BorrowedFd<'_>, key: &'static str, level: i32, name: i32, value: i32) -> Result<(), Error> {
