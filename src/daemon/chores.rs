@@ -50,11 +50,7 @@ impl Chores {
     }
 
     /// What came of it, if it is over.
-    pub fn poll(
-        &mut self,
-        number: u64,
-        sources: &mut Sources,
-    ) -> Option<(Chore, Result<Vec<u8>, String>)> {
+    pub fn poll(&mut self, number: u64, sources: &mut Sources) -> Option<(Chore, Result<Vec<u8>, String>)> {
         let (task, ..) = self.running.get_mut(&number)?;
         let Poll::Ready(result) = task.poll() else { return None };
         let (task, token, chore) = self.running.remove(&number)?;

@@ -93,8 +93,9 @@ impl Jobs {
         around: &mut Around<'_>,
     ) -> Result<(), String> {
         let url = url.to_owned();
-        let task = Task::run("a check over HTTP", PROBE_BOUND, &[], move || probe::get(&url).map(|()| Vec::new()))
-            .map_err(|error| error.to_string())?;
+        let task =
+            Task::run("a check over HTTP", PROBE_BOUND, &[], move || probe::get(&url).map(|()| Vec::new()))
+                .map_err(|error| error.to_string())?;
         chores.begin(Chore::Probe(id), task, around.sources)?;
         self.probes.insert(id, unit.clone());
         Ok(())

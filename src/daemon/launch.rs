@@ -1,13 +1,14 @@
 //! From a generation's recipe to a process: everything that section 7 of the design promises.
 
 use crate::codec::environment::{self, FILE_BYTES_MAX};
+use crate::codec::variables::expand;
 use crate::machine::Launch;
 use crate::model::settings::{Command, NotifyAccess, Output, Service, Settings};
 use crate::model::{Address, Generation, ListenerName, UnitName};
 use crate::os::Error;
 use crate::os::original::Original;
 use crate::os::spawn::{self, Account, Environment, Facts, Plan, Roots, Spawned, Stream, Variable};
-use crate::store::files;
+use crate::store::text::{self, Content};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
@@ -214,19 +215,21 @@ fn prepare<'a>(
 ) -> impl Fn(&mut spawn::Launch) -> Result<(), String> + use<'a> {
     |launch| {
         for file in &service.environment_files {
-            let bytes = match files::read_any(&file.path, FILE_BYTES_MAX) {
-                Ok(Some(bytes)) => bytes,
-                Ok(None) if file.optional => continue,
-                Ok(None) => return Err(format!("the EnvironmentFile {} is missing", file.path.display())),
-                Err(error) => return Err(error.to_string()),
+            let text = match text::read(&file.path, FILE_BYTES_MAX) {
+                Ok(Content::Text(text)) => text,
+                Ok(Content::Null) => continue,
+                Ok(Content::Missing) if file.optional => continue,
+                Ok(Content::Missing) => {
+                    return Err(format!("the EnvironmentFile {} is missing", file.path.display()));
+                }
+                Err(fault) => return Err(fault.to_string()),
             };
-            for (name, value) in environment::parse(&file.path, &bytes).variables {
+            for (name, value) in environment::parse(&file.path, text.as_bytes()).variables {
                 launch.set(name.as_ref(), value.as_ref());
             }
         }
         let lookup = |name: &str| launch.get(name.as_ref()).and_then(OsStr::to_str);
-        let expanded =
-            environment::expand(&command.arguments, lookup).map_err(|too_long| too_long.to_string())?;
+        let expanded = expand(&command.arguments, lookup).map_err(|too_long| too_long.to_string())?;
         launch.arguments = expanded.words.into_iter().map(OsString::from).collect();
         Ok(())
     }

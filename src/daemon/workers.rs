@@ -82,7 +82,8 @@ impl Workers {
         around: &mut Around<'_>,
     ) -> Result<(), String> {
         let (index, invocation) = (worker.index, worker.invocation.to_owned());
-        let Spawned { process, outcome } = ground.launch(launch, worker).map_err(|error| error.to_string())?;
+        let Spawned { process, outcome } =
+            ground.launch(launch, worker).map_err(|error| error.to_string())?;
         let unit = launch.settings.unit.clone();
         if let Some(identity) = Identity::of(&process, around.boot) {
             let record = WorkerRecord {
@@ -150,7 +151,8 @@ impl Workers {
     /// Whether a process of this number is held here, so that its end is not to be taken away.
     #[must_use]
     pub fn holds(&self, pid: i32) -> Option<WorkerId> {
-        let holds = |worker: &Worker| worker.held().any(|held| held.token.is_some() && held.process.pid() == pid);
+        let holds =
+            |worker: &Worker| worker.held().any(|held| held.token.is_some() && held.process.pid() == pid);
         self.all.iter().find(|(_, worker)| holds(worker)).map(|(id, _)| *id)
     }
 

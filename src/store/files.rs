@@ -100,20 +100,9 @@ pub fn sync_folder(path: &Path) -> Result<(), Error> {
 /// # Errors
 /// What the kernel answered; EFBIG if it is longer.
 pub fn read(path: &Path, max: u64) -> Result<Option<Vec<u8>>, Error> {
-    read_with(path, max, libc::O_NOFOLLOW | libc::O_NONBLOCK)
-}
-
-/// The same for a file of other people's, which may be a link, or a pipe that is waited for.
-///
-/// # Errors
-/// As [`read`].
-pub fn read_any(path: &Path, max: u64) -> Result<Option<Vec<u8>>, Error> {
-    read_with(path, max, 0)
-}
-
-fn read_with(path: &Path, max: u64, flags: i32) -> Result<Option<Vec<u8>>, Error> {
     let told = |error: &io::Error| Error::from_io("read", path.display(), error);
-    let file = match OpenOptions::new().read(true).custom_flags(flags | libc::O_CLOEXEC).open(path) {
+    let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(told(&error)),
