@@ -1,6 +1,7 @@
 //! The shell of supd: boot, the loop, effects performed, outcomes returned as events.
 
 pub mod chores;
+pub mod clients;
 pub mod control;
 pub mod flusher;
 pub mod jobs;
@@ -11,4 +12,5 @@ pub mod probe;
 pub mod recorder;
 pub mod sources;
 pub mod sweeper;
+pub mod units;
 pub mod workers;

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod error;
 pub mod fork;
 pub mod groups;
+pub mod inherited;
 pub mod listener;
 pub mod members;
 pub mod original;
