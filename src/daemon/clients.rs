@@ -1,9 +1,9 @@
 //! Who waits for an answer, on whose behalf the machine acts, and what was answered before.
 
+use super::control::Call;
 use crate::codec::ledger::Author;
-use crate::codec::varlink::Meta;
+use crate::codec::varlink::Method;
 use crate::model::{ClientId, Reply, Tick, UnitName};
-use crate::os::peer::Peer;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -50,13 +50,17 @@ pub enum Repeated {
     Outcome(Box<Outcome>),
     /// It is under way; this client is told with the first one.
     Joined,
-    /// The id was used for another request.
-    Other(String),
+    /// The id was used for another request, of this method.
+    Other(&'static str),
+}
+
+fn key(call: &Call) -> Option<Key> {
+    Some((call.peer.uid, call.meta.request_id.clone()?))
 }
 
 #[derive(Debug)]
 struct Remembered {
-    what: String,
+    method: Method,
     since: Tick,
     outcome: Option<Box<Outcome>>,
     /// Who asked again meanwhile.
@@ -85,56 +89,41 @@ impl Clients {
         client.0 >= INTERNAL_FIRST
     }
 
-    /// Whether this request came before; `what` is all of it but its id, as text.
-    pub fn repeated(
-        &mut self,
-        client: ClientId,
-        peer: &Peer,
-        meta: &Meta,
-        what: &str,
-        now: Tick,
-    ) -> Option<Repeated> {
-        let key = (peer.uid, meta.request_id.clone()?);
+    /// Whether this request came before.
+    pub fn repeated(&mut self, call: &Call, now: Tick) -> Option<Repeated> {
+        let key = key(call)?;
         let known = self.outcomes.get_mut(&key)?;
         if known.outcome.is_some() && now.since(known.since) > OUTCOMES_FOR {
             self.outcomes.remove(&key);
             return None;
         }
-        if known.what != what {
-            return Some(Repeated::Other(known.what.clone()));
+        if known.method != call.method {
+            return Some(Repeated::Other(known.method.name()));
         }
         Some(match &known.outcome {
             Some(outcome) => Repeated::Outcome(outcome.clone()),
             None => {
-                known.joined.push(client);
+                known.joined.push(call.client);
                 Repeated::Joined
             }
         })
     }
 
     /// The machine has this call from now on.
-    pub fn ask(
-        &mut self,
-        client: ClientId,
-        unit: Option<UnitName>,
-        peer: &Peer,
-        verb: &str,
-        meta: &Meta,
-        what: String,
-        now: Tick,
-    ) {
-        let key = meta.request_id.clone().map(|id| (peer.uid, id));
+    pub fn ask(&mut self, call: &Call, now: Tick) {
+        let key = key(call);
         if let Some(key) = key.clone() {
             self.make_room();
-            self.outcomes.insert(key, Remembered { what, since: now, outcome: None, joined: Vec::new() });
+            let method = call.method.clone();
+            self.outcomes.insert(key, Remembered { method, since: now, outcome: None, joined: Vec::new() });
         }
         let author = Author {
-            uid: peer.uid,
-            verb: verb.to_lowercase(),
-            reason: meta.reason.clone(),
-            request_id: meta.request_id.clone(),
+            uid: call.peer.uid,
+            verb: call.method.name().to_lowercase(),
+            reason: call.meta.reason.clone(),
+            request_id: call.meta.request_id.clone(),
         };
-        self.asked.insert(client, Asked { unit, author, key });
+        self.asked.insert(call.client, Asked { unit: call.method.unit().cloned(), author, key });
     }
 
     /// The oldest outcome goes; what is under way stays.
@@ -203,13 +192,17 @@ impl Clients {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::varlink::Meta;
+    use crate::os::peer::Peer;
 
-    fn peer(uid: u32) -> Peer {
-        Peer { pid: 1, uid, gid: 0, groups: Vec::new() }
+    fn call(client: u64, uid: u32, id: Option<&str>, method: Method) -> Call {
+        let meta = Meta { reason: Some("why not".into()), request_id: id.map(str::to_owned) };
+        let peer = Peer { pid: 1, uid, gid: 0, groups: Vec::new() };
+        Call { client: ClientId(client), peer, method, meta, more: false }
     }
 
-    fn meta(id: &str) -> Meta {
-        Meta { reason: Some("why not".into()), request_id: Some(id.into()) }
+    fn abort() -> Method {
+        Method::Abort { unit: unit().unwrap() }
     }
 
     fn outcome(text: &str) -> Outcome {
@@ -223,36 +216,34 @@ mod tests {
     #[test]
     fn a_repetition_gets_the_first_outcome() {
         let (mut clients, day) = (Clients::default(), 24 * 3_600_000_000);
-        let again = |clients: &mut Clients, client, uid, what: &str, now| {
-            clients.repeated(ClientId(client), &peer(uid), &meta("r1"), what, Tick(now))
+        let again = |clients: &mut Clients, client, uid, method, now| {
+            clients.repeated(&call(client, uid, Some("r1"), method), Tick(now))
         };
-        assert_eq!(again(&mut clients, 1, 0, "swap web", 0), None);
-        clients.ask(ClientId(1), unit(), &peer(0), "Swap", &meta("r1"), "swap web".into(), Tick(0));
-        assert_eq!(clients.author(ClientId(1)).unwrap().verb, "swap");
-        assert_eq!(again(&mut clients, 2, 0, "swap web", 1), Some(Repeated::Joined));
-        assert_eq!(again(&mut clients, 3, 0, "swap web", 1), Some(Repeated::Joined));
-        assert_eq!(again(&mut clients, 4, 0, "stop web", 1), Some(Repeated::Other("swap web".into())));
-        assert_eq!(again(&mut clients, 5, 7, "swap web", 1), None, "another user's");
+        assert_eq!(again(&mut clients, 1, 0, abort(), 0), None);
+        clients.ask(&call(1, 0, Some("r1"), abort()), Tick(0));
+        assert_eq!(clients.author(ClientId(1)).unwrap().verb, "abort");
+        assert_eq!(again(&mut clients, 2, 0, abort(), 1), Some(Repeated::Joined));
+        assert_eq!(again(&mut clients, 3, 0, abort(), 1), Some(Repeated::Joined));
+        assert_eq!(again(&mut clients, 4, 0, Method::Shutdown, 1), Some(Repeated::Other("Abort")));
+        assert_eq!(again(&mut clients, 5, 7, abort(), 1), None, "another user's");
         // Who asked first hangs up: the outcome is for those who joined.
         assert_eq!(clients.hung_up(ClientId(1)), None);
         assert_eq!(clients.hung_up(ClientId(3)), None);
         assert_eq!(clients.listeners(ClientId(1)).collect::<Vec<_>>(), [ClientId(1), ClientId(2)]);
         assert_eq!(clients.answered(ClientId(1), &outcome("a"), Tick(5)), [ClientId(1), ClientId(2)]);
         let kept = Some(Repeated::Outcome(Box::new(outcome("a"))));
-        assert_eq!(again(&mut clients, 6, 0, "swap web", day), kept);
-        assert_eq!(again(&mut clients, 7, 0, "swap web", day + 6), None, "a day later");
+        assert_eq!(again(&mut clients, 6, 0, abort(), day), kept);
+        assert_eq!(again(&mut clients, 7, 0, abort(), day + 6), None, "a day later");
     }
 
     #[test]
     fn outcomes_and_the_gone_are_bounded() {
         let mut clients = Clients::default();
         for n in 0..3000 {
-            let (client, id) = (ClientId(n), format!("r{n}"));
-            clients.ask(client, unit(), &peer(0), "Swap", &meta(&id), "x".into(), Tick(n));
-            clients.answered(client, &outcome("a"), Tick(n));
-            let silent = ClientId(10_000 + n);
-            clients.ask(silent, unit(), &peer(0), "Swap", &Meta::default(), "x".into(), Tick(n));
-            assert_eq!(clients.hung_up(silent), unit());
+            clients.ask(&call(n, 0, Some(&format!("r{n}")), abort()), Tick(n));
+            clients.answered(ClientId(n), &outcome("a"), Tick(n));
+            clients.ask(&call(10_000 + n, 0, None, abort()), Tick(n));
+            assert_eq!(clients.hung_up(ClientId(10_000 + n)), unit());
         }
         assert_eq!((clients.outcomes.len(), clients.asked.len()), (OUTCOMES_MAX, GONE_MAX));
         assert!(clients.outcomes.contains_key(&(0, "r2999".into())));
