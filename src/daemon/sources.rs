@@ -87,6 +87,14 @@ impl Sources {
         self.register(&mut SourceFd(&fd), Interest::READABLE, source)
     }
 
+    /// The same for something that mio knows.
+    ///
+    /// # Errors
+    /// As [`Sources::watch`].
+    pub fn watch_reading(&mut self, it: &mut impl event::Source, source: Source) -> io::Result<Token> {
+        self.register(it, Interest::READABLE, source)
+    }
+
     /// The same for something that mio knows, for reading and for writing.
     ///
     /// # Errors

@@ -62,6 +62,7 @@ impl Runtime {
         files::make_folder(root, 0o755)?;
         let runtime = Self { root: root.into() };
         files::make_folder(&runtime.notify_folder(), 0o711)?;
+        files::make_folder(&root.join("listeners"), 0o700)?;
         files::make_folder(&runtime.intents(), 0o700)?;
         files::make_folder(&runtime.workers(), 0o700)?;
         Ok(runtime)
@@ -83,6 +84,12 @@ impl Runtime {
     #[must_use]
     pub fn notify(&self, unit: &UnitName, generation: Generation) -> PathBuf {
         self.notify_folder().join(format!("{unit}.{generation}"))
+    }
+
+    /// Where the sockets of a unit are bound before they are public.
+    #[must_use]
+    pub fn listeners(&self, unit: &UnitName) -> PathBuf {
+        self.root.join("listeners").join(unit.as_str())
     }
 
     fn intents(&self) -> PathBuf {
