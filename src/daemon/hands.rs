@@ -107,7 +107,6 @@ impl Hands {
         }
         let Self { sweeper, workers, chores, sources, inbox, runtime, boot, .. } = self;
         sweeper.pump(now, workers, chores, &mut Around { sources, inbox, runtime, boot });
-        self.flush();
     }
 
     /// Moves records along.

@@ -21,6 +21,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// How long it may take to remove what is stored of old generations.
 const PRUNE_BOUND: Duration = Duration::from_secs(600);
 
+/// How many of the newest log files stay, whatever became of their generations.
+const LOGS_KEPT: usize = 5;
+
 impl Hands {
     /// Does what the machine decided.
     pub fn perform(&mut self, effect: Effect, machine: &Machine, now: Tick) {
@@ -247,6 +250,9 @@ impl Hands {
         let (folder, logs) = (self.pins.unit(unit), self.ground.logs.join(unit.as_str()));
         let work = move || {
             let mut faults = pins::prune(&folder, "", &keep, last);
+            // A generation that failed is pruned at once; people want to read why.
+            let newest = pins::numbered(&logs, ".log").into_iter().rev().take(LOGS_KEPT);
+            let keep: Vec<Generation> = keep.into_iter().chain(newest).collect();
             faults.extend(pins::prune(&logs, ".log", &keep, last));
             match faults.first() {
                 None => Ok(Vec::new()),

@@ -166,7 +166,9 @@ impl Reactor {
                 self.hands.perform(effect, &self.machine, now);
             }
         }
-        self.hands.flush();
+        if !self.hands.recorder.is_idle() {
+            self.hands.flush();
+        }
     }
 }
 

@@ -113,8 +113,9 @@ pub fn prune(folder: &Path, ending: &str, keep: &[Generation], last: Generation)
     faults
 }
 
-/// The numbers that the entries of a folder are named by.
-fn numbered(folder: &Path, ending: &str) -> Vec<Generation> {
+/// The numbers that the entries of a folder are named by, in order.
+#[must_use]
+pub fn numbered(folder: &Path, ending: &str) -> Vec<Generation> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut numbers: Vec<Generation> = entries
         .flatten()
