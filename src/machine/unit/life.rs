@@ -15,6 +15,8 @@ use std::time::Duration;
 const UNLISTEN_LONGEST: Duration = Duration::from_secs(10);
 /// How long `stop --now` leaves a worker after KillSignal.
 const NOW: Duration = Duration::from_secs(5);
+/// What is said of a stop that the disk does not take.
+const NOT_DURABLE: &str = "is stopped, but the ledger cannot say so yet: a restart of supd would start it";
 /// The first pause before listeners that could not be bound are tried again; it doubles.
 const BLOCKED_FIRST: Duration = Duration::from_secs(1);
 /// The longest such pause.
@@ -44,10 +46,11 @@ impl Unit {
                 None => self.swap_cue(SwapCueKind::Bound, "", turn),
                 Some(reason) => self.swap_cue(SwapCueKind::BindFailed, &reason, turn),
             }
-        } else if let Some((asked, client)) = self.refreshing.filter(|(asked, _)| *asked == job) {
-            debug_assert_eq!(asked, job);
-            self.refreshing = None;
-            if let Some(client) = client {
+        } else if let Some(refreshing) = self.refreshing.take_if(|refreshing| refreshing.job == job) {
+            if failure.is_none() {
+                self.settings = refreshing.settings;
+            }
+            if let Some(client) = refreshing.client {
                 self.answer_refresh(client, failure, turn);
             }
         } else if let Life::Arming { job: asked, clients } = &self.life {
@@ -68,7 +71,7 @@ impl Unit {
 
     fn armed(&mut self, clients: Vec<ClientId>, failure: Option<String>, turn: &mut Turn<'_>) {
         if let Some(reason) = failure {
-            self.life = self.unbound(&reason, clients.is_empty(), turn.now);
+            self.life = self.unbound(&reason, clients.is_empty(), None, turn.now);
             for client in clients {
                 self.reply(client, Reply::new(ExitStatus::Down, false, reason.clone()), turn);
             }
@@ -105,14 +108,20 @@ impl Unit {
 
     /// The listeners cannot be bound: later again, unless a person has tried to begin what was
     /// not meant to be up, and is told.
-    pub(super) fn unbound(&mut self, reason: &str, alone: bool, now: Tick) -> Life {
+    pub(super) fn unbound(
+        &mut self,
+        reason: &str,
+        alone: bool,
+        origin: Option<Generation>,
+        now: Tick,
+    ) -> Life {
         if !alone && self.durable.want == Want::Down {
             return Life::STOPPED;
         }
         let failures = self.bind_failures;
         self.bind_failures = failures.saturating_add(1);
         let pause = BLOCKED_FIRST.saturating_mul(1 << failures.min(8)).min(BLOCKED_LONGEST);
-        Life::Blocked { until: now.after(pause), reason: reason.to_owned() }
+        Life::Blocked { until: now.after(pause), reason: reason.to_owned(), origin }
     }
 
     // Stop.
@@ -126,19 +135,26 @@ impl Unit {
         turn: &mut Turn<'_>,
     ) {
         if let Life::Stopping(stopping) = &mut self.life {
+            stopping.by_person |= client.is_some();
             stopping.clients.extend(client);
             stopping.shutdown |= shutdown;
+            stopping.keep_listening &= keep_listening;
             if now {
                 self.stop_now(turn);
             }
             return;
         }
-        if let Life::Stopped { keep_listening: listens, .. } = &mut self.life {
+        if let Life::Stopped { keep_listening: listens, save } = &mut self.life {
             let closes = *listens && !keep_listening;
+            let unsaved = save.record.is_some() || save.again.is_some();
             *listens &= keep_listening;
             if let Some(client) = client {
-                let text = if closes { "listens no longer" } else { "is stopped already" };
-                self.reply(client, Reply::done(closes, text), turn);
+                let reply = match (closes, unsaved) {
+                    (true, false) => Reply::done(true, "listens no longer"),
+                    (false, false) => Reply::done(false, "is stopped already"),
+                    (closes, true) => Reply::new(ExitStatus::Failed, closes, NOT_DURABLE),
+                };
+                self.reply(client, reply, turn);
             }
             return;
         }
@@ -147,8 +163,10 @@ impl Unit {
         turn.note(Level::Info, None, "stopping");
         turn.act(Action::Unwatch);
         let stage = StopStage::Unlistening { until: turn.now.after(UNLISTEN_LONGEST) };
+        let by_person = client.is_some();
         let clients = client.into_iter().collect();
-        self.life = Life::Stopping(Stopping { stage, clients, shutdown, keep_listening, kill: None });
+        self.life =
+            Life::Stopping(Stopping { stage, clients, shutdown, by_person, keep_listening, kill: None });
         self.end_unready(turn);
         if now {
             self.stop_now(turn);
@@ -178,6 +196,10 @@ impl Unit {
         };
         for client in clients {
             self.reply(client, Reply::new(ExitStatus::Down, true, "the unit was stopped meanwhile"), turn);
+        }
+        if let Some(client) = self.refreshing.take().and_then(|refreshing| refreshing.client) {
+            let text = "the unit was stopped meanwhile; its new listeners apply at the next start";
+            self.reply(client, Reply::new(ExitStatus::Failed, true, text), turn);
         }
     }
 
@@ -210,7 +232,7 @@ impl Unit {
     /// Every process is gone.
     pub(super) fn ended(&mut self, turn: &mut Turn<'_>) {
         let Life::Stopping(stopping) = &mut self.life else { return };
-        if stopping.shutdown && stopping.clients.is_empty() {
+        if stopping.shutdown && !stopping.by_person {
             self.life = Life::STOPPED;
             return;
         }
@@ -262,13 +284,16 @@ impl Unit {
 
     fn stopped(&mut self, stopping: &Stopping, failure: Option<&str>, turn: &mut Turn<'_>) {
         turn.note(Level::Info, None, "stopped");
+        if failure.is_none() {
+            turn.act(Action::ClearIntent);
+        }
         let save = if failure.is_some() { Try::default().failed(turn.now) } else { Try::default() };
         let keep_listening = stopping.keep_listening && !stopping.shutdown;
         self.life = Life::Stopped { save, keep_listening };
         let reply = match failure {
             None => Reply::done(true, "is stopped"),
             Some(reason) => {
-                let text = format!("is stopped, but a restart of supd would start it: {reason}");
+                let text = format!("{NOT_DURABLE} ({reason})");
                 Reply::new(ExitStatus::Failed, true, text)
             }
         };
@@ -299,8 +324,9 @@ impl Unit {
                 let record = self.record(Happening::Stopped, None, turn);
                 self.life = Life::Stopped { save: waiting.sent(record), keep_listening };
             }
-            Life::Blocked { .. } => {
-                let plan = self.plan_start();
+            Life::Blocked { origin, .. } => {
+                let origin = *origin;
+                let plan = self.plan_again(origin);
                 self.start(plan, None, turn);
             }
             Life::Stopping(stopping) => match stopping.stage {

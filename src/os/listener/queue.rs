@@ -8,8 +8,6 @@ use std::os::fd::BorrowedFd;
 
 /// linux/socket.h, not in libc.
 const SO_MEMINFO: i32 = 55;
-/// include/net/tcp_states.h
-const TCP_LISTEN: u8 = 10;
 
 /// Connections that wait for accept(2); for UDP, datagram sockets and FIFOs the bytes that wait to be
 /// read. `None` if the kernel does not tell.
@@ -23,14 +21,11 @@ pub(super) fn length(fd: BorrowedFd<'_>, address: &Address) -> Option<u32> {
 }
 
 /// Of a listening socket TCP_INFO says the queue's length in tcpi_unacked (net/ipv4/tcp.c,
-/// tcp_get_info); of any other it means something else.
+/// tcp_get_info); of one that does not listen, 0.
 fn tcp(fd: BorrowedFd<'_>) -> Option<u32> {
-    let mut info = [0; 32];
+    let mut info = [0; 28];
     let length = sockopt::get_bytes(fd, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info).ok()?;
-    if length < info.len() || info[0] != TCP_LISTEN {
-        return Some(0);
-    }
-    Some(u32::from_ne_bytes([info[24], info[25], info[26], info[27]]))
+    (length == info.len()).then(|| u32::from_ne_bytes([info[24], info[25], info[26], info[27]]))
 }
 
 /// FIONREAD shows the first datagram only; the memory that the queue takes counts them all.

@@ -43,7 +43,8 @@ fn is_honest(output: &Output) {
 fn swap_in_need(serving: &Serving, need: impl Fn(bool)) {
     need(true);
     serving.supd.install_worker("2");
-    let output = serving.supd.ctl(&["swap", "web"]);
+    // Where supd cannot even accept(2), supctl is what has a bound.
+    let output = serving.supd.ctl(&["swap", "web", "--timeout", "15s"]);
     is_honest(&output);
     serving.serving_or_waiting();
     need(false);

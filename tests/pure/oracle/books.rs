@@ -18,10 +18,16 @@ pub(super) struct SwapBook {
     pub(super) from: Option<Generation>,
     pub(super) to: Generation,
     pub(super) client: Option<ClientId>,
+    /// Whoever asked for it wanted it held.
+    pub(super) hold: bool,
     /// The durable state before it began.
     pub(super) before: Durable,
     pub(super) began_saved: bool,
     pub(super) began_failed: bool,
+    /// That it ended could not be saved, and may be said again.
+    pub(super) end_failed: bool,
+    /// Its number could not be saved, so it was not launched.
+    pub(super) dropped: bool,
     pub(super) was_ready: bool,
     pub(super) switched_saved: bool,
     pub(super) ended_sent: Option<SwapResult>,
@@ -59,14 +65,17 @@ pub(super) struct Book {
     pub(super) kill: Option<Signal>,
     /// A rollback that is asked for in this step.
     pub(super) rollback: bool,
-    /// Addresses that were closed in this step.
+    /// Addresses that were closed, or refused, in this step.
     pub(super) closed: Vec<Address>,
+    pub(super) refused: Vec<Address>,
     /// When each place of a generation was launched again.
     pub(super) relaunches: BTreeMap<(Generation, u32), Vec<Tick>>,
     /// Nothing was recorded in this life of supd yet.
     pub(super) first_of_life: bool,
     /// What starts now starts because the machine booted: its file counts.
     pub(super) machine_booted: bool,
+    /// A record of this life is on disk.
+    pub(super) saved_in_life: bool,
     /// The intent in the runtime folder is that of a supd that died.
     pub(super) inherited: bool,
     /// A person has stopped the unit, and nobody has started it since.
@@ -93,9 +102,11 @@ impl Book {
             kill: None,
             rollback: false,
             closed: Vec::new(),
+            refused: Vec::new(),
             relaunches: BTreeMap::new(),
             first_of_life: true,
             machine_booted: true,
+            saved_in_life: false,
             inherited: false,
             stopped_by_person: false,
         }
@@ -122,7 +133,7 @@ impl Book {
 
     /// The swap that is neither committed nor undone.
     pub(super) fn running(&self) -> Option<&SwapBook> {
-        self.swaps.iter().rev().find(|swap| swap.ended_sent.is_none())
+        self.swaps.iter().rev().find(|swap| swap.ended_sent.is_none() && !swap.dropped)
     }
 
     pub(super) fn reborn(&mut self) {
@@ -131,6 +142,8 @@ impl Book {
         self.unsaved = false;
         // What was not saved never was.
         self.swaps.retain(|swap| swap.began_saved);
+        let swaps = &self.swaps;
+        self.recipes.retain(|generation, _| swaps.iter().any(|swap| swap.to == *generation));
         for swap in &mut self.swaps {
             // What the last life has not said, nobody will ever say.
             swap.ended_sent = swap.ended_sent.or(Some(SwapResult::Stopped));
@@ -158,6 +171,7 @@ impl Book {
         self.halted = !(wanted && booting);
         self.stopped_by_person = false;
         self.inherited = unit.intent.is_some();
+        self.saved_in_life = false;
         self.machine_booted = unit.booted;
     }
 
@@ -165,6 +179,7 @@ impl Book {
         self.kill = None;
         self.rollback = false;
         self.closed.clear();
+        self.refused.clear();
     }
 
     pub(super) fn shut_down(&mut self) {
@@ -210,6 +225,7 @@ impl Book {
     pub(super) fn saved(&mut self, record: &Record) {
         self.floor = self.floor.max(record.durable.generation_last);
         self.unsaved = false;
+        self.saved_in_life = true;
         match &record.happening {
             Happening::Began { swap_id, .. } => {
                 if let Some(swap) = self.swap_mut(*swap_id) {
@@ -239,14 +255,15 @@ impl Book {
                 if let Some(swap) = self.swap_mut(*swap_id) {
                     swap.began_failed = true;
                     // Where somebody serves, nothing is launched without a number.
-                    swap.ended_sent = swap.from.map(|_| SwapResult::Failed);
+                    swap.dropped = swap.from.is_some();
                 }
             }
             Happening::Ended { swap_id, result, .. } => {
                 // It may be said again; what never took over is over without being said.
                 let again = matches!(result, SwapResult::Committed | SwapResult::RolledBack);
-                if let Some(swap) = self.swap_mut(*swap_id).filter(|_| again) {
-                    swap.ended_sent = None;
+                if let Some(swap) = self.swap_mut(*swap_id) {
+                    swap.dropped |= !again;
+                    swap.end_failed = true;
                 }
             }
             Happening::Switched { .. }

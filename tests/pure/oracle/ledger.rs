@@ -2,7 +2,7 @@
 
 use super::books::{Book, SwapBook};
 use super::{Checked, Rule, must, show};
-use crate::world::{Unit, World, number};
+use crate::world::{Client, Unit, World, number};
 use supd::model::settings::Retain;
 use supd::model::status::{SwapResult, UnitState, UnitStatus};
 use supd::model::{ClientId, Durable, Generation, Happening, Intent, Kept, Record, SwapId, SwapKind, Want};
@@ -13,7 +13,13 @@ fn numbers(durable: &Durable) -> [Option<Generation>; 3] {
 }
 
 impl Book {
-    pub(super) fn records(&mut self, unit: &Unit, record: &Record, client: Option<ClientId>) -> Checked {
+    pub(super) fn records(
+        &mut self,
+        world: &World,
+        unit: &Unit,
+        record: &Record,
+        client: Option<ClientId>,
+    ) -> Checked {
         let durable = &record.durable;
         must(Rule::Sound, record.unit == unit.name, || {
             format!("a record of {} for {}", record.unit, unit.name)
@@ -27,7 +33,7 @@ impl Book {
         })?;
         match &record.happening {
             Happening::Began { swap_id, kind, from, to } => {
-                self.began(unit, durable, client, (*swap_id, *kind, *from, *to))?;
+                self.began(world, unit, durable, client, (*swap_id, *kind, *from, *to))?;
             }
             Happening::Switched { swap_id, to } => {
                 self.switched(unit, *swap_id, *to, durable)?;
@@ -52,7 +58,9 @@ impl Book {
             }
             Happening::Pinned { generation, .. } => {
                 let named = durable.kept().any(|kept| kept.generation == *generation);
-                must(Rule::Described, named, || format!("pinned {generation}, which nothing names"))?;
+                must(Rule::Described, named || self.unsaved, || {
+                    format!("pinned {generation}, which nothing names")
+                })?;
                 let same = numbers(durable) == numbers(&self.sent);
                 must(Rule::Retained, same, || "a copy of a program changes who is active".to_owned())?;
             }
@@ -81,11 +89,16 @@ impl Book {
 
     fn began(
         &mut self,
+        world: &World,
         unit: &Unit,
         durable: &Durable,
         client: Option<ClientId>,
         (id, kind, from, to): (SwapId, SwapKind, Option<Generation>, Generation),
     ) -> Checked {
+        if self.swap(id).is_some_and(|swap| swap.to == to && swap.began_failed && !swap.began_saved) {
+            // The same once more, now that the disk may take it.
+            return Ok(());
+        }
         must(Rule::OneOfEach, self.running().is_none(), || {
             format!("swap {id} begins beside {:?}", self.running())
         })?;
@@ -121,9 +134,12 @@ impl Book {
             from,
             to,
             client,
+            hold: client.and_then(|client| world.client(client)).is_some_and(Client::holds),
             before: self.sent.clone(),
             began_saved: false,
             began_failed: false,
+            end_failed: false,
+            dropped: false,
             was_ready: false,
             switched_saved: false,
             ended_sent: None,
@@ -152,7 +168,9 @@ impl Book {
     }
 
     fn ended(&self, unit: &Unit, swap: &SwapBook, result: SwapResult, durable: &Durable) -> Checked {
-        must(Rule::Described, swap.ended_sent.is_none(), || format!("swap {} ends twice", swap.id))?;
+        must(Rule::Described, swap.ended_sent.is_none() || swap.end_failed, || {
+            format!("swap {} ends twice", swap.id)
+        })?;
         match result {
             SwapResult::Failed | SwapResult::Aborted if swap.from.is_none() => Ok(()),
             SwapResult::Failed | SwapResult::Aborted => {
@@ -226,7 +244,10 @@ impl Book {
     /// An intent may go once the ledger says the same, or once it is sure that nothing came of it.
     pub(super) fn clears(&self, unit: &Unit) -> Checked {
         let Some(intent) = unit.intent else { return Ok(()) };
-        let said = number(unit.ledger.active.as_ref()) == Some(intent.to) || unit.ledger.want == Want::Down;
+        let active = number(unit.ledger.active.as_ref());
+        let said = active == Some(intent.to)
+            || self.saved_in_life && self.inherited
+            || unit.ledger.want == Want::Down;
         let happened = unit.traffic == Some(intent.to) || !self.served.contains(&intent.to) && self.inherited;
         must(Rule::Durable, said || !happened, || {
             format!(
@@ -236,14 +257,15 @@ impl Book {
         })
     }
 
-    pub(super) fn prunes(&self, unit: &Unit, keep: &[Generation]) -> Checked {
-        // A restart of supd lets go at once of what no later restart would go back to either.
+    pub(super) fn prunes(&self, world: &World, unit: &Unit, keep: &[Generation]) -> Checked {
+        // supd lets go at its end or start of what no later start would go back to either.
         let past = |durable: &Durable| {
             let durable = durable.clone();
-            let fresh = self.first_of_life;
+            let fresh = self.first_of_life || world.shutdown;
             let candidate = durable.candidate.filter(|_| !fresh);
-            let previous = durable.previous.filter(|_| !fresh);
-            [durable.active, durable.retained, durable.forward, candidate, previous].into_iter().flatten()
+            let previous = durable.previous.clone().filter(|_| !fresh);
+            let retained = durable.retained.filter(|_| !fresh || durable.previous.is_none());
+            [durable.active, retained, durable.forward, candidate, previous].into_iter().flatten()
         };
         let saved = past(&unit.ledger).chain(past(unit.ledger_soon())).map(|kept| kept.generation);
         let live = unit.live().flat_map(|proc| [proc.generation(), proc.launch.origin]);

@@ -35,10 +35,7 @@ impl Book {
     /// The first launch of a generation.
     fn launches(&mut self, world: &World, unit: &Unit, launch: &Arc<Launch>) -> Checked {
         let generation = launch.generation;
-        must(Rule::Numbers, generation.0 > self.used, || {
-            format!("generation {generation} after {}", self.used)
-        })?;
-        self.used = generation.0;
+        self.used = self.used.max(generation.0);
         let Some(swap) = self.maker(generation).cloned() else {
             // It never sent a record: only what serves from nothing may do so, and not even that.
             return must(Rule::Numbers, false, || format!("generation {generation} without a record"));

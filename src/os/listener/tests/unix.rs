@@ -84,6 +84,9 @@ fn a_path_is_public_only_while_it_is_open_and_right_from_the_first_moment() {
         let mut wanted = socket(Address::Unix { kind, path: stage.public() });
         wanted.options.mode = 0o624;
         if is_root() {
+        if is_root_or_skip(
+            "unix::a_path_is_public_only_while_it_is_open_and_right_from_the_first_moment (in part)",
+        ) {
             wanted.options.user = Some("12345".into());
             wanted.options.group = Some("54321".into());
         }
@@ -126,6 +129,14 @@ fn the_private_folder_is_supds_alone_and_missing_folders_are_made() {
     std::fs::remove_dir_all(stage.0.path().join("a")).unwrap();
     assert!(listener.republish().unwrap());
     serves(&listener, &path);
+}
+
+#[test]
+fn a_socket_is_born_closed_to_everybody_else() {
+    let stage = Stage::new();
+    let _fd = crate::os::listener::unix::bind_at(&stage.public(), SocketKind::Datagram).unwrap();
+    let born = std::fs::symlink_metadata(stage.public()).unwrap();
+    assert_eq!(born.permissions().mode() & 0o077, 0);
 }
 
 #[test]
@@ -174,6 +185,7 @@ fn a_user_alone_brings_its_group() {
     let mut wanted = stage.socket();
     wanted.options.user = Some("root".into());
     if is_root() {
+    if is_root_or_skip("unix::a_user_alone_brings_its_group (in part)") {
         let _listener = Listener::bind(&wanted, &stage.private()).unwrap();
         let found = std::fs::symlink_metadata(stage.private().join("http.0")).unwrap();
         assert_eq!((found.uid(), found.gid()), (0, 0));
@@ -188,6 +200,7 @@ fn a_stale_path_is_replaced_when_it_listens_and_not_before() {
     drop(UnixListener::bind(stage.public()).unwrap());
     let stale = std::fs::symlink_metadata(stage.public()).unwrap().ino();
     let mut listener = stage.bind().unwrap();
+    let mut listener = at_last(|| stage.bind());
     assert_eq!(std::fs::symlink_metadata(stage.public()).unwrap().ino(), stale);
     listener.listen().unwrap();
     serves(&listener, &stage.public());
@@ -212,6 +225,7 @@ fn a_path_where_somebody_answers_names_who() {
 fn somebody_of_another_network_namespace_is_not_pushed_aside() {
     if !is_root() {
         eprintln!("left out: only root makes a network namespace");
+    if !is_root_or_skip("unix::somebody_of_another_network_namespace_is_not_pushed_aside") {
         return;
     }
     let stage = Stage::new();
@@ -226,6 +240,7 @@ fn somebody_of_another_network_namespace_is_not_pushed_aside() {
     assert_eq!(holders[0].pid, Some(std::process::id()), "{error}");
     drop(there);
     stage.bind().unwrap();
+    at_last(|| stage.bind());
 }
 
 #[test]
@@ -243,6 +258,7 @@ fn a_full_queue_and_a_socket_that_does_not_listen_yet_are_somebody() {
     assert!(why(stage.bind()).contains(&format!("pid {}", std::process::id())));
     drop(silent);
     stage.bind().unwrap();
+    at_last(|| stage.bind());
 }
 
 fn try_bind(path: &Path) -> OwnedFd {
@@ -344,6 +360,12 @@ fn paths_longer_than_a_sockets_address_are_bound_and_probed() {
     assert_eq!(try_connect(SocketKind::Stream, &short.path).unwrap_err(), Errno::EAGAIN);
     listener.listen().unwrap();
     serves(&listener, &short.path);
+    let short = crate::os::sun_path::SunPath::of(&deep.join("s"));
+    serves(&listener, short.as_path());
+    listener.hold_off().unwrap();
+    assert_eq!(try_connect(SocketKind::Stream, short.as_path()).unwrap_err(), Errno::EAGAIN);
+    listener.listen().unwrap();
+    serves(&listener, short.as_path());
 }
 
 #[test]
@@ -372,12 +394,17 @@ fn names_that_a_dead_supd_left_are_used_again() {
     let stage = Stage::new();
     for _ in 0..3 {
         let mut listener = stage.open();
+        let mut listener = at_last(|| stage.bind());
         listener.hold_off().unwrap();
         listener.listen().unwrap();
         drop(listener.leave());
         assert_eq!(stage.names(), ["http.0", "private", "s"]);
     }
     serves(&stage.open(), &stage.public());
+    let mut listener = at_last(|| stage.bind());
+    listener.listen().unwrap();
+    serves(&listener, &stage.public());
+    drop(listener);
     assert_eq!(stage.names(), ["private"]);
 }
 
@@ -497,6 +524,7 @@ fn owner_mode_and_backlog_change_on_a_living_path() {
     new.mode = 0o600;
     new.send_buffer = Some(100_000);
     if is_root() {
+    if is_root_or_skip("unix::owner_mode_and_backlog_change_on_a_living_path (in part)") {
         new.user = Some("12345".into());
     }
     assert_eq!(listener.apply_options(&new).unwrap(), [] as [&str; 0]);
@@ -555,6 +583,7 @@ fn an_abstract_stream_is_refused_and_listens_again() {
     assert_eq!(listener.traffic(), Traffic::Refused);
     drop(old);
     listener.listen().unwrap();
+    at_last(|| listener.listen());
     is_served(connect_named(&address).unwrap(), unix_worker(&listener).accept().unwrap().0);
 }
 
