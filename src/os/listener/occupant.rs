@@ -101,8 +101,6 @@ fn knock(path: &Path) -> Result<Result<OwnedFd, Errno>, Error> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let probe = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)
         .map_err(|errno| Error::new("open", "a socket", errno))?;
-    let short = Short::of(path)?;
-    let address = UnixAddr::new(&short.path);
     let short = SunPath::of(path);
     let address = UnixAddr::new(short.as_path());
     Ok(address.and_then(|address| socket::connect(probe.as_raw_fd(), &address)).map(|()| probe))

@@ -32,8 +32,6 @@ fn every_descriptor_and_every_name_is_given_back() {
                 let mut listener = Listener::bind(wanted, &private).unwrap();
                 listener.listen().unwrap();
                 listener.hold_off().unwrap();
-                let second = Listener::bind(wanted, &private);
-                assert_eq!(second.unwrap_err().errno(), Errno::EADDRINUSE, "{}", wanted.address);
                 if round % 25 == 0 {
                     let second = Listener::bind(wanted, &private);
                     assert_eq!(second.unwrap_err().errno(), Errno::EADDRINUSE, "{}", wanted.address);
