@@ -30,8 +30,8 @@ use std::sync::Arc;
 /// What the unit is doing as a whole.
 #[derive(Debug, Clone)]
 enum Life {
-    /// Nothing runs. The record of the stop may still be unsaved.
-    Stopped { save: Try, keep_listening: bool },
+    /// Nothing runs.
+    Stopped { keep_listening: bool },
     /// On demand: the listeners are being bound.
     Arming { job: JobId, clients: Vec<ClientId> },
     /// On demand: bound; the first connection launches it. The record may be on its way.
@@ -154,8 +154,7 @@ pub(super) struct Unit {
 
 impl Life {
     /// Nothing runs, nothing is bound.
-    const STOPPED: Self =
-        Self::Stopped { save: Try { record: None, again: None, failures: 0 }, keep_listening: false };
+    const STOPPED: Self = Self::Stopped { keep_listening: false };
 }
 
 impl Unit {
@@ -476,7 +475,7 @@ impl Unit {
             Some(Step::Noting { .. } | Step::Committing { .. } | Step::TurnNoting { .. }) => true,
             Some(_) | None => false,
         };
-        if sent_again_by_swap || matches!(self.life, Life::Stopped { .. }) {
+        if sent_again_by_swap {
             return None;
         }
         self.unsaved.as_ref().and_then(|unsaved| unsaved.save.again)
