@@ -147,6 +147,8 @@ pub(super) struct Unit {
     stored: BTreeSet<Generation>,
     /// The last record, unless it is on disk: until then a crash goes back to an earlier one.
     unsaved: Option<Unsaved>,
+    /// An earlier supd's intent, which the ledger does not bear out yet.
+    intent_left: bool,
     /// How often in a row the listeners could not be bound.
     bind_failures: u32,
     quarantine: Option<String>,
@@ -490,6 +492,7 @@ impl Unit {
             unsaved.save = unsaved.save.failed(now);
         } else {
             self.unsaved = None;
+            self.intent_left = false;
         }
     }
 

@@ -352,11 +352,7 @@ impl Unit {
         let cause = if detail.is_empty() { "aborted" } else { detail };
         swap.cause.get_or_insert_with(|| cause.to_owned());
         let result = if swap.by_person { SwapResult::Aborted } else { SwapResult::Failed };
-        if swap.is_first() {
-            self.clear_old_intent(turn);
-        } else {
-            turn.act(Action::ClearIntent);
-        }
+        self.clear_old_intent(turn);
         self.durable.candidate = None;
         if swap.is_first() {
             self.retain_previous();
@@ -521,7 +517,7 @@ impl Unit {
 
     /// Lets go of an intent that an earlier supd left, once the ledger has this one's first word.
     fn clear_old_intent(&self, turn: &mut Turn<'_>) {
-        if self.unsaved.is_none() {
+        if !self.intent_left {
             turn.act(Action::ClearIntent);
         }
     }
@@ -563,7 +559,7 @@ impl Unit {
         Self::end_check(&swap, turn);
         // Where the switch may have happened, the intent goes when the ledger says the same.
         if !swap.step.has_switched() && !matches!(swap.step, Step::Switching { .. }) {
-            turn.act(Action::ClearIntent);
+            self.clear_old_intent(turn);
         }
         let (text, status) = ("the unit was stopped meanwhile", ExitStatus::Down);
         swap.cause.get_or_insert_with(|| text.to_owned());
