@@ -84,7 +84,9 @@ impl Book {
         let launches = unit.procs.iter().filter(|proc| {
             proc.generation() == generation && proc.born.after(service.start_limit_interval) > last.born
         });
-        let limited = burst > 0 && launches.count() >= burst as usize;
+        // What did not get as far as a process counts as a launch too.
+        let unseen = !service.exec_start_pre.is_empty();
+        let limited = burst > 0 && (unseen || launches.count() >= burst as usize);
         service.when_down == WhenDown::Refuse || limited || service.restart != Restart::Always
     }
 

@@ -203,7 +203,7 @@ impl Book {
         let before = number(swap.before.retained.as_ref());
         let retains = self.recipe(unit, swap.to).map(|version| unit.files[version].1.swap.retain);
         let wanted = match (swap.kind, retains) {
-            (SwapKind::Swap, Some(Retain::None)) => None,
+            (SwapKind::Swap, Some(Retain::None)) if swap.from.is_some() => None,
             (SwapKind::Swap, Some(Retain::Cold | Retain::Warm) | None) if swap.from.is_some() => swap.from,
             // Nothing served before: what was active once may be what to go back to.
             (SwapKind::Swap | SwapKind::Start, _) => return Ok(()),

@@ -175,7 +175,8 @@ impl Book {
         }
         let others = unit.generations();
         let successor = others.iter().find(|other| {
-            **other != generation && self.served.contains(other) && unit.complete(**other, world.now)
+            let ready = unit.complete(**other, world.now) || unit.serves_as_ever(**other);
+            **other != generation && self.served.contains(other) && ready
         });
         must(Rule::MakeBeforeBreak, successor.is_some(), || {
             format!(
