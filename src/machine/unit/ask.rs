@@ -383,7 +383,7 @@ impl Unit {
         }
         let changed = *self.settings != *settings;
         let moved = self.settings.sockets != settings.sockets;
-        let up = matches!(self.life, Life::Up | Life::Waiting { .. });
+        let up = matches!(self.life, Life::Up | Life::Waiting { .. } | Life::Arming { .. });
         if !up || !moved {
             self.settings = settings;
             let text =
