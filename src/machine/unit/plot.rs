@@ -9,14 +9,22 @@ use super::{Drain, Life, Unit, Waiter};
 use crate::model::settings::{Retain, Start};
 use crate::model::status::{SwapResult, SwapStatus};
 use crate::model::{
-    ClientId, ExitStatus, Generation, Happening, Intent, Kept, Progress, Reply, SwapId, SwapKind, WaitFor,
-    Want,
+    ClientId, ExitStatus, Generation, Happening, Intent, Kept, Progress, Reply, Settings, SwapId, SwapKind,
+    WaitFor, Want,
 };
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long CheckCommand may take where TimeoutStartSec is infinite.
 const CHECK_LONGEST: Duration = Duration::from_secs(90);
+
+/// What a unit that runs with these settings should be doing.
+fn want_of(settings: &Settings) -> Want {
+    match settings.service.start {
+        Start::OnDemand => Want::OnDemand,
+        Start::Boot | Start::Manual => Want::Up,
+    }
+}
 
 impl Unit {
     /// Begins a swap: everything that may refuse it was asked before.
@@ -116,13 +124,10 @@ impl Unit {
     fn number(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
         let release = swap.plan.release.clone();
         let named = Some(Kept { generation: swap.to, release, pinned: false });
-        self.durable.want = match swap.plan.settings.service.start {
-            Start::OnDemand => Want::OnDemand,
-            Start::Boot | Start::Manual => Want::Up,
-        };
         if !swap.is_first() {
             self.durable.candidate = named;
         } else {
+            self.durable.want = want_of(&swap.plan.settings);
             let last = std::mem::replace(&mut self.durable.active, named);
             let starts_over = matches!(swap.plan.kind, SwapKind::Start | SwapKind::Restart);
             let unproven = self.unproven.replace(swap.to);
@@ -216,6 +221,7 @@ impl Unit {
         if let Some(from) = swap.from {
             self.set_role(from, Role::Previous);
         }
+        self.durable.want = want_of(&swap.plan.settings);
         self.durable.candidate = None;
         self.durable.previous = self.durable.active.take();
         self.durable.active = self.kept(swap.to);
@@ -437,6 +443,9 @@ impl Unit {
         }
         self.set_role(from, Role::Active);
         self.set_role(swap.to, Role::Replaced);
+        if let Some(group) = self.groups.get(&from) {
+            self.durable.want = want_of(&group.launch.settings);
+        }
         self.durable.forward = self.durable.active.take();
         self.durable.active = self.durable.previous.take();
         turn.note(Level::Info, Some(from), "receives the traffic again");
