@@ -431,6 +431,13 @@ impl Unit {
 
     fn turn_switch(&mut self, swap: &mut Swap, save: Try, turn: &mut Turn<'_>) -> bool {
         let Some(from) = swap.from else { return true };
+        let serves = |generation| self.groups.get(&generation).is_some_and(Group::serves_at_all);
+        if !serves(from) && serves(swap.to) {
+            // It ended once more while the intent was on its way: who serves goes on.
+            turn.act(Action::ClearIntent);
+            swap.step = Step::Returning;
+            return true;
+        }
         turn.act(Action::Switch { swap_id: swap.id, to: from });
         swap.step = Step::TurnSwitching { save: Try { again: None, ..save }, since: turn.now };
         true
