@@ -147,7 +147,8 @@ pub(super) struct Unit {
     stored: BTreeSet<Generation>,
     /// The last record, unless it is on disk: until then a crash goes back to an earlier one.
     unsaved: Option<Unsaved>,
-    /// An earlier supd's intent, which the ledger does not bear out yet.
+    /// An intent of an earlier supd, or of a swap that was cut short, which the ledger does not
+    /// bear out yet.
     intent_left: bool,
     /// How often in a row the listeners could not be bound.
     bind_failures: u32,

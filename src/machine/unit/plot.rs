@@ -574,7 +574,9 @@ impl Unit {
         let Some(mut swap) = self.swap.take() else { return };
         Self::end_check(&swap, turn);
         // Where the switch may have happened, the intent goes when the ledger says the same.
-        if !swap.step.has_switched() && !matches!(swap.step, Step::Switching { .. }) {
+        if swap.step.has_switched() || matches!(swap.step, Step::Switching { .. }) {
+            self.intent_left |= self.unsaved.is_some();
+        } else {
             self.clear_old_intent(turn);
         }
         let (text, status) = ("the unit was stopped meanwhile", ExitStatus::Down);
