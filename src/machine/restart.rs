@@ -104,7 +104,8 @@ impl Pace {
             self.streak = 0;
         }
         // RestartSec = 0 is meant for the first relaunch, not for a hundred a second.
-        let first = if self.streak == 0 { service.restart_delay } else { service.restart_delay.max(SHORTEST) };
+        let first =
+            if self.streak == 0 { service.restart_delay } else { service.restart_delay.max(SHORTEST) };
         let doubled = first.saturating_mul(1 << self.streak.min(16));
         self.streak = self.streak.saturating_add(1);
         let delay = doubled.min(PAUSE.max(service.restart_delay));
