@@ -122,7 +122,22 @@ impl<B: Brain> Sim<B> {
         // A rollback to what never comes up again waits for ever: whoever serves is not stopped for it.
         let hopeless = |client: &Client| {
             let unit = client.asked.and_then(|(place, _)| self.world.unit(place));
-            unit.is_some_and(|unit| unit.live().any(|proc| unit.knobs(&proc.launch.settings).broken()))
+            let drains = matches!(
+                client.asked,
+                Some((
+                    _,
+                    Ask::Swap { wait: WaitFor::Drained, .. }
+                        | Ask::Restart(WaitFor::Drained)
+                        | Ask::Rollback { wait: WaitFor::Drained, .. }
+                        | Ask::Wait(WaitFor::Drained)
+                ))
+            );
+            unit.is_some_and(|unit| {
+                let down = number(unit.ledger.active.as_ref())
+                    .is_some_and(|active| unit.ready_of(active).next().is_none());
+                let broken = unit.procs.iter().any(|proc| unit.knobs(&proc.launch.settings).broken());
+                broken || (drains && down)
+            })
         };
         if let Some(client) = self.world.clients.iter().find(|client| client.waits() && !hopeless(client)) {
             return Err(format!("client {} still waits: {:?}", client.id, client.asked));
@@ -149,7 +164,13 @@ impl<B: Brain> Sim<B> {
             let nobody = unit.live().next().is_none();
             let waits = shown.state == UnitState::Waiting;
             let again = number(unit.ledger.active.as_ref()).is_some_and(|active| always(unit, active));
-            if wants && nobody && !waits && again && self.brain.deadline().is_none() {
+            if wants
+                && nobody
+                && !waits
+                && again
+                && !self.oracle.halted(place)
+                && self.brain.deadline().is_none()
+            {
                 let text = format!("{} should serve, nobody does, and nothing will be tried", unit.name);
                 return Err(Violation::new(Rule::Restarts, text));
             }
