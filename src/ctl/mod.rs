@@ -1,1 +1,3 @@
 //! supctl: one verb, one file.
+
+pub mod demo;

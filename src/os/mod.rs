@@ -1,5 +1,6 @@
 //! The hands: each file wraps one thing of the kernel. They touch and decide nothing.
 
 pub mod error;
+pub mod inherited;
 
 pub use error::Error;
