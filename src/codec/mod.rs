@@ -1,1 +1,11 @@
 //! Bytes ↔ model. Total: any input gives a value or a fault, never a panic. No I/O.
+
+pub mod environment;
+pub mod fault;
+pub mod json;
+pub mod size;
+pub mod span;
+pub mod timespan;
+pub mod unitfile;
+pub mod varlink;
+pub mod words;

@@ -1,0 +1,385 @@
+//! Rules that hold between keys, for good. What is only not there yet is in `later`.
+
+use super::Runner;
+use super::conflict::collide;
+use super::keys::LISTEN;
+use super::layer::Layer;
+use super::ready::{Authority, authority};
+use super::report::{Bad, Place, Report};
+use super::service::is_in_release;
+use crate::model::settings::{
+    Command, Exclusive, Handoff, NotifyAccess, Ready, Retain, Settings, Socket, Start,
+};
+use crate::model::{Address, SocketKind};
+use std::net::{IpAddr, SocketAddr};
+
+/// Notes every broken rule.
+pub(super) fn faults(
+    settings: &Settings,
+    layer: &Layer,
+    rows: &[usize],
+    runner: Runner,
+    report: &mut Report<'_>,
+) {
+    let mut rules = Rules { settings, layer, rows, report };
+    rules.start();
+    rules.names();
+    rules.addresses();
+    rules.readiness();
+    rules.signals();
+    rules.programs();
+    rules.kinds();
+    rules.rights(runner);
+}
+
+/// A key of a table.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Key {
+    Unit(&'static str),
+    /// Of the n-th `[[Socket]]`.
+    Socket(usize, &'static str),
+    Service(&'static str),
+    Swap(&'static str),
+}
+
+impl Key {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Unit(name) | Self::Socket(_, name) | Self::Service(name) | Self::Swap(name) => name,
+        }
+    }
+
+    /// Where it is set; else where its table begins.
+    pub(super) fn place(self, layer: &Layer) -> Place {
+        match self {
+            Self::Unit(name) => layer.unit.place(name),
+            Self::Socket(index, name) => layer.sockets[index].place(name),
+            Self::Service(name) => layer.service.place(name),
+            Self::Swap(name) => layer.swap.place(name),
+        }
+    }
+
+    pub(super) fn is_set(self, layer: &Layer) -> bool {
+        match self {
+            Self::Unit(name) => layer.unit.has(name),
+            Self::Socket(index, name) => layer.sockets[index].has(name),
+            Self::Service(name) => layer.service.has(name),
+            Self::Swap(name) => layer.swap.has(name),
+        }
+    }
+}
+
+struct Rules<'a, 's> {
+    settings: &'a Settings,
+    layer: &'a Layer,
+    /// Which `[[Socket]]` each listener is from.
+    rows: &'a [usize],
+    report: &'a mut Report<'s>,
+}
+
+impl Rules<'_, '_> {
+    /// Notes a fault at the first of the keys that it is about, unless one of them is faulty
+    /// already: then what follows from it is no news.
+    fn refuse(&mut self, keys: &[Key], what: impl Into<String>, remedy: impl Into<String>) {
+        let known = |key: &Key| key.is_set(self.layer) && self.report.has_fault_at(key.place(self.layer));
+        if let (Some(first), false) = (keys.first(), keys.iter().any(known)) {
+            self.report.fault(first.place(self.layer), first.name(), Bad::new(what, remedy));
+        }
+    }
+
+    /// Whether every `[[Socket]]` could be read; else rules about all of them would mislead.
+    fn sockets_are_whole(&self) -> bool {
+        self.rows.len() == self.layer.sockets.len()
+    }
+
+    fn socket_row(&self, index: usize) -> usize {
+        self.rows[index]
+    }
+
+    /// The key of a listener's address.
+    fn listen(&self, index: usize) -> Key {
+        let row = self.socket_row(index);
+        let key = LISTEN.iter().find(|key| self.layer.sockets[row].has(key));
+        Key::Socket(row, key.copied().unwrap_or("Socket"))
+    }
+
+    fn start(&mut self) {
+        let service = &self.settings.service;
+        let start = Key::Service("ExecStart");
+        if !start.is_set(self.layer) && !self.report.is_broken(self.layer.service.table.place.file) {
+            self.refuse(&[start], "it is missing", "write ExecStart = [\"/path/to/server\"] under [Service]");
+        }
+        if service.start == Start::OnDemand && self.layer.sockets.is_empty() {
+            self.refuse(
+                &[Key::Service("Start")],
+                "nothing can ask for a unit without a [[Socket]]",
+                "write Start = \"boot\" or \"manual\", or a [[Socket]]",
+            );
+        }
+        if service.exclusive == Exclusive::Process && service.workers > 1 {
+            self.refuse(
+                &[Key::Service("Exclusive"), Key::Service("Workers")],
+                "two workers would run at once",
+                "write Workers = 1",
+            );
+        }
+    }
+
+    /// With two sockets or more each needs a name; here they may come from several files.
+    fn names(&mut self) {
+        if self.layer.sockets.len() < 2 {
+            return;
+        }
+        for (row, rows) in self.layer.sockets.iter().enumerate() {
+            if !rows.has("Name") {
+                let what = "with two sockets or more each needs a name";
+                let remedy = "write Name = \"…\"; workers see it in LISTEN_FDNAMES";
+                self.refuse(&[Key::Socket(row, "Name")], what, remedy);
+            }
+        }
+    }
+
+    fn addresses(&mut self) {
+        let sockets = &self.settings.sockets;
+        for (index, socket) in sockets.iter().enumerate() {
+            let key = self.listen(index);
+            if let Some(other) = sockets[..index].iter().find(|other| collide(socket, other)) {
+                let what = format!("socket {} of this unit listens on {} already", other.name, other.address);
+                self.refuse(&[key], what, "take one of them out, or change its address");
+            }
+            if let Address::Ip { host: IpAddr::V6(host), .. } = &socket.address {
+                if host.is_unicast_link_local() && socket.options.bind_to_device.is_none() {
+                    let what = "a link-local address means nothing without its interface";
+                    self.refuse(&[key], what, "add BindToDevice = \"eth0\", with the right interface");
+                }
+            }
+            if socket.bind_as.is_some() {
+                let bind_as = Key::Socket(self.socket_row(index), "BindAs");
+                if self.settings.service.handoff != Handoff::Intercept {
+                    let what = "only an intercepted server binds anything";
+                    let remedy = "take it out, or write Handoff = \"intercept\" under [Service]";
+                    self.refuse(&[bind_as, Key::Service("Handoff")], what, remedy);
+                } else if !matches!(socket.address, Address::Unix { .. }) {
+                    let what = "it is for UNIX sockets with a path";
+                    self.refuse(
+                        &[bind_as, key],
+                        what,
+                        "take it out; an IP address is the one of ListenStream",
+                    );
+                }
+            }
+        }
+    }
+
+    fn readiness(&mut self) {
+        let service = &self.settings.service;
+        let (ready, handoff, access) =
+            (Key::Service("Ready"), Key::Service("Handoff"), Key::Service("NotifyAccess"));
+        if service.handoff == Handoff::Intercept && self.layer.sockets.is_empty() {
+            let remedy = "write a [[Socket]] with the address that the server binds";
+            self.refuse(&[handoff], "there is nothing to hand over", remedy);
+        }
+        if service.notify_access == NotifyAccess::None {
+            let remedy = "write NotifyAccess = \"main\", or \"all\" if a child process speaks";
+            if service.ready == Ready::Notify {
+                self.refuse(&[access, ready], "READY=1 would never be heard", remedy);
+            }
+            if service.watchdog.is_some() {
+                let keys = [access, Key::Service("WatchdogSec")];
+                self.refuse(&keys, "WATCHDOG=1 would never be heard", remedy);
+            }
+        }
+        match &service.ready {
+            Ready::Listen if service.handoff == Handoff::Inherit => self.refuse(
+                &[ready, handoff],
+                "supd itself listens, so this is true before the server runs",
+                "write \"notify\", or a check such as [\"command\"]",
+            ),
+            Ready::Tcp if self.sockets_are_whole() => {
+                if !self.settings.sockets.iter().any(is_tcp) {
+                    self.refuse(
+                        &[ready],
+                        "the unit has no TCP listener",
+                        "write another check, or a [[Socket]]",
+                    );
+                }
+            }
+            Ready::Http(url) if self.sockets_are_whole() => self.http(url),
+            Ready::Notify
+            | Ready::Started
+            | Ready::Listen
+            | Ready::Tcp
+            | Ready::Http(_)
+            | Ready::Command(_) => {}
+        }
+    }
+
+    fn http(&mut self, url: &str) {
+        let ready = Key::Service("Ready");
+        let sockets = &self.settings.sockets;
+        match authority(url) {
+            Ok(Authority::Listener(name)) => match sockets.iter().find(|socket| socket.name == name) {
+                None => {
+                    let names: Vec<String> =
+                        sockets.iter().map(|socket| format!("{{{}}}", socket.name)).collect();
+                    let remedy = match names.as_slice() {
+                        [] => "write a [[Socket]] of that name, or a fixed address".to_owned(),
+                        names => format!("this unit has {}", names.join(", ")),
+                    };
+                    self.refuse(&[ready], format!("the unit has no listener {name}"), remedy);
+                }
+                Some(socket) if socket.address.kind() != Some(SocketKind::Stream) => {
+                    let what = format!("{} is no stream socket, and HTTP needs one", socket.address);
+                    self.refuse(&[ready], what, "name another listener");
+                }
+                Some(_) => {}
+            },
+            Ok(Authority::Fixed(asked)) => {
+                if let Some(socket) = sockets.iter().find(|socket| answers_at(socket, asked)) {
+                    let name = &socket.name;
+                    let what = format!(
+                        "at {asked} listens {name} of this very unit: the old generation would answer"
+                    );
+                    self.refuse(&[ready], what, format!("write {{{name}}} for {asked}, or ask another port"));
+                }
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn signals(&mut self) {
+        let service = &self.settings.service;
+        let (reload, command) = (Key::Service("ReloadSignal"), Key::Service("ExecReload"));
+        if service.reload_signal.is_some() && !service.exec_reload.is_empty() {
+            let remedy = "keep one of the two; ExecReload = \"\" takes it back in a drop-in";
+            self.refuse(&[reload, command], "ExecReload is set too", remedy);
+        }
+        if service.reload_signal == Some(service.kill_signal) {
+            let what = format!("{} is KillSignal too: a reload would end the worker", service.kill_signal);
+            self.refuse(&[reload, Key::Service("KillSignal")], what, "write the signal that reloads it");
+        }
+        let capabilities = service.capability_bounding_set.as_ref();
+        let outside = |name: &&String| capabilities.is_some_and(|set| !set.contains(name));
+        if let Some(name) = service.ambient_capabilities.iter().find(outside) {
+            let keys = [Key::Service("AmbientCapabilities"), Key::Service("CapabilityBoundingSet")];
+            let what = format!("{name} is not in CapabilityBoundingSet, so no worker can have it");
+            self.refuse(&keys, what, "add it there, or take it out here");
+        }
+    }
+
+    /// Programs and a release that there is not.
+    fn programs(&mut self) {
+        let service = &self.settings.service;
+        let start = Key::Service("ExecStart");
+        // Without a readable program nobody knows whether the unit has releases.
+        if service.releases || self.report.has_fault_at(start.place(self.layer)) {
+            return;
+        }
+        for (key, command) in commands(self.settings) {
+            if is_in_release(&command.program) && key.is_set(self.layer) {
+                let what = format!("{} is looked for in a release, and this unit has none", command.program);
+                self.refuse(&[key, Key::Service("Releases")], what, "write the absolute path of the program");
+            }
+        }
+        if !service.exec_install.is_empty() {
+            self.refuse(
+                &[Key::Service("ExecInstall"), Key::Service("Releases")],
+                "it prepares a release, and this unit has none",
+                "use ExecStartPre, or write Releases = true",
+            );
+        }
+    }
+
+    /// Listeners that can only be lent to every generation in turn.
+    fn kinds(&mut self) {
+        let (service, swap) = (&self.settings.service, &self.settings.swap);
+        for (index, socket) in self.settings.sockets.iter().enumerate() {
+            let Some((kind, reason)) = shared_only(&socket.address) else { continue };
+            let (name, listen) = (&socket.name, self.listen(index));
+            let mut refuse = |key: Key, without: &str| {
+                let what = format!("not with {kind} (socket {name}): {reason}");
+                self.refuse(&[key, listen], what, format!("write {without}, or another kind of socket"));
+            };
+            if swap.retain == Retain::Warm {
+                refuse(Key::Swap("Retain"), "Retain = \"cold\"");
+            }
+            if !swap.canary.is_empty() {
+                refuse(Key::Swap("Canary"), "no Canary");
+            }
+            if service.handoff == Handoff::Intercept {
+                refuse(Key::Service("Handoff"), "Handoff = \"inherit\"");
+            }
+        }
+    }
+
+    fn rights(&mut self, runner: Runner) {
+        let service = &self.settings.service;
+        let is_root = runner == Runner::Root && matches!(service.user.as_deref(), None | Some("root" | "0"));
+        if is_root && self.settings.control_group.is_some() {
+            self.refuse(
+                &[Key::Unit("ControlGroup"), Key::Service("User")],
+                "its workers run as root, so this group could become root",
+                "write User = \"…\" under [Service], or take ControlGroup out",
+            );
+        }
+    }
+}
+
+fn is_tcp(socket: &Socket) -> bool {
+    matches!(socket.address, Address::Ip { kind: SocketKind::Stream, .. })
+}
+
+/// Whether a connection to `asked` would end up at this listener.
+fn answers_at(socket: &Socket, asked: SocketAddr) -> bool {
+    match socket.address {
+        Address::Ip { kind: SocketKind::Stream, host, port } => {
+            // Any address of the machine can be behind a wildcard, so the port decides.
+            port == asked.port()
+                && (host == asked.ip() || host.is_unspecified() || asked.ip().is_unspecified())
+        }
+        Address::Ip { .. } | Address::Unix { .. } | Address::Abstract { .. } | Address::Fifo { .. } => false,
+    }
+}
+
+/// What a listener is that cannot have a slot for each generation, and why (unix(7), fifo(7)).
+fn shared_only(address: &Address) -> Option<(&'static str, &'static str)> {
+    match address {
+        Address::Unix { kind: SocketKind::Datagram, .. } => Some((
+            "a UNIX datagram socket",
+            "clients stay connected to the socket that they found, so it cannot be one for each generation",
+        )),
+        Address::Abstract { .. } => Some((
+            "an abstract name",
+            "it cannot be moved from one socket to another without a gap, as a path can",
+        )),
+        Address::Fifo { .. } => {
+            Some(("a FIFO", "whoever opened it reads what comes, so it cannot be one for each generation"))
+        }
+        Address::Ip { .. } | Address::Unix { .. } => None,
+    }
+}
+
+/// Every command of the unit with its key.
+pub(super) fn commands(settings: &Settings) -> impl Iterator<Item = (Key, &Command)> {
+    let service = &settings.service;
+    let lists = [
+        ("ExecInstall", &service.exec_install),
+        ("ExecStartPre", &service.exec_start_pre),
+        ("ExecStartPost", &service.exec_start_post),
+        ("ExecReload", &service.exec_reload),
+        ("ExecStop", &service.exec_stop),
+        ("ExecStopPost", &service.exec_stop_post),
+        ("ExecOnFailure", &service.exec_on_failure),
+        ("TrafficOff", &service.traffic_off),
+        ("TrafficOn", &service.traffic_on),
+    ];
+    let ready = match &service.ready {
+        Ready::Command(command) => Some((Key::Service("Ready"), command)),
+        Ready::Notify | Ready::Started | Ready::Listen | Ready::Tcp | Ready::Http(_) => None,
+    };
+    let check = settings.swap.check_command.as_ref().map(|command| (Key::Swap("CheckCommand"), command));
+    std::iter::once((Key::Service("ExecStart"), &service.exec_start))
+        .chain(lists.into_iter().flat_map(|(key, list)| list.iter().map(move |one| (Key::Service(key), one))))
+        .chain(ready)
+        .chain(check)
+}

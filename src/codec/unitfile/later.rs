@@ -1,0 +1,69 @@
+//! What a unit file may say and this supd cannot do yet. A line goes when its work comes.
+
+use super::check::Key;
+use super::layer::Layer;
+use super::ready::{Authority, authority};
+use super::report::{Bad, Report};
+use crate::model::settings::{Exclusive, Handoff, ProtectHome, ProtectSystem, Ready, Retain, Settings};
+
+/// Notes every key that needs something that is not there yet, unless it is faulty already.
+pub(super) fn faults(settings: &Settings, layer: &Layer, report: &mut Report<'_>) {
+    let (service, swap) = (&settings.service, &settings.swap);
+    let in_release = service.releases && !Key::Service("Releases").is_set(layer);
+    let asks_listener =
+        matches!(&service.ready, Ready::Http(url) if matches!(authority(url), Ok(Authority::Listener(_))));
+    let no_limits = "leave the limit to systemd, in supd.service";
+    let no_sandbox = "take it out, or begin ExecStart with bwrap";
+    let list = [
+        (Key::Service("ExecStart"), in_release, "a program of a release; write the program's absolute path"),
+        (
+            Key::Service("Releases"),
+            service.releases && !in_release,
+            "write false, and an absolute path in ExecStart",
+        ),
+        (Key::Service("ExecInstall"), !service.exec_install.is_empty(), "use ExecStartPre"),
+        (
+            Key::Service("Handoff"),
+            service.handoff == Handoff::Intercept,
+            "write \"inherit\"; the server gets LISTEN_FDS",
+        ),
+        (
+            Key::Service("Ready"),
+            service.ready == Ready::Listen,
+            "write \"notify\", or a check such as [\"command\"]",
+        ),
+        (
+            Key::Service("Ready"),
+            service.ready == Ready::Tcp,
+            "write \"notify\", or a check such as [\"command\"]",
+        ),
+        (
+            Key::Service("Ready"),
+            asks_listener,
+            "ask a port of the server's own: \"http://127.0.0.1:9000/health\"",
+        ),
+        (Key::Service("Exclusive"), service.exclusive != Exclusive::No, "write false"),
+        (Key::Service("TrafficOff"), !service.traffic_off.is_empty(), "take it out"),
+        (Key::Service("TrafficOn"), !service.traffic_on.is_empty(), "take it out"),
+        (Key::Service("FileDescriptorStoreMax"), service.file_descriptor_store_max > 0, "write 0"),
+        (Key::Service("MemoryMax"), service.memory_max.is_some(), no_limits),
+        (Key::Service("TasksMax"), service.tasks_max.is_some(), no_limits),
+        (Key::Service("CPUQuota"), service.cpu_quota_percent.is_some(), no_limits),
+        (Key::Service("ProtectSystem"), service.protect_system != ProtectSystem::No, no_sandbox),
+        (Key::Service("ProtectHome"), service.protect_home != ProtectHome::No, no_sandbox),
+        (Key::Service("PrivateTmp"), service.private_tmp, no_sandbox),
+        (Key::Service("ReadWritePaths"), !service.read_write_paths.is_empty(), no_sandbox),
+        (Key::Service("SystemCallFilter"), !service.system_call_filter.is_empty(), no_sandbox),
+        (Key::Swap("Retain"), swap.retain == Retain::Warm, "write \"cold\""),
+        (Key::Swap("Canary"), !swap.canary.is_empty(), "take it out"),
+        (Key::Swap("CanarySticky"), swap.canary_sticky, "take it out"),
+        (Key::Swap("StandbySignal"), swap.standby_signal.is_some(), "take it out"),
+        (Key::Swap("ActiveSignal"), swap.active_signal.is_some(), "take it out"),
+    ];
+    for (key, needed, instead) in list {
+        let place = key.place(layer);
+        if needed && key.is_set(layer) && !report.has_fault_at(place) {
+            report.fault(place, key.name(), Bad::new("not available yet", instead));
+        }
+    }
+}

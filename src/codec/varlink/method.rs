@@ -1,0 +1,394 @@
+//! The methods of `dev.supd.Manager`, typed.
+
+use super::params::{Invalid, Parameters};
+use crate::codec::json::wait_word;
+use crate::model::{Generation, Signal, UnitName, WaitFor};
+use serde_json::{Map, Value};
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Method {
+    /// One unit, or all of them.
+    Status {
+        /// `None`: all.
+        unit: Option<UnitName>,
+    },
+    /// Begin to serve.
+    Start {
+        /// Which unit.
+        unit: UnitName,
+        /// How far to wait.
+        wait: WaitFor,
+    },
+    /// End every generation.
+    Stop {
+        /// Which unit.
+        unit: UnitName,
+        /// Skip the waits.
+        now: bool,
+        /// Leave the listeners as they are.
+        keep_listening: bool,
+    },
+    /// A swap to the same release.
+    Restart {
+        /// Which unit.
+        unit: UnitName,
+        /// How far to wait.
+        wait: WaitFor,
+    },
+    /// Tell the workers to read their configuration again.
+    Reload {
+        /// Which unit.
+        unit: UnitName,
+    },
+    /// Send a signal to the active generation's workers.
+    Kill {
+        /// Which unit.
+        unit: UnitName,
+        /// Which signal.
+        signal: Signal,
+    },
+    /// Read the unit files.
+    DaemonReload,
+    /// Bring a new generation.
+    Swap {
+        /// Which unit.
+        unit: UnitName,
+        /// Its release; `None`: the newest.
+        label: Option<String>,
+        /// Stop when ready, until `Promote`.
+        hold: bool,
+        /// Abort a running swap first.
+        replace: bool,
+        /// Even a release that failed before.
+        force: bool,
+        /// How far to wait.
+        wait: WaitFor,
+    },
+    /// Back to what was before.
+    Rollback {
+        /// Which unit.
+        unit: UnitName,
+        /// To which release; `None`: the retained one.
+        label: Option<String>,
+        /// Only if this generation is active.
+        from: Option<Generation>,
+        /// End what is left at once.
+        stop: bool,
+        /// Even if the program to go back to is not pinned.
+        anyway: bool,
+        /// How far to wait.
+        wait: WaitFor,
+    },
+    /// The next step of a held swap, or commit in probation.
+    Promote {
+        /// Which unit.
+        unit: UnitName,
+        /// How far to wait.
+        wait: WaitFor,
+    },
+    /// Undo a swap that is not committed.
+    Abort {
+        /// Which unit.
+        unit: UnitName,
+    },
+    /// Join what is under way.
+    Wait {
+        /// Which unit.
+        unit: UnitName,
+        /// How far to wait.
+        wait: WaitFor,
+    },
+    /// Stop every unit, then end supd.
+    Shutdown,
+}
+
+/// What every method that acts may carry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// Why, for the record.
+    pub reason: Option<String>,
+    /// A repetition with the same one is answered with the first outcome.
+    pub request_id: Option<String>,
+}
+
+/// Who may call a method, as a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Reads what is for anyone.
+    Read,
+    /// Acts on one unit.
+    Unit,
+    /// Acts on supd as a whole.
+    Manager,
+}
+
+/// The most bytes of a reason.
+pub const REASON_MAX: usize = 1024;
+/// The most characters of a request's id.
+pub const REQUEST_ID_MAX: usize = 128;
+
+/// Why a call names no method or has wrong parameters; `None` inside: there is no such method.
+pub(super) type Rejected = Option<Invalid>;
+
+impl Method {
+    /// The name without its interface, as `Swap`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Status { .. } => "Status",
+            Self::Start { .. } => "Start",
+            Self::Stop { .. } => "Stop",
+            Self::Restart { .. } => "Restart",
+            Self::Reload { .. } => "Reload",
+            Self::Kill { .. } => "Kill",
+            Self::DaemonReload => "DaemonReload",
+            Self::Swap { .. } => "Swap",
+            Self::Rollback { .. } => "Rollback",
+            Self::Promote { .. } => "Promote",
+            Self::Abort { .. } => "Abort",
+            Self::Wait { .. } => "Wait",
+            Self::Shutdown => "Shutdown",
+        }
+    }
+
+    /// The unit that is meant.
+    #[must_use]
+    pub fn unit(&self) -> Option<&UnitName> {
+        match self {
+            Self::Status { unit } => unit.as_ref(),
+            Self::Start { unit, .. }
+            | Self::Stop { unit, .. }
+            | Self::Restart { unit, .. }
+            | Self::Reload { unit }
+            | Self::Kill { unit, .. }
+            | Self::Swap { unit, .. }
+            | Self::Rollback { unit, .. }
+            | Self::Promote { unit, .. }
+            | Self::Abort { unit }
+            | Self::Wait { unit, .. } => Some(unit),
+            Self::DaemonReload | Self::Shutdown => None,
+        }
+    }
+
+    /// Who may call it. Wait changes nothing, but holds a place at the machine, so it counts as
+    /// acting.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        match self {
+            Self::Status { .. } => Scope::Read,
+            Self::DaemonReload | Self::Shutdown => Scope::Manager,
+            Self::Start { .. }
+            | Self::Stop { .. }
+            | Self::Restart { .. }
+            | Self::Reload { .. }
+            | Self::Kill { .. }
+            | Self::Swap { .. }
+            | Self::Rollback { .. }
+            | Self::Promote { .. }
+            | Self::Abort { .. }
+            | Self::Wait { .. } => Scope::Unit,
+        }
+    }
+
+    /// Reads the method `name` of the interface, with its parameters.
+    pub(super) fn read(name: &str, parameters: Map<String, Value>) -> Result<(Self, Meta), Rejected> {
+        let mut p = Parameters(parameters);
+        let method = Self::take(name, &mut p)?;
+        let meta = match method {
+            Self::Status { .. } | Self::Wait { .. } => Meta::default(),
+            _ => Meta { reason: p.text("reason", REASON_MAX)?, request_id: request_id(&mut p)? },
+        };
+        p.end()?;
+        Ok((method, meta))
+    }
+
+    /// The parameters that are the method's own.
+    fn take(name: &str, p: &mut Parameters) -> Result<Self, Rejected> {
+        Ok(match name {
+            "Status" => Self::Status { unit: p.unit_if_any()? },
+            "Start" => Self::Start { unit: p.unit()?, wait: p.wait()? },
+            "Stop" => {
+                Self::Stop { unit: p.unit()?, now: p.flag("now")?, keep_listening: p.flag("keep_listening")? }
+            }
+            "Restart" => Self::Restart { unit: p.unit()?, wait: p.wait()? },
+            "Reload" => Self::Reload { unit: p.unit()? },
+            "Kill" => Self::Kill { unit: p.unit()?, signal: p.signal()? },
+            "DaemonReload" => Self::DaemonReload,
+            "Swap" => Self::Swap {
+                unit: p.unit()?,
+                label: p.label()?,
+                hold: p.flag("hold")?,
+                replace: p.flag("replace")?,
+                force: p.flag("force")?,
+                wait: p.wait()?,
+            },
+            "Rollback" => Self::Rollback {
+                unit: p.unit()?,
+                label: p.label()?,
+                from: p.generation("from")?,
+                stop: p.flag("stop")?,
+                anyway: p.flag("anyway")?,
+                wait: p.wait()?,
+            },
+            "Promote" => Self::Promote { unit: p.unit()?, wait: p.wait()? },
+            "Abort" => Self::Abort { unit: p.unit()? },
+            "Wait" => Self::Wait { unit: p.unit()?, wait: p.wait()? },
+            "Shutdown" => Self::Shutdown,
+            _ => return Err(None),
+        })
+    }
+
+    /// The parameters as a client sends them; what is at its default is left out.
+    #[must_use]
+    pub fn parameters(&self, meta: &Meta) -> Map<String, Value> {
+        let mut to = Map::new();
+        let mut put = |name: &str, value: Value| {
+            if !matches!(value, Value::Null | Value::Bool(false)) {
+                to.insert(name.to_owned(), value);
+            }
+        };
+        put("unit", self.unit().map(UnitName::as_str).into());
+        match self {
+            Self::Status { .. }
+            | Self::Reload { .. }
+            | Self::DaemonReload
+            | Self::Abort { .. }
+            | Self::Shutdown => {}
+            Self::Start { wait, .. }
+            | Self::Restart { wait, .. }
+            | Self::Promote { wait, .. }
+            | Self::Wait { wait, .. } => put("wait", wait_word(*wait).into()),
+            Self::Stop { now, keep_listening, .. } => {
+                put("now", (*now).into());
+                put("keep_listening", (*keep_listening).into());
+            }
+            Self::Kill { signal, .. } => put("signal", signal.to_string().into()),
+            Self::Swap { label, hold, replace, force, wait, .. } => {
+                put("label", label.as_deref().into());
+                put("hold", (*hold).into());
+                put("replace", (*replace).into());
+                put("force", (*force).into());
+                put("wait", wait_word(*wait).into());
+            }
+            Self::Rollback { label, from, stop, anyway, wait, .. } => {
+                put("label", label.as_deref().into());
+                put("from", from.map(|generation| generation.0).into());
+                put("stop", (*stop).into());
+                put("anyway", (*anyway).into());
+                put("wait", wait_word(*wait).into());
+            }
+        }
+        put("reason", meta.reason.as_deref().into());
+        put("request_id", meta.request_id.as_deref().into());
+        to
+    }
+}
+
+/// `request_id`, counted in characters.
+fn request_id(p: &mut Parameters) -> Result<Option<String>, Invalid> {
+    let id = p.text("request_id", 4 * REQUEST_ID_MAX)?;
+    match id.as_deref() {
+        Some(long) if long.chars().count() > REQUEST_ID_MAX => Err(Invalid("request_id".into())),
+        _ => Ok(id),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Every method with every parameter away from its default.
+    pub(in crate::codec::varlink) fn every_method() -> Vec<Method> {
+        let unit = UnitName::new("web").unwrap();
+        let wait = WaitFor::Drained;
+        let label = Some("1.5.0".to_owned());
+        vec![
+            Method::Status { unit: Some(unit.clone()) },
+            Method::Start { unit: unit.clone(), wait },
+            Method::Stop { unit: unit.clone(), now: true, keep_listening: true },
+            Method::Restart { unit: unit.clone(), wait },
+            Method::Reload { unit: unit.clone() },
+            Method::Kill { unit: unit.clone(), signal: Signal(10) },
+            Method::DaemonReload,
+            Method::Swap {
+                unit: unit.clone(),
+                label: label.clone(),
+                hold: true,
+                replace: true,
+                force: true,
+                wait,
+            },
+            Method::Rollback {
+                unit: unit.clone(),
+                label,
+                from: Some(Generation(8)),
+                stop: true,
+                anyway: true,
+                wait,
+            },
+            Method::Promote { unit: unit.clone(), wait },
+            Method::Abort { unit: unit.clone() },
+            Method::Wait { unit, wait },
+            Method::Shutdown,
+        ]
+    }
+
+    /// What a method of this scope may carry, filled in.
+    pub(in crate::codec::varlink) fn meta_of(method: &Method) -> Meta {
+        match method {
+            Method::Status { .. } | Method::Wait { .. } => Meta::default(),
+            _ => Meta { reason: Some("why not".into()), request_id: Some("r-1".into()) },
+        }
+    }
+
+    #[test]
+    fn what_a_client_writes_is_what_supd_reads() {
+        for method in every_method() {
+            let meta = meta_of(&method);
+            let parameters = method.parameters(&meta);
+            assert_eq!(Method::read(method.name(), parameters), Ok((method, meta)));
+        }
+        let method = Method::Status { unit: None };
+        assert_eq!(method.parameters(&Meta::default()), Map::new());
+        assert_eq!(Method::read("Status", Map::new()), Ok((method, Meta::default())));
+    }
+
+    #[test]
+    fn a_wrong_parameter_is_named() {
+        let long = "x".repeat(1025);
+        let cases = [
+            ("Start", json!({}), "unit"),
+            ("Start", json!({"unit": null}), "unit"),
+            ("Start", json!({"unit": "../web"}), "unit"),
+            ("Start", json!({"unit": 7}), "unit"),
+            ("Start", json!({"unit": "web", "wait": "soon"}), "wait"),
+            ("Start", json!({"unit": "web", "hold": true}), "hold"),
+            ("Start", json!({"unit": "web", "Unit": null}), "Unit"),
+            ("Status", json!({"reason": "x"}), "reason"),
+            ("Shutdown", json!({"unit": "web"}), "unit"),
+            ("Shutdown", json!({"reason": long}), "reason"),
+            ("Shutdown", json!({"reason": "a\u{0}b"}), "reason"),
+            ("Shutdown", json!({"reason": ""}), "reason"),
+            ("Shutdown", json!({"request_id": "é".repeat(129)}), "request_id"),
+            ("Kill", json!({"unit": "web", "signal": "SIGFOO"}), "signal"),
+            ("Kill", json!({"unit": "web"}), "signal"),
+            ("Stop", json!({"unit": "web", "now": "yes"}), "now"),
+            ("Rollback", json!({"unit": "web", "from": 0}), "from"),
+            ("Rollback", json!({"unit": "web", "from": -1}), "from"),
+            ("Rollback", json!({"unit": "web", "from": 1.5}), "from"),
+            ("Swap", json!({"unit": "web", "label": ".."}), "label"),
+            ("Swap", json!({"unit": "web", "label": "a/b"}), "label"),
+            ("Swap", json!({"unit": "web", "label": "x".repeat(256)}), "label"),
+        ];
+        for (name, parameters, wrong) in cases {
+            let Value::Object(map) = parameters.clone() else { panic!("an object") };
+            assert_eq!(Method::read(name, map), Err(Some(Invalid(wrong.into()))), "{name} {parameters}");
+        }
+        assert_eq!(Method::read("Status2", Map::new()), Err(None));
+        let longest = json!({"request_id": "é".repeat(128), "reason": "x".repeat(1024)});
+        let Value::Object(map) = longest else { panic!("an object") };
+        assert!(Method::read("Shutdown", map).is_ok());
+    }
+}

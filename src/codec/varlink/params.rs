@@ -1,0 +1,80 @@
+//! Parameters of a call, taken one by one; what is left over at the end was not asked for.
+
+use crate::codec::json::wait_for;
+use crate::model::{Generation, Signal, UnitName, WaitFor};
+use serde_json::{Map, Value};
+
+/// org.varlink.service.InvalidParameter: the name of the parameter that is missing, unknown or
+/// wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Invalid(pub(super) String);
+
+/// Not yet taken parameters. A null counts as absent, as in Varlink.
+#[derive(Debug)]
+pub(super) struct Parameters(pub(super) Map<String, Value>);
+
+impl Parameters {
+    /// A parameter that may be absent; `read` gives `None` for a value that it does not accept.
+    fn optional<T>(&mut self, name: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>, Invalid> {
+        match self.0.remove(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => read(&value).map(Some).ok_or_else(|| Invalid(name.to_owned())),
+        }
+    }
+
+    /// Text that is not empty, of at most `bytes_max` bytes and without control characters: it
+    /// will stand in logs and on terminals.
+    pub(super) fn text(&mut self, name: &str, bytes_max: usize) -> Result<Option<String>, Invalid> {
+        let fits =
+            |text: &&str| !text.is_empty() && text.len() <= bytes_max && !text.chars().any(char::is_control);
+        self.optional(name, |value| value.as_str().filter(fits).map(str::to_owned))
+    }
+
+    /// A flag; absent is false.
+    pub(super) fn flag(&mut self, name: &str) -> Result<bool, Invalid> {
+        Ok(self.optional(name, Value::as_bool)?.unwrap_or(false))
+    }
+
+    /// `unit`, where it may be absent.
+    pub(super) fn unit_if_any(&mut self) -> Result<Option<UnitName>, Invalid> {
+        self.optional("unit", |value| UnitName::new(value.as_str()?).ok())
+    }
+
+    /// `unit`
+    pub(super) fn unit(&mut self) -> Result<UnitName, Invalid> {
+        self.unit_if_any()?.ok_or_else(|| Invalid("unit".into()))
+    }
+
+    /// `signal`
+    pub(super) fn signal(&mut self) -> Result<Signal, Invalid> {
+        let signal = self.optional("signal", |value| Signal::parse(value.as_str()?))?;
+        signal.ok_or_else(|| Invalid("signal".into()))
+    }
+
+    /// `wait`; absent is committed.
+    pub(super) fn wait(&mut self) -> Result<WaitFor, Invalid> {
+        let wait = self.optional("wait", |value| wait_for(value.as_str()?))?;
+        Ok(wait.unwrap_or(WaitFor::Committed))
+    }
+
+    /// `from`: a generation, counted from 1.
+    pub(super) fn generation(&mut self, name: &str) -> Result<Option<Generation>, Invalid> {
+        let read = |value: &Value| value.as_u64().filter(|number| *number > 0).map(Generation);
+        self.optional(name, read)
+    }
+
+    /// `label`: it names a folder, so it is no path. (What else a label may not be is for the
+    /// release store to say.)
+    pub(super) fn label(&mut self) -> Result<Option<String>, Invalid> {
+        let label = self.text("label", 255)?;
+        match label.as_deref() {
+            Some(bad) if bad.contains('/') || bad == "." || bad == ".." => Err(Invalid("label".into())),
+            _ => Ok(label),
+        }
+    }
+
+    /// Everything is taken.
+    pub(super) fn end(self) -> Result<(), Invalid> {
+        self.0.into_iter().next().map_or(Ok(()), |(name, _)| Err(Invalid(name)))
+    }
+}

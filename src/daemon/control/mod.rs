@@ -1,0 +1,459 @@
+//! The control socket: clients in, calls out, answers back.
+//!
+//! The reactor gives each event of a token that [`Control::owns`] to [`Control::ready`], which only
+//! notes it, and calls [`Control::turn`] once in each turn of the loop, which does a bounded amount
+//! of work and hands over what arrived. While [`Control::pending`], the loop must not sleep.
+//!
+//! Everything that a client can hold is bounded: places ([`Limits`]), a call's length, the bytes
+//! read and the calls taken in a turn, the memory of all together. A client has one call answered
+//! at a time, in order, and the next is taken when the answer has left: one that does not read is
+//! not read from, so a slow reader delays nobody but itself. A complete call is carried out even
+//! if its client is gone by then.
+//!
+//! Tokens and [`ClientId`]s are never used twice, so a late event finds nobody.
+//!
+//! **What is absent:** deadlines. Half a message may stay for ever; it holds a bounded place, and
+//! gives way when that is needed.
+
+mod connection;
+mod limits;
+pub mod rights;
+mod socket;
+
+pub use limits::Limits;
+
+use crate::codec::json::{FORMAT, OutcomeView, ProgressView, StatusView, UnitView, progress_text};
+use crate::codec::varlink::{self, Asked, Meta, Method};
+use crate::model::{ClientId, Progress, Reply, Tick};
+use crate::os::Error;
+use crate::os::peer::Peer;
+use connection::{Connection, Current, Next};
+use limits::{Guest, Verdict};
+use mio::net::{UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+use rights::Masters;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Connections accepted in one turn.
+const ACCEPTS_PER_TURN: usize = 64;
+/// Calls taken in one turn, of the privileged and of all others.
+const CALLS_PER_TURN: usize = 16;
+/// Bytes read in one turn, of the privileged and of all others.
+const BYTES_PER_TURN: usize = 1 << 20;
+/// Bytes of progress that may wait for a client; one that is further behind is cut off.
+const PROGRESS_MAX: usize = 256 << 10;
+
+/// A call, complete and well formed; nobody has asked yet whether the peer may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// Whom to answer.
+    pub client: ClientId,
+    /// Who asks.
+    pub peer: Peer,
+    /// What.
+    pub method: Method,
+    /// Why, and under which id.
+    pub meta: Meta,
+    /// Progress is welcome.
+    pub more: bool,
+}
+
+/// What came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Arrival {
+    /// A call.
+    Call(Box<Call>),
+    /// The client of an unanswered call is gone; what it asked for goes on.
+    HungUp(ClientId),
+}
+
+/// Connections that have work left, first come, first served.
+#[derive(Debug, Default)]
+struct Queues {
+    /// Those of root and of supd's own user, which come first.
+    privileged: VecDeque<usize>,
+    ordinary: VecDeque<usize>,
+}
+
+/// The server.
+#[derive(Debug)]
+pub struct Control {
+    listener: UnixListener,
+    _place: socket::Place,
+    registry: Registry,
+    first: usize,
+    limits: Limits,
+    masters: Masters,
+    connections: BTreeMap<usize, Connection>,
+    calls: BTreeMap<ClientId, usize>,
+    queues: Queues,
+    arrivals: Vec<Arrival>,
+    /// There may be clients to accept.
+    acceptable: bool,
+    /// Accepting failed for want of descriptors or memory: it is tried again, but not waited for.
+    starved: bool,
+    /// Kept open to be closed when descriptors run out, so that a client can be told.
+    spare: Option<File>,
+    serial_last: usize,
+    client_last: u64,
+    now: Tick,
+}
+
+impl Control {
+    /// Listens at `path`; the caller holds the lock of its folder. Tokens from `first` on are this
+    /// server's, without end, so `first` is above all others.
+    ///
+    /// # Errors
+    /// When the socket cannot be made, or the poller does not take it.
+    pub fn bind(path: &Path, registry: &Registry, first: Token, limits: Limits) -> Result<Self, Error> {
+        let failed = |error: io::Error| Error::from_io("watch", path.display(), &error);
+        let (listener, place) = socket::bind(path)?;
+        let registry = registry.try_clone().map_err(failed)?;
+        let mut listener = UnixListener::from_std(listener);
+        registry.register(&mut listener, first, Interest::READABLE).map_err(failed)?;
+        Ok(Self {
+            listener,
+            _place: place,
+            registry,
+            first: first.0,
+            limits,
+            masters: Masters::of_process(),
+            connections: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            queues: Queues::default(),
+            arrivals: Vec::new(),
+            acceptable: true,
+            starved: false,
+            spare: spare(),
+            serial_last: 0,
+            client_last: 0,
+            now: Tick::default(),
+        })
+    }
+
+    /// Whom this supd obeys.
+    #[must_use]
+    pub fn masters(&self) -> &Masters {
+        &self.masters
+    }
+
+    /// Whether an event of this token belongs here.
+    #[must_use]
+    pub fn owns(&self, token: Token) -> bool {
+        token.0 >= self.first
+    }
+
+    /// How many clients are connected.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether there is work that no further event announces.
+    #[must_use]
+    pub fn pending(&self) -> bool {
+        (self.acceptable && !self.starved)
+            || !self.arrivals.is_empty()
+            || !self.queues.privileged.is_empty()
+            || !self.queues.ordinary.is_empty()
+    }
+
+    /// Takes note of an event. (A token is never used twice: one of a closed connection is of
+    /// nobody.)
+    pub fn ready(&mut self, event: &mio::event::Event) {
+        if event.token().0 == self.first {
+            self.acceptable = true;
+            return;
+        }
+        let serial = event.token().0 - self.first;
+        let Some(connection) = self.connections.get_mut(&serial) else { return };
+        if event.is_readable() || event.is_read_closed() {
+            connection.wake();
+        }
+        if event.is_writable() {
+            connection.flush(self.now);
+        }
+        // Only a close of both directions: one who has merely said all still listens.
+        if event.is_write_closed() {
+            connection.lose();
+        }
+        self.settle(serial);
+    }
+
+    /// Does a bounded amount of work and adds to `out` what arrived.
+    pub fn turn(&mut self, now: Tick, out: &mut Vec<Arrival>) {
+        self.now = now;
+        self.accept();
+        for privileged in [true, false] {
+            let (mut calls, mut bytes) = (CALLS_PER_TURN, BYTES_PER_TURN);
+            for _ in 0..self.queue(privileged).len() {
+                if calls == 0 || bytes == 0 {
+                    break;
+                }
+                let Some(serial) = self.queue(privileged).pop_front() else { break };
+                if let Some(connection) = self.connections.get_mut(&serial) {
+                    connection.queued = false;
+                }
+                self.work(serial, &mut calls, &mut bytes);
+            }
+        }
+        self.save_memory();
+        out.append(&mut self.arrivals);
+    }
+
+    /// Gives a call its one final answer; for one that failed, with what its generation wrote last.
+    /// A client that is gone is not answered.
+    pub fn reply(&mut self, client: ClientId, reply: &Reply, log: Vec<String>, log_file: Option<String>) {
+        match varlink::Error::from_reply(reply, log, log_file) {
+            Some(error) => self.refuse(client, &error),
+            None => {
+                let outcome = OutcomeView {
+                    format: FORMAT,
+                    changed: Some(reply.changed),
+                    text: reply.text.clone(),
+                    next: reply.next.clone(),
+                    generation: reply.generation.map(|generation| generation.0),
+                    swap_id: reply.swap_id.map(|swap| swap.0),
+                    progress: None,
+                };
+                self.finish(client, varlink::reply(varlink::object(&outcome), false));
+            }
+        }
+    }
+
+    /// Answers a call with an error of the protocol.
+    pub fn refuse(&mut self, client: ClientId, error: &varlink::Error) {
+        self.finish(client, varlink::refusal(error));
+    }
+
+    /// Answers `Status`; `notes` are about supd as a whole.
+    pub fn status(&mut self, client: ClientId, units: Vec<UnitView>, notes: Vec<String>) {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let status = StatusView { format: FORMAT, version, notes, units };
+        self.finish(client, varlink::reply(varlink::object(&status), false));
+    }
+
+    /// Tells a step on the way to those who asked with `more`.
+    pub fn progress(&mut self, client: ClientId, progress: &Progress) {
+        let Some(serial) = self.calls.get(&client).copied() else { return };
+        let Some(connection) = self.connections.get_mut(&serial) else { return };
+        if !connection.current.is_some_and(|current| current.more) {
+            return;
+        }
+        let outcome = OutcomeView {
+            format: FORMAT,
+            text: progress_text(progress),
+            progress: Some(ProgressView::from(progress)),
+            ..OutcomeView::default()
+        };
+        connection.send(varlink::reply(varlink::object(&outcome), true), self.now);
+        if connection.memory() > PROGRESS_MAX {
+            self.drop_connection(serial);
+        }
+        self.settle(serial);
+    }
+
+    /// The answer is written and the next call may come.
+    fn finish(&mut self, client: ClientId, bytes: Vec<u8>) {
+        let Some(serial) = self.calls.remove(&client) else { return };
+        let Some(connection) = self.connections.get_mut(&serial) else { return };
+        let Some(current) = connection.current.take() else { return };
+        if !current.oneway {
+            connection.send(bytes, self.now);
+        }
+        self.settle(serial);
+    }
+
+    /// After anything happened to a connection: says that its client is gone if that is so, and
+    /// lets it stand in line for the next turn.
+    fn settle(&mut self, serial: usize) {
+        let Some(connection) = self.connections.get_mut(&serial) else { return };
+        if connection.is_gone() {
+            if let Some(current) = connection.current.take() {
+                self.calls.remove(&current.client);
+                if !current.oneway {
+                    self.arrivals.push(Arrival::HungUp(current.client));
+                }
+            }
+        }
+        if !connection.queued {
+            connection.queued = true;
+            let privileged = self.masters.is_privileged(connection.peer.uid);
+            self.queue(privileged).push_back(serial);
+        }
+    }
+
+    fn queue(&mut self, privileged: bool) -> &mut VecDeque<usize> {
+        if privileged { &mut self.queues.privileged } else { &mut self.queues.ordinary }
+    }
+
+    /// Takes calls from one client until it has none, waits for an answer, or the turn is used up.
+    fn work(&mut self, serial: usize, calls: &mut usize, bytes: &mut usize) {
+        loop {
+            if *calls == 0 {
+                return self.settle(serial);
+            }
+            let Some(connection) = self.connections.get_mut(&serial) else { return };
+            match connection.next(bytes, self.now) {
+                Next::Call(call) => {
+                    *calls -= 1;
+                    self.take(serial, call);
+                }
+                Next::Broken(error) => {
+                    connection.send(varlink::refusal(&error), self.now);
+                    connection.close_input();
+                }
+                Next::TurnOver => return self.settle(serial),
+                Next::Nothing => {
+                    if connection.is_over() {
+                        self.drop_connection(serial);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Answers what the codec can answer, and hands over everything else.
+    fn take(&mut self, serial: usize, call: varlink::Call) {
+        let Some(connection) = self.connections.get_mut(&serial) else { return };
+        let (more, oneway) = (call.more, call.oneway);
+        let answer: Result<Map<String, Value>, varlink::Error> = match varlink::ask(call) {
+            Ok(Asked::Answered(parameters)) => Ok(parameters),
+            Ok(Asked::Method(method, meta)) => {
+                self.client_last += 1;
+                let client = ClientId(self.client_last);
+                connection.current = Some(Current { client, more, oneway });
+                let peer = connection.peer.clone();
+                self.calls.insert(client, serial);
+                self.arrivals.push(Arrival::Call(Box::new(Call { client, peer, method, meta, more })));
+                if connection.is_gone() {
+                    self.settle(serial);
+                }
+                return;
+            }
+            Err(error) => Err(error),
+        };
+        if !oneway {
+            let bytes = match answer {
+                Ok(parameters) => varlink::reply(parameters, false),
+                Err(error) => varlink::refusal(&error),
+            };
+            connection.send(bytes, self.now);
+        }
+    }
+
+    fn drop_connection(&mut self, serial: usize) {
+        let Some(mut connection) = self.connections.remove(&serial) else { return };
+        // A child between fork and exec may hold a copy, and keep the registration alive.
+        let _closing_does_it_too = self.registry.deregister(&mut connection.stream);
+        if let Some(current) = connection.current {
+            self.calls.remove(&current.client);
+            if !current.oneway {
+                self.arrivals.push(Arrival::HungUp(current.client));
+            }
+        }
+    }
+
+    /// Cuts off whoever holds most while all together hold too much; the privileged last.
+    fn save_memory(&mut self) {
+        let mut held: BTreeMap<u32, usize> = BTreeMap::new();
+        for connection in self.connections.values() {
+            *held.entry(connection.peer.uid).or_default() += connection.memory();
+        }
+        let mut total: usize = held.values().sum();
+        while total > self.limits.memory {
+            let greed = |uid: u32, held: usize| (held > 0 && !self.masters.is_privileged(uid), held);
+            let Some(uid) = held.keys().copied().max_by_key(|uid| greed(*uid, held[uid])) else { return };
+            let of_uid = self.connections.iter().filter(|(_, connection)| connection.peer.uid == uid);
+            let most = of_uid.map(|(serial, connection)| (connection.memory(), *serial)).max();
+            let Some((memory, serial)) = most else { return };
+            log::warn!("control: clients hold {total} bytes, cutting off one of user {uid} with {memory}");
+            self.drop_connection(serial);
+            total -= memory;
+            held.entry(uid).and_modify(|held| *held -= memory);
+        }
+    }
+
+    fn accept(&mut self) {
+        if !self.acceptable {
+            return;
+        }
+        let mut turn_away = false;
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.listener.accept() {
+                Ok((mut stream, _)) if turn_away => say_busy(&mut stream, "supd is out of descriptors"),
+                Ok((stream, _)) => self.welcome(stream),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) => {
+                        (self.acceptable, self.starved) = (false, false);
+                        break;
+                    }
+                    // One client was gone before it was accepted.
+                    Some(libc::ECONNABORTED | libc::EINTR) => {}
+                    // With the spare descriptor closed there is room to tell clients, one by one.
+                    Some(libc::EMFILE | libc::ENFILE) if !turn_away => {
+                        turn_away = true;
+                        drop(self.spare.take());
+                    }
+                    // Tried again in the next turn, whenever that is: to wait for it would be to spin.
+                    Some(_) | None => {
+                        self.starved = true;
+                        break;
+                    }
+                },
+            }
+        }
+        if turn_away {
+            self.spare = spare();
+        }
+    }
+
+    fn welcome(&mut self, mut stream: UnixStream) {
+        let Ok(peer) = Peer::of(&stream) else { return };
+        let privileged = self.masters.is_privileged(peer.uid);
+        let guests: Vec<Guest> = self
+            .connections
+            .iter()
+            .map(|(serial, connection)| Guest {
+                serial: *serial,
+                uid: connection.peer.uid,
+                privileged: self.masters.is_privileged(connection.peer.uid),
+                idle_since: connection.idle_since(),
+            })
+            .collect();
+        match self.limits.admit(peer.uid, privileged, &guests, self.now) {
+            Verdict::Admit => {}
+            Verdict::Replace(serial) => self.drop_connection(serial),
+            Verdict::Busy => {
+                return say_busy(&mut stream, &format!("supd has {} clients", guests.len()));
+            }
+        }
+        let serial = self.serial_last + 1;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if self.registry.register(&mut stream, Token(self.first + serial), interest).is_err() {
+            return say_busy(&mut stream, "supd cannot watch one more client");
+        }
+        self.serial_last = serial;
+        self.connections.insert(serial, Connection::new(stream, peer, self.now));
+        self.settle(serial);
+    }
+}
+
+/// Tells a client that finds no place; the socket is new, so the kernel has room for this.
+fn say_busy(stream: &mut UnixStream, why: &str) {
+    let reason = format!("{why}: try again");
+    let error = varlink::Error::Busy(varlink::error::Plain { changed: false, reason });
+    let _gone_already = stream.write(&varlink::refusal(&error));
+}
+
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+#[cfg(test)]
+mod tests;

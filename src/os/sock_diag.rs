@@ -1,0 +1,310 @@
+//! sock_diag(7): what the kernel tells about sockets of this network namespace, by netlink.
+//!
+//! Asked instead of /proc/net/tcp because the kernel filters by port and state: on a machine with
+//! a million connections the text file takes seconds to read, this a table walk inside the kernel.
+//! The answers are those of the kernel's netlink(7) and never wait; every loop is bounded all the same.
+
+use super::error::Error;
+use nix::errno::Errno;
+use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+// linux/sock_diag.h, linux/inet_diag.h, linux/unix_diag.h, linux/netlink.h; libc has none of them.
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_DUMP: u16 = 0x300;
+const UNIX_DIAG_NAME: u16 = 0;
+const UNIX_DIAG_VFS: u16 = 1;
+const UNIX_DIAG_RQLEN: u16 = 4;
+const UDIAG_SHOW_NAME: u32 = 1;
+const UDIAG_SHOW_VFS: u32 = 2;
+const UDIAG_SHOW_RQLEN: u32 = 0x10;
+
+/// Rows after which a dump is cut off: a port has a handful, a busy desktop 2,000 UNIX sockets.
+const MOST_ROWS: usize = 100_000;
+
+/// States of TCP and UDP sockets as a mask (net/tcp_states.h). Those of UNIX sockets are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct States(pub u32);
+
+impl States {
+    /// Listening, and bound without listening (TCP_BOUND_INACTIVE, Linux 6.8; ignored before).
+    pub const WAITING: Self = Self(1 << 10 | 1 << 13);
+    /// Every state.
+    pub const ALL: Self = Self(0xffff_ffff);
+}
+
+/// A TCP or UDP socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InetSocket {
+    /// Its local address; an IPv6 wildcard may take IPv4 as well.
+    pub host: IpAddr,
+    /// Its number in /proc/PID/fd (`socket:[inode]`); 0 if it belongs to the kernel or nobody any more.
+    pub inode: u32,
+    /// The user that made it.
+    pub uid: u32,
+}
+
+/// A UNIX socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnixSocket {
+    /// Its number in /proc/PID/fd (`socket:[inode]`).
+    pub inode: u32,
+    /// The name as bound: a path as somebody wrote it, or NUL and an abstract name.
+    pub name: Vec<u8>,
+    /// Inode number (its lower 32 bits) of the file it is bound to.
+    pub file: Option<u32>,
+    /// Listening: connections waiting for accept. Else: bytes waiting to be read.
+    pub queue: Option<u32>,
+}
+
+/// All TCP (or with `udp`, UDP) sockets with this local port, over IPv4 and IPv6. An MPTCP socket is
+/// among them: its inner TCP socket carries the inode of the descriptor (Linux 5.7).
+///
+/// # Errors
+/// ENOENT or EPROTONOSUPPORT where the kernel lacks the module, EPERM in some sandboxes.
+pub fn inet(udp: bool, port: u16, states: States) -> Result<Vec<InetSocket>, Error> {
+    let mut found = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let family = u8::try_from(family).expect("address families are small");
+        dump(&inet_request(family, udp, port, states), |row| found.extend(inet_row(row)))?;
+    }
+    Ok(found)
+}
+
+/// All UNIX sockets that `keep` wants.
+///
+/// # Errors
+/// As [`inet`].
+pub fn unix(mut keep: impl FnMut(&UnixSocket) -> bool) -> Result<Vec<UnixSocket>, Error> {
+    let mut found = Vec::new();
+    let request = unix_request(NLM_F_DUMP, 0, UDIAG_SHOW_NAME | UDIAG_SHOW_VFS);
+    dump(&request, |row| found.extend(unix_row(row).filter(|socket| keep(socket))))?;
+    Ok(found)
+}
+
+/// The one UNIX socket with this inode, as fstat(2) on its descriptor shows it.
+///
+/// # Errors
+/// As [`inet`]; ENOENT also if there is no such socket.
+pub fn unix_by_inode(inode: u32) -> Result<UnixSocket, Error> {
+    let mut found = None;
+    let show = UDIAG_SHOW_NAME | UDIAG_SHOW_VFS | UDIAG_SHOW_RQLEN;
+    dump(&unix_request(0, inode, show), |row| found = unix_row(row))?;
+    found.ok_or_else(|| refused(Errno::ENOENT))
+}
+
+fn refused(errno: Errno) -> Error {
+    Error::new("ask", "the kernel for its sockets (sock_diag)", errno)
+}
+
+/// struct inet_diag_req_v2 behind its nlmsghdr.
+fn inet_request(family: u8, udp: bool, port: u16, states: States) -> Vec<u8> {
+    let inner = if udp { libc::IPPROTO_UDP } else { libc::IPPROTO_TCP };
+    let mut body = vec![family, u8::try_from(inner).expect("TCP and UDP fit"), 0, 0];
+    body.extend(states.0.to_ne_bytes());
+    body.extend(port.to_be_bytes());
+    body.resize(8 + 48, 0);
+    // The cookie that stands for "any" (INET_DIAG_NOCOOKIE).
+    body[48..56].fill(0xff);
+    message(NLM_F_DUMP, &body)
+}
+
+/// struct unix_diag_req behind its nlmsghdr.
+fn unix_request(flags: u16, inode: u32, show: u32) -> Vec<u8> {
+    let mut body = vec![u8::try_from(libc::AF_UNIX).expect("address families are small"), 0, 0, 0];
+    body.extend(States::ALL.0.to_ne_bytes());
+    body.extend(inode.to_ne_bytes());
+    body.extend(show.to_ne_bytes());
+    body.extend([0xff; 8]);
+    message(flags, &body)
+}
+
+fn message(flags: u16, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(16 + body.len()).expect("requests are short");
+    let mut message = Vec::with_capacity(16 + body.len());
+    message.extend(length.to_ne_bytes());
+    message.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    message.extend((flags | NLM_F_REQUEST).to_ne_bytes());
+    message.extend([0; 8]);
+    message.extend(body);
+    message
+}
+
+/// Sends one request and hands each row of the answer to `row`.
+fn dump(request: &[u8], mut row: impl FnMut(&[u8])) -> Result<(), Error> {
+    let fd = open().map_err(refused)?;
+    socket::send(fd.as_raw_fd(), request, MsgFlags::empty()).map_err(refused)?;
+    let one_answer = request[6..8] == NLM_F_REQUEST.to_ne_bytes();
+    let mut buffer = vec![0; 32 * 1024];
+    let mut rows = 0;
+    while rows < MOST_ROWS {
+        let length = match socket::recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            Ok(0) => return Ok(()),
+            Ok(length) => length,
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(refused(errno)),
+        };
+        let mut rest = &buffer[..length];
+        while let Some((kind, body, next)) = netlink_message(rest) {
+            match kind {
+                NLMSG_DONE => return Ok(()),
+                NLMSG_ERROR => return error_of(body),
+                SOCK_DIAG_BY_FAMILY => row(body),
+                _ => {}
+            }
+            rows += 1;
+            rest = next;
+        }
+        if one_answer {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn open() -> nix::Result<OwnedFd> {
+    socket::socket(
+        AddressFamily::Netlink,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        SockProtocol::NetlinkSockDiag,
+    )
+}
+
+/// struct nlmsgerr: a negative errno, or 0 for an acknowledgement.
+fn error_of(body: &[u8]) -> Result<(), Error> {
+    let code = body.get(..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, i32::from_ne_bytes);
+    if code == 0 { Ok(()) } else { Err(refused(Errno::from_raw(code.wrapping_neg()))) }
+}
+
+/// The first message of `bytes`: type, body, what follows it.
+fn netlink_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let length = number(bytes, 0)? as usize;
+    let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
+    let body = bytes.get(16..length)?;
+    Some((kind, body, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
+}
+
+/// struct inet_diag_msg
+fn inet_row(row: &[u8]) -> Option<InetSocket> {
+    let address: [u8; 16] = row.get(8..24)?.try_into().ok()?;
+    let host = if i32::from(*row.first()?) == libc::AF_INET {
+        IpAddr::V4(Ipv4Addr::new(address[0], address[1], address[2], address[3]))
+    } else {
+        IpAddr::V6(Ipv6Addr::from(address))
+    };
+    Some(InetSocket { host, inode: number(row, 68)?, uid: number(row, 64)? })
+}
+
+/// struct unix_diag_msg and the attributes behind it.
+fn unix_row(row: &[u8]) -> Option<UnixSocket> {
+    let mut socket = UnixSocket { inode: number(row, 4)?, name: Vec::new(), file: None, queue: None };
+    let mut rest = row.get(16..)?;
+    while let (Some(length), Some(kind)) = (short(rest, 0), short(rest, 2)) {
+        let Some(value) = rest.get(4..usize::from(length)) else { break };
+        match kind {
+            UNIX_DIAG_NAME => socket.name = value.to_vec(),
+            UNIX_DIAG_VFS => socket.file = number(value, 0),
+            UNIX_DIAG_RQLEN => socket.queue = number(value, 0),
+            _ => {}
+        }
+        rest = rest.get(usize::from(length).next_multiple_of(4)..).unwrap_or_default();
+    }
+    Some(socket)
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn short(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, UdpSocket};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixListener;
+
+    fn inode_of(fd: impl AsFd) -> u32 {
+        u32::try_from(nix::sys::stat::fstat(fd).unwrap().st_ino).unwrap()
+    }
+
+    /// `None` only where the kernel has no MPTCP, or it is switched off.
+    #[allow(unsafe_code)]
+    fn mptcp_listener() -> Option<OwnedFd> {
+        use std::os::fd::FromRawFd;
+        // SAFETY: socket(2) takes three numbers.
+        let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 262) };
+        if fd < 0 {
+            assert!(matches!(Errno::last(), Errno::EPROTONOSUPPORT | Errno::ENOPROTOOPT));
+            return None;
+        }
+        // SAFETY: the kernel just gave it to us.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        socket::bind(fd.as_raw_fd(), &socket::SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+        socket::listen(&fd, socket::Backlog::MAXCONN).unwrap();
+        Some(fd)
+    }
+
+    #[test]
+    fn a_listening_socket_is_found_by_its_port() {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        let found = inet(false, port, States::WAITING).unwrap();
+        let uid = nix::unistd::geteuid().as_raw();
+        let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        assert_eq!(found, [InetSocket { host, inode: inode_of(&tcp), uid }]);
+
+        let udp = UdpSocket::bind("[::1]:0").unwrap();
+        let found = inet(true, udp.local_addr().unwrap().port(), States::ALL).unwrap();
+        assert_eq!(
+            found.iter().map(|s| (s.inode, s.host.is_ipv6())).collect::<Vec<_>>(),
+            [(inode_of(&udp), true)]
+        );
+    }
+
+    #[test]
+    fn an_mptcp_listener_is_found_by_the_descriptor_that_somebody_has() {
+        let Some(listener) = mptcp_listener() else { return };
+        let port = socket::getsockname::<socket::SockaddrIn>(listener.as_raw_fd()).unwrap().port();
+        let found = inet(false, port, States::WAITING).unwrap();
+        assert!(found.iter().any(|s| s.inode == inode_of(&listener)), "{found:?}");
+    }
+
+    #[test]
+    fn a_unix_socket_is_found_by_its_file_and_shows_its_queue() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let socket = UnixListener::bind(&path).unwrap();
+        let _client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let file = u32::try_from(nix::sys::stat::lstat(&path).unwrap().st_ino).unwrap();
+
+        let one = unix_by_inode(inode_of(&socket)).unwrap();
+        assert_eq!((one.file, one.queue), (Some(file), Some(1)));
+        let all = unix(|s| s.file == Some(file)).unwrap();
+        assert!(all.iter().any(|s| s.inode == inode_of(&socket)), "{all:?}");
+        let gone = inode_of(&socket);
+        drop(socket);
+        assert_eq!(unix_by_inode(gone).unwrap_err().errno, Errno::ENOENT);
+    }
+
+    #[test]
+    fn answers_cut_short_are_no_rows() {
+        assert_eq!(netlink_message(&[0; 3]), None);
+        assert_eq!(netlink_message(&[8, 0, 0, 0, 20, 0, 0, 0]), None, "a length within the header");
+        assert_eq!(inet_row(&[2; 71]), None);
+        assert_eq!(unix_row(&[0; 15]), None);
+        let mut row = vec![0; 16];
+        row.extend([2, 0, 0, 0]);
+        assert!(unix_row(&row).is_some_and(|s| s.name.is_empty()), "an attribute shorter than its header");
+        row[16] = 200;
+        assert!(unix_row(&row).is_some_and(|s| s.name.is_empty()), "an attribute longer than the row");
+    }
+}

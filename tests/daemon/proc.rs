@@ -1,0 +1,76 @@
+//! What /proc knows about processes (proc(5)). A zombie has ended: init may take seconds to reap it.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+
+/// Whether the process runs; a zombie does not.
+pub(crate) fn alive(pid: u32) -> bool {
+    state(pid).is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// The state letter of /proc/PID/stat, behind the last parenthesis of the name.
+fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// Resident memory in KiB.
+pub(crate) fn rss_kib(pid: u32) -> u64 {
+    status_kib(pid, "VmRSS:")
+}
+
+/// The most that it ever was.
+pub(crate) fn peak_rss_kib(pid: u32) -> u64 {
+    status_kib(pid, "VmHWM:")
+}
+
+fn status_kib(pid: u32, key: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(key))
+        .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse().ok())
+        .unwrap_or_else(|| panic!("process {pid} is gone: no {key} in its status"))
+}
+
+/// How many descriptors it has open.
+pub(crate) fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// Processor time used so far, in clock ticks (a hundredth of a second): fields 14 and 15 of stat.
+pub(crate) fn ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ').collect();
+    [11, 12].iter().filter_map(|at| fields.get(*at)).filter_map(|field| field.parse::<u64>().ok()).sum()
+}
+
+/// Processes whose environment contains `needle`, but for `except`: whom supd or one of its workers
+/// started knows the test's folder by NOTIFY_SOCKET or by name.
+pub(crate) fn with_environment(needle: &str, except: &[u32]) -> Vec<u32> {
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc").expect("/proc").flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        let found = environment.windows(needle.len()).any(|window| window == needle.as_bytes());
+        if found && !except.contains(&pid) && alive(pid) {
+            pids.push(pid);
+        }
+    }
+    pids
+}
+
+/// Its command line, for a message.
+pub(crate) fn command_line(pid: u32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).replace('\0', " ")
+}
+
+/// Sends a signal to a process that a test started; that it is gone already is no fault.
+pub(crate) fn signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).expect("pids are small");
+    let _ = kill(Pid::from_raw(pid), signal);
+}

@@ -1,0 +1,326 @@
+//! Real servers, swapped and rolled back under load. What each one does at its graceful signal is
+//! written at the head of its file, as it was found by hand with a launcher of twenty lines.
+//!
+//! The version of a server is a file (or its configuration) that the test rewrites before a swap:
+//! without releases a swap launches what is on disk now.
+//!
+//! All of them share one listener between generations. There a server's own graceful stop decides
+//! about connections that it has accepted: what HTTP lets it end between two requests is counted
+//! apart by the load and shown; everything else counts as lost, and nothing may be.
+
+mod gunicorn;
+mod haproxy;
+mod lighttpd;
+mod node;
+mod udp;
+mod unix;
+mod uvicorn;
+
+use crate::harness::{Output, Supd, free_port, whole_machine};
+use crate::load::tally::Tally;
+use crate::load::wrk::Wrk;
+use crate::load::{Load, Mode, Plan, Target};
+use crate::proc;
+use crate::wait::{SOON, wait_until};
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+/// Each server answers at least this many requests in its test.
+const REQUESTS: u64 = 20_000;
+/// Between two commands: enough for every client to have asked again and again.
+const BETWEEN: u64 = 300;
+
+pub(crate) fn tests() -> Vec<crate::Test> {
+    [
+        gunicorn::tests(),
+        haproxy::tests(),
+        lighttpd::tests(),
+        node::tests(),
+        udp::tests(),
+        unix::tests(),
+        uvicorn::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// A server under test.
+struct Server {
+    name: &'static str,
+    /// Whether [`install`](Self::install) changes a file that the program reads: then a cold
+    /// rollback cannot know what it brings back, and needs `--anyway`.
+    interpreted: bool,
+    /// `[[Socket]]` and what follows, for a listener at `address`, with files in `app`.
+    unit: fn(address: &str, app: &Path) -> String,
+    /// Puts a version on disk.
+    install: fn(app: &Path, version: &str),
+    /// On a UNIX path in place of TCP.
+    unix: bool,
+    /// See [`Plan::half_closes`].
+    half_closes: bool,
+    /// Each n-th request is a slow one, for servers that have such a page.
+    slow_every: Option<u64>,
+    /// Proves more from the server's own records, once everything has ended.
+    afterwards: fn(app: &Path, total: &Totals),
+}
+
+/// What the loads of one test found, added up.
+#[derive(Default)]
+struct Totals {
+    answered: u64,
+    by_half: u64,
+    wrk_requests: u64,
+}
+
+impl Server {
+    fn new(name: &'static str, unit: fn(&str, &Path) -> String, install: fn(&Path, &str)) -> Self {
+        Self {
+            name,
+            interpreted: true,
+            unit,
+            install,
+            unix: false,
+            half_closes: false,
+            slow_every: Some(100),
+            afterwards: |_, _| {},
+        }
+    }
+
+    /// The whole of it: swap, rollback before commit, rollback after it; each answer by the right
+    /// version, nothing lost.
+    fn swaps_and_rolls_back(&self) {
+        let _machine = whole_machine();
+        let supd = Supd::start();
+        let app = supd.app();
+        copy_apps(&app);
+        let (address, target) = if self.unix {
+            let path = supd.path().join("web.sock");
+            (path.to_string_lossy().into_owned(), Target::Unix(path))
+        } else {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+            (address.to_string(), Target::Tcp(address))
+        };
+        (self.install)(&app, "1");
+        supd.launch("web", &(self.unit)(&address, &app));
+        let mut test =
+            Course { server: self, supd: &supd, target, totals: Totals::default(), report: String::new() };
+
+        test.swap("2");
+        test.roll_back_before_commit("3", "2");
+        test.roll_back_after_commit("4", "2");
+        if !self.unix {
+            test.wrk_agrees("5");
+        }
+        test.reach(REQUESTS);
+
+        let Course { totals, report, .. } = test;
+        let name = self.name;
+        println!(
+            "--- {name}: {} requests, {} of them by wrk ---\n{report}",
+            totals.answered + totals.wrk_requests,
+            totals.wrk_requests
+        );
+        drop(supd.ctl(&["stop", "web"]).expect(0));
+        (self.afterwards)(&app, &totals);
+    }
+}
+
+/// One server's test under way.
+struct Course<'a> {
+    server: &'a Server,
+    supd: &'a Supd,
+    target: Target,
+    totals: Totals,
+    report: String,
+}
+
+/// New connections for each request, and kept-alive ones, busy and idle, side by side.
+struct Loads {
+    close: Load,
+    busy: Load,
+    idle: Load,
+}
+
+impl Course<'_> {
+    fn load(&self) -> Loads {
+        let plan = |mode, connections| {
+            let mut plan = Plan::new(self.target.clone(), mode, connections);
+            plan.slow_every = self.server.slow_every;
+            plan.half_closes = self.server.half_closes;
+            plan
+        };
+        let loads = Loads {
+            close: Load::start(plan(Mode::Close, 8)),
+            busy: Load::start(plan(Mode::KeepAlive, 4)),
+            idle: Load::start(plan(Mode::KeepAlive, 8).think(Duration::from_millis(20))),
+        };
+        loads.run_on();
+        loads
+    }
+
+    /// Swaps to `version`; from the answer of supctl on, nobody else answers.
+    fn swap(&mut self, version: &str) {
+        let before = self.supd.status("web");
+        (self.server.install)(&self.supd.app(), version);
+        let loads = self.load();
+        let output = self.supd.ctl(&["swap", "web"]).expect(0);
+        self.old_is_gone(&before.pids());
+        self.finish(loads, &format!("swap to {version}"), version, &output);
+        let status = self.supd.status("web");
+        assert_eq!(status.state(), "active");
+        assert_ne!(status.active(), before.active(), "the same generation is active after a swap");
+    }
+
+    /// Switches to `bad`, and back while `good` still runs: nothing is launched for that.
+    fn roll_back_before_commit(&mut self, bad: &str, good: &str) {
+        let before = self.supd.status("web");
+        (self.server.install)(&self.supd.app(), bad);
+        let loads = self.load();
+        self.supd.ctl(&["swap", "web", "--wait=active"]).expect(0);
+        let candidate = self.supd.status("web");
+        assert_eq!(candidate.state(), "probation", "{}", candidate.0);
+        loads.run_on();
+        let output = self.supd.ctl(&["rollback", "web"]).expect(0);
+        let gone: Vec<u32> =
+            candidate.pids().into_iter().filter(|pid| !before.pids().contains(pid)).collect();
+        self.old_is_gone(&gone);
+        self.finish(loads, &format!("rollback from {bad} before commit"), good, &output);
+        let after = self.supd.status("web");
+        assert_eq!(after.active(), before.active(), "a rollback before commit launches nothing");
+        (self.server.install)(&self.supd.app(), good);
+    }
+
+    /// Swaps to `bad` for good, then back to `good`, which has to be launched again.
+    fn roll_back_after_commit(&mut self, bad: &str, good: &str) {
+        self.swap(bad);
+        let before = self.supd.status("web");
+        (self.server.install)(&self.supd.app(), good);
+        let loads = self.load();
+        let mut arguments = vec!["rollback", "web"];
+        if self.server.interpreted {
+            let refused = self.supd.ctl(&arguments).expect(3);
+            assert!(refused.text().contains("--anyway"), "a refusal names what to type:\n{refused}");
+            arguments.push("--anyway");
+        }
+        let output = self.supd.ctl(&arguments).expect(0);
+        self.old_is_gone(&before.pids());
+        self.finish(loads, &format!("rollback from {bad} after commit"), good, &output);
+    }
+
+    /// One more swap, with wrk as the judge.
+    fn wrk_agrees(&mut self, version: &str) {
+        let Target::Tcp(address) = self.target else { return };
+        for close in [true, false] {
+            (self.server.install)(&self.supd.app(), version);
+            let before = self.supd.status("web");
+            let wrk = Wrk::start(address, 16, Duration::from_secs(5), close);
+            self.supd.ctl(&["swap", "web"]).expect(0);
+            self.old_is_gone(&before.pids());
+            let summary = wrk.finish();
+            let kind = if close { "new connections" } else { "kept-alive connections" };
+            // wrk counts a connection that ends between two requests as a read error: at most one
+            // for each of its connections to the old generation.
+            let allowed = if close { 0 } else { 16 };
+            assert!(
+                summary.errors() == summary.read && summary.read <= allowed,
+                "wrk saw losses with {kind}:\n{}",
+                summary.text
+            );
+            self.totals.wrk_requests += summary.requests;
+            writeln!(
+                self.report,
+                "swap to {version}, wrk with {kind}: {} requests, {} connections ended between requests",
+                summary.requests, summary.read
+            )
+            .expect("writing to a string");
+        }
+    }
+
+    /// Goes on until enough requests were answered.
+    fn reach(&mut self, requests: u64) {
+        if self.totals.answered < requests {
+            let loads = self.load();
+            let missing = requests - self.totals.answered;
+            wait_until("enough requests", Duration::from_secs(240), || loads.answered() >= missing);
+            let tally = loads.stop();
+            assert_eq!(tally.lost(), 0, "lost without any swap:\n{tally}");
+            self.totals.answered += tally.answered();
+        }
+    }
+
+    fn old_is_gone(&self, pids: &[u32]) {
+        assert!(!pids.is_empty(), "the status names no process");
+        wait_until("the old generation to end", Duration::from_secs(40), || {
+            pids.iter().all(|pid| !proc::alive(*pid))
+        });
+    }
+
+    /// Lets the load run on for a while, and judges it: nothing lost, and only `version` answered
+    /// what was asked from now on.
+    fn finish(&mut self, loads: Loads, what: &str, version: &str, output: &Output) {
+        let now = [&loads.close, &loads.busy, &loads.idle].map(Load::now);
+        loads.run_on();
+        let tallies = [loads.close.stop(), loads.busy.stop(), loads.idle.stop()];
+        let name = self.server.name;
+        for (tally, now) in tallies.iter().zip(now) {
+            let since: Vec<String> = tally.versions_since(now).into_keys().collect();
+            assert_eq!(since, [version], "{name}, {what}: who answered after the old was gone\n{tally}");
+        }
+        let mut lost = 0;
+        for (kind, tally) in ["new connections", "kept-alive, busy", "kept-alive, idle"].iter().zip(&tallies)
+        {
+            write!(self.report, "{what} ({:.3?}), {kind}: {tally}", output.took).expect("a string");
+            self.totals.answered += tally.answered();
+            self.totals.by_half += tally.idle.by_half;
+            lost += tally.lost();
+        }
+        assert_eq!(lost, 0, "{name}: requests were lost\n{}", self.report);
+    }
+}
+
+impl Loads {
+    /// Until each kind of client has been answered anew.
+    fn run_on(&self) {
+        for load in [&self.close, &self.busy, &self.idle] {
+            load.wait_for_more(BETWEEN, SOON);
+        }
+    }
+
+    fn answered(&self) -> u64 {
+        self.close.answered() + self.busy.answered() + self.idle.answered()
+    }
+
+    fn stop(self) -> Tally {
+        let mut tally = self.close.stop();
+        tally.absorb(self.busy.stop());
+        tally.absorb(self.idle.stop());
+        tally
+    }
+}
+
+/// The small applications of tests/daemon/apps.
+pub(crate) fn copy_apps(app: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon/apps");
+    for entry in fs::read_dir(source).expect("tests/daemon/apps").flatten() {
+        if entry.path().is_file() {
+            fs::copy(entry.path(), app.join(entry.file_name())).expect("copying an application");
+        }
+    }
+}
+
+/// Writes the file `version`, which the applications read once when they start.
+fn version_file(app: &Path, version: &str) {
+    fs::write(app.join("version"), version).expect("writing the version");
+}
+
+/// Fills the placeholders of a configuration and writes it without its `.in`.
+fn configure(app: &Path, file: &str, version: &str) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon/apps").join(file);
+    let text = fs::read_to_string(source).expect("a configuration of tests/daemon/apps");
+    let text = text.replace("@VERSION@", version).replace("@FOLDER@", &app.to_string_lossy());
+    fs::write(app.join(file), text).expect("writing a configuration");
+}
