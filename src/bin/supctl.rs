@@ -1,3 +1,5 @@
 //! The supctl program; all of it lives in the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    supd::ctl::main()
+}

@@ -1,3 +1,65 @@
-//! supctl: one verb, one file.
+//! supctl: one verb, one file. Only here may anything block, and nothing does without a bound.
+//!
+//! [`main`] reads the command line, a verb asks supd ([`client`]) and shows what comes of it
+//! ([`render`]); what does not end well is a [`Failure`], which says what happened, why, and what
+//! to type next.
 
-pub mod demo;
+mod abort;
+mod act;
+mod args;
+mod check;
+mod cli;
+mod client;
+mod completions;
+mod context;
+mod daemon_reload;
+mod demo;
+mod failure;
+mod is_active;
+mod kill;
+mod promote;
+mod reload;
+mod render;
+mod restart;
+mod rollback;
+mod shutdown;
+mod signals;
+mod start;
+mod status;
+mod stop;
+mod swap;
+mod wait;
+
+#[cfg(test)]
+mod tests;
+
+pub use failure::Failure;
+
+use clap::Parser;
+use cli::Cli;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// The whole of supctl.
+#[must_use]
+pub fn main() -> ExitCode {
+    ExitCode::from(run(Cli::parse()))
+}
+
+/// Does what the command line says, and tells what did not end well. Returns the exit status.
+fn run(Cli { global, verb }: Cli) -> u8 {
+    let colour = global.colour_errors();
+    let context = global.context();
+    let failure = match verb.run(&context) {
+        Ok(status) => return status.code(),
+        Err(failure) => failure,
+    };
+    let mut text = failure.lines(colour).join("\n");
+    text.push('\n');
+    let _nobody_reads_it = io::stderr().lock().write_all(text.as_bytes());
+    if let Some(signal) = failure.signal {
+        // Die of it as if it had not been caught: a shell then knows that a script is to end.
+        let _it_does_not_return = signal_hook::low_level::emulate_default_handler(signal);
+    }
+    failure.status.code()
+}

@@ -2,14 +2,15 @@
 
 pub mod clock;
 pub mod error;
-pub mod inherited;
 pub mod fork;
 pub mod groups;
+pub mod inherited;
 pub mod peer;
 pub mod pidfd;
 pub mod places;
 pub mod port_holder;
 pub mod sock_diag;
+pub mod sun_path;
 pub mod task;
 
 pub use error::Error;

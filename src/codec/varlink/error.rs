@@ -88,8 +88,9 @@ pub struct Plain {
     pub reason: String,
 }
 
-/// Every error that supd may answer with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Every error that supd may answer with. As JSON it is what it carries; [`Error::name`] goes beside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 pub enum Error {
     /// Not begun, and why not.
     Refused(Refusal),
@@ -228,26 +229,6 @@ impl Error {
         format!("{interface}.{name}")
     }
 
-    /// What it carries.
-    #[must_use]
-    pub fn parameters(&self) -> Map<String, Value> {
-        let one = |name: &str, value: &str| Map::from_iter([(name.to_owned(), value.into())]);
-        match self {
-            Self::Refused(carried) => object(carried),
-            Self::Failed(carried)
-            | Self::RolledBack(carried)
-            | Self::Down(carried)
-            | Self::TimedOut(carried) => object(carried),
-            Self::NotAllowed(carried) => object(carried),
-            Self::NoSuchUnit(carried) => object(carried),
-            Self::BadUnitFile(carried) => object(carried),
-            Self::Busy(carried) | Self::BadMessage(carried) => object(carried),
-            Self::InterfaceNotFound { interface } => one("interface", interface),
-            Self::MethodNotFound { method } | Self::MethodNotImplemented { method } => one("method", method),
-            Self::InvalidParameter { parameter } => one("parameter", parameter),
-        }
-    }
-
     /// Reads an error that came over the socket; `None`: an unknown name or other parameters.
     #[must_use]
     pub fn parse(name: &str, parameters: &str) -> Option<Self> {
@@ -271,14 +252,6 @@ impl Error {
             (SERVICE, "InvalidParameter") => Self::InvalidParameter { parameter: text("parameter")? },
             _ => return None,
         })
-    }
-}
-
-/// A struct as a JSON object.
-pub fn object(shape: &impl Serialize) -> Map<String, Value> {
-    match serde_json::to_value(shape) {
-        Ok(Value::Object(map)) => map,
-        Ok(_) | Err(_) => unreachable!("structs with named fields of plain values are JSON objects"),
     }
 }
 
@@ -328,7 +301,7 @@ pub(super) mod tests {
     #[test]
     fn errors_survive_the_way() {
         for error in every_error() {
-            let text = serde_json::to_string(&error.parameters()).unwrap();
+            let text = serde_json::to_string(&error).unwrap();
             assert_eq!(Error::parse(&error.name(), &text).as_ref(), Some(&error), "{text}");
         }
         assert_eq!(Error::parse("dev.supd.Manager.Cursed", "{}"), None);

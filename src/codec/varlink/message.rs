@@ -57,12 +57,12 @@ impl Call {
 
 /// What supd sends.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Reply {
+pub struct Reply<P> {
     /// The name of an error, or absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// What the method or the error carries.
-    pub parameters: Map<String, Value>,
+    pub parameters: P,
     /// More replies follow.
     #[serde(skip_serializing_if = "is_false")]
     pub continues: bool,
@@ -96,7 +96,7 @@ impl Answer {
 #[must_use]
 pub fn encode(message: &impl Serialize) -> Vec<u8> {
     let mut bytes =
-        serde_json::to_vec(message).expect("maps with text keys and plain values are always JSON");
+        serde_json::to_vec(message).expect("structs of plain values, with text for keys, are always JSON");
     bytes.push(0);
     bytes
 }
@@ -118,6 +118,7 @@ fn is_false(value: &bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_call_may_leave_out_or_null_what_it_does_not_need() {
@@ -157,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_reply_carries_only_what_it_needs_and_stays_as_it_came() {
-        let reply = Reply { error: None, parameters: Map::new(), continues: false };
+        let reply = Reply { error: None, parameters: json!({}), continues: false };
         assert_eq!(encode(&reply), b"{\"parameters\":{}}\0");
         let answer: Answer =
             serde_json::from_str(r#"{"parameters":{"z": 1,  "a":2},"continues":true}"#).unwrap();

@@ -16,11 +16,12 @@ pub mod method;
 mod params;
 mod service;
 
-pub use error::{Error, object};
+pub use error::Error;
 pub use frames::{Frames, TooLong};
 pub use message::{Answer, Call, Reply};
 pub use method::{Meta, Method, Scope};
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// The name of supd's interface.
@@ -76,14 +77,14 @@ pub fn call(method: &Method, meta: &Meta, more: bool) -> Vec<u8> {
 
 /// A reply, ready to be sent.
 #[must_use]
-pub fn reply(parameters: Map<String, Value>, continues: bool) -> Vec<u8> {
+pub fn reply(parameters: &impl Serialize, continues: bool) -> Vec<u8> {
     message::encode(&Reply { error: None, parameters, continues })
 }
 
 /// An error, ready to be sent.
 #[must_use]
 pub fn refusal(error: &Error) -> Vec<u8> {
-    message::encode(&Reply { error: Some(error.name()), parameters: error.parameters(), continues: false })
+    message::encode(&Reply { error: Some(error.name()), parameters: error, continues: false })
 }
 
 #[cfg(test)]
@@ -135,7 +136,7 @@ mod tests {
         for (method, parameters, name, carried) in cases {
             let error = asked(method, &parameters).unwrap_err();
             assert_eq!(error.name(), format!("{SERVICE}.{name}"), "{method}");
-            assert_eq!(Value::from(error.parameters()), carried, "{method}");
+            assert_eq!(serde_json::to_value(&error).unwrap(), carried, "{method}");
         }
         let upgrade = Call::parse(br#"{"method":"dev.supd.Manager.Status","upgrade":true}"#).unwrap();
         assert!(matches!(ask(upgrade), Err(Error::MethodNotImplemented { .. })));

@@ -220,7 +220,7 @@ impl Control {
                     swap_id: reply.swap_id.map(|swap| swap.0),
                     progress: None,
                 };
-                self.finish(client, varlink::reply(varlink::object(&outcome), false));
+                self.finish(client, varlink::reply(&outcome, false));
             }
         }
     }
@@ -234,7 +234,7 @@ impl Control {
     pub fn status(&mut self, client: ClientId, units: Vec<UnitView>, notes: Vec<String>) {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let status = StatusView { format: FORMAT, version, notes, units };
-        self.finish(client, varlink::reply(varlink::object(&status), false));
+        self.finish(client, varlink::reply(&status, false));
     }
 
     /// Tells a step on the way to those who asked with `more`.
@@ -250,7 +250,7 @@ impl Control {
             progress: Some(ProgressView::from(progress)),
             ..OutcomeView::default()
         };
-        connection.send(varlink::reply(varlink::object(&outcome), true), self.now);
+        connection.send(varlink::reply(&outcome, true), self.now);
         if connection.memory() > PROGRESS_MAX {
             self.drop_connection(serial);
         }
@@ -340,7 +340,7 @@ impl Control {
         };
         if !oneway {
             let bytes = match answer {
-                Ok(parameters) => varlink::reply(parameters, false),
+                Ok(parameters) => varlink::reply(&parameters, false),
                 Err(error) => varlink::refusal(&error),
             };
             connection.send(bytes, self.now);

@@ -1,10 +1,10 @@
 //! The control socket as a file: there at once with its mode, gone with its owner.
 
 use crate::os::Error;
+use crate::os::sun_path::SunPath;
 use nix::sys::socket::{Backlog, listen};
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,6 @@ use std::path::{Path, PathBuf};
 const MODE: u32 = 0o666;
 /// Clients that connected and are not accepted yet; the kernel caps it by net.core.somaxconn.
 const BACKLOG: i32 = 4096;
-/// The room for a path in sockaddr_un, its final NUL included (unix(7)).
-const SUN_PATH: usize = 108;
 
 /// The socket's place in the file system; dropped, it is removed.
 #[derive(Debug)]
@@ -38,8 +36,7 @@ pub(super) fn bind(path: &Path) -> Result<(UnixListener, Place), Error> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove the old")(error)),
         Ok(()) | Err(_) => {}
     }
-    let folder = path.parent().and_then(|folder| File::open(folder).ok());
-    let listener = UnixListener::bind(short(&private, folder.as_ref())).map_err(failed("bind"))?;
+    let listener = UnixListener::bind(SunPath::of(&private).as_path()).map_err(failed("bind"))?;
     fs::set_permissions(&private, Permissions::from_mode(MODE)).map_err(failed("set the mode of"))?;
     let backlog = Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN);
     listen(&listener, backlog).map_err(|errno| Error::new("listen at", path.display(), errno))?;
@@ -50,16 +47,6 @@ pub(super) fn bind(path: &Path) -> Result<(UnixListener, Place), Error> {
         return Err(failed("put in its place")(error));
     }
     Ok((listener, Place { path: path.to_path_buf(), identity: (metadata.dev(), metadata.ino()) }))
-}
-
-/// A name for the same file that fits into a socket address, however deep its folder is.
-fn short(path: &Path, folder: Option<&File>) -> PathBuf {
-    match (folder, path.file_name()) {
-        (Some(folder), Some(name)) if path.as_os_str().len() >= SUN_PATH => {
-            Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name)
-        }
-        _ => path.to_path_buf(),
-    }
 }
 
 impl Drop for Place {
@@ -98,11 +85,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let deep = folder.path().join("x".repeat(120));
         fs::create_dir(&deep).unwrap();
-        let (listener, place) = bind(&deep.join("control")).unwrap();
-        let handle = File::open(&deep).unwrap();
-        UnixStream::connect(short(&deep.join("control"), Some(&handle))).unwrap();
+        let (listener, _place) = bind(&deep.join("control")).unwrap();
+        UnixStream::connect(SunPath::of(&deep.join("control")).as_path()).unwrap();
         listener.accept().unwrap();
-        drop(place);
     }
 
     #[test]

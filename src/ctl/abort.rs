@@ -1,0 +1,28 @@
+//! `supctl abort`
+
+use super::act::act;
+use super::args;
+use super::context::Context;
+use super::failure::Failure;
+use crate::codec::varlink::Method;
+use crate::model::{ExitStatus, UnitName};
+
+/// Undo a swap that is not committed
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  supctl abort web
+
+Before the switch the candidate ends and the old generation never knew; after it the traffic goes
+back. After commit: supctl rollback web.")]
+pub(super) struct Abort {
+    /// The unit
+    #[arg(value_name = "UNIT", value_parser = args::unit)]
+    unit: UnitName,
+}
+
+impl Abort {
+    pub(super) fn run(self, context: &Context) -> Result<ExitStatus, Failure> {
+        act(context, &Method::Abort { unit: self.unit })
+    }
+}

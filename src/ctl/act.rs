@@ -1,0 +1,124 @@
+//! What verbs that act have in common: ask, show what happens, say how it ended.
+
+use super::client::Observer;
+use super::context::Context;
+use super::failure::Failure;
+use super::render::live::Live;
+use super::render::text::{Colour, clean};
+use crate::codec::json::OutcomeView;
+use crate::codec::varlink::{self, Answer, Method};
+use crate::model::ExitStatus;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::io::{self, Stdout};
+use std::time::{Duration, Instant};
+
+/// How often the living line is drawn.
+const FRAME: Duration = Duration::from_millis(100);
+
+/// Asks supd to do something and shows what comes of it.
+pub(super) fn act(context: &Context, method: &Method) -> Result<ExitStatus, Failure> {
+    let unit = method.unit().map(ToString::to_string);
+    let client = context.client()?;
+    let goes_on = |failure| goes_on(failure, method);
+    if context.json {
+        let answer = client.ask(method, &context.meta, None).map_err(goes_on)?;
+        return print_json(context, &answer);
+    }
+    let subject = unit.as_deref().unwrap_or_default();
+    let mut show = Show { live: Live::new(io::stdout(), context.columns, context.paint, subject) };
+    show.live.wait_for("supd's answer", Instant::now());
+    let answer = client.ask(method, &context.meta, Some(&mut show));
+    show.live.end();
+    let answer = answer.map_err(goes_on)?;
+    if let Some(error) = error_of(&answer) {
+        return Err(Failure::from_error(&error, unit.as_deref()));
+    }
+    let outcome: OutcomeView = serde_json::from_str(answer.raw()).unwrap_or_default();
+    show.live.line(&outcome.text, Some(Colour::Good));
+    if let Some(next) = outcome.next {
+        context.print([format!("  Next: supctl {}", clean(&next))])?;
+    }
+    Ok(ExitStatus::Done)
+}
+
+/// The error of an answer; one that this supctl does not know is refused in its own words.
+pub(super) fn error_of(answer: &Answer) -> Option<varlink::Error> {
+    let name = answer.error.as_deref()?;
+    Some(varlink::Error::parse(name, answer.raw()).unwrap_or_else(|| {
+        let reason = format!("supd answered with {name} {}: it is newer than supctl", answer.raw());
+        varlink::Error::Refused(varlink::error::Refusal { reason, ..Default::default() })
+    }))
+}
+
+/// An error as it came, less the protocol's own fields.
+#[derive(Serialize)]
+struct RawError<'a> {
+    error: &'a str,
+    parameters: Option<&'a RawValue>,
+}
+
+/// Prints an answer as it came; an error with its name.
+pub(super) fn print_json(context: &Context, answer: &Answer) -> Result<ExitStatus, Failure> {
+    match (&answer.error, error_of(answer)) {
+        (Some(name), Some(error)) => {
+            let raw = RawError { error: name, parameters: answer.parameters.as_deref() };
+            context.print([serde_json::to_string(&raw).unwrap_or_default()])?;
+            Ok(error.exit_status())
+        }
+        (None, _) | (_, None) => {
+            context.print([answer.raw()])?;
+            Ok(ExitStatus::Done)
+        }
+    }
+}
+
+/// Whoever stops waiting is told that supd does not stop, and how to join it again.
+fn goes_on(failure: Failure, method: &Method) -> Failure {
+    let interrupted = failure.signal.is_some();
+    if failure.next.is_some() || !(interrupted || failure.status == ExitStatus::Timeout) {
+        return failure;
+    }
+    let verb = match method {
+        Method::Swap { .. } => "swap",
+        Method::Rollback { .. } => "rollback",
+        Method::Restart { .. } => "restart",
+        Method::Start { .. } => "start",
+        Method::Stop { .. } => "stop",
+        Method::Promote { .. } => "promotion",
+        Method::Reload { .. } => "reload",
+        Method::Wait { .. } | Method::Status { .. } => "wait",
+        Method::Kill { .. } | Method::Abort { .. } | Method::DaemonReload | Method::Shutdown => "request",
+    };
+    let next = match method.unit() {
+        Some(unit) if !matches!(method, Method::Reload { .. } | Method::Kill { .. }) => {
+            format!("supctl wait {unit}")
+        }
+        Some(unit) => format!("supctl status {unit}"),
+        None => "supctl status".to_owned(),
+    };
+    match (interrupted, verb) {
+        (true, "wait") => Failure { text: "what is under way goes on".into(), ..failure }.next(next),
+        (true, verb) => Failure { text: format!("the {verb} goes on"), ..failure }.next(next),
+        (false, _) => failure.next(next),
+    }
+}
+
+/// Shows steps as they come.
+struct Show {
+    live: Live<Stdout>,
+}
+
+impl Observer for Show {
+    fn step(&mut self, outcome: &OutcomeView) {
+        self.live.step(outcome, Instant::now());
+    }
+
+    fn tick(&mut self) {
+        self.live.tick(Instant::now());
+    }
+
+    fn period(&self) -> Duration {
+        if self.live.is_live() { FRAME } else { Duration::MAX }
+    }
+}

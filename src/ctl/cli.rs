@@ -1,0 +1,225 @@
+//! The command line.
+
+use super::abort::Abort;
+use super::args;
+use super::check::Check;
+use super::completions::Completions;
+use super::context::{self, Context};
+use super::daemon_reload::DaemonReload;
+use super::failure::Failure;
+use super::is_active::IsActive;
+use super::kill::Kill;
+use super::promote::Promote;
+use super::reload::Reload;
+use super::render::text::Paint;
+use super::restart::Restart;
+use super::rollback::Rollback;
+use super::shutdown::Shutdown;
+use super::start::Start;
+use super::status::Status;
+use super::stop::Stop;
+use super::swap::Swap;
+use super::wait::Wait;
+use crate::codec::varlink::Meta;
+use crate::model::ExitStatus;
+use crate::os::places::{Caller, control_socket};
+use clap::{Args, Parser, Subcommand};
+use std::env::var_os;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Every exit status, for `--help`.
+const EXIT_STATUS: &str = "\
+Exit status:
+   0  done, or nothing to do
+   1  failed before the switch: the old generation was not touched
+   2  wrong use of the command line
+   3  refused, with the reason and the next command to type
+   4  no answer in time: the outcome is unknown
+   5  no supd there
+   6  switched, then rolled back
+   7  failed, and nothing is serving
+  77  not allowed
+  78  a unit file is wrong
+
+A first swap and a rollback:
+  supctl status           what runs
+  supctl swap web         bring what is on disk now, without losing a request
+  supctl rollback web     and back
+
+supctl VERB --help has examples for each verb.";
+
+/// Swap releases of your servers and roll them back, without one request lost
+#[derive(Debug, Parser)]
+#[command(name = "supctl", version, after_help = EXIT_STATUS, max_term_width = 100)]
+#[command(subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
+#[command(disable_help_subcommand = true)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+/// Flags of every verb.
+#[derive(Debug, Args)]
+pub(super) struct Global {
+    /// The folder of supd's control socket [default: /run/supd, or XDG_RUNTIME_DIR/supd if there is one]
+    #[arg(long, value_name = "DIR", env = "SUPD_RUNTIME", hide_env_values = true, global = true)]
+    runtime: Option<PathBuf>,
+    /// Print supd's reply as it came, for programs
+    #[arg(long, global = true)]
+    json: bool,
+    /// No colours (nor with NO_COLOR set, nor where standard output is no terminal)
+    #[arg(long, global = true)]
+    no_color: bool,
+    /// Why, for the history
+    #[arg(long, value_name = "TEXT", value_parser = args::reason, global = true)]
+    reason: Option<String>,
+    /// An id of yours: a repetition of the request is answered with the first outcome
+    #[arg(long, value_name = "ID", value_parser = args::request_id, global = true)]
+    request_id: Option<String>,
+    /// Wait no longer than this (exit status 4); supd goes on
+    #[arg(long, value_name = "TIME", value_parser = args::span, global = true)]
+    timeout: Option<Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    Status(Status),
+    IsActive(IsActive),
+    Start(Start),
+    Stop(Stop),
+    Restart(Restart),
+    Reload(Reload),
+    Kill(Kill),
+    DaemonReload(DaemonReload),
+    Swap(Swap),
+    Rollback(Rollback),
+    Promote(Promote),
+    Abort(Abort),
+    Wait(Wait),
+    Check(Check),
+    Shutdown(Shutdown),
+    Completions(Completions),
+}
+
+impl Global {
+    /// What the verbs need of it.
+    pub(super) fn context(self) -> Context {
+        Context {
+            socket: control_socket(self.runtime.as_deref(), &Caller::this()),
+            json: self.json,
+            meta: Meta { reason: self.reason, request_id: self.request_id },
+            timeout: self.timeout,
+            paint: Paint(context::colours(self.no_color, |name| var_os(name), io::stdout().is_terminal())),
+            columns: context::columns(|name| var_os(name)),
+        }
+    }
+
+    /// Whether errors are painted.
+    pub(super) fn colour_errors(&self) -> bool {
+        context::colours(self.no_color, |name| var_os(name), io::stderr().is_terminal())
+    }
+}
+
+impl Verb {
+    /// Does it.
+    pub(super) fn run(self, context: &Context) -> Result<ExitStatus, Failure> {
+        match self {
+            Self::Status(verb) => verb.run(context),
+            Self::IsActive(verb) => verb.run(context),
+            Self::Start(verb) => verb.run(context),
+            Self::Stop(verb) => verb.run(context),
+            Self::Restart(verb) => verb.run(context),
+            Self::Reload(verb) => verb.run(context),
+            Self::Kill(verb) => verb.run(context),
+            Self::DaemonReload(DaemonReload {}) => DaemonReload::run(context),
+            Self::Swap(verb) => verb.run(context),
+            Self::Rollback(verb) => verb.run(context),
+            Self::Promote(verb) => verb.run(context),
+            Self::Abort(verb) => verb.run(context),
+            Self::Wait(verb) => verb.run(context),
+            Self::Check(verb) => verb.run(context),
+            Self::Shutdown(Shutdown {}) => Shutdown::run(context),
+            Self::Completions(verb) => verb.run(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_teaches() {
+        let help = Cli::command().render_help().to_string();
+        for status in ExitStatus::ALL {
+            assert!(help.contains(&format!("\n  {:>2}  ", status.code())), "{status:?}");
+        }
+        for verb in Cli::command().get_subcommands() {
+            let after = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let name = verb.get_name();
+            assert!(
+                after.contains(&format!("supctl {name}")) || after.contains(&format!("supctl --json {name}")),
+                "{name} has no example"
+            );
+            assert!(verb.get_about().is_some(), "{name}");
+            for line in after.lines() {
+                assert!(line.chars().count() <= 100, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_example_of_the_help_can_be_typed() {
+        for verb in Cli::command().get_subcommands() {
+            let after = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples = after.lines().skip_while(|line| *line != "Examples:").skip(1);
+            let mut seen = 0;
+            for line in examples.take_while(|line| line.starts_with("  ")) {
+                // What it does stands behind three spaces, and several commands behind &&.
+                let typed = line.trim_start().split("   ").next().unwrap();
+                let typed = typed.split(['>', '|']).next().unwrap();
+                for command in typed.split(" && ") {
+                    let words: Vec<&str> = command.split_whitespace().collect();
+                    assert_eq!(words[0], "supctl", "{line}");
+                    let parsed = Cli::try_parse_from(&words);
+                    assert!(parsed.is_ok(), "{command}: {}", parsed.unwrap_err());
+                    seen += 1;
+                }
+            }
+            assert!(seen > 0, "{}", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn wrong_use_says_the_rule() {
+        for (line, said) in [
+            (&["supctl"][..], "Usage: supctl"),
+            (&["supctl", "swp", "web"], "'swap'"),
+            (&["supctl", "swap"], "<UNIT>"),
+            (&["supctl", "swap", "../web"], "a name is 1 to 64"),
+            (
+                &["supctl", "swap", "web", "--wait=soon"],
+                "[possible values: ready, active, committed, drained]",
+            ),
+            (&["supctl", "rollback", "web", "--from", "x"], "GEN"),
+            (&["supctl", "kill", "web", "-s", "FOO"], "RTMIN+3"),
+            (&["supctl", "status", "--watch", "--check"], "cannot be used with"),
+            (&["supctl", "--timeout", "5m", "status"], "5min"),
+            (&["supctl", "check"], "<FILE>"),
+        ] {
+            let error = Cli::try_parse_from(line).unwrap_err();
+            assert_eq!(error.exit_code(), i32::from(ExitStatus::Usage.code()), "{line:?}");
+            assert!(error.to_string().contains(said), "{line:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! `supctl is-active`
+
+use super::act::error_of;
+use super::args;
+use super::context::Context;
+use super::failure::Failure;
+use super::render::text::clean;
+use crate::codec::json::StatusView;
+use crate::codec::varlink::{self, Meta, Method};
+use crate::model::{ExitStatus, UnitName};
+
+/// Whether a generation of the unit receives traffic: exit status 0 if so, 1 if not
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  supctl is-active --quiet web || echo down
+
+It prints the state: active, canary and probation count as active. For a load balancer, ask
+supctl status --check web instead: it knows of units that are on their way out.")]
+pub(super) struct IsActive {
+    /// Print nothing
+    #[arg(short, long)]
+    quiet: bool,
+    /// The unit
+    #[arg(value_name = "UNIT", value_parser = args::unit)]
+    unit: UnitName,
+}
+
+impl IsActive {
+    pub(super) fn run(self, context: &Context) -> Result<ExitStatus, Failure> {
+        let method = Method::Status { unit: Some(self.unit) };
+        let answer = context.client()?.ask(&method, &Meta::default(), None)?;
+        let state = match error_of(&answer) {
+            None => {
+                let status: StatusView = serde_json::from_str(answer.raw()).unwrap_or_default();
+                status.units.into_iter().next().map_or_else(|| "unknown".to_owned(), |unit| unit.state)
+            }
+            Some(varlink::Error::NoSuchUnit(_)) => "unknown".to_owned(),
+            Some(error) => return Err(Failure::from_error(&error, None)),
+        };
+        if !self.quiet {
+            context.print([clean(&state)])?;
+        }
+        let active = matches!(state.as_str(), "active" | "canary" | "probation");
+        Ok(if active { ExitStatus::Done } else { ExitStatus::Failed })
+    }
+}

@@ -1,0 +1,114 @@
+//! Text on its way to a terminal: what others wrote is made harmless, and colours are for eyes.
+
+use std::borrow::Cow;
+use unicode_width::UnicodeWidthStr;
+
+/// Text that a worker, a client or a file gave, as one line that moves no cursor.
+///
+/// Control characters (C0, DEL, C1: an escape sequence begins with one) and those that turn the
+/// direction of writing become U+FFFD; a tab or a line's end becomes a space.
+#[must_use]
+pub(in crate::ctl) fn clean(text: &str) -> Cow<'_, str> {
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+    };
+    if !text.chars().any(harmful) {
+        return Cow::Borrowed(text);
+    }
+    let replaced = text.trim_end().chars().map(|c| match c {
+        '\t' | '\n' | '\r' => ' ',
+        c if harmful(c) => char::REPLACEMENT_CHARACTER,
+        c => c,
+    });
+    Cow::Owned(replaced.collect())
+}
+
+/// The columns that a text takes on a terminal.
+pub(in crate::ctl) fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// The text, cut so that it takes at most `columns`; a cut is shown by `...`.
+pub(in crate::ctl) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
+    if width(text) <= columns {
+        return Cow::Borrowed(text);
+    }
+    let room = columns.saturating_sub(3);
+    let mut kept = String::new();
+    for c in text.chars() {
+        kept.push(c);
+        if width(&kept) > room {
+            kept.pop();
+            break;
+        }
+    }
+    kept.push_str(&"..."[..columns.min(3)]);
+    Cow::Owned(kept)
+}
+
+/// Colours by meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::ctl) enum Colour {
+    /// As it should be.
+    Good,
+    /// On its way.
+    Moving,
+    /// Needs a person.
+    Bad,
+    /// Of little interest.
+    Faint,
+    /// Headings.
+    Strong,
+}
+
+/// Puts a text into a colour, or leaves it alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::ctl) struct Paint(pub(in crate::ctl) bool);
+
+impl Paint {
+    /// The text in this colour (ECMA-48, SGR).
+    pub(in crate::ctl) fn apply<'a>(self, colour: Colour, text: &'a str) -> Cow<'a, str> {
+        let code = match colour {
+            Colour::Good => 32,
+            Colour::Moving => 33,
+            Colour::Bad => 31,
+            Colour::Faint => 2,
+            Colour::Strong => 1,
+        };
+        if self.0 { Cow::Owned(format!("\x1b[{code}m{text}\x1b[0m")) } else { Cow::Borrowed(text) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_worker_says_moves_the_cursor() {
+        for (said, shown) in [
+            ("plain é 日本", "plain é 日本"),
+            ("\x1b[2Jgone", "\u{fffd}[2Jgone"),
+            ("a\tb\nc\r\n", "a b c"),
+            ("bell\x07 null\0 c1\u{9b}31m", "bell\u{fffd} null\u{fffd} c1\u{fffd}31m"),
+            ("\u{202e}desrever", "\u{fffd}desrever"),
+        ] {
+            assert_eq!(clean(said), shown);
+        }
+    }
+
+    #[test]
+    fn a_cut_counts_columns_and_not_bytes() {
+        assert_eq!(cut("日本語", 6), "日本語");
+        assert_eq!(cut("日本語", 5), "日...");
+        assert_eq!(cut("abcdef", 5), "ab...");
+        assert_eq!(cut("abcdef", 2), "..");
+        assert_eq!(cut("abcdef", 0), "");
+    }
+
+    #[test]
+    fn colour_is_only_for_eyes() {
+        assert_eq!(Paint(false).apply(Colour::Bad, "x"), "x");
+        assert_eq!(Paint(true).apply(Colour::Bad, "x"), "\x1b[31mx\x1b[0m");
+    }
+}

@@ -1,0 +1,50 @@
+//! `supctl swap`
+
+use super::act::act;
+use super::args::{self, WaitArg};
+use super::context::Context;
+use super::failure::Failure;
+use crate::codec::varlink::Method;
+use crate::model::{ExitStatus, UnitName};
+
+/// Bring a new generation: it starts beside the old one and takes over once it is ready
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  supctl swap web                  what is on disk now; with releases: the newest
+  supctl swap web 1.5.0            this release
+  supctl swap web --hold           stop when it is ready; then supctl promote web, or abort
+  supctl swap web --wait=drained   come back when the old one is gone
+
+The old generation is told nothing before the new one is ready and has settled. Until the probation
+is over the old one stays ready, and a new one that fails is rolled back by itself.
+Ctrl-C ends supctl and not the swap; supctl wait web joins it again.
+
+Exit status: 0 done, or held as asked; 1 failed before the switch, the old one was not touched;
+3 refused; 4 no answer, outcome unknown; 6 switched, then rolled back; 7 nothing serves.")]
+pub(super) struct Swap {
+    /// The unit
+    #[arg(value_name = "UNIT", value_parser = args::unit)]
+    unit: UnitName,
+    /// The release, for units that have releases
+    #[arg(value_name = "LABEL", value_parser = args::label)]
+    label: Option<String>,
+    /// Stop when the new generation is ready, and let a person decide: promote or abort
+    #[arg(long)]
+    hold: bool,
+    /// Abort a swap that is under way first
+    #[arg(long)]
+    replace: bool,
+    /// Take the newest release even if it failed or was rolled back from
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    wait: WaitArg,
+}
+
+impl Swap {
+    pub(super) fn run(self, context: &Context) -> Result<ExitStatus, Failure> {
+        let Self { unit, label, hold, replace, force, wait: WaitArg { wait } } = self;
+        act(context, &Method::Swap { unit, label, hold, replace, force, wait })
+    }
+}

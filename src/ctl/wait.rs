@@ -1,0 +1,30 @@
+//! `supctl wait`
+
+use super::act::act;
+use super::args::{self, WaitArg};
+use super::context::Context;
+use super::failure::Failure;
+use crate::codec::varlink::Method;
+use crate::model::{ExitStatus, UnitName};
+
+/// Join what is under way, after a Ctrl-C or a lost connection, and end with its exit status
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  supctl wait web                  until the swap is over
+  supctl wait web --wait=drained   until what it replaced is gone, too
+
+Where nothing is under way it ends at once.")]
+pub(super) struct Wait {
+    /// The unit
+    #[arg(value_name = "UNIT", value_parser = args::unit)]
+    unit: UnitName,
+    #[command(flatten)]
+    wait: WaitArg,
+}
+
+impl Wait {
+    pub(super) fn run(self, context: &Context) -> Result<ExitStatus, Failure> {
+        act(context, &Method::Wait { unit: self.unit, wait: self.wait.wait })
+    }
+}
