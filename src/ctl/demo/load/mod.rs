@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Load {
     shared: Arc<Shared>,
-    clients: Vec<JoinHandle<()>>,
+    clients: Mutex<Vec<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
@@ -50,12 +50,13 @@ impl Load {
             stop: AtomicBool::new(false),
             timeline: Mutex::default(),
         });
-        let mut load = Self { shared, clients: Vec::new() };
+        let load = Self { shared, clients: Mutex::default() };
         for number in 0..CLIENTS {
             let shared = Arc::clone(&load.shared);
             let keeps = number % 2 == 0;
             let thread = Builder::new().name(format!("client-{number}")).stack_size(256 << 10);
-            load.clients.push(thread.spawn(move || client::run(&shared, keeps))?);
+            let thread = thread.spawn(move || client::run(&shared, keeps))?;
+            load.clients().push(thread);
         }
         Ok(load)
     }
@@ -71,12 +72,16 @@ impl Load {
     }
 
     /// Ends when every request under way has its outcome.
-    pub(super) fn stop(&mut self) {
+    pub(super) fn stop(&self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        for client in self.clients.drain(..) {
+        for client in self.clients().drain(..) {
             // One that panicked has told so itself.
             let _panicked = client.join();
         }
+    }
+
+    fn clients(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,7 +107,7 @@ mod tests {
                 std::thread::spawn(move || serve(stream));
             }
         });
-        let mut load = Load::start(address).unwrap();
+        let load = Load::start(address).unwrap();
         let until = Instant::now() + 4 * PATIENCE;
         while !enough(&load.timeline()) {
             assert!(Instant::now() < until, "{:?}", load.timeline());
@@ -213,7 +218,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let mut load = Load::start(address).unwrap();
+        let load = Load::start(address).unwrap();
         let until = Instant::now() + PATIENCE;
         while load.timeline().total().lost < 32 {
             assert!(Instant::now() < until);

@@ -8,6 +8,7 @@ mod connection;
 mod serve;
 
 use super::version::Version;
+use crate::model::ExitStatus;
 use crate::os::inherited;
 use sd_notify::NotifyState;
 use serve::Server;
@@ -15,7 +16,6 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use std::io;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -28,21 +28,21 @@ const TURN: Duration = Duration::from_millis(50);
 
 /// Serves as `version` on the first inherited descriptor until told to stop, and no longer than the
 /// folder `home` is there: whatever became of supd, the demo leaves no server behind.
-pub(super) fn run(version: Version, home: &Path) -> ExitCode {
+pub(super) fn run(version: Version, home: &Path) -> ExitStatus {
     let served = match version {
         Version::Broken => Err(io::Error::other("there is no table \"prices\" in its database")),
         Version::Old | Version::New | Version::Faulty => serve(version, home),
     };
     match served {
-        Ok(code) => code,
+        Ok(status) => status,
         Err(error) => {
             eprintln!("{version}: cannot serve: {error}");
-            ExitCode::FAILURE
+            ExitStatus::Failed
         }
     }
 }
 
-fn serve(version: Version, home: &Path) -> io::Result<ExitCode> {
+fn serve(version: Version, home: &Path) -> io::Result<ExitStatus> {
     let (stop, fault) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     signal_hook::flag::register(SIGTERM, Arc::clone(&stop))?;
     signal_hook::flag::register(SIGINT, Arc::clone(&stop))?;
@@ -67,10 +67,10 @@ fn serve(version: Version, home: &Path) -> io::Result<ExitCode> {
             server.stop();
         }
         if !home.exists() {
-            return Ok(ExitCode::FAILURE);
+            return Ok(ExitStatus::Failed);
         }
         server.turn(TURN)?;
     }
     eprintln!("{version}: answered {} requests", server.answered());
-    Ok(if fault.load(Ordering::Relaxed) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if fault.load(Ordering::Relaxed) { ExitStatus::Failed } else { ExitStatus::Done })
 }
