@@ -162,10 +162,8 @@ impl Show<'_> {
                     .map_err(|error| trouble(format!("cannot write the unit: {error}")))?;
                 keeper.begin()?;
                 let clients = load::CLIENTS;
-                self.heading = format!(
-                    "http://{address}  {clients} clients, {} of them keep their connections",
-                    clients / 2
-                );
+                self.heading =
+                    format!("http://{address}  {clients} clients, {} keep their connections", clients / 2);
                 let story = Story::new(stage, unit, &home.join("run").join(CONTROL_SOCKET))?;
                 Ok(scope.spawn(move || story.tell()))
             });

@@ -118,8 +118,8 @@ impl<'a> Story<'a> {
             Ok(_) => {}
             Err(error) => return self.not_as_told(&error),
         }
-        let ready = news.ready.map_or(String::new(), |after| format!("ready after {}, ", seconds(after)));
-        self.stage.lower(true, format!("{ready}{from} has finished and is gone"));
+        let ready = news.ready.map_or(String::new(), |after| format!("ready after {}; ", seconds(after)));
+        self.stage.lower(true, format!("{ready}{from} is gone"));
         // From now on nobody else answers.
         let since = Timeline::tick_of(self.stage.now()) + NOTED;
         self.stage.pause(STEADY)?;
