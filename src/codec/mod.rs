@@ -7,5 +7,6 @@ pub mod size;
 pub mod span;
 pub mod timespan;
 pub mod unitfile;
+pub mod variables;
 pub mod varlink;
 pub mod words;

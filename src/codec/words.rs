@@ -205,4 +205,28 @@ mod tests {
         assert_eq!(split_relaxed("a\\ b\\"), ["a b"]);
         assert_eq!(split_relaxed(r"\n"), ["n"]);
     }
+
+    #[test]
+    fn every_short_text_is_split_or_refused() {
+        const ALPHABET: [char; 8] = ['a', 'x', '0', '\\', '\'', '"', ' ', 'é'];
+        let mut texts = vec![String::new()];
+        for _ in 0..6 {
+            let longer = |text: &String| ALPHABET.map(|next| format!("{text}{next}"));
+            texts = texts.iter().flat_map(longer).collect();
+            for text in &texts {
+                assert!(split_relaxed(text).len() <= text.len(), "{text:?}");
+                let Ok(words) = split(text) else { continue };
+                // What was split can be quoted and split again.
+                let quoted: Vec<String> = words
+                    .iter()
+                    .map(|word| format!("\"{}\"", word.text.replace('\\', "\\\\").replace('"', "\\\"")))
+                    .collect();
+                let again = split(&quoted.join(" ")).unwrap();
+                assert!(
+                    words.iter().map(|word| &word.text).eq(again.iter().map(|word| &word.text)),
+                    "{text:?}"
+                );
+            }
+        }
+    }
 }

@@ -11,12 +11,14 @@ use std::path::{Path, PathBuf};
 /// The most bytes of a unit file.
 const FILE_MAX: u64 = 1 << 20;
 
-/// Read unit files and say everything that is wrong or doubtful in them; supd is not asked
+/// Find what is wrong in unit files; supd is not asked
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   supctl check ./web.unit
   supctl check /etc/supd/units/*.unit && supctl daemon-reload
+
+Every fault at once, with its line and what to write instead; and warnings about what is doubtful.
 
 Exit status: 0 all can be used (there may be warnings); 78 at least one cannot.")]
 pub(super) struct Check {

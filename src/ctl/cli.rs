@@ -65,6 +65,7 @@ pub(super) struct Cli {
 
 /// Flags of every verb.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every verb")]
 pub(super) struct Global {
     /// The folder of supd's control socket [default: /run/supd, or XDG_RUNTIME_DIR/supd if there is one]
     #[arg(long, value_name = "DIR", env = "SUPD_RUNTIME", hide_env_values = true, global = true)]
@@ -174,7 +175,8 @@ mod tests {
                 after.contains(&format!("supctl {name}")) || after.contains(&format!("supctl --json {name}")),
                 "{name} has no example"
             );
-            assert!(verb.get_about().is_some(), "{name}");
+            let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!((1..=62).contains(&about.len()), "{name}: {about}");
             for line in after.lines() {
                 assert!(line.chars().count() <= 100, "{line}");
             }

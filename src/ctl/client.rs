@@ -80,8 +80,8 @@ impl Client {
     /// One that asks sooner whether supd is there, and waits as long for the answer.
     #[cfg(test)]
     pub(super) fn impatient(path: PathBuf, timeout: Option<Duration>, silence: Duration) -> Self {
-        let client = Self::new(path, timeout).expect("a test has descriptors");
-        Self { silence, ping: silence, ..client }
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        Self { path, signals: Signals::none(), deadline, silence, ping: silence }
     }
 
     /// Calls a method and waits for its final answer, success or error.
@@ -102,7 +102,7 @@ impl Client {
             match self.hear(&stream, observer)? {
                 Heard::Answer(answer) => return Ok(answer),
                 Heard::Busy(reason) if Instant::now() >= give_up => {
-                    return Err(Failure::new(ExitStatus::Timeout, reason));
+                    return Err(Failure::new(ExitStatus::Timeout, reason).next("supctl status"));
                 }
                 Heard::Busy(_) => {
                     self.wait(None, BUSY_PAUSE)?;
@@ -240,7 +240,7 @@ impl Client {
             }
             Errno::EAGAIN | Errno::EINTR => {
                 let text = format!("supd does not take connections at {path}; nothing was begun");
-                Failure::new(ExitStatus::Timeout, text)
+                Failure::new(ExitStatus::Timeout, text).next("supctl status")
             }
             _ => Failure::new(ExitStatus::NoSupd, format!("no supd answers at {path}: {why}"))
                 .next("start it (systemctl start supd, or: supd), or name its folder with --runtime DIR"),

@@ -9,7 +9,7 @@ use crate::codec::json::StatusView;
 use crate::codec::varlink::{self, Meta, Method};
 use crate::model::{ExitStatus, UnitName};
 
-/// Whether a generation of the unit receives traffic: exit status 0 if so, 1 if not
+/// Exit with 0 if a generation of the unit receives traffic
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -1,7 +1,7 @@
 //! supctl: one verb, one file. Only here may anything block, and nothing does without a bound.
 //!
-//! [`main`] reads the command line, a verb asks supd ([`client`]) and shows what comes of it
-//! ([`render`]); what does not end well is a [`Failure`], which says what happened, why, and what
+//! [`main`] reads the command line, a verb asks supd (`client`) and shows what comes of it
+//! (`render`); what does not end well is a [`Failure`], which says what happened, why, and what
 //! to type next.
 
 mod abort;

@@ -7,11 +7,13 @@ use super::failure::Failure;
 use crate::codec::varlink::Method;
 use crate::model::{ExitStatus, UnitName};
 
-/// Go one step on in a swap: a held generation takes over; in probation it is committed
+/// Go on with a held swap, or commit one in probation
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  supctl swap web --hold && supctl promote web")]
+  supctl swap web --hold && supctl promote web
+
+A held generation takes over; one in probation is there to stay from now on.")]
 pub(super) struct Promote {
     /// The unit
     #[arg(value_name = "UNIT", value_parser = args::unit)]

@@ -7,7 +7,7 @@ use super::failure::Failure;
 use crate::codec::varlink::Method;
 use crate::model::{ExitStatus, UnitName};
 
-/// Tell the workers to read their configuration again, and wait until they have
+/// Tell the workers to read their configuration again
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -7,13 +7,14 @@ use super::failure::Failure;
 use crate::codec::varlink::Method;
 use crate::model::{ExitStatus, UnitName};
 
-/// Swap to the same release: a fresh generation takes over, what it replaces drains
+/// Swap to the same release
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   supctl restart web   nobody is refused or cut off, as with swap
 
-What a rollback goes to stays as it is. The unit's file is read anew.")]
+A fresh generation takes over and what it replaces drains. What a rollback goes to stays as it is.
+The unit's file is read anew.")]
 pub(super) struct Restart {
     /// The unit
     #[arg(value_name = "UNIT", value_parser = args::unit)]

@@ -7,7 +7,7 @@ use super::failure::Failure;
 use crate::codec::varlink::Method;
 use crate::model::{ExitStatus, Generation, UnitName};
 
-/// Go back to the generation or release that served before
+/// Go back to what served before
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

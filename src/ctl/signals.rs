@@ -34,6 +34,15 @@ impl Signals {
         Ok(Self { pipe, came })
     }
 
+    /// Takes none: a test's process is to end of Ctrl-C.
+    #[cfg(test)]
+    pub(super) fn none() -> Self {
+        let (pipe, write) = UnixStream::pair().expect("a test has descriptors");
+        // Closed, the other end would make the pipe readable.
+        std::mem::forget(write);
+        Self { pipe, came: Vec::new() }
+    }
+
     /// The signal that came, if one did.
     pub(super) fn came(&self) -> Option<i32> {
         self.came.iter().find(|(_, flag)| flag.load(Ordering::Relaxed)).map(|(signal, _)| *signal)

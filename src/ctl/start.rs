@@ -7,14 +7,15 @@ use super::failure::Failure;
 use crate::codec::varlink::Method;
 use crate::model::{ExitStatus, UnitName};
 
-/// Begin to serve: bind the unit's listeners and launch its last active release, else its newest
+/// Begin to serve
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   supctl start web                 bind, launch, and wait until it stays
   supctl start web --wait=active   … only until it receives the traffic
 
-A unit that runs already is left alone (exit status 0).")]
+It binds the unit's listeners and launches its last active release, else its newest. A unit that
+runs already is left alone (exit status 0).")]
 pub(super) struct Start {
     /// The unit
     #[arg(value_name = "UNIT", value_parser = args::unit)]

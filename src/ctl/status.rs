@@ -3,7 +3,7 @@
 use super::act::{error_of, print_json};
 use super::args;
 use super::client::Client;
-use super::context::Context;
+use super::context::{Context, write_all};
 use super::failure::Failure;
 use super::render::status::{detail, table};
 use super::render::text::{clean, cut};
@@ -17,7 +17,7 @@ use std::time::Duration;
 /// Between two looks of `--watch`.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// Show what runs, who receives the traffic, and what a rollback would go to
+/// Show what runs, and what a rollback would go to
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -78,22 +78,19 @@ impl Status {
         lines
     }
 
+    /// Draws the table again and again; for programs, a line of JSON each time.
     fn watch(&self, context: &Context, client: &Client) -> Result<ExitStatus, Failure> {
-        let Some(columns) = context.columns else {
-            let text = "--watch draws on a terminal, and standard output is none";
-            return Err(Failure::new(ExitStatus::Usage, text).next("supctl --json status"));
-        };
         loop {
-            let status = read(&self.ask(client)?)?;
-            // Home, and erase what is left over: clearing first would flicker (ECMA-48).
-            let mut screen = "\x1b[H".to_owned();
-            for line in self.lines(context, &status) {
-                // A line with colours in it is longer than it looks, and may be cut in a sequence.
-                let line = if context.paint.0 { line.into() } else { cut(&line, columns) };
-                screen += &format!("{line}\x1b[K\r\n");
+            let answer = self.ask(client)?;
+            if context.json {
+                self.print_json(context, &answer)?;
+            } else {
+                let Some(columns) = context.columns else {
+                    let text = "--watch draws on a terminal, and standard output is none";
+                    return Err(Failure::new(ExitStatus::Usage, text).next("supctl --json status --watch"));
+                };
+                write_all(screen(&self.lines(context, &read(&answer)?), columns).as_bytes())?;
             }
-            screen += "\x1b[J";
-            super::context::write_all(screen.as_bytes())?;
             match client.pause(WATCH) {
                 Err(failure) if failure.signal.is_some() => return Ok(ExitStatus::Done),
                 waited => waited?,
@@ -139,6 +136,13 @@ impl Status {
         let stopped_by_a_person = unit.state == "stopped" && unit.health == "maint";
         unit.health == "up" || unit.state == "waiting" || (self.unit.is_none() && stopped_by_a_person)
     }
+}
+
+/// Lines from the top of the terminal on, and nothing below them. (ECMA-48: cursor home, erase to
+/// the end of each line, at last to that of the screen. To clear everything first would flicker.)
+fn screen(lines: &[String], columns: usize) -> String {
+    let lines = lines.iter().map(|line| format!("{}\x1b[K\r\n", cut(line, columns)));
+    format!("\x1b[H{}\x1b[J", lines.collect::<String>())
 }
 
 /// The status, or what supd says instead.

@@ -7,7 +7,7 @@ use super::failure::Failure;
 use crate::codec::varlink::Method;
 use crate::model::{ExitStatus, UnitName};
 
-/// Stop serving: listening ends first, what is queued and open is finished, then every worker ends
+/// Stop serving; what is open is finished first
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -15,7 +15,8 @@ Examples:
   supctl stop web --keep-listening   new clients wait in the queue until supctl start web
   supctl stop web --now              skip every wait: SIGKILL; requests are lost
 
-What a person stopped stays stopped until supctl start, or until the machine boots.")]
+Listening ends first, what is queued is served, open connections may finish, then every worker is
+told to end. What a person stopped stays stopped until supctl start, or until the machine boots.")]
 pub(super) struct Stop {
     /// The unit
     #[arg(value_name = "UNIT", value_parser = args::unit)]

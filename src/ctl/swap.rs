@@ -7,7 +7,7 @@ use super::failure::Failure;
 use crate::codec::varlink::Method;
 use crate::model::{ExitStatus, UnitName};
 
-/// Bring a new generation: it starts beside the old one and takes over once it is ready
+/// Bring a new generation without losing a request
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -16,8 +16,9 @@ Examples:
   supctl swap web --hold           stop when it is ready; then supctl promote web, or abort
   supctl swap web --wait=drained   come back when the old one is gone
 
-The old generation is told nothing before the new one is ready and has settled. Until the probation
-is over the old one stays ready, and a new one that fails is rolled back by itself.
+The new generation starts beside the old one and takes over once it is ready. The old one is told
+nothing before that, and stays ready until the probation is over: a new one that fails until then is
+rolled back by itself.
 Ctrl-C ends supctl and not the swap; supctl wait web joins it again.
 
 Exit status: 0 done, or held as asked; 1 failed before the switch, the old one was not touched;

@@ -452,7 +452,7 @@ fn a_supd_that_is_silent_is_asked_whether_it_is_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("control");
     let _deaf = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    let (failure, _) = ask(path, None);
+    let (failure, _) = ask(path, Some(BOUND));
     assert_eq!(failure.status, ExitStatus::Timeout);
     assert!(failure.text.contains("has said nothing for"), "{failure:?}");
 }

@@ -7,14 +7,14 @@ use super::failure::Failure;
 use crate::codec::varlink::Method;
 use crate::model::{ExitStatus, UnitName};
 
-/// Join what is under way, after a Ctrl-C or a lost connection, and end with its exit status
+/// Join what is under way and end with its exit status
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   supctl wait web                  until the swap is over
   supctl wait web --wait=drained   until what it replaced is gone, too
 
-Where nothing is under way it ends at once.")]
+It is for after a Ctrl-C or a lost connection. Where nothing is under way it ends at once.")]
 pub(super) struct Wait {
     /// The unit
     #[arg(value_name = "UNIT", value_parser = args::unit)]

@@ -161,6 +161,14 @@ impl Group {
         self.cue_all(&Cue::Stop, turn)
     }
 
+    /// Tells every worker to stop that is not ready.
+    pub(super) fn leave_unready(&mut self, turn: &mut Turn<'_>) -> Vec<(usize, Told)> {
+        let unready: Vec<usize> = (0..self.workers.len())
+            .filter(|index| self.workers.get(*index).is_some_and(|worker| !worker.phase.serves()))
+            .collect();
+        unready.into_iter().flat_map(|index| self.cue(index, &Cue::Stop, turn)).collect()
+    }
+
     /// Asks for a copy of the program, once.
     pub(super) fn pin(&mut self, turn: &mut Turn<'_>) {
         if !self.pinning {

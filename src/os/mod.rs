@@ -1,15 +1,20 @@
 //! The hands: each file wraps one thing of the kernel. They touch and decide nothing.
 
+#[cfg(test)]
+mod alone;
 pub mod clock;
 pub mod error;
 pub mod fork;
 pub mod groups;
 pub mod inherited;
+pub mod listener;
+pub mod original;
 pub mod peer;
 pub mod pidfd;
 pub mod places;
 pub mod port_holder;
 pub mod sock_diag;
+pub mod spawn;
 pub mod sun_path;
 pub mod task;
 

@@ -3,17 +3,22 @@
 //! A best guess for an error message, never a reason to act: processes come and go meanwhile, and
 //! other users' are hidden from an unprivileged supd. Bounded in time, for supd's loop waits for it.
 
-use super::sock_diag::{self, States};
+use super::sock_diag::{self, States, UnixSocket};
 use crate::model::{Address, SocketKind};
 use std::fs;
 use std::io::Read;
 use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long all of /proc may be searched. 30,000 descriptors take about a tenth of that.
-const SEARCH: Duration = Duration::from_millis(150);
+/// Descriptors looked at, of all processes together: some 2 us each.
+const MOST_DESCRIPTORS: usize = 50_000;
+/// Of one process: a proxy has 100,000 connections, but listened before it had the first.
+const MOST_OF_ONE: usize = 4_096;
+/// And on a machine that has no time to spare:
+const SEARCH: Duration = Duration::from_secs(1);
 /// Holders named; a preforking server has as many as it has workers.
 const MOST_HOLDERS: usize = 8;
 
@@ -51,7 +56,7 @@ pub fn holders(address: &Address) -> Vec<Holder> {
             of_unix(|socket| socket.name == wanted)
         }
         Address::Unix { path, .. } => match fs::symlink_metadata(path) {
-            Ok(file) => of_unix(|socket| socket.file == Some(lower_half(file.ino()))),
+            Ok(file) => of_unix(|socket| is_bound_to(socket, file.dev(), file.ino(), path)),
             Err(_) => Vec::new(),
         },
         Address::Fifo { path } => match fs::symlink_metadata(path) {
@@ -63,14 +68,16 @@ pub fn holders(address: &Address) -> Vec<Holder> {
 
 /// Whether any living socket, listening or not, is bound to this file; `None`: the kernel does not tell.
 #[must_use]
-pub fn is_bound(file: u64) -> Option<bool> {
-    let file = lower_half(file);
-    sock_diag::unix(|socket| socket.file == Some(file)).ok().map(|found| !found.is_empty())
+pub fn is_bound(device: u64, inode: u64, path: &Path) -> Option<bool> {
+    let found = sock_diag::unix(|socket| is_bound_to(socket, device, inode, path));
+    found.ok().map(|found| !found.is_empty())
 }
 
-/// sock_diag has 32 bits for inode numbers.
-fn lower_half(inode: u64) -> u32 {
-    u32::try_from(inode & 0xffff_ffff).expect("masked to 32 bits")
+/// By the file, or where devices cannot be compared (btrfs), by half of that and the name.
+fn is_bound_to(socket: &UnixSocket, device: u64, inode: u64, path: &Path) -> bool {
+    socket.file.is_some_and(|file| {
+        file.is(device, inode) || file.has_inode(inode) && socket.name == path.as_os_str().as_bytes()
+    })
 }
 
 impl Holder {
@@ -125,7 +132,7 @@ fn of_port(udp: bool, host: IpAddr, port: u16) -> Vec<Holder> {
     found(sockets.iter().map(|s| s.inode).collect(), sockets.first().map(|s| s.uid))
 }
 
-fn of_unix(mine: impl FnMut(&sock_diag::UnixSocket) -> bool) -> Vec<Holder> {
+fn of_unix(mine: impl FnMut(&UnixSocket) -> bool) -> Vec<Holder> {
     let sockets = sock_diag::unix(mine).unwrap_or_default();
     found(sockets.iter().map(|s| s.inode).collect(), None)
 }
@@ -179,29 +186,37 @@ impl Wanted {
     }
 }
 
-/// Every process with a descriptor that is wanted, in the order of their pids.
+/// Every process with a descriptor that is wanted: this one first, the others in the order of their pids.
 fn processes(wanted: &Wanted) -> Vec<Holder> {
     let end = Instant::now() + SEARCH;
+    let mut left = MOST_DESCRIPTORS;
     let mut pids: Vec<u32> = fs::read_dir("/proc")
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
-    pids.sort_unstable();
+    let own = std::process::id();
+    pids.sort_unstable_by_key(|pid| (*pid != own, *pid));
     let mut holders = Vec::new();
     for pid in pids {
-        if holders.len() >= MOST_HOLDERS || Instant::now() >= end {
+        if holders.len() >= MOST_HOLDERS || left == 0 || Instant::now() >= end {
             break;
         }
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        if descriptors.take_while(|_| Instant::now() < end).any(|entry| wanted.is(&entry.path())) {
-            holders.push(describe(pid));
+        let holds = descriptors.take(left.min(MOST_OF_ONE)).any(|entry| {
+            left -= 1;
+            wanted.is(&entry.path())
+        });
+        if holds {
+            holders.push(describe(pid, None));
         }
     }
     holders
 }
 
-fn describe(pid: u32) -> Holder {
+/// What can be told of a process, which may be gone already.
+#[must_use]
+pub fn describe(pid: u32, uid: Option<u32>) -> Holder {
     let folder = format!("/proc/{pid}");
     let program = fs::read_link(format!("{folder}/exe"))
         .ok()
@@ -210,7 +225,7 @@ fn describe(pid: u32) -> Holder {
     Holder {
         pid: Some(pid),
         program: printable(&program.unwrap_or_default()),
-        uid: None,
+        uid,
         systemd_unit: start_of(&format!("{folder}/cgroup")).and_then(|text| systemd_unit(&text)),
         supd_unit: start_of(&format!("{folder}/environ"))
             .and_then(|all| Some(printable(all.split('\0').find_map(|one| one.strip_prefix("SUPD_UNIT="))?))),
@@ -307,10 +322,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         let socket = UnixListener::bind(&path).unwrap();
-        let file = fs::symlink_metadata(&path).unwrap().ino();
-        assert_eq!(is_bound(file), Some(true));
+        let file = fs::symlink_metadata(&path).unwrap();
+        // Under another name, too: what counts is the file.
+        let other = folder.path().join("other");
+        assert_eq!(is_bound(file.dev(), file.ino(), &other), Some(true));
+        assert_eq!(is_bound(file.dev() + 1, file.ino(), &other), Some(false));
         drop(socket);
-        assert_eq!(is_bound(file), Some(false));
+        assert_eq!(is_bound(file.dev(), file.ino(), &path), Some(false));
     }
 
     #[test]

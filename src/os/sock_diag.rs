@@ -55,10 +55,33 @@ pub struct UnixSocket {
     pub inode: u32,
     /// The name as bound: a path as somebody wrote it, or NUL and an abstract name.
     pub name: Vec<u8>,
-    /// Inode number (its lower 32 bits) of the file it is bound to.
-    pub file: Option<u32>,
+    /// The file it is bound to, whatever names that has by now.
+    pub file: Option<BoundFile>,
     /// Listening: connections waiting for accept. Else: bytes waiting to be read.
     pub queue: Option<u32>,
+}
+
+/// A file as sock_diag knows it: the kernel's own device number, and half of the inode number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BoundFile {
+    device: u32,
+    inode: u32,
+}
+
+impl BoundFile {
+    /// Whether this is the file that stat(2) calls so. On btrfs, whose stat(2) shows a device for each
+    /// subvolume, it never is.
+    #[must_use]
+    pub fn is(self, device: u64, inode: u64) -> bool {
+        // MKDEV of linux/kdev_t.h: 12 bits of major, 20 of minor; libc packs them in another way.
+        libc::makedev(self.device >> 20, self.device & 0xf_ffff) == device && self.has_inode(inode)
+    }
+
+    /// Whether the inode number fits, whatever the device.
+    #[must_use]
+    pub fn has_inode(self, inode: u64) -> bool {
+        u64::from(self.inode) == inode & 0xffff_ffff
+    }
 }
 
 /// All TCP (or with `udp`, UDP) sockets with this local port, over IPv4 and IPv6. An MPTCP socket is
@@ -207,8 +230,15 @@ fn unix_row(row: &[u8]) -> Option<UnixSocket> {
     while let (Some(length), Some(kind)) = (short(rest, 0), short(rest, 2)) {
         let Some(value) = rest.get(4..usize::from(length)) else { break };
         match kind {
+            // A path comes with the NUL that ends it, an abstract name begins with one.
+            UNIX_DIAG_NAME if value.first() != Some(&0) => {
+                socket.name = value.strip_suffix(&[0]).unwrap_or(value).to_vec();
+            }
             UNIX_DIAG_NAME => socket.name = value.to_vec(),
-            UNIX_DIAG_VFS => socket.file = number(value, 0),
+            UNIX_DIAG_VFS => {
+                let file = number(value, 0).zip(number(value, 4));
+                socket.file = file.map(|(inode, device)| BoundFile { device, inode });
+            }
             UNIX_DIAG_RQLEN => socket.queue = number(value, 0),
             _ => {}
         }
@@ -284,11 +314,12 @@ mod tests {
         let path = folder.path().join("s");
         let socket = UnixListener::bind(&path).unwrap();
         let _client = std::os::unix::net::UnixStream::connect(&path).unwrap();
-        let file = u32::try_from(nix::sys::stat::lstat(&path).unwrap().st_ino).unwrap();
+        let file = nix::sys::stat::lstat(&path).unwrap();
 
         let one = unix_by_inode(inode_of(&socket)).unwrap();
-        assert_eq!((one.file, one.queue), (Some(file), Some(1)));
-        let all = unix(|s| s.file == Some(file)).unwrap();
+        assert!(one.file.unwrap().is(file.st_dev, file.st_ino), "{one:?} {file:?}");
+        assert_eq!((one.name.as_slice(), one.queue), (path.to_str().unwrap().as_bytes(), Some(1)));
+        let all = unix(|s| s.file == one.file).unwrap();
         assert!(all.iter().any(|s| s.inode == inode_of(&socket)), "{all:?}");
         let gone = inode_of(&socket);
         drop(socket);

@@ -1,1 +1,5 @@
 //! What supd keeps on disk.
+
+pub mod requirements;
+pub mod text;
+pub mod units;

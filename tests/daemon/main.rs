@@ -1,111 +1,37 @@
 //! The tests of the real thing: real supd, real sockets, real signals, real servers.
 //!
 //! Run by libtest-mimic, so the options are those of cargo test. This binary is also the worker
-//! that most tests run under supd ([`fixture`]) and, for hands, the load client:
+//! that most tests run under supd ([`support::fixture`]) and, for hands, the load client:
 //! `DAEMON_TEST_ROLE=load cargo test --test daemon -- close 127.0.0.1:8080 16 10`.
 //!
 //! A test says what it needs besides a kernel. An ordinary user sees such a test named and skipped
 //! where that is missing; for root everything must be there, and what is missing is a failure.
 
-mod fixture;
-mod harness;
-mod load;
+mod hostile;
+mod life;
 mod peers;
-mod proc;
 mod servers;
-mod wait;
+mod support;
+mod swap;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Arguments;
 use std::process::ExitCode;
-
-/// What a test needs besides a kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Need {
-    Root,
-    /// A program, and the Debian package that brings it.
-    Program(&'static str, &'static str),
-    /// A shared library, and the Debian package that brings it.
-    Library(&'static str, &'static str),
-    /// A file, and what brings it.
-    File(&'static str, &'static str),
-}
-
-impl Need {
-    /// Why the test cannot run here.
-    fn missing(self) -> Option<String> {
-        match self {
-            Self::Root if nix::unistd::geteuid().is_root() => None,
-            Self::Root => Some("needs root".into()),
-            Self::Program(name, package) => match find_program(name) {
-                Some(_) => None,
-                None => Some(format!("needs {name}: apt-get install {package}")),
-            },
-            Self::Library(name, package) => {
-                let found =
-                    ["/lib", "/usr/lib", "/usr/lib64", "/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu"]
-                        .iter()
-                        .any(|folder| std::path::Path::new(folder).join(name).exists());
-                (!found).then(|| format!("needs {name}: apt-get install {package}"))
-            }
-            Self::File(path, from) => {
-                let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-                (!path.exists()).then(|| format!("needs {}: {from}", path.display()))
-            }
-        }
-    }
-}
-
-/// Where PATH has a program.
-pub(crate) fn find_program(name: &str) -> Option<std::path::PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    // Debian keeps haproxy and lighttpd in sbin, which an ordinary user's PATH leaves out.
-    let more = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
-    std::env::split_paths(&path).chain(more).map(|folder| folder.join(name)).find(|file| file.is_file())
-}
-
-/// One test.
-pub(crate) struct Test {
-    name: &'static str,
-    run: fn(),
-    needs: &'static [Need],
-}
-
-/// A test that needs nothing but a kernel.
-pub(crate) fn test(name: &'static str, run: fn()) -> Test {
-    Test { name, run, needs: &[] }
-}
-
-/// A test with needs.
-pub(crate) fn test_with(name: &'static str, needs: &'static [Need], run: fn()) -> Test {
-    Test { name, run, needs }
-}
-
-impl Test {
-    fn trial(self) -> Trial {
-        let missing: Vec<String> = self.needs.iter().filter_map(|need| need.missing()).collect();
-        let run = self.run;
-        if missing.is_empty() {
-            return Trial::test(self.name, move || {
-                run();
-                Ok(())
-            });
-        }
-        let why = missing.join(", ");
-        if nix::unistd::geteuid().is_root() {
-            return Trial::test(self.name, move || Err(Failed::from(why)));
-        }
-        Trial::test(self.name, || Ok(())).with_kind(why).with_ignored_flag(true)
-    }
-}
+use support::test::{Need, Test, find_program, test, test_with};
+use support::{fixture, harness, load, proc, wait};
 
 fn main() -> ExitCode {
-    match std::env::var("DAEMON_TEST_ROLE").as_deref() {
-        Ok("worker") => return fixture::main(&std::env::args().skip(1).collect::<Vec<_>>()),
-        Ok("load") => return load::by_hand(&std::env::args().skip(1).collect::<Vec<_>>()),
-        Ok(other) => panic!("DAEMON_TEST_ROLE={other}: no such role"),
-        Err(_) => {}
+    if let Some(code) = support::other_role() {
+        return code;
     }
-    let tests = [load::tally::tests(), load::wrk::tests(), servers::tests(), peers::tests()];
+    let tests = [
+        load::tally::tests(),
+        load::wrk::tests(),
+        servers::tests(),
+        peers::tests(),
+        hostile::tests(),
+        swap::tests(),
+        life::tests(),
+    ];
     let trials = tests.into_iter().flatten().map(Test::trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

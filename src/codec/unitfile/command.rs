@@ -3,8 +3,8 @@
 use super::document::{Node, Value};
 use super::report::{Bad, Place, Reading, bad};
 use super::values::{each, text};
-use crate::codec::environment::mistaken_variable;
 use crate::codec::fault::quoted;
+use crate::codec::variables::mistaken_variable;
 use crate::codec::words::split;
 use crate::model::settings::Command;
 

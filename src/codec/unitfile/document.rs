@@ -104,7 +104,12 @@ fn tell(file: usize, errors: &[toml::de::Error], report: &mut Report<'_>) {
     errors.sort_by_key(|(at, message)| (report.line(Place { file, at: *at }).0, !is_unquoted(message), *at));
     for (at, message) in errors {
         let place = Place { file, at };
-        if report.mark_broken(place) {
+        if !report.mark_broken(place) {
+            continue;
+        }
+        if report.is_full() {
+            report.count_only();
+        } else {
             let (key, bad) = explain(message, report.line(place).1);
             report.syntax(place, &key, bad);
         }

@@ -40,6 +40,7 @@ mod later;
 mod layer;
 mod limits;
 mod origin;
+mod page;
 mod process;
 mod ready;
 mod render;

@@ -18,6 +18,8 @@ pub enum Origin {
         file: PathBuf,
         /// From 1.
         line: u32,
+        /// From 1.
+        column: u32,
     },
 }
 
@@ -25,7 +27,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::File { file, line } => write!(f, "{}:{line}", file.to_string_lossy().escape_debug()),
+            Self::File { file, line, .. } => write!(f, "{}:{line}", file.to_string_lossy().escape_debug()),
         }
     }
 }
@@ -34,9 +36,9 @@ impl fmt::Display for Origin {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origins {
     files: Vec<PathBuf>,
-    /// Table and key to file and line. The table of a socket is `Socket.NAME`; a variable of a
+    /// Table and key to file, line and column. The table of a socket is `Socket.NAME`; a variable of a
     /// table is `Environment.NAME`.
-    rows: BTreeMap<(String, String), (usize, u32)>,
+    rows: BTreeMap<(String, String), (usize, u32, u32)>,
 }
 
 impl Origins {
@@ -53,8 +55,8 @@ impl Origins {
 
     fn add(&mut self, table: &str, rows: &Rows, report: &Report<'_>) {
         let mut add = |key: String, place: Place| {
-            let (line, _) = report.position(place);
-            self.rows.insert((table.to_owned(), key), (place.file, line));
+            let (line, column) = report.position(place);
+            self.rows.insert((table.to_owned(), key), (place.file, line, column));
         };
         for (key, entry) in &rows.table.entries {
             add(key.clone(), entry.key);
@@ -71,7 +73,9 @@ impl Origins {
     #[must_use]
     pub fn of(&self, table: &str, key: &str) -> Origin {
         match self.rows.get(&(table.to_owned(), key.to_owned())) {
-            Some((file, line)) => Origin::File { file: self.files[*file].clone(), line: *line },
+            Some((file, line, column)) => {
+                Origin::File { file: self.files[*file].clone(), line: *line, column: *column }
+            }
             None => Origin::Default,
         }
     }

@@ -1,7 +1,7 @@
 //! `[Service]`: what each process is given: identity, environment, limits, directories, output.
 
 use super::document::{Node, Value};
-use super::report::{Bad, Reading, bad};
+use super::report::{Bad, FAULTS_MAX, Reading, bad};
 use super::section::Section;
 use super::values::{
     absolute_path, account, account_node, boolean, each_word, integer, octal, path, text, words,
@@ -10,6 +10,7 @@ use super::{capabilities, limits, service};
 use crate::codec::environment::is_variable_name;
 use crate::codec::fault::quoted;
 use crate::model::settings::{Directory, DirectoryKind, EnvironmentFile, Output, Service};
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 pub(super) fn read(section: &mut Section<'_, '_>, out: &mut Service) {
@@ -63,13 +64,18 @@ fn working_directory(node: &Node) -> Reading<PathBuf> {
 /// A table of names and values, a list of NAME=value, or one text that is split.
 fn environment(node: &Node) -> Reading<Vec<(String, String)>> {
     let mut variables: Vec<(String, String)> = Vec::new();
+    let mut index: HashMap<String, usize> = HashMap::new();
     let mut faults = Vec::new();
     let mut add =
         |place, name: &str, value: Result<&str, Bad>| match value.and_then(|value| variable(name, value)) {
-            Ok(value) => match variables.iter_mut().find(|(known, _)| known == name) {
-                Some((_, known)) => *known = value,
-                None => variables.push((name.to_owned(), value)),
+            Ok(value) => match index.get(name) {
+                Some(at) => variables[*at].1 = value,
+                None => {
+                    index.insert(name.to_owned(), variables.len());
+                    variables.push((name.to_owned(), value));
+                }
             },
+            Err(_) if faults.len() > FAULTS_MAX => {}
             Err(bad) => faults.push(Bad { place: Some(bad.place.unwrap_or(place)), ..bad }),
         };
     if let Value::Table(table) = &node.value {

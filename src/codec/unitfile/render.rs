@@ -1,15 +1,14 @@
 //! The effective settings as TOML, each key with where it comes from.
 
 use super::limits::key_of;
-use super::origin::Origins;
-use super::{Loaded, Origin};
+use super::page::{Page, command_list, list, path, signal, span, span_or_infinity, text};
+use super::{Loaded, Origin, Origins};
 use crate::codec::{size, timespan};
 use crate::model::settings::{
-    BindIpv6Only, Command, DirectoryKind, Exclusive, ExitSet, Handoff, KillMode, Limit, NotifyAccess, Output,
+    BindIpv6Only, DirectoryKind, Exclusive, ExitSet, Handoff, KillMode, Limit, NotifyAccess, Output,
     ProtectHome, ProtectSystem, Ready, Restart, Retain, Service, Settings, Socket, Start, Swap, WhenDown,
 };
-use crate::model::{Address, Signal, SocketKind};
-use std::time::Duration;
+use crate::model::{Address, SocketKind};
 
 /// The effective settings as a unit file: read again, it gives the same settings.
 ///
@@ -44,103 +43,6 @@ fn render(settings: &Settings, origins: Option<&Origins>) -> String {
     page.open("[Swap]", "Swap");
     swap(&mut page, &settings.swap);
     page.text
-}
-
-struct Page<'o> {
-    text: String,
-    origins: Option<&'o Origins>,
-    /// As [`Origins`] names it.
-    table: String,
-}
-
-impl Page<'_> {
-    fn open(&mut self, header: &str, table: &str) {
-        if !self.text.is_empty() {
-            self.text.push('\n');
-        }
-        self.text.push_str(header);
-        self.text.push('\n');
-        self.table = table.to_owned();
-    }
-
-    fn row(&mut self, key: &str, value: impl AsRef<str>) {
-        self.line(key, key, value.as_ref());
-    }
-
-    /// A row whose origin is that of another key.
-    fn line(&mut self, key: &str, origin_key: &str, value: &str) {
-        self.text.push_str(&format!("{key} = {value}"));
-        if let Some(origins) = self.origins {
-            let origin: Origin = origins.of(&self.table, origin_key);
-            self.text.push_str(&format!("  # {origin}"));
-        }
-        self.text.push('\n');
-    }
-
-    fn some(&mut self, key: &str, value: Option<impl AsRef<str>>) {
-        if let Some(value) = value {
-            self.row(key, value);
-        }
-    }
-
-    /// A list, left out where it is empty.
-    fn list(&mut self, key: &str, items: impl IntoIterator<Item = String>) {
-        let items: Vec<String> = items.into_iter().collect();
-        if !items.is_empty() {
-            self.row(key, list(items));
-        }
-    }
-}
-
-/// A TOML basic string (toml.io, String).
-fn text(text: &str) -> String {
-    let mut out = String::from("\"");
-    for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            control if control.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(control))),
-            other => out.push(other),
-        }
-    }
-    out.push('"');
-    out
-}
-
-fn list(items: impl IntoIterator<Item = String>) -> String {
-    format!("[{}]", items.into_iter().collect::<Vec<_>>().join(", "))
-}
-
-fn span(span: Duration) -> String {
-    text(&timespan::format(span))
-}
-
-fn span_or_infinity(limit: Option<Duration>) -> String {
-    limit.map_or("\"infinity\"".to_owned(), span)
-}
-
-fn signal(signal: Signal) -> String {
-    text(&signal.to_string())
-}
-
-fn path(path: &std::path::Path) -> String {
-    text(&path.to_string_lossy())
-}
-
-fn words(command: &Command) -> String {
-    let dash = if command.ignore_failure { "-" } else { "" };
-    let program = text(&format!("{dash}{}", command.program));
-    list(std::iter::once(program).chain(command.arguments.iter().map(|argument| text(argument))))
-}
-
-/// One command as a list of words; several, or one with a space in its name, as a list of lists.
-fn command_list(commands: &[Command]) -> String {
-    match commands {
-        [one] if !one.program.contains(char::is_whitespace) => words(one),
-        several => list(several.iter().map(words)),
-    }
 }
 
 fn socket(page: &mut Page<'_>, socket: &Socket) {

@@ -127,6 +127,11 @@ impl<'s> Report<'s> {
         self.faults.len() >= FAULTS_MAX
     }
 
+    /// Counts a fault that is not told.
+    pub(super) fn count_only(&mut self) {
+        self.dropped += 1;
+    }
+
     /// Whether anything is wrong.
     pub(super) fn has_faults(&self) -> bool {
         !self.faults.is_empty()

@@ -2,7 +2,7 @@
 
 use super::document::{Node, Value};
 use super::keys::nearest;
-use super::report::{Bad, Reading, bad};
+use super::report::{Bad, FAULTS_MAX, Reading, bad};
 use crate::codec::fault::quoted;
 use crate::codec::words::split;
 use crate::codec::{size, timespan};
@@ -289,6 +289,8 @@ pub(super) fn each<'n, T>(
     for node in nodes {
         match read(node) {
             Ok(value) => values.push(value),
+            // Beyond what is told anyway a suggestion for each would cost seconds.
+            Err(_) if faults.len() > FAULTS_MAX => break,
             Err(bads) => faults.extend(bads.into_iter().map(|bad| in_place(node, bad))),
         }
     }
@@ -301,6 +303,7 @@ pub(super) fn each_word<T>(node: &Node, mut read: impl FnMut(&str) -> Result<T, 
     for (node, word) in words(node)? {
         match read(&word) {
             Ok(value) => values.push(value),
+            Err(_) if faults.len() > FAULTS_MAX => break,
             Err(bad) => faults.push(in_place(node, bad)),
         }
     }

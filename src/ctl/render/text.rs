@@ -29,22 +29,40 @@ pub(in crate::ctl) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// The text, cut so that it takes at most `columns`; a cut is shown by `...`.
+/// The text, cut so that it takes at most `columns`; a cut is shown by `...`. Colours of
+/// [`Paint`] take no column, and are ended where they were begun.
 pub(in crate::ctl) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
-    if width(text) <= columns {
+    let plain: String = pieces(text).filter(|(_, is_colour)| !is_colour).map(|(piece, _)| piece).collect();
+    if width(&plain) <= columns {
         return Cow::Borrowed(text);
     }
     let room = columns.saturating_sub(3);
-    let mut kept = String::new();
-    for c in text.chars() {
-        kept.push(c);
-        if width(&kept) > room {
-            kept.pop();
-            break;
+    let (mut kept, mut taken, mut full) = (String::new(), 0, false);
+    for (piece, is_colour) in pieces(text) {
+        if is_colour {
+            kept.push_str(piece);
+        } else if !full {
+            taken += width(piece);
+            full = taken > room;
+            kept.push_str(if full { &"..."[..columns.min(3)] } else { piece });
         }
     }
-    kept.push_str(&"..."[..columns.min(3)]);
     Cow::Owned(kept)
+}
+
+/// A text's characters and, marked true, the colours among them (ECMA-48: ESC [ … m).
+fn pieces(text: &str) -> impl Iterator<Item = (&str, bool)> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let first = rest.chars().next()?;
+        let (length, is_colour) = match (first, rest.find('m')) {
+            ('\x1b', Some(end)) => (end + 1, true),
+            _ => (first.len_utf8(), false),
+        };
+        let (piece, after) = rest.split_at(length);
+        rest = after;
+        Some((piece, is_colour))
+    })
 }
 
 /// Colours by meaning.
@@ -104,6 +122,10 @@ mod tests {
         assert_eq!(cut("abcdef", 5), "ab...");
         assert_eq!(cut("abcdef", 2), "..");
         assert_eq!(cut("abcdef", 0), "");
+        let painted = format!("{} tail", Paint(true).apply(Colour::Bad, "abcdef"));
+        assert_eq!(cut(&painted, 11), painted);
+        assert_eq!(cut(&painted, 10), "\x1b[31mabcdef\x1b[0m ...");
+        assert_eq!(cut(&painted, 6), "\x1b[31mabc...\x1b[0m");
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! gives way when that is needed.
 
 mod connection;
+mod door;
 mod limits;
 pub mod rights;
 mod socket;
@@ -28,18 +29,15 @@ use crate::model::{ClientId, Progress, Reply, Tick};
 use crate::os::Error;
 use crate::os::peer::Peer;
 use connection::{Connection, Current, Next};
-use limits::{Guest, Verdict};
-use mio::net::{UnixListener, UnixStream};
+use mio::net::UnixListener;
 use mio::{Interest, Registry, Token};
 use rights::Masters;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
-/// Connections accepted in one turn.
-const ACCEPTS_PER_TURN: usize = 64;
 /// Calls taken in one turn, of the privileged and of all others.
 const CALLS_PER_TURN: usize = 16;
 /// Bytes read in one turn, of the privileged and of all others.
@@ -128,7 +126,7 @@ impl Control {
             arrivals: Vec::new(),
             acceptable: true,
             starved: false,
-            spare: spare(),
+            spare: door::spare(),
             serial_last: 0,
             client_last: 0,
             now: Tick::default(),
@@ -378,81 +376,6 @@ impl Control {
             held.entry(uid).and_modify(|held| *held -= memory);
         }
     }
-
-    fn accept(&mut self) {
-        if !self.acceptable {
-            return;
-        }
-        let mut turn_away = false;
-        for _ in 0..ACCEPTS_PER_TURN {
-            match self.listener.accept() {
-                Ok((mut stream, _)) if turn_away => say_busy(&mut stream, "supd is out of descriptors"),
-                Ok((stream, _)) => self.welcome(stream),
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EAGAIN) => {
-                        (self.acceptable, self.starved) = (false, false);
-                        break;
-                    }
-                    // One client was gone before it was accepted.
-                    Some(libc::ECONNABORTED | libc::EINTR) => {}
-                    // With the spare descriptor closed there is room to tell clients, one by one.
-                    Some(libc::EMFILE | libc::ENFILE) if !turn_away => {
-                        turn_away = true;
-                        drop(self.spare.take());
-                    }
-                    // Tried again in the next turn, whenever that is: to wait for it would be to spin.
-                    Some(_) | None => {
-                        self.starved = true;
-                        break;
-                    }
-                },
-            }
-        }
-        if turn_away {
-            self.spare = spare();
-        }
-    }
-
-    fn welcome(&mut self, mut stream: UnixStream) {
-        let Ok(peer) = Peer::of(&stream) else { return };
-        let privileged = self.masters.is_privileged(peer.uid);
-        let guests: Vec<Guest> = self
-            .connections
-            .iter()
-            .map(|(serial, connection)| Guest {
-                serial: *serial,
-                uid: connection.peer.uid,
-                privileged: self.masters.is_privileged(connection.peer.uid),
-                idle_since: connection.idle_since(),
-            })
-            .collect();
-        match self.limits.admit(peer.uid, privileged, &guests, self.now) {
-            Verdict::Admit => {}
-            Verdict::Replace(serial) => self.drop_connection(serial),
-            Verdict::Busy => {
-                return say_busy(&mut stream, &format!("supd has {} clients", guests.len()));
-            }
-        }
-        let serial = self.serial_last + 1;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if self.registry.register(&mut stream, Token(self.first + serial), interest).is_err() {
-            return say_busy(&mut stream, "supd cannot watch one more client");
-        }
-        self.serial_last = serial;
-        self.connections.insert(serial, Connection::new(stream, peer, self.now));
-        self.settle(serial);
-    }
-}
-
-/// Tells a client that finds no place; the socket is new, so the kernel has room for this.
-fn say_busy(stream: &mut UnixStream, why: &str) {
-    let reason = format!("{why}: try again");
-    let error = varlink::Error::Busy(varlink::error::Plain { changed: false, reason });
-    let _gone_already = stream.write(&varlink::refusal(&error));
-}
-
-fn spare() -> Option<File> {
-    File::open("/dev/null").ok()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::codec::varlink::CALL_MAX;
 use crate::model::{ExitStatus, Generation, WaitFor};
 use mio::{Events, Poll};
 use serde_json::json;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as Client;
 use std::time::{Duration, Instant};

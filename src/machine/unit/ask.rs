@@ -6,7 +6,7 @@ use super::super::swap::table::{SwapCueKind, SwapMove, decide};
 use super::super::swap::{Plan, Swap};
 use super::super::turn::Turn;
 use super::super::worker::{Cue, Phase, table::Kind};
-use super::{Life, Reloading, Unit, Waiter};
+use super::{Drain, Life, Reloading, Unit, Waiter};
 use crate::model::status::SwapResult;
 use crate::model::{ClientId, ExitStatus, Generation, Reply, Settings, Signal, SwapKind, WaitFor, WorkerId};
 use std::collections::BTreeSet;
@@ -118,18 +118,25 @@ impl Unit {
         if self.is_busy(client, turn) || self.is_full(&plan, client, turn) {
             return;
         }
-        self.disarm(turn);
+        self.unwatch(turn);
         self.settings = plan.settings.clone();
         self.begin(plan, Some(waiter), turn);
     }
 
-    /// What waits for a first connection is launched without one.
-    fn disarm(&mut self, turn: &mut Turn<'_>) {
+    /// What waits for a first connection is about to be launched: who asked for the waiting, and
+    /// was not answered yet, hears how the launch ends.
+    pub(super) fn disarm(&mut self) {
         let (Life::Arming { clients, .. } | Life::Waiting { clients, .. }) = &mut self.life else { return };
-        let clients = std::mem::take(clients);
-        turn.act(Action::Unwatch);
-        for client in clients {
-            self.reply(client, Reply::done(true, "is being launched"), turn);
+        let wait = WaitFor::Committed;
+        let waiters = std::mem::take(clients).into_iter();
+        self.waiters.extend(waiters.map(|client| Waiter { client, wait, drained: None }));
+    }
+
+    /// A launch that no connection asked for.
+    fn unwatch(&mut self, turn: &mut Turn<'_>) {
+        if let Life::Arming { .. } | Life::Waiting { .. } = self.life {
+            turn.act(Action::Unwatch);
+            self.disarm();
         }
     }
 
@@ -159,7 +166,7 @@ impl Unit {
         }
         swap.by_person = true;
         self.settings = plan.settings.clone();
-        self.next = Some((plan, waiter));
+        self.next = Some((plan, Some(waiter)));
         self.swap_cue(SwapCueKind::Abort, "replaced by another swap", turn);
     }
 
@@ -212,7 +219,7 @@ impl Unit {
         if self.is_full(&plan, client, turn) {
             return;
         }
-        self.disarm(turn);
+        self.unwatch(turn);
         self.begin(plan, Some(Waiter { client, wait, drained: None }), turn);
     }
 
@@ -264,7 +271,9 @@ impl Unit {
             self.durable.active.as_ref().map(|kept| kept.generation) != Some(**generation)
         });
         if let (WaitFor::Drained, Some(leaving)) = (wait, leaving) {
-            self.waiters.push(Waiter { client, wait, drained: Some(*leaving) });
+            let swap_id = self.last_swap.as_ref().map(|last| last.swap_id);
+            let to = self.durable.active.as_ref().map(|kept| kept.generation);
+            self.waiters.push(Waiter { client, wait, drained: Some(Drain { of: *leaving, swap_id, to }) });
             return;
         }
         let reply = self.last_outcome();
@@ -276,6 +285,7 @@ impl Unit {
         let Some(last) = &self.last_swap else { return Reply::done(false, "no swap is under way") };
         let status = match last.result {
             SwapResult::Running | SwapResult::Committed => ExitStatus::Done,
+            SwapResult::Failed | SwapResult::Aborted if last.from.is_none() => ExitStatus::Down,
             SwapResult::Failed | SwapResult::Aborted => ExitStatus::Failed,
             SwapResult::RolledBack => ExitStatus::RolledBack,
             SwapResult::Stopped => ExitStatus::Down,
@@ -308,7 +318,7 @@ impl Unit {
             kind(Kind::Serving).chain(kind(Kind::Reloading)).map(|worker| worker.id).collect();
         let generation = group.generation();
         let (remarks, failures) = (BTreeSet::new(), BTreeSet::new());
-        self.reloading = Some(Reloading { client, waiting, remarks, failures });
+        self.reloading = Some(Reloading { client: Some(client), waiting, remarks, failures });
         for index in ready {
             self.group_cue(generation, index, &Cue::Reload, turn);
         }
@@ -343,7 +353,9 @@ impl Unit {
             Reply::done(true, list(&done.remarks))
         };
         turn.note(Level::Info, None, reply.text.clone());
-        self.reply(done.client, reply, turn);
+        if let Some(client) = done.client {
+            self.reply(client, reply, turn);
+        }
     }
 
     fn ask_kill(&mut self, client: ClientId, signal: Signal, turn: &mut Turn<'_>) {
@@ -378,7 +390,7 @@ impl Unit {
         let job = turn.job();
         turn.act(Action::Bind { job, settings: self.settings.clone() });
         self.bound.extend(self.settings.sockets.iter().cloned());
-        self.refreshing = Some((job, client));
+        self.refreshing = Some((job, Some(client)));
     }
 
     /// Whether any worker has a process.

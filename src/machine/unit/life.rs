@@ -1,6 +1,7 @@
 //! The unit as a whole: on demand, blocked, stopping, stopped.
 
 use super::super::effect::{Action, Level};
+use super::super::group::Role;
 use super::super::swap::table::SwapCueKind;
 use super::super::swap::{Plan, Step, Swap, Try};
 use super::super::turn::Turn;
@@ -14,6 +15,8 @@ use std::time::Duration;
 const UNLISTEN_LONGEST: Duration = Duration::from_secs(10);
 /// How long `stop --now` leaves a worker after KillSignal.
 const NOW: Duration = Duration::from_secs(5);
+/// What is said of a stop that the disk does not take.
+const NOT_DURABLE: &str = "is stopped, but the ledger cannot say so yet: a restart of supd would start it";
 /// The first pause before listeners that could not be bound are tried again; it doubles.
 const BLOCKED_FIRST: Duration = Duration::from_secs(1);
 /// The longest such pause.
@@ -46,7 +49,9 @@ impl Unit {
         } else if let Some((asked, client)) = self.refreshing.filter(|(asked, _)| *asked == job) {
             debug_assert_eq!(asked, job);
             self.refreshing = None;
-            self.answer_refresh(client, failure, turn);
+            if let Some(client) = client {
+                self.answer_refresh(client, failure, turn);
+            }
         } else if let Life::Arming { job: asked, clients } = &self.life {
             if *asked == job {
                 let clients = clients.clone();
@@ -65,7 +70,7 @@ impl Unit {
 
     fn armed(&mut self, clients: Vec<ClientId>, failure: Option<String>, turn: &mut Turn<'_>) {
         if let Some(reason) = failure {
-            self.life = if clients.is_empty() { self.blocked(&reason, turn.now) } else { Life::STOPPED };
+            self.life = self.unbound(&reason, clients.is_empty(), turn.now);
             for client in clients {
                 self.reply(client, Reply::new(ExitStatus::Down, false, reason.clone()), turn);
             }
@@ -79,12 +84,8 @@ impl Unit {
 
     /// The first connection: it waits in the queue until a worker is ready.
     pub(super) fn knocked(&mut self, turn: &mut Turn<'_>) {
-        let Life::Waiting { clients, .. } = &mut self.life else { return };
-        let clients = std::mem::take(clients);
-        let text = "waits for the first connection, and there is one";
-        for client in clients {
-            self.reply(client, Reply::done(true, text), turn);
-        }
+        let Life::Waiting { .. } = self.life else { return };
+        self.disarm();
         turn.note(Level::Info, None, "a connection waits: launching");
         let plan = self.plan_start();
         self.begin(plan, None, turn);
@@ -104,8 +105,12 @@ impl Unit {
         self.life = Life::Waiting { record: None, clients: Vec::new() };
     }
 
-    /// The listeners cannot be bound, and nobody waits for the answer: later again.
-    pub(super) fn blocked(&mut self, reason: &str, now: Tick) -> Life {
+    /// The listeners cannot be bound: later again, unless a person has tried to begin what was
+    /// not meant to be up, and is told.
+    pub(super) fn unbound(&mut self, reason: &str, alone: bool, now: Tick) -> Life {
+        if !alone && self.durable.want == Want::Down {
+            return Life::STOPPED;
+        }
         let failures = self.bind_failures;
         self.bind_failures = failures.saturating_add(1);
         let pause = BLOCKED_FIRST.saturating_mul(1 << failures.min(8)).min(BLOCKED_LONGEST);
@@ -123,16 +128,26 @@ impl Unit {
         turn: &mut Turn<'_>,
     ) {
         if let Life::Stopping(stopping) = &mut self.life {
+            stopping.by_person |= client.is_some();
             stopping.clients.extend(client);
             stopping.shutdown |= shutdown;
+            stopping.keep_listening &= keep_listening;
             if now {
                 self.stop_now(turn);
             }
             return;
         }
-        if let Life::Stopped { .. } = self.life {
+        if let Life::Stopped { keep_listening: listens, save } = &mut self.life {
+            let closes = *listens && !keep_listening;
+            let unsaved = save.record.is_some() || save.again.is_some();
+            *listens &= keep_listening;
             if let Some(client) = client {
-                self.reply(client, Reply::done(false, "is stopped already"), turn);
+                let reply = match (closes, unsaved) {
+                    (true, false) => Reply::done(true, "listens no longer"),
+                    (false, false) => Reply::done(false, "is stopped already"),
+                    (closes, true) => Reply::new(ExitStatus::Failed, closes, NOT_DURABLE),
+                };
+                self.reply(client, reply, turn);
             }
             return;
         }
@@ -141,14 +156,29 @@ impl Unit {
         turn.note(Level::Info, None, "stopping");
         turn.act(Action::Unwatch);
         let stage = StopStage::Unlistening { until: turn.now.after(UNLISTEN_LONGEST) };
+        let by_person = client.is_some();
         let clients = client.into_iter().collect();
-        self.life = Life::Stopping(Stopping { stage, clients, shutdown, keep_listening, kill: None });
+        self.life =
+            Life::Stopping(Stopping { stage, clients, shutdown, by_person, keep_listening, kill: None });
+        self.end_unready(turn);
         if now {
             self.stop_now(turn);
         } else if keep_listening {
             self.end_all(turn);
         } else {
             turn.act(Action::Unlisten);
+        }
+    }
+
+    /// What serves finishes what is queued; what does not serve is not begun any more.
+    fn end_unready(&mut self, turn: &mut Turn<'_>) {
+        let mut told = Vec::new();
+        for (generation, group) in &mut self.groups {
+            group.role = Role::Leaving;
+            told.push((*generation, group.leave_unready(turn)));
+        }
+        for (generation, told) in told {
+            self.heard(generation, told, turn);
         }
     }
 
@@ -191,7 +221,7 @@ impl Unit {
     /// Every process is gone.
     pub(super) fn ended(&mut self, turn: &mut Turn<'_>) {
         let Life::Stopping(stopping) = &mut self.life else { return };
-        if stopping.shutdown && stopping.clients.is_empty() {
+        if stopping.shutdown && !stopping.by_person {
             self.life = Life::STOPPED;
             return;
         }
@@ -243,13 +273,16 @@ impl Unit {
 
     fn stopped(&mut self, stopping: &Stopping, failure: Option<&str>, turn: &mut Turn<'_>) {
         turn.note(Level::Info, None, "stopped");
+        if failure.is_none() {
+            turn.act(Action::ClearIntent);
+        }
         let save = if failure.is_some() { Try::default().failed(turn.now) } else { Try::default() };
         let keep_listening = stopping.keep_listening && !stopping.shutdown;
         self.life = Life::Stopped { save, keep_listening };
         let reply = match failure {
             None => Reply::done(true, "is stopped"),
             Some(reason) => {
-                let text = format!("is stopped, but a restart of supd would start it: {reason}");
+                let text = format!("{NOT_DURABLE} ({reason})");
                 Reply::new(ExitStatus::Failed, true, text)
             }
         };

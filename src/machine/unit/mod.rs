@@ -20,8 +20,8 @@ use super::turn::Turn;
 use super::worker::{Cue, Told};
 use crate::model::settings::Socket;
 use crate::model::{
-    ClientId, Durable, Ended, Generation, JobId, Notice, Progress, RecordId, Reply, Settings, Tick, UnitName,
-    WaitFor, WorkerId, status::SwapStatus,
+    ClientId, Durable, Ended, Generation, Happening, JobId, Notice, Progress, RecordId, Reply, Settings,
+    SwapId, Tick, UnitName, WaitFor, WorkerId, status::SwapStatus,
 };
 pub(super) use restore::restore;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +51,8 @@ struct Stopping {
     clients: Vec<ClientId>,
     /// supd itself is ending: what the unit should do is not changed by that.
     shutdown: bool,
+    /// A person asked for it, whether still connected or not: that is for the ledger.
+    by_person: bool,
     keep_listening: bool,
     /// Workers that are left then are killed.
     kill: Option<Tick>,
@@ -72,13 +74,36 @@ struct Waiter {
     client: ClientId,
     wait: WaitFor,
     /// The swap is over; this one waits for the end of a generation.
-    drained: Option<Generation>,
+    drained: Option<Drain>,
+}
+
+/// The end of a generation, and which swap it is the end of.
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    of: Generation,
+    swap_id: Option<SwapId>,
+    to: Option<Generation>,
+}
+
+/// The last record, on its way or to be tried again.
+#[derive(Debug, Clone)]
+struct Unsaved {
+    happening: Happening,
+    client: Option<ClientId>,
+    save: Try,
+}
+
+impl Unsaved {
+    /// Whether it says that this swap began.
+    fn began(&self, swap: SwapId) -> bool {
+        matches!(self.happening, Happening::Began { swap_id, .. } if swap_id == swap)
+    }
 }
 
 /// A reload under way.
 #[derive(Debug, Clone)]
 struct Reloading {
-    client: ClientId,
+    client: Option<ClientId>,
     waiting: BTreeSet<WorkerId>,
     remarks: BTreeSet<String>,
     failures: BTreeSet<String>,
@@ -101,14 +126,16 @@ pub(super) struct Unit {
     last_swap: Option<SwapStatus>,
     waiters: Vec<Waiter>,
     /// A swap that begins once the running one is undone.
-    next: Option<(super::swap::Plan, Waiter)>,
+    next: Option<(super::swap::Plan, Option<Waiter>)>,
     reloading: Option<Reloading>,
     /// A daemon-reload that waits for its listeners.
-    refreshing: Option<(JobId, ClientId)>,
+    refreshing: Option<(JobId, Option<ClientId>)>,
     /// What the hands were told last: which listeners listen, which are bound, what is stored.
     listening: Vec<Arc<Settings>>,
     bound: Vec<Socket>,
     stored: BTreeSet<Generation>,
+    /// The last record, unless it is on disk: until then a crash goes back to an earlier one.
+    unsaved: Option<Unsaved>,
     /// How often in a row the listeners could not be bound.
     bind_failures: u32,
     quarantine: Option<String>,
@@ -183,7 +210,7 @@ impl Unit {
         }
     }
 
-    fn is_about(&self, swap_id: crate::model::SwapId) -> bool {
+    fn is_about(&self, swap_id: SwapId) -> bool {
         self.swap.as_ref().is_some_and(|swap| swap.id == swap_id)
     }
 
@@ -191,6 +218,15 @@ impl Unit {
         self.waiters.retain(|waiter| waiter.client != client);
         if let Some(swap) = &mut self.swap {
             swap.undoers.retain(|undoer| *undoer != client);
+        }
+        if let Some((_, waiter)) = &mut self.next {
+            *waiter = waiter.filter(|waiter| waiter.client != client);
+        }
+        if let Some((_, asker)) = &mut self.refreshing {
+            *asker = asker.filter(|asker| *asker != client);
+        }
+        if let Some(reloading) = &mut self.reloading {
+            reloading.client = reloading.client.filter(|asker| *asker != client);
         }
         match &mut self.life {
             Life::Arming { clients, .. } | Life::Waiting { clients, .. } => {
@@ -360,7 +396,7 @@ impl Unit {
             kept.pinned = pinned;
         }
         if changed {
-            let happening = crate::model::Happening::Pinned { generation, pinned };
+            let happening = Happening::Pinned { generation, pinned };
             self.record(happening, None, turn);
         }
     }
@@ -374,7 +410,7 @@ impl Unit {
         }
         let swap = self.swap.as_ref().and_then(|swap| swap.step.deadline());
         let groups = self.groups.values().filter_map(Group::deadline);
-        groups.chain(swap).chain(self.life_deadline()).min()
+        groups.chain(swap).chain(self.life_deadline()).chain(self.ledger_deadline()).min()
     }
 
     fn clock(&mut self, turn: &mut Turn<'_>) {
@@ -396,28 +432,61 @@ impl Unit {
         for worker in workers {
             self.worker_cue(worker, &Cue::Due, turn);
         }
+        if due(self.ledger_deadline()) {
+            if let Some(unsaved) = self.unsaved.take() {
+                self.send(unsaved, turn);
+            }
+        }
     }
 
     // The ledger.
 
     /// Sends the durable state and what happened on its way to the disk.
-    fn record(
-        &self,
-        happening: crate::model::Happening,
-        client: Option<ClientId>,
-        turn: &mut Turn<'_>,
-    ) -> RecordId {
+    fn record(&mut self, happening: Happening, client: Option<ClientId>, turn: &mut Turn<'_>) -> RecordId {
+        let save = Try::default();
+        self.send(Unsaved { happening, client, save }, turn)
+    }
+
+    fn send(&mut self, unsaved: Unsaved, turn: &mut Turn<'_>) -> RecordId {
+        let Unsaved { happening, client, save } = unsaved;
         let id = turn.record();
-        let record =
-            crate::model::Record { unit: self.name.clone(), durable: self.durable.clone(), happening };
+        let (unit, durable) = (self.name.clone(), self.durable.clone());
+        let record = crate::model::Record { unit, durable, happening: happening.clone() };
         turn.act(Action::Record { id, record, client });
+        self.unsaved = Some(Unsaved { happening, client, save: save.sent(id) });
         id
+    }
+
+    /// When a record that failed, and that nobody waits for any more, is tried again: the ledger
+    /// must come to say what is.
+    fn ledger_deadline(&self) -> Option<Tick> {
+        let sent_again_by_swap = match self.swap.as_ref().map(|swap| swap.step) {
+            Some(Step::Noting { .. } | Step::Committing { .. } | Step::TurnNoting { .. }) => true,
+            Some(_) | None => false,
+        };
+        if sent_again_by_swap || matches!(self.life, Life::Stopped { .. }) {
+            return None;
+        }
+        self.unsaved.as_ref().and_then(|unsaved| unsaved.save.again)
+    }
+
+    fn note_outcome(&mut self, record: RecordId, failed: bool, now: Tick) {
+        let Some(unsaved) = &mut self.unsaved else { return };
+        if unsaved.save.record != Some(record) {
+            return;
+        }
+        if failed {
+            unsaved.save = unsaved.save.failed(now);
+        } else {
+            self.unsaved = None;
+        }
     }
 
     fn recorded(&mut self, record: RecordId, failure: Option<&str>, turn: &mut Turn<'_>) {
         if let Some(reason) = failure {
             turn.note(Level::Error, None, format!("ledger: {reason}"));
         }
+        self.note_outcome(record, failure.is_some(), turn.now);
         if self.swap.as_ref().is_some_and(|swap| swap.step.record() == Some(record)) {
             match failure {
                 None => self.swap_cue(SwapCueKind::Recorded, "", turn),

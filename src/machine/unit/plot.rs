@@ -5,7 +5,7 @@ use super::super::group::{Group, Role};
 use super::super::swap::table::{SwapCueKind, SwapMove, decide};
 use super::super::swap::{Plan, Step, Swap, Try};
 use super::super::turn::Turn;
-use super::{Life, Unit, Waiter};
+use super::{Drain, Life, Unit, Waiter};
 use crate::model::settings::{Retain, Start};
 use crate::model::status::{SwapResult, SwapStatus};
 use crate::model::{
@@ -53,6 +53,10 @@ impl Unit {
     pub(super) fn swap_cue(&mut self, cue: SwapCueKind, detail: &str, turn: &mut Turn<'_>) {
         let Some(mut swap) = self.swap.take() else { return };
         let made = decide(swap.step.kind(), cue);
+        let answered = matches!(cue, SwapCueKind::Passed | SwapCueKind::Unpassed);
+        if matches!(made, SwapMove::Commit | SwapMove::TurnBack) && !answered {
+            Self::end_check(&swap, turn);
+        }
         let goes_on = match made {
             SwapMove::Stale | SwapMove::RefusePromote | SwapMove::RefuseAbort => true,
             SwapMove::Drop => self.drop_swap(&mut swap, detail, turn),
@@ -81,7 +85,7 @@ impl Unit {
         if goes_on {
             self.swap = Some(swap);
         } else if let Some((plan, waiter)) = self.next.take() {
-            self.begin(plan, Some(waiter), turn);
+            self.begin(plan, waiter, turn);
         }
     }
 
@@ -95,10 +99,14 @@ impl Unit {
         self.durable.candidate = None;
         if swap.is_first() {
             let alone = swap.client.is_none();
-            self.life = if alone { self.blocked(cause, turn.now) } else { Life::STOPPED };
+            self.life = self.unbound(cause, alone, turn.now);
         }
         let result = if swap.by_person { SwapResult::Aborted } else { SwapResult::Failed };
         self.last_swap = Some(swap.status(result));
+        if let Some(unsaved) = self.unsaved.as_mut().filter(|unsaved| unsaved.began(swap.id)) {
+            // When the disk takes records again, this is what there is to say.
+            unsaved.happening = Happening::Ended { swap_id: swap.id, result, cause: swap.cause.clone() };
+        }
         let reply = Reply::new(status, false, cause).about(Some(swap.id), None);
         self.resolve_all(&reply, turn);
         self.answer_undoers(swap, turn);
@@ -144,7 +152,7 @@ impl Unit {
 
     fn launch(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
         let Some(launch) = self.recipes.get(&swap.to).cloned() else { return true };
-        turn.act(Action::ClearIntent);
+        self.clear_old_intent(turn);
         swap.launched = turn.now;
         swap.step = Step::Launching;
         let workers = launch.settings.service.workers;
@@ -269,6 +277,7 @@ impl Unit {
         true
     }
 
+    /// Ends a check whose answer is no longer waited for.
     fn end_check(swap: &Swap, turn: &mut Turn<'_>) {
         if let Step::Checking { job, .. } = swap.step {
             turn.act(Action::EndJob { job });
@@ -276,7 +285,6 @@ impl Unit {
     }
 
     fn commit(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
-        Self::end_check(swap, turn);
         let record = self.record_commit(swap, turn);
         swap.step = Step::Committing { save: Try::default().sent(record) };
         true
@@ -318,7 +326,7 @@ impl Unit {
             .about(Some(swap.id), Some(swap.to));
         self.resolve(WaitFor::Committed, &reply, turn);
         match swap.from.filter(|from| self.groups.contains_key(from)) {
-            Some(from) => self.wait_for_drain(from, turn),
+            Some(from) => self.wait_for_drain(from, swap, turn),
             None => self.resolve_all(&reply, turn),
         }
         let late = Reply::refused(format!("generation {} is committed", swap.to), Some(self.way_back()));
@@ -329,10 +337,10 @@ impl Unit {
     }
 
     /// Those who asked for `--wait=drained` go on waiting for the end of this generation.
-    fn wait_for_drain(&mut self, generation: Generation, turn: &mut Turn<'_>) {
+    fn wait_for_drain(&mut self, generation: Generation, swap: &Swap, turn: &mut Turn<'_>) {
         let workers = self.groups.get(&generation).map_or(0, Group::remaining);
         for waiter in self.waiters.iter_mut().filter(|waiter| waiter.drained.is_none()) {
-            waiter.drained = Some(generation);
+            waiter.drained = Some(Drain { of: generation, swap_id: Some(swap.id), to: Some(swap.to) });
             turn.act(Action::Progress(waiter.client, Progress::Draining { generation, workers }));
         }
     }
@@ -343,7 +351,11 @@ impl Unit {
         let cause = if detail.is_empty() { "aborted" } else { detail };
         swap.cause.get_or_insert_with(|| cause.to_owned());
         let result = if swap.by_person { SwapResult::Aborted } else { SwapResult::Failed };
-        turn.act(Action::ClearIntent);
+        if swap.is_first() {
+            self.clear_old_intent(turn);
+        } else {
+            turn.act(Action::ClearIntent);
+        }
         self.durable.candidate = None;
         if swap.is_first() {
             self.retain_previous();
@@ -392,7 +404,6 @@ impl Unit {
     }
 
     fn turn_back(&mut self, swap: &mut Swap, detail: &str, turn: &mut Turn<'_>) -> bool {
-        Self::end_check(swap, turn);
         let detail = if detail.is_empty() { "CheckCommand took too long" } else { detail };
         let cause = swap.cause.get_or_insert_with(|| detail.to_owned()).clone();
         let Some(from) = swap.from else { return true };
@@ -504,6 +515,13 @@ impl Unit {
 
     // Odds and ends.
 
+    /// Lets go of an intent that an earlier supd left, once the ledger has this one's first word.
+    fn clear_old_intent(&self, turn: &mut Turn<'_>) {
+        if self.unsaved.is_none() {
+            turn.act(Action::ClearIntent);
+        }
+    }
+
     fn set_role(&mut self, generation: Generation, role: Role) {
         if let Some(group) = self.groups.get_mut(&generation) {
             group.role = role;
@@ -539,7 +557,10 @@ impl Unit {
     pub(super) fn cut_swap(&mut self, turn: &mut Turn<'_>) {
         let Some(mut swap) = self.swap.take() else { return };
         Self::end_check(&swap, turn);
-        turn.act(Action::ClearIntent);
+        // Where the switch may have happened, the intent goes when the ledger says the same.
+        if !swap.step.has_switched() && !matches!(swap.step, Step::Switching { .. }) {
+            turn.act(Action::ClearIntent);
+        }
         let (text, status) = ("the unit was stopped meanwhile", ExitStatus::Down);
         swap.cause.get_or_insert_with(|| text.to_owned());
         self.last_swap = Some(swap.status(SwapResult::Stopped));
@@ -550,7 +571,7 @@ impl Unit {
         for client in undoers {
             self.reply(client, reply.clone(), turn);
         }
-        if let Some((_, waiter)) = self.next.take() {
+        if let Some((_, Some(waiter))) = self.next.take() {
             self.reply(waiter.client, reply, turn);
         }
     }

@@ -36,6 +36,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         listening: Vec::new(),
         bound: Vec::new(),
         stored,
+        unsaved: None,
         bind_failures: 0,
         quarantine: None,
     };
@@ -127,6 +128,7 @@ impl Unit {
 
     /// Whether nothing of it keeps supd from ending.
     pub(in crate::machine) fn is_over(&self) -> bool {
-        self.quarantine.is_some() || matches!(self.life, Life::Stopped { .. })
+        let writing = self.unsaved.as_ref().is_some_and(|unsaved| unsaved.save.record.is_some());
+        self.quarantine.is_some() || (matches!(self.life, Life::Stopped { .. }) && !writing)
     }
 }

@@ -68,15 +68,11 @@ impl Unit {
 
     fn drained(&mut self, generation: Generation, turn: &mut Turn<'_>) {
         let reply = Reply::done(true, format!("generation {generation} is drained"));
-        let active = self.durable.active.as_ref().map(|kept| kept.generation);
-        let swap_id = self.last_swap.as_ref().map(|swap| swap.swap_id);
-        let reply = reply.about(swap_id, active);
         self.waiters.retain(|waiter| {
-            let waits_on = waiter.drained != Some(generation);
-            if !waits_on {
-                turn.act(Action::Reply(waiter.client, reply.clone()));
-            }
-            waits_on
+            let Some(drain) = waiter.drained.filter(|drain| drain.of == generation) else { return true };
+            let reply = reply.clone().about(drain.swap_id, drain.to);
+            turn.act(Action::Reply(waiter.client, reply));
+            false
         });
     }
 
@@ -210,7 +206,7 @@ impl Unit {
     /// Lets go of what is stored for generations that nothing names any more. Not while a record
     /// is on its way: until it is on disk, a crash would go back to what the last one names.
     fn prune(&mut self, turn: &mut Turn<'_>) {
-        if self.swap.is_some() || matches!(self.life, Life::Stopping(_)) {
+        if self.swap.is_some() || self.unsaved.is_some() || matches!(self.life, Life::Stopping(_)) {
             return;
         }
         let mut keep: BTreeSet<Generation> = self.durable.kept().map(|kept| kept.generation).collect();

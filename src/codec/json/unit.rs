@@ -1,17 +1,10 @@
-//! What supd says about units, as JSON: the shapes that `supctl --json` prints, that the
-//! interface description names, and that supctl reads back for its tables.
-//!
-//! A number that is not known (yet) is null. Words such as a state are text here and not an enum:
-//! a reader must bear one that it does not know, for its supd may be newer.
+//! Units, their listeners and generations.
 
-use super::span::{coarse, fine, millis};
+use super::FORMAT;
+use crate::codec::span::millis;
 use crate::model::status::{GenerationState, GenerationStatus, SwapStatus, UnitStatus};
-use crate::model::{Ended, Generation, Progress, UnitName, WaitFor, WorkerExit, WorkerId};
+use crate::model::{UnitName, WorkerId};
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
-
-/// The number of these shapes; it grows when a reader of the old ones would be wrong.
-pub const FORMAT: u32 = 1;
 
 /// One unit.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -67,7 +60,7 @@ pub struct GenerationView {
     pub generation: u64,
     /// The label of its release.
     pub release: Option<String>,
-    /// A word of [`GenerationState`](crate::model::status::GenerationState).
+    /// A word of [`GenerationState`].
     pub state: String,
     /// Percent of new connections; null where generations share one slot.
     pub share: Option<f64>,
@@ -151,84 +144,6 @@ pub struct StatusView {
     pub notes: Vec<String>,
     /// By name.
     pub units: Vec<UnitView>,
-}
-
-/// The answer to a method that acts, and each step on the way to it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct OutcomeView {
-    /// [`FORMAT`]
-    pub format: u32,
-    /// Whether anything is different from before; null on the way.
-    pub changed: Option<bool>,
-    /// One sentence: what happened and why.
-    pub text: String,
-    /// The next command to type, without the leading `supctl`.
-    pub next: Option<String>,
-    /// The generation that this was about.
-    pub generation: Option<u64>,
-    /// The swap that this was about.
-    pub swap_id: Option<u64>,
-    /// A step on the way; null in the last reply.
-    pub progress: Option<ProgressView>,
-}
-
-/// One step on the way.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ProgressView {
-    /// launched, ready, held, switched, committed, rolling-back, draining or note.
-    pub event: String,
-    /// Which generation: launched, ready, held, committed, draining.
-    pub generation: Option<u64>,
-    /// How many workers: launched, ready; draining: how many are left.
-    pub workers: Option<u32>,
-    /// How many of them are ready: ready.
-    pub ready: Option<u32>,
-    /// Since the launch: ready.
-    pub after_ms: Option<u64>,
-    /// From which generation: switched, rolling-back.
-    pub from: Option<u64>,
-    /// To which: switched, rolling-back.
-    pub to: Option<u64>,
-    /// How long probation takes, 0 for none: switched.
-    pub probation_ms: Option<u64>,
-    /// Why: rolling-back.
-    pub cause: Option<String>,
-}
-
-/// How a generation that failed came to its end.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct EndedView {
-    /// The generation.
-    pub generation: u64,
-    /// How its first worker to die exited, in words; null: supd ended it, or it never began.
-    pub exit: Option<String>,
-    /// Its exit status, if it had one.
-    pub code: Option<i32>,
-    /// The signal that killed it, as SIGSEGV, if one did.
-    pub signal: Option<String>,
-    /// How long that worker lived.
-    pub lived_ms: u64,
-}
-
-/// One fault of a unit file.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct FaultView {
-    /// The file.
-    pub file: String,
-    /// From 1; 0: the fault is of the file as a whole.
-    pub line: u32,
-    /// In characters, from 1; 0: the fault is of the file as a whole.
-    pub column: u32,
-    /// The key, or empty.
-    pub key: String,
-    /// What is wrong.
-    pub what: String,
-    /// What to write or to do instead, or empty.
-    pub remedy: String,
 }
 
 impl UnitView {
@@ -315,129 +230,13 @@ impl From<&SwapStatus> for SwapView {
     }
 }
 
-impl From<&Progress> for ProgressView {
-    fn from(progress: &Progress) -> Self {
-        let about = |event: &str, generation: &Generation| Self {
-            event: event.to_owned(),
-            generation: Some(generation.0),
-            ..Self::default()
-        };
-        match progress {
-            Progress::Launched { generation, workers } => {
-                Self { workers: Some(*workers), ..about("launched", generation) }
-            }
-            Progress::Ready { generation, ready, workers, after } => Self {
-                ready: Some(*ready),
-                workers: Some(*workers),
-                after_ms: Some(millis(*after)),
-                ..about("ready", generation)
-            },
-            Progress::Held { generation } => about("held", generation),
-            Progress::Switched { from, to, probation } => Self {
-                event: "switched".into(),
-                from: from.map(|generation| generation.0),
-                to: Some(to.0),
-                probation_ms: Some(millis(*probation)),
-                ..Self::default()
-            },
-            Progress::Committed { generation } => about("committed", generation),
-            Progress::RollingBack { from, to, cause } => Self {
-                event: "rolling-back".into(),
-                from: Some(from.0),
-                to: Some(to.0),
-                cause: Some(cause.clone()),
-                ..Self::default()
-            },
-            Progress::Draining { generation, workers } => {
-                Self { workers: Some(*workers), ..about("draining", generation) }
-            }
-            Progress::Note(_) => Self { event: "note".into(), ..Self::default() },
-        }
-    }
-}
-
-/// A step on the way as one sentence, for readers that do not want to tell the steps apart.
-#[must_use]
-pub fn progress_text(progress: &Progress) -> String {
-    match progress {
-        Progress::Launched { generation, workers } => {
-            format!("generation {generation} launched ({})", count(*workers, "worker"))
-        }
-        Progress::Ready { generation, ready, workers: 1, after } if *ready == 1 => {
-            format!("generation {generation} ready after {}", fine(*after))
-        }
-        Progress::Ready { generation, ready, workers, after } => {
-            format!("generation {generation}: {ready} of {workers} workers ready after {}", fine(*after))
-        }
-        Progress::Held { generation } => format!("generation {generation} is ready and held"),
-        Progress::Switched { from, to, probation } => {
-            let before = from.map_or(String::new(), |from| format!(" (before: {from})"));
-            let after = match *probation {
-                Duration::ZERO => String::new(),
-                span => format!("; on probation for {}", coarse(span)),
-            };
-            format!("generation {to} receives the traffic{before}{after}")
-        }
-        Progress::Committed { generation } => format!("generation {generation} stays"),
-        Progress::RollingBack { from, to, cause } => {
-            format!("going back from generation {from} to {to}: {cause}")
-        }
-        Progress::Draining { generation, workers: 0 } => format!("generation {generation} has ended"),
-        Progress::Draining { generation, workers } => {
-            format!("generation {generation}: {} still draining", count(*workers, "worker"))
-        }
-        Progress::Note(text) => text.clone(),
-    }
-}
-
-/// `1 worker`, `2 workers`.
-fn count(number: u32, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
-}
-
-impl From<&Ended> for EndedView {
-    fn from(ended: &Ended) -> Self {
-        let (code, signal) = match ended.exit {
-            Some(WorkerExit::Code(code)) => (Some(code), None),
-            Some(WorkerExit::Killed { signal, .. }) => (None, Some(signal.to_string())),
-            Some(WorkerExit::Unknown) | None => (None, None),
-        };
-        Self {
-            generation: ended.generation.0,
-            exit: ended.exit.map(|exit| exit.to_string()),
-            code,
-            signal,
-            lived_ms: millis(ended.lived),
-        }
-    }
-}
-
-/// The word of `--wait=` and of the interface.
-#[must_use]
-pub fn wait_word(wait: WaitFor) -> &'static str {
-    match wait {
-        WaitFor::Ready => "ready",
-        WaitFor::Active => "active",
-        WaitFor::Committed => "committed",
-        WaitFor::Drained => "drained",
-    }
-}
-
-/// The other way round.
-#[must_use]
-pub fn wait_for(word: &str) -> Option<WaitFor> {
-    [WaitFor::Ready, WaitFor::Active, WaitFor::Committed, WaitFor::Drained]
-        .into_iter()
-        .find(|wait| wait_word(*wait) == word)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::status::*;
-    use crate::model::{Signal, SwapId};
-    use serde_json::{Value, json};
+    use crate::model::{Generation, SwapId};
+    use serde_json::json;
+    use std::time::Duration;
 
     fn status() -> UnitStatus {
         let worker = |id, text: &str| WorkerStatus {
@@ -511,76 +310,5 @@ mod tests {
             json!({"unit": "web", "state": "levitating", "generations": [{"generation": 1, "x": {}}]});
         let view: UnitView = serde_json::from_value(newer).unwrap();
         assert_eq!((view.state.as_str(), view.active, view.generations.len()), ("levitating", None, 1));
-    }
-
-    #[test]
-    fn every_step_has_a_name_and_a_sentence() {
-        let generation = Generation(8);
-        let after = Duration::from_millis(1420);
-        let to = generation;
-        let steps = [
-            (Progress::Launched { generation, workers: 2 }, "launched", "generation 8 launched (2 workers)"),
-            (
-                Progress::Ready { generation, ready: 1, workers: 2, after },
-                "ready",
-                "generation 8: 1 of 2 workers ready after 1.42s",
-            ),
-            (
-                Progress::Ready { generation, ready: 1, workers: 1, after },
-                "ready",
-                "generation 8 ready after 1.42s",
-            ),
-            (Progress::Held { generation }, "held", "generation 8 is ready and held"),
-            (
-                Progress::Switched { from: Some(Generation(7)), to, probation: Duration::from_secs(10) },
-                "switched",
-                "generation 8 receives the traffic (before: 7); on probation for 10s",
-            ),
-            (
-                Progress::Switched { from: None, to, probation: Duration::ZERO },
-                "switched",
-                "generation 8 receives the traffic",
-            ),
-            (Progress::Committed { generation }, "committed", "generation 8 stays"),
-            (
-                Progress::RollingBack { from: generation, to: Generation(7), cause: "it exited".into() },
-                "rolling-back",
-                "going back from generation 8 to 7: it exited",
-            ),
-            (
-                Progress::Draining { generation, workers: 1 },
-                "draining",
-                "generation 8: 1 worker still draining",
-            ),
-            (Progress::Draining { generation, workers: 0 }, "draining", "generation 8 has ended"),
-            (Progress::Note("so it is".into()), "note", "so it is"),
-        ];
-        for (step, event, text) in steps {
-            assert_eq!(ProgressView::from(&step).event, event);
-            assert_eq!(progress_text(&step), text);
-        }
-    }
-
-    #[test]
-    fn an_end_is_told_in_words_and_in_numbers() {
-        let ended = |exit| {
-            let ended = Ended { generation: Generation(8), exit, lived: Duration::from_millis(140) };
-            serde_json::to_value(EndedView::from(&ended)).unwrap()
-        };
-        let common = |exit: Value, code: Value, signal: Value| json!({"generation": 8, "exit": exit, "code": code, "signal": signal, "lived_ms": 140});
-        assert_eq!(ended(Some(WorkerExit::Code(3))), common("exit status 3".into(), 3.into(), Value::Null));
-        assert_eq!(
-            ended(Some(WorkerExit::Killed { signal: Signal(11), core: true })),
-            common("killed by SIGSEGV (core dumped)".into(), Value::Null, "SIGSEGV".into())
-        );
-        assert_eq!(ended(None), common(Value::Null, Value::Null, Value::Null));
-    }
-
-    #[test]
-    fn the_words_of_wait_go_both_ways() {
-        for wait in [WaitFor::Ready, WaitFor::Active, WaitFor::Committed, WaitFor::Drained] {
-            assert_eq!(wait_for(wait_word(wait)), Some(wait));
-        }
-        assert_eq!(wait_for("soon"), None);
     }
 }

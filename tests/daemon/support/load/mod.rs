@@ -143,6 +143,16 @@ impl Load {
         self.records.iter().map(|record| lock(record).lost()).sum()
     }
 
+    /// Whether the last answer of every client came from `version`.
+    #[allow(dead_code, reason = "the benchmarks ask")]
+    pub(crate) fn all_on(&self, version: &str) -> bool {
+        let servers = lock(&self.shared.servers).names.clone();
+        let by = |server: u16| {
+            servers.get(usize::from(server)).is_some_and(|name| name.split('/').next() == Some(version))
+        };
+        self.records.iter().all(|record| lock(record).answers.last().is_some_and(|last| by(last.server)))
+    }
+
     /// Waits until `more` requests have been answered from now on.
     ///
     /// # Panics

@@ -114,14 +114,17 @@ pub(crate) struct Setup {
     /// In front of supd, as `prlimit --nofile=64`: a program that ends in execve, so that the pid
     /// is supd's.
     pub(crate) wrapper: Vec<String>,
-    /// Instead of the test's own folder.
-    pub(crate) state: Option<PathBuf>,
+    /// A small disk of its own under this folder ("state" or "run"), of so many MiB, seen by supd
+    /// and its workers alone: a mount namespace, gone with them. Needs root.
+    pub(crate) disk: Option<(&'static str, u32)>,
+    /// The user that supd runs as. Needs root.
+    pub(crate) user: Option<u32>,
 }
 
 /// One supd of a test's own.
 pub(crate) struct Supd {
     folder: TempDir,
-    state: PathBuf,
+    setup: Setup,
     child: Mutex<Child>,
     pid: u32,
 }
@@ -135,20 +138,30 @@ impl Supd {
     pub(crate) fn start_with(setup: &Setup) -> Self {
         let folder = folder();
         for name in ["units", "run", "state", "app"] {
-            fs::create_dir(folder.path().join(name)).expect("a folder in a new folder");
+            let path = folder.path().join(name);
+            fs::create_dir(&path).expect("a folder in a new folder");
+            if let Some(user) = setup.user {
+                std::os::unix::fs::chown(&path, Some(user), Some(user)).expect("chown as root");
+            }
+        }
+        // Another user may not be let through to where cargo builds.
+        for program in [env!("CARGO_BIN_EXE_supd"), env!("CARGO_BIN_EXE_supctl")] {
+            let name = Path::new(program).file_name().expect("a program has a name");
+            if setup.user.is_some() {
+                fs::copy(program, folder.path().join("app").join(name)).expect("copying a program");
+            }
         }
         Self::start_in(folder, setup)
     }
 
     fn start_in(folder: TempDir, setup: &Setup) -> Self {
-        let state = setup.state.clone().unwrap_or_else(|| folder.path().join("state"));
-        let child = Self::command(folder.path(), &state, setup)
+        let child = Self::command(folder.path(), setup)
             .stdout(log(folder.path()))
             .stderr(log(folder.path()))
             .spawn()
             .expect("starting supd");
         let pid = child.id();
-        let supd = Self { folder, state, child: Mutex::new(child), pid };
+        let supd = Self { folder, setup: setup.clone(), child: Mutex::new(child), pid };
         wait_until("supd's control socket to answer", SOON, || {
             assert!(supd.is_alive(), "supd ended at once");
             supd.ctl(&["status"]).code() == 0
@@ -156,15 +169,30 @@ impl Supd {
         supd
     }
 
-    fn command(folder: &Path, state: &Path, setup: &Setup) -> Command {
-        let mut words: Vec<std::ffi::OsString> = setup.wrapper.iter().map(Into::into).collect();
-        words.push(env!("CARGO_BIN_EXE_supd").into());
+    fn command(folder: &Path, setup: &Setup) -> Command {
+        let mut words: Vec<std::ffi::OsString> = Vec::new();
+        if let Some((name, size)) = setup.disk {
+            let mount = format!("mount -t tmpfs -o mode=755,size={size}m supd-test \"$0\" && exec \"$@\"");
+            words.extend(["unshare", "--mount", "sh", "-c", &mount].map(Into::into));
+            words.push(folder.join(name).into());
+        }
+        if let Some(user) = setup.user {
+            words.extend([
+                "setpriv".into(),
+                format!("--reuid={user}").into(),
+                format!("--regid={user}").into(),
+            ]);
+            words.push("--clear-groups".into());
+        }
+        words.extend(setup.wrapper.iter().map(Into::into));
+        words.push(match setup.user {
+            Some(_) => folder.join("app/supd").into(),
+            None => env!("CARGO_BIN_EXE_supd").into(),
+        });
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
-        for (flag, value) in
-            [("--units", &*folder.join("units")), ("--runtime", &folder.join("run")), ("--state", state)]
-        {
-            command.arg(flag).arg(value);
+        for (flag, name) in [("--units", "units"), ("--runtime", "run"), ("--state", "state")] {
+            command.arg(flag).arg(folder.join(name));
         }
         for name in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "DAEMON_TEST_ROLE"] {
             command.env_remove(name);
@@ -173,17 +201,33 @@ impl Supd {
         command
     }
 
+    /// A folder of supd's as this process sees it: through supd, if it has a disk of its own there.
+    fn seen(&self, name: &str) -> PathBuf {
+        let path = self.path().join(name);
+        match self.setup.disk {
+            Some((disk, _)) if disk == name => {
+                let inside = path.strip_prefix("/").expect("an absolute path");
+                Path::new(&format!("/proc/{}/root", self.pid)).join(inside)
+            }
+            _ => path,
+        }
+    }
+
     /// A second supd over the same folders, which must not come up: how it ended.
     pub(crate) fn start_a_second(&self) -> Output {
-        Running::start(&mut Self::command(self.path(), &self.state, &Setup::default())).finish(SOON)
+        Running::start(&mut Self::command(self.path(), &Setup::default())).finish(SOON)
     }
 
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub(crate) fn state_folder(&self) -> &Path {
-        &self.state
+    pub(crate) fn state_folder(&self) -> PathBuf {
+        self.seen("state")
+    }
+
+    pub(crate) fn runtime(&self) -> PathBuf {
+        self.seen("run")
     }
 
     /// Where programs and their files of a test live.
@@ -192,7 +236,7 @@ impl Supd {
     }
 
     pub(crate) fn control(&self) -> PathBuf {
-        self.path().join("run/control")
+        self.runtime().join("control")
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -267,7 +311,7 @@ impl Supd {
 
     pub(crate) fn ctl_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_supctl"));
-        command.arg("--runtime").arg(self.path().join("run")).args(arguments);
+        command.arg("--runtime").arg(self.runtime()).args(arguments);
         command
     }
 
@@ -291,7 +335,7 @@ impl Supd {
     /// Everything that supd and the workers printed, as far as a person would read it.
     pub(crate) fn logs(&self) -> String {
         let mut text = format!("--- supd's log ---\n{}", tail(&self.path().join("supd.log"), 150));
-        for folder in [self.state.join("logs"), PathBuf::from("/var/log/supd")] {
+        for folder in [self.state_folder().join("logs"), PathBuf::from("/var/log/supd")] {
             for file in files_below(&folder) {
                 let begun = fs::metadata(self.path()).and_then(|meta| meta.created()).ok();
                 let written = fs::metadata(&file).and_then(|meta| meta.modified()).ok();
@@ -313,7 +357,7 @@ impl Supd {
         proc::signal(self.pid, Signal::SIGKILL);
         wait_until("a killed supd to end", SOON, || self.has_ended());
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"));
-        let setup = Setup { state: Some(self.state.clone()), ..Setup::default() };
+        let setup = self.setup.clone();
         Self::start_in(folder, &setup)
     }
 
@@ -400,11 +444,6 @@ impl Status {
     pub(crate) fn pids_in(&self, generation: u64) -> Vec<u32> {
         let wanted = |listed: &&Value| listed["generation"].as_u64() == Some(generation);
         self.generations().iter().find(wanted).map_or_else(Vec::new, Self::pids_of)
-    }
-
-    pub(crate) fn generation_state(&self, generation: u64) -> Option<&str> {
-        let wanted = |listed: &&Value| listed["generation"].as_u64() == Some(generation);
-        self.generations().iter().find(wanted)?["state"].as_str()
     }
 
     pub(crate) fn last_swap(&self) -> &Value {

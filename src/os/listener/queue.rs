@@ -1,0 +1,41 @@
+//! How much waits in a listener for a worker.
+
+use super::sockopt;
+use crate::model::{Address, SocketKind};
+use crate::os::sock_diag;
+use nix::sys::stat::fstat;
+use std::os::fd::BorrowedFd;
+
+/// linux/socket.h, not in libc.
+const SO_MEMINFO: i32 = 55;
+
+/// Connections that wait for accept(2); for UDP, datagram sockets and FIFOs the bytes that wait to be
+/// read. `None` if the kernel does not tell.
+pub(super) fn length(fd: BorrowedFd<'_>, address: &Address) -> Option<u32> {
+    match address {
+        Address::Ip { kind: SocketKind::Datagram, .. } => udp(fd),
+        Address::Ip { .. } => tcp(fd),
+        Address::Unix { .. } | Address::Abstract { .. } => unix(fd),
+        Address::Fifo { .. } => sockopt::readable(fd).ok(),
+    }
+}
+
+/// Of a listening socket TCP_INFO says the queue's length in tcpi_unacked (net/ipv4/tcp.c,
+/// tcp_get_info); of one that does not listen, 0.
+fn tcp(fd: BorrowedFd<'_>) -> Option<u32> {
+    let mut info = [0; 28];
+    let length = sockopt::get_bytes(fd, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info).ok()?;
+    (length == info.len()).then(|| u32::from_ne_bytes([info[24], info[25], info[26], info[27]]))
+}
+
+/// FIONREAD shows the first datagram only; the memory that the queue takes counts them all.
+fn udp(fd: BorrowedFd<'_>) -> Option<u32> {
+    let mut info = [0; 4];
+    sockopt::get_bytes(fd, libc::SOL_SOCKET, SO_MEMINFO, &mut info).ok()?;
+    Some(u32::from_ne_bytes(info))
+}
+
+fn unix(fd: BorrowedFd<'_>) -> Option<u32> {
+    let inode = u32::try_from(fstat(fd).ok()?.st_ino).ok()?;
+    sock_diag::unix_by_inode(inode).ok()?.queue
+}

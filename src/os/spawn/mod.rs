@@ -1,0 +1,149 @@
+//! Launching: a fork, everything of section 7 of the design in the child, then execve(2), and a
+//! pipe that tells whether it came to that.
+//!
+//! What may block or fail happens in the child: looking up users, opening files, making folders.
+//! supd itself only makes a pipe and forks.
+
+mod account;
+mod capabilities;
+mod child;
+mod descriptors;
+mod directories;
+pub mod environment;
+mod failure;
+mod program;
+#[cfg(test)]
+mod tests;
+
+pub use account::Account;
+pub use descriptors::Stream;
+pub use directories::Roots;
+pub use environment::{Environment, Facts, Variable};
+pub use failure::{SpawnFailure, Step};
+
+use super::Error;
+use super::fork::{Report, fork};
+use super::original::Original;
+use super::pidfd::PidFd;
+use crate::model::settings::{Directory, Limit};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::task::Poll;
+
+/// Everything that a child does to become a worker, or a command beside the workers.
+#[derive(Clone)]
+pub struct Plan<'a> {
+    /// argv[0], as the unit file has it. Without a slash it is looked up in the worker's PATH;
+    /// relative with a slash it is relative to `working_directory`.
+    pub program: &'a str,
+    /// The file to run in its place: the release's, or a pinned copy. argv[0] stays as written.
+    pub executable: Option<PathBuf>,
+    /// argv[1..]; [`Plan::prepare`] may change them.
+    pub arguments: Vec<OsString>,
+    /// What is known of the environment before the fork.
+    pub environment: Environment,
+    /// Run in the child with supd's own rights, once HOME and the like are known: for what may
+    /// block (environment files) and for what needs the whole environment (`${VAR}`).
+    pub prepare: Option<&'a Prepare<'a>>,
+    /// The listeners, descriptor 3 first.
+    pub listeners: Vec<BorrowedFd<'a>>,
+    /// PassListenPID: LISTEN_PID, LISTEN_PIDFDID and WATCHDOG_PID.
+    pub pass_listen_pid: bool,
+    /// User, Group, SupplementaryGroups.
+    pub account: Account,
+    /// WorkingDirectory, entered with the worker's own rights.
+    pub working_directory: PathBuf,
+    /// UMask
+    pub umask: u32,
+    /// Limit*
+    pub limits: &'a [Limit],
+    /// Nice; `None`: as supd got it.
+    pub nice: Option<i32>,
+    /// OOMScoreAdjust; `None`: as supd got it.
+    pub oom_score_adjust: Option<i32>,
+    /// NoNewPrivileges
+    pub no_new_privileges: bool,
+    /// AmbientCapabilities
+    pub ambient_capabilities: &'a [String],
+    /// CapabilityBoundingSet
+    pub capability_bounding_set: Option<&'a [String]>,
+    /// RuntimeDirectory and its sisters.
+    pub directories: &'a [Directory],
+    /// Where those are.
+    pub roots: &'a Roots,
+    /// StandardOutput
+    pub standard_output: Stream,
+    /// StandardError
+    pub standard_error: Stream,
+    /// The file of the generation's notify socket, to be given to User.
+    pub notify_socket: Option<PathBuf>,
+    /// What supd was given, which the worker is given too.
+    pub original: &'a Original,
+}
+
+/// A step of the launch that another layer brings along; an error is a whole sentence.
+pub type Prepare<'a> = dyn Fn(&mut Launch) -> Result<(), String> + 'a;
+
+/// What [`Plan::prepare`] may change.
+#[derive(Debug)]
+pub struct Launch {
+    environment: Vec<Variable>,
+    /// argv[1..]
+    pub arguments: Vec<OsString>,
+}
+
+impl Launch {
+    /// The value of a variable of the environment as it is so far.
+    #[must_use]
+    pub fn get(&self, name: &OsStr) -> Option<&OsStr> {
+        self.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_os_str())
+    }
+
+    /// Sets a variable, over whatever it was. `false`, and nothing is done: it is supd's own
+    /// ([`environment::is_ours`]).
+    pub fn set(&mut self, name: &OsStr, value: &OsStr) -> bool {
+        let free = !environment::is_ours(name);
+        if free {
+            environment::set(&mut self.environment, name, value);
+        }
+        free
+    }
+}
+
+/// A launch under way.
+#[derive(Debug)]
+pub struct Spawned {
+    /// The process: a child, whose number is its session's too.
+    pub process: PidFd,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// The end of the pipe on which the child says why it could not become the program.
+#[derive(Debug)]
+pub struct Outcome(Report);
+
+impl Outcome {
+    /// `Ok`: execve(2) succeeded. Never blocks; ask again when the descriptor is readable, and
+    /// not after it has been `Ready` once.
+    pub fn poll(&mut self) -> Poll<Result<(), SpawnFailure>> {
+        self.0.poll().map(|report| SpawnFailure::read(&report))
+    }
+}
+
+/// Readable when [`Outcome::poll`] has news.
+impl AsFd for Outcome {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Launches. Returns as soon as there is a child; whether it becomes the program is said later.
+///
+/// # Errors
+/// What [`fork`] says: EMFILE, ENFILE, EAGAIN, ENOMEM. Then nothing was begun.
+pub fn spawn(plan: &Plan<'_>) -> Result<Spawned, Error> {
+    let forked = fork(plan.program, |reporter| child::run(plan, reporter))?;
+    Ok(Spawned { process: forked.process, outcome: Outcome(forked.report) })
+}

@@ -1,0 +1,249 @@
+//! Clients of the control socket that do not behave.
+
+use super::Serving;
+use crate::harness::{Running, Supd};
+use crate::wait::{SOON, wait_until};
+use crate::{Need, Test, proc, test, test_with};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use std::fs::File;
+use std::io::{IoSlice, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::time::Duration;
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![
+        test("hostile::clients::half_a_message", half_a_message),
+        test("hostile::clients::a_hundred_megabytes", a_hundred_megabytes),
+        test("hostile::clients::not_json", not_json),
+        test("hostile::clients::never_reads", never_reads),
+        test("hostile::clients::unasked_descriptors", unasked_descriptors),
+        test("hostile::clients::hangs_up_mid_swap", hangs_up_mid_swap),
+        test("hostile::clients::killed_mid_swap", killed_mid_swap),
+        test("hostile::clients::a_thousand_at_once", a_thousand_at_once),
+        test_with("hostile::clients::may_not", &[Need::Root], may_not),
+    ]
+}
+
+const STATUS: &[u8] = b"{\"method\":\"dev.supd.Manager.Status\",\"parameters\":{\"unit\":\"web\"}}\0";
+
+fn connect(supd: &Supd) -> UnixStream {
+    let stream = UnixStream::connect(supd.control()).expect("connecting to the control socket");
+    stream.set_read_timeout(Some(SOON)).expect("a timeout");
+    stream.set_write_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    stream
+}
+
+/// One reply, without its NUL; none if supd hung up first.
+fn reply(stream: &mut UnixStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut byte = [0; 1];
+    loop {
+        match stream.read(&mut byte) {
+            Ok(0) => return None,
+            Ok(_) if byte == [0] => return Some(String::from_utf8(bytes).expect("a reply is UTF-8")),
+            Ok(_) => bytes.extend(byte),
+            Err(error) if error.raw_os_error() == Some(104) => return None,
+            Err(error) => panic!("no reply: {error}"),
+        }
+    }
+}
+
+/// Another client is served as if nothing were.
+fn answers_others(supd: &Supd) {
+    let status = supd.ctl(&["status", "web"]).expect(0);
+    assert!(status.took < Duration::from_secs(5), "supd was slow for others:\n{status}");
+}
+
+fn half_a_message() {
+    let serving = Serving::start();
+    let silent: Vec<UnixStream> = (0..50)
+        .map(|_| {
+            let mut stream = connect(&serving.supd);
+            stream.write_all(&STATUS[..20]).expect("half a message");
+            stream
+        })
+        .collect();
+    answers_others(&serving.supd);
+    serving.untouched();
+    drop(silent);
+    serving.unharmed();
+}
+
+/// No end in sight: refused long before the end, and never held in memory.
+fn a_hundred_megabytes() {
+    let serving = Serving::start();
+    let mut stream = connect(&serving.supd);
+    let chunk = vec![b'x'; 1 << 20];
+    let sent = (0..100).take_while(|_| stream.write_all(&chunk).is_ok()).count();
+    assert!(sent < 100, "supd read 100 MB of one message");
+    answers_others(&serving.supd);
+    serving.unharmed();
+}
+
+/// Whatever it is, there is a named error or the connection ends; never silence, never a crash.
+fn not_json() {
+    let serving = Serving::start();
+    let deep = ["[".repeat(100_000), "]".repeat(100_000)].concat();
+    let objects = "{\"method\":".repeat(50_000);
+    let long = format!("{{\"method\":\"{}\"}}", "x".repeat(10_000));
+    let inputs: &[&[u8]] = &[
+        b"hello\0",
+        b"\0",
+        b"{}\0",
+        b"[]\0",
+        b"null\0",
+        b"\xff\xfe\0",
+        b"{\"method\":7}\0",
+        b"{\"method\":\"\"}\0",
+        b"{\"method\":\"Status\"}\0",
+        b"{\"method\":\"dev.supd.Manager.\"}\0",
+        b"{\"method\":\"dev.supd.Manager.Status\",\"parameters\":[]}\0",
+        b"{\"method\":\"dev.supd.Manager.Swap\"}\0",
+        b"{\"method\":\"dev.supd.Manager.Swap\",\"parameters\":{\"unit\":\"../../etc/passwd\"}}\0",
+        b"{\"method\":\"dev.supd.Manager.Kill\",\"parameters\":{\"unit\":\"web\",\"signal\":\"SIGNONSENSE\"}}\0",
+        b"{\"method\":\"dev.supd.Manager.Status\",\"parameters\":{\"unit\":1e999}}\0",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n\0",
+    ];
+    let texts = [deep, objects, long].map(|text| [text.as_bytes(), b"\0"].concat());
+    for input in inputs.iter().copied().chain(texts.iter().map(Vec::as_slice)) {
+        let shown = String::from_utf8_lossy(&input[..input.len().min(80)]).into_owned();
+        let mut stream = connect(&serving.supd);
+        drop(stream.write_all(input));
+        if let Some(reply) = reply(&mut stream) {
+            let value: serde_json::Value = serde_json::from_str(&reply).expect("a reply is JSON");
+            assert!(value["error"].is_string(), "{shown:?} was answered with {reply}");
+        }
+        assert!(serving.supd.is_alive(), "supd died of {shown:?}");
+    }
+    answers_others(&serving.supd);
+    serving.unharmed();
+}
+
+/// Asks again and again and reads nothing: supd stops reading, or hangs up, but keeps no heap of
+/// answers.
+fn never_reads() {
+    let serving = Serving::start();
+    let mut stream = connect(&serving.supd);
+    stream.set_write_timeout(Some(Duration::from_secs(1))).expect("a timeout");
+    let asked = (0..200_000).take_while(|_| stream.write_all(STATUS).is_ok()).count();
+    println!("asked {asked} times without reading");
+    answers_others(&serving.supd);
+    serving.untouched();
+    drop(stream);
+    serving.unharmed();
+}
+
+fn unasked_descriptors() {
+    let serving = Serving::start();
+    let before = proc::descriptors(serving.supd.pid());
+    let files: Vec<File> = (0..200).map(|_| File::open("/dev/null").expect("/dev/null")).collect();
+    let fds: Vec<_> = files.iter().map(AsRawFd::as_raw_fd).collect();
+    let mut streams = Vec::new();
+    for _ in 0..10 {
+        let mut stream = connect(&serving.supd);
+        let rights = [ControlMessage::ScmRights(&fds)];
+        sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(STATUS)], &rights, MsgFlags::empty(), None)
+            .expect("sending descriptors");
+        drop(reply(&mut stream));
+        streams.push(stream);
+    }
+    answers_others(&serving.supd);
+    let now = proc::descriptors(serving.supd.pid());
+    assert!(now < before + 50, "supd keeps descriptors that nobody asked for: {before}, now {now}");
+    serving.unharmed();
+}
+
+/// The swap is supd's from the first byte on: the client is not needed for it.
+fn hangs_up_mid_swap() {
+    let serving = Serving::start();
+    serving.candidate(&["late=300"], "", "");
+    let mut stream = connect(&serving.supd);
+    stream
+        .write_all(
+            b"{\"method\":\"dev.supd.Manager.Swap\",\"parameters\":{\"unit\":\"web\"},\"more\":true}\0",
+        )
+        .expect("a request");
+    let first = reply(&mut stream).expect("progress");
+    assert!(first.contains("\"continues\":true"), "{first}");
+    drop(stream);
+    wait_until("the swap to be done nevertheless", SOON, || {
+        let now = serving.supd.status("web");
+        now.state() == "active" && now.active() != serving.before.active()
+    });
+    serving.took_over();
+}
+
+/// An interrupted supctl does not interrupt the swap; wait joins it and ends with its status.
+fn killed_mid_swap() {
+    let serving = Serving::start();
+    serving.candidate(&["late=500"], "", "");
+    let swap = serving.supd.ctl_start(&["swap", "web"]);
+    wait_until("the swap to begin", SOON, || serving.supd.status("web").last_swap()["result"] == "running");
+    proc::signal(swap.pid(), Signal::SIGKILL);
+    assert_eq!(swap.finish(SOON).code(), -1);
+    serving.supd.ctl(&["wait", "web"]).expect(0);
+    assert_eq!(serving.supd.status("web").last_swap()["result"], "committed");
+    serving.took_over();
+}
+
+/// Each is answered or turned away; none is left hanging, and afterwards all is as before.
+fn a_thousand_at_once() {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(soft.max(4096)), hard).expect("raising the own limit");
+    let serving = Serving::start();
+    let before = proc::descriptors(serving.supd.pid());
+    let mut turned_away = 0;
+    let mut streams = Vec::new();
+    for _ in 0..1000 {
+        // EAGAIN: the backlog is full, which a blocking connect(2) waits out.
+        let mut stream = connect(&serving.supd);
+        match stream.write_all(STATUS) {
+            Ok(()) => streams.push(stream),
+            Err(_) => turned_away += 1,
+        }
+    }
+    let mut answered = 0;
+    for mut stream in streams.drain(..) {
+        match reply(&mut stream) {
+            Some(_) => answered += 1,
+            None => turned_away += 1,
+        }
+    }
+    println!("of 1,000 clients at once {answered} were answered, {turned_away} turned away");
+    assert!(answered > 0);
+    answers_others(&serving.supd);
+    wait_until("supd to let go of its clients", SOON, || proc::descriptors(serving.supd.pid()) <= before + 2);
+    serving.unharmed();
+}
+
+/// Status is for anyone; acting is not, and the exit status and the words say so.
+fn may_not() {
+    let serving = Serving::start();
+    let program = serving.supd.app().join("supctl");
+    std::fs::copy(env!("CARGO_BIN_EXE_supctl"), &program).expect("a supctl that nobody can reach");
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(&program);
+        command.arg("--runtime").arg(serving.supd.runtime()).args(arguments);
+        Running::start(&mut command).finish(SOON)
+    };
+    run(&["status", "web"]).expect(0);
+    run(&["is-active", "web"]).expect(0);
+    for arguments in [
+        &["swap", "web"][..],
+        &["stop", "web"],
+        &["rollback", "web"],
+        &["restart", "web"],
+        &["kill", "-s", "SIGKILL", "web"],
+        &["daemon-reload"],
+        &["shutdown"],
+    ] {
+        let refused = run(arguments).expect(77);
+        assert!(!refused.text().trim().is_empty(), "a refusal says why:\n{refused}");
+    }
+    serving.unharmed();
+}

@@ -1,0 +1,185 @@
+//! A unit's and supd's own life: start, stop, boot, on demand, a crash of supd, exit statuses.
+
+use crate::harness::{Running, Supd, folder, free_port};
+use crate::load::{Load, Mode, Plan, Target};
+use crate::wait::{SOON, holds_for, wait_until};
+use crate::{Test, proc, test};
+use nix::sys::signal::Signal;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::Duration;
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        test("life::exit_statuses", exit_statuses),
+        test("life::stop_and_start", stop_and_start),
+        test("life::on_demand", on_demand),
+        test("life::sigterm_ends_everything", sigterm_ends_everything),
+        test("life::supd_is_killed", supd_is_killed),
+        test("life::what_a_worker_sees", what_a_worker_sees),
+    ]
+}
+
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+fn answers(port: u16, version: &str) {
+    let load = Load::start(Plan::new(Target::Tcp(address(port)), Mode::Close, 2));
+    load.wait_for_more(20, SOON);
+    let tally = load.stop();
+    assert_eq!(tally.lost(), 0, "{tally}");
+    assert!(tally.versions().keys().eq([version]), "{tally}");
+}
+
+/// The numbers that scripts branch on.
+fn exit_statuses() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let port = free_port();
+    supd.launch("web", &supd.worker(port, &[], "", ""));
+    supd.ctl(&["is-active", "web"]).expect(0);
+    supd.ctl(&["status", "web", "--check"]).expect(0);
+    supd.ctl(&["start", "web"]).expect(0);
+    supd.ctl(&["no-such-verb"]).expect(2);
+    supd.ctl(&["swap"]).expect(2);
+    supd.ctl(&["swap", "web", "--no-such-flag"]).expect(2);
+    let unknown = supd.ctl(&["swap", "wep"]);
+    assert!(matches!(unknown.code(), 2 | 3), "{unknown}");
+    assert!(unknown.text().contains("web"), "did you mean …:\n{unknown}");
+    supd.ctl(&["rollback", "web"]).expect(3);
+    let good = supd.path().join("units/web.unit");
+    supd.ctl(&["check", &good.to_string_lossy()]).expect(0);
+    supd.ctl(&["stop", "web"]).expect(0);
+    supd.ctl(&["is-active", "web"]).expect(1);
+
+    let nowhere = folder();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_supctl"));
+    command.arg("--runtime").arg(nowhere.path()).arg("status");
+    let alone = Running::start(&mut command).finish(SOON).expect(5);
+    assert!(alone.text().contains(&*nowhere.path().to_string_lossy()), "{alone}");
+}
+
+/// After stop the address refuses at once; start brings back the same; a stop under load cuts
+/// nothing that was accepted.
+fn stop_and_start() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let port = free_port();
+    supd.launch("web", &supd.worker(port, &[], "", ""));
+    answers(port, "1");
+    let before = supd.status("web");
+    let mut open = TcpStream::connect(address(port)).expect("a connection");
+    open.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("a request");
+    supd.ctl(&["stop", "web"]).expect(0);
+    let mut answer = String::new();
+    open.read_to_string(&mut answer).expect("the answer of before the stop");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    wait_until("the workers to end", SOON, || before.pids().iter().all(|pid| !proc::alive(*pid)));
+    let refused = TcpStream::connect(address(port)).expect_err("nobody listens");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(supd.status("web").state(), "stopped");
+
+    supd.ctl(&["start", "web"]).expect(0);
+    let after = supd.status("web");
+    assert!(after.active() > before.active(), "a number is never used twice");
+    answers(port, "1");
+}
+
+/// Nothing runs until the first connection, which waits and is served.
+fn on_demand() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let port = free_port();
+    supd.write_unit("web", &supd.worker(port, &[], "Start = \"on-demand\"", ""));
+    supd.ctl(&["daemon-reload"]).expect(0);
+    supd.ctl(&["start", "web"]);
+    let waiting = supd.wait_for_state("web", "waiting");
+    assert!(waiting.pids().is_empty(), "{}", waiting.0);
+    holds_for("nothing to be launched", Duration::from_millis(500), || supd.status("web").pids().is_empty());
+    answers(port, "1");
+    assert_eq!(supd.wait_for_state("web", "active").pids().len(), 1);
+}
+
+/// Orderly: the workers are told to end and do, and then supd ends with 0; what was accepted is
+/// answered.
+fn sigterm_ends_everything() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let port = free_port();
+    supd.launch("web", &supd.worker(port, &[], "", ""));
+    let workers = supd.status("web").pids();
+    let mut open = TcpStream::connect(address(port)).expect("a connection");
+    open.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("a request");
+    proc::signal(supd.pid(), Signal::SIGTERM);
+    let mut answer = String::new();
+    open.read_to_string(&mut answer).expect("the answer of before the end");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    wait_until("supd to end", SOON, || !supd.is_alive());
+    assert!(workers.iter().all(|pid| !proc::alive(*pid)), "supd ended before its workers");
+    assert_eq!(supd.ctl(&["status"]).code(), 5);
+}
+
+/// Its successor ends what it left, binds afresh and launches what the ledger names.
+fn supd_is_killed() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let port = free_port();
+    supd.launch("web", &supd.worker(port, &[], "", ""));
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web"]).expect(0);
+    let before = supd.status("web");
+    let supd = supd.crash_and_restart();
+    let after = supd.wait_for_state("web", "active");
+    assert!(after.active() >= before.active(), "{} after {}", after.0, before.0);
+    answers(port, "2");
+    supd.ctl(&["rollback", "web"]).expect(0);
+    supd.wait_for_state("web", "active");
+    wait_until("only version 1 to answer", SOON, || {
+        let load = Load::start(Plan::new(Target::Tcp(address(port)), Mode::Close, 1));
+        load.wait_for_more(3, SOON);
+        load.stop().versions().keys().eq(["1"])
+    });
+}
+
+/// The environment of the design, and nothing that supd had for itself.
+fn what_a_worker_sees() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    supd.launch("web", &supd.worker(free_port(), &[], "WatchdogSec = \"1min\"", ""));
+    let status = supd.status("web");
+    let pid = status.pids()[0];
+    let bytes = std::fs::read(format!("/proc/{pid}/environ")).expect("its environment");
+    let environment: std::collections::BTreeMap<String, String> = String::from_utf8_lossy(&bytes)
+        .split('\0')
+        .filter_map(|entry| entry.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    for (name, value) in [
+        ("LISTEN_FDS", "1"),
+        ("LISTEN_FDNAMES", "http"),
+        ("LISTEN_PID", &pid.to_string()),
+        ("WATCHDOG_PID", &pid.to_string()),
+        ("WATCHDOG_USEC", "60000000"),
+        ("SUPD_UNIT", "web"),
+        ("SUPD_GENERATION", &status.active().expect("active").to_string()),
+        ("SUPD_WORKER", "0"),
+    ] {
+        assert_eq!(environment.get(name).map(String::as_str), Some(value), "{name} in {environment:#?}");
+    }
+    let invocation = &environment["INVOCATION_ID"];
+    assert!(invocation.len() == 32 && invocation.bytes().all(|b| b.is_ascii_hexdigit()), "{invocation}");
+    for name in ["SUPD_UNITS", "SUPD_RUNTIME", "SUPD_STATE", "CARGO", "CARGO_MANIFEST_DIR"] {
+        assert!(!environment.contains_key(name), "{name} of supd's own reached a worker");
+    }
+    // 0, 1, 2 and the listener; the worker opens more by itself, all of them above.
+    for (fd, what) in [(0, "/dev/null"), (3, "socket:")] {
+        let target = std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).expect("an open descriptor");
+        assert!(target.to_string_lossy().starts_with(what), "descriptor {fd} is {}", target.display());
+    }
+    let own = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+    // What it ignores is its own: Rust switches SIGPIPE off at its start. Golden files compare the rest.
+    let line = own.lines().find(|line| line.starts_with("SigBlk:")).expect("a line of its status");
+    assert!(line.ends_with("0000000000000000"), "{line}");
+}

@@ -1,0 +1,224 @@
+//! Swap and rollback of a server that does everything right, so that whatever goes wrong is supd's.
+
+use crate::harness::{Supd, free_port};
+use crate::load::tally::Kind;
+use crate::load::{Load, Mode, Plan, Target};
+use crate::wait::{SOON, wait_for, wait_until};
+use crate::{Test, proc, test};
+use nix::sys::signal::Signal;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        test("swap::again_and_again_under_load", again_and_again_under_load),
+        test("swap::rollback_brings_back_the_pinned_program", rollback_brings_back_the_pinned_program),
+        test("swap::rollback_before_commit_launches_nothing", rollback_before_commit_launches_nothing),
+        test("swap::hold_promote_abort", hold_promote_abort),
+        test("swap::second_one_is_refused", second_one_is_refused),
+        test("swap::restart_keeps_what_is_retained", restart_keeps_what_is_retained),
+        test("swap::crash_makes_no_generation", crash_makes_no_generation),
+        test("swap::several_workers", several_workers),
+    ]
+}
+
+fn target(port: u16) -> Target {
+    Target::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
+/// A supd whose unit `web` serves version 1.
+fn serving(service: &str, swap: &str) -> (Supd, u16) {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let port = free_port();
+    supd.launch("web", &supd.worker(port, &[], service, swap));
+    (supd, port)
+}
+
+fn ended(what: &str, pids: &[u32]) {
+    assert!(!pids.is_empty(), "{what}: no processes were listed");
+    wait_until(&format!("{what} to end"), SOON, || pids.iter().all(|pid| !proc::alive(*pid)));
+}
+
+/// Swap after swap, rollback after rollback, busy clients of both kinds: nothing is lost, and after
+/// each command's answer and the end of the old only the new answers.
+fn again_and_again_under_load() {
+    let _machine = crate::harness::whole_machine();
+    let (supd, port) = serving("", "ProbationSec = \"200ms\"");
+    let loads = [
+        Load::start(Plan::new(target(port), Mode::Close, 8).slow_every(50)),
+        Load::start(Plan::new(target(port), Mode::KeepAlive, 8).slow_every(50)),
+    ];
+    let mut switches = Vec::new();
+    let mut slowest = Duration::ZERO;
+    for round in 2..22 {
+        let version = round.to_string();
+        let before = supd.status("web").pids();
+        supd.install_worker(&version);
+        let output = supd.ctl(&["swap", "web"]).expect(0);
+        slowest = slowest.max(output.took);
+        ended("the old generation", &before);
+        switches.push(([loads[0].now(), loads[1].now()], version.clone()));
+        loads.iter().for_each(|load| load.wait_for_more(50, SOON));
+        if round % 2 == 0 {
+            let before = supd.status("web").pids();
+            supd.ctl(&["rollback", "web"]).expect(0);
+            ended("the generation that was rolled back from", &before);
+            switches.push(([loads[0].now(), loads[1].now()], (round - 1).to_string()));
+            loads.iter().for_each(|load| load.wait_for_more(50, SOON));
+        }
+    }
+    for (index, load) in loads.into_iter().enumerate() {
+        let tally = load.stop();
+        println!("--- 20 swaps, 10 rollbacks, slowest swap {slowest:.3?} ---\n{tally}");
+        assert_eq!(tally.lost(), 0, "{tally}");
+        for (at, version) in &switches {
+            let answered = tally.versions_between(at[index], at[index] + Duration::from_millis(20));
+            assert!(answered.keys().all(|who| who == version), "after {:?}: {answered:?}", at[index]);
+        }
+    }
+}
+
+/// What is on disk has changed since: the copy of what ran before is launched.
+fn rollback_brings_back_the_pinned_program() {
+    let (supd, port) = serving("", "");
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web"]).expect(0);
+    supd.install_worker("3");
+    let before = supd.status("web").pids();
+    supd.ctl(&["rollback", "web"]).expect(0);
+    ended("the generation that was rolled back from", &before);
+    let load = Load::start(Plan::new(target(port), Mode::Close, 2));
+    load.wait_for_more(50, SOON);
+    let tally = load.stop();
+    assert!(tally.versions().keys().eq(["1"]), "{tally}");
+    assert_eq!(tally.lost(), 0);
+
+    // A rollback is no toggle: the second is refused, with the command that goes forward.
+    let refused = supd.ctl(&["rollback", "web"]).expect(3);
+    assert!(refused.text().contains("supctl swap web"), "{refused}");
+}
+
+fn rollback_before_commit_launches_nothing() {
+    let (supd, _) = serving("", "ProbationSec = \"60s\"");
+    let before = supd.status("web");
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web", "--wait=active"]).expect(0);
+    let probation = supd.status("web");
+    assert_eq!(probation.state(), "probation");
+    assert_eq!(probation.retained(), before.active());
+    let waiting = supd.ctl_start(&["wait", "web"]);
+    let output = supd.ctl(&["rollback", "web"]).expect(0);
+    assert!(output.took < SOON, "{output}");
+    let after = supd.status("web");
+    assert_eq!((after.state(), after.active()), ("active", before.active()));
+    assert_eq!(after.pids_in(before.active().expect("active")), before.pids(), "a worker was launched");
+    waiting.finish(SOON).expect(6);
+}
+
+fn hold_promote_abort() {
+    let (supd, _) = serving("", "");
+    let before = supd.status("web");
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web", "--hold"]).expect(0);
+    let held = supd.status("web");
+    assert_eq!(held.active(), before.active(), "a held candidate is not active");
+    let candidate: Vec<u32> = held.pids().into_iter().filter(|pid| !before.pids().contains(pid)).collect();
+    supd.ctl(&["abort", "web"]).expect(0);
+    ended("the aborted candidate", &candidate);
+    assert_eq!(supd.status("web").active(), before.active());
+
+    supd.ctl(&["swap", "web", "--hold"]).expect(0);
+    supd.ctl(&["promote", "web"]).expect(0);
+    supd.ctl(&["wait", "web"]).expect(0);
+    let after = supd.wait_for_state("web", "active");
+    assert_ne!(after.active(), before.active());
+    ended("the old generation", &before.pids());
+    let refused = supd.ctl(&["abort", "web"]).expect(3);
+    assert!(refused.text().contains("rollback"), "{refused}");
+    supd.ctl(&["promote", "web"]).expect(3);
+}
+
+fn second_one_is_refused() {
+    let (supd, _) = serving("", "");
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web", "--hold"]).expect(0);
+    let held = supd.status("web");
+    let refused = supd.ctl(&["swap", "web"]).expect(3);
+    assert!(refused.text().contains("--replace"), "a refusal names what to type:\n{refused}");
+    assert_eq!(supd.status("web").pids(), held.pids(), "a refused swap changes nothing");
+
+    supd.install_worker("3");
+    supd.ctl(&["swap", "web", "--replace"]).expect(0);
+    let after = supd.wait_for_state("web", "active");
+    ended("both old ones", &held.pids());
+    assert!(after.active() > held.active());
+    let generations: Vec<u64> = [held.active(), after.active()].into_iter().flatten().collect();
+    assert!(generations[1] >= generations[0] + 2, "a number was used twice: {generations:?}");
+}
+
+/// A swap to the same release, which drains what it replaces and does not change what a rollback
+/// goes back to.
+fn restart_keeps_what_is_retained() {
+    let (supd, port) = serving("", "");
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web"]).expect(0);
+    let before = supd.status("web");
+    supd.ctl(&["restart", "web"]).expect(0);
+    let after = supd.status("web");
+    assert_ne!(after.active(), before.active());
+    assert_eq!(after.retained(), before.retained());
+    ended("the old generation", &before.pids());
+    supd.ctl(&["rollback", "web"]).expect(0);
+    ended("the restarted generation", &after.pids());
+    let load = Load::start(Plan::new(target(port), Mode::Close, 2));
+    load.wait_for_more(50, SOON);
+    assert!(load.stop().versions().keys().eq(["1"]));
+}
+
+/// The listener outlives the worker: what comes meanwhile waits and is served by its successor, which
+/// belongs to the same generation.
+fn crash_makes_no_generation() {
+    let (supd, port) = serving("", "");
+    let load = Load::start(Plan::new(target(port), Mode::Close, 4));
+    for _ in 0..3 {
+        load.wait_for_more(50, SOON);
+        let before = supd.status("web");
+        for pid in before.pids() {
+            proc::signal(pid, Signal::SIGKILL);
+        }
+        let after = wait_for("a relaunch", SOON, || {
+            let now = supd.status("web");
+            let new = !now.pids().is_empty() && now.pids() != before.pids();
+            (new && now.state() == "active").then_some(now)
+        });
+        assert_eq!(after.active(), before.active());
+    }
+    load.wait_for_more(50, SOON);
+    let tally = load.stop();
+    // What the killed process had accepted died with it; nobody else noticed.
+    assert_eq!((tally.lost_by(Kind::Refused), tally.lost_by(Kind::TimedOut)), (0, 0), "{tally}");
+    assert!(tally.lost() <= 3 * 4, "{tally}");
+}
+
+/// Three workers share one listener; one that is killed is replaced alone.
+fn several_workers() {
+    let (supd, port) = serving("Workers = 3", "");
+    let before = supd.status("web");
+    assert_eq!(before.pids().len(), 3, "{}", before.0);
+    let load = Load::start(Plan::new(target(port), Mode::Close, 8));
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web"]).expect(0);
+    ended("the old generation", &before.pids());
+    load.wait_for_more(200, SOON);
+    let tally = load.stop();
+    assert_eq!(tally.lost(), 0, "{tally}");
+    assert!(tally.versions()["2"].pids.len() > 1, "one worker does all the work:\n{tally}");
+
+    let after = supd.status("web");
+    proc::signal(after.pids()[0], Signal::SIGKILL);
+    wait_until("the killed one to be replaced", SOON, || {
+        let now = supd.status("web").pids();
+        now.len() == 3 && !now.contains(&after.pids()[0]) && now.contains(&after.pids()[1])
+    });
+}

@@ -1,0 +1,36 @@
+//! What the world asks: the machine, or something in its place that is wrong on purpose.
+
+use supd::machine::{Effect, Input, Launch, Machine};
+use supd::model::{Generation, Tick, UnitName, status::UnitStatus};
+
+/// Decides. The world performs.
+pub(crate) trait Brain: Clone {
+    /// The same brain as after the start of a new supd: it remembers nothing.
+    fn reborn(&self) -> Self;
+    fn step(&mut self, now: Tick, input: Input, out: &mut Vec<Effect>);
+    fn deadline(&self) -> Option<Tick>;
+    fn status(&self, unit: &UnitName, now: Tick) -> Option<UnitStatus>;
+    fn launch(&self, unit: &UnitName, generation: Generation) -> Option<Launch>;
+}
+
+impl Brain for Machine {
+    fn reborn(&self) -> Self {
+        Self::default()
+    }
+
+    fn step(&mut self, now: Tick, input: Input, out: &mut Vec<Effect>) {
+        Self::step(self, now, input, out);
+    }
+
+    fn deadline(&self) -> Option<Tick> {
+        Self::deadline(self)
+    }
+
+    fn status(&self, unit: &UnitName, now: Tick) -> Option<UnitStatus> {
+        Self::status(self, unit, now)
+    }
+
+    fn launch(&self, unit: &UnitName, generation: Generation) -> Option<Launch> {
+        Self::launch(self, unit, generation).cloned()
+    }
+}

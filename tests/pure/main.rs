@@ -1,0 +1,16 @@
+//! What can be proven without a kernel: the machine in a fake world of faults, and the tables it
+//! decides by.
+
+mod brain;
+mod coverage;
+mod driver;
+mod knobs;
+mod oracle;
+mod rng;
+mod scenarios;
+mod settle;
+mod shrink;
+mod sim;
+mod simulation;
+mod step;
+mod world;

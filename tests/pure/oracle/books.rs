@@ -1,0 +1,278 @@
+//! What the oracle writes down of one unit: promises are about the past as much as about now.
+
+use crate::knobs::version;
+use crate::sim::boot_starts;
+use crate::world::{Unit, number};
+use std::collections::{BTreeMap, BTreeSet};
+use supd::machine::{Event, Request};
+use supd::model::status::SwapResult;
+use supd::model::{
+    Address, ClientId, Durable, Generation, Happening, Kept, Record, Signal, SwapId, SwapKind, Tick, Want,
+};
+
+/// One swap, rollback, restart or start.
+#[derive(Debug, Clone)]
+pub(super) struct SwapBook {
+    pub(super) id: SwapId,
+    pub(super) kind: SwapKind,
+    pub(super) from: Option<Generation>,
+    pub(super) to: Generation,
+    pub(super) client: Option<ClientId>,
+    /// Whoever asked for it wanted it held.
+    pub(super) hold: bool,
+    /// The durable state before it began.
+    pub(super) before: Durable,
+    pub(super) began_saved: bool,
+    pub(super) began_failed: bool,
+    /// Its number could not be saved, so it was not launched.
+    pub(super) dropped: bool,
+    pub(super) was_ready: bool,
+    pub(super) switched_saved: bool,
+    pub(super) ended_sent: Option<SwapResult>,
+    pub(super) ended: Option<SwapResult>,
+}
+
+/// The oracle's notes on one unit.
+#[derive(Debug, Clone)]
+pub(super) struct Book {
+    pub(super) place: usize,
+    /// The highest number that was saved.
+    pub(super) floor: u64,
+    /// The highest number that the ledger knew when supd started.
+    pub(super) base: u64,
+    /// The highest number that was launched in this life of supd.
+    pub(super) used: u64,
+    /// What each generation was launched with: it must be so again.
+    pub(super) recipes: BTreeMap<Generation, usize>,
+    pub(super) swaps: Vec<SwapBook>,
+    /// The durable state as the last record sent it.
+    pub(super) sent: Durable,
+    /// A record was lost since the last one that was saved.
+    pub(super) unsaved: bool,
+    /// Generations that had the traffic in this life of supd.
+    pub(super) served: BTreeSet<Generation>,
+    /// Nobody may be launched until a person says so.
+    pub(super) halted: bool,
+    halted_before: bool,
+    stopped_before: bool,
+    /// The files that the machine was told of in this life, the last one last.
+    pub(super) told: Vec<usize>,
+    /// Somebody asked for something that brings back who is gone for good.
+    pub(super) revived: Tick,
+    /// What a person had sent to the workers, in this step.
+    pub(super) kill: Option<Signal>,
+    /// A rollback that is asked for in this step.
+    pub(super) rollback: bool,
+    /// Addresses that were closed in this step.
+    pub(super) closed: Vec<Address>,
+    /// When each place of a generation was launched again.
+    pub(super) relaunches: BTreeMap<(Generation, u32), Vec<Tick>>,
+    /// Nothing was recorded in this life of supd yet.
+    pub(super) first_of_life: bool,
+    /// What starts now starts because the machine booted: its file counts.
+    pub(super) machine_booted: bool,
+    /// A record of this life is on disk.
+    pub(super) saved_in_life: bool,
+    /// The intent in the runtime folder is that of a supd that died.
+    pub(super) inherited: bool,
+    /// A person has stopped the unit, and nobody has started it since.
+    pub(super) stopped_by_person: bool,
+}
+
+impl Book {
+    pub(super) fn new(place: usize) -> Self {
+        Self {
+            place,
+            floor: 0,
+            base: 0,
+            used: 0,
+            recipes: BTreeMap::new(),
+            swaps: Vec::new(),
+            sent: Durable::fresh(),
+            unsaved: false,
+            served: BTreeSet::new(),
+            halted: false,
+            halted_before: false,
+            stopped_before: false,
+            told: Vec::new(),
+            revived: Tick(0),
+            kill: None,
+            rollback: false,
+            closed: Vec::new(),
+            relaunches: BTreeMap::new(),
+            first_of_life: true,
+            machine_booted: true,
+            saved_in_life: false,
+            inherited: false,
+            stopped_by_person: false,
+        }
+    }
+
+    /// The version that this generation runs.
+    pub(super) fn recipe(&self, unit: &Unit, generation: Generation) -> Option<usize> {
+        let stored = || unit.store.get(&generation).map(|settings| version(settings));
+        self.recipes.get(&generation).copied().or_else(stored)
+    }
+
+    pub(super) fn swap(&self, id: SwapId) -> Option<&SwapBook> {
+        self.swaps.iter().rev().find(|swap| swap.id == id)
+    }
+
+    pub(super) fn swap_mut(&mut self, id: SwapId) -> Option<&mut SwapBook> {
+        self.swaps.iter_mut().rev().find(|swap| swap.id == id)
+    }
+
+    /// The swap that made this generation.
+    pub(super) fn maker(&self, generation: Generation) -> Option<&SwapBook> {
+        self.swaps.iter().rev().find(|swap| swap.to == generation)
+    }
+
+    /// The swap that is neither committed nor undone.
+    pub(super) fn running(&self) -> Option<&SwapBook> {
+        self.swaps.iter().rev().find(|swap| swap.ended_sent.is_none() && !swap.dropped)
+    }
+
+    pub(super) fn reborn(&mut self) {
+        self.served.clear();
+        self.relaunches.clear();
+        self.unsaved = false;
+        // What was not saved never was.
+        self.swaps.retain(|swap| swap.began_saved);
+        for swap in &mut self.swaps {
+            // What the last life has not said, nobody will ever say.
+            swap.ended_sent = swap.ended_sent.or(Some(SwapResult::Stopped));
+        }
+        self.used = 0;
+    }
+
+    pub(super) fn restored(&mut self, unit: &Unit, booting: bool) {
+        let durable = &unit.ledger;
+        let (told, settings) = unit.file();
+        self.base = durable.generation_last;
+        self.floor = self.floor.max(durable.generation_last);
+        self.sent = durable.clone();
+        self.first_of_life = true;
+        if let Some(intent) = unit.intent.filter(|intent| intent.from == self.active_soon()) {
+            // A switch that may have happened is finished forward.
+            self.sent.active = Some(Kept { generation: intent.to, release: None, pinned: false });
+        }
+        self.told = vec![told];
+        let wanted = match (unit.booted, durable.want) {
+            (true, _) => boot_starts(settings.service.start),
+            (false, Want::Up | Want::OnDemand) => true,
+            (false, Want::Down) => false,
+        };
+        self.halted = !(wanted && booting);
+        self.stopped_by_person = false;
+        self.inherited = unit.intent.is_some();
+        self.saved_in_life = false;
+        self.machine_booted = unit.booted;
+    }
+
+    pub(super) fn next_step(&mut self) {
+        self.kill = None;
+        self.rollback = false;
+        self.closed.clear();
+    }
+
+    pub(super) fn shut_down(&mut self) {
+        self.halted = true;
+    }
+
+    /// The request of this step came to nothing.
+    pub(super) fn unasked(&mut self) {
+        self.halted = self.halted_before;
+        self.stopped_by_person = self.stopped_before;
+    }
+
+    pub(super) fn hears(&mut self, now: Tick, unit: &Unit, event: &Event) {
+        if let Event::Switched { .. } = event {
+            self.served.extend(unit.traffic);
+        }
+        let Event::Asked { request, .. } = event else { return };
+        self.halted_before = self.halted;
+        self.stopped_before = self.stopped_by_person;
+        match request {
+            Request::Start { .. } | Request::Restart { .. } | Request::Swap { .. } => {
+                self.halted = false;
+                self.stopped_by_person = false;
+                self.revived = now;
+                self.told.push(unit.file().0);
+            }
+            Request::Rollback { .. } => {
+                self.halted = false;
+                self.revived = now;
+                self.rollback = true;
+            }
+            Request::Stop { .. } => {
+                self.halted = true;
+                self.stopped_by_person = true;
+            }
+            Request::Kill { signal } => self.kill = Some(*signal),
+            Request::Refresh { .. } => self.told.push(unit.file().0),
+            Request::Abort => self.revived = now,
+            Request::Promote { .. } | Request::Wait { .. } | Request::Reload => {}
+        }
+    }
+
+    pub(super) fn saved(&mut self, record: &Record) {
+        self.floor = self.floor.max(record.durable.generation_last);
+        self.unsaved = false;
+        self.saved_in_life = true;
+        match &record.happening {
+            Happening::Began { swap_id, .. } => {
+                if let Some(swap) = self.swap_mut(*swap_id) {
+                    swap.began_saved = true;
+                }
+            }
+            Happening::Switched { swap_id, .. } => {
+                if let Some(swap) = self.swap_mut(*swap_id) {
+                    swap.switched_saved = true;
+                }
+            }
+            Happening::Ended { swap_id, result, .. } => {
+                if let Some(swap) = self.swap_mut(*swap_id) {
+                    swap.ended = Some(*result);
+                    // A commit says the switch too.
+                    swap.switched_saved |= *result == SwapResult::Committed;
+                }
+            }
+            Happening::Waiting | Happening::Stopped | Happening::Pinned { .. } => {}
+        }
+    }
+
+    pub(super) fn unsaved(&mut self, record: &Record) {
+        self.unsaved = true;
+        match &record.happening {
+            Happening::Began { swap_id, .. } => {
+                if let Some(swap) = self.swap_mut(*swap_id) {
+                    swap.began_failed = true;
+                    // Where somebody serves, nothing is launched without a number.
+                    swap.dropped = swap.from.is_some();
+                }
+            }
+            Happening::Ended { swap_id, result, .. } => {
+                // It may be said again; what never took over is over without being said.
+                let again = matches!(result, SwapResult::Committed | SwapResult::RolledBack);
+                if let Some(swap) = self.swap_mut(*swap_id) {
+                    swap.dropped = !again;
+                    swap.ended_sent = None;
+                }
+            }
+            Happening::Switched { .. }
+            | Happening::Waiting
+            | Happening::Stopped
+            | Happening::Pinned { .. } => {}
+        }
+    }
+
+    /// What this generation was launched with at first.
+    pub(super) fn note_recipe(&mut self, generation: Generation, settings: &supd::model::Settings) {
+        self.recipes.insert(generation, version(settings));
+    }
+
+    /// The generation that the ledger will call active.
+    pub(super) fn active_soon(&self) -> Option<Generation> {
+        number(self.sent.active.as_ref())
+    }
+}

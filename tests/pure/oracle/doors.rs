@@ -1,0 +1,101 @@
+//! Listeners: bound and listening as long as the unit runs.
+
+use super::books::Book;
+use super::{Checked, Rule, must, show};
+use crate::world::{Door, Proc, Unit, number};
+use std::sync::Arc;
+use supd::model::settings::{Restart, WhenDown};
+use supd::model::{Address, Generation, Settings};
+
+fn names(settings: &Settings, address: &Address) -> bool {
+    settings.sockets.iter().any(|socket| socket.address == *address)
+}
+
+fn any_names(list: &[Arc<Settings>], address: &Address) -> bool {
+    list.iter().any(|settings| names(settings, address))
+}
+
+impl Book {
+    pub(super) fn listens(&self, unit: &Unit, list: &[Arc<Settings>]) -> Checked {
+        for settings in list {
+            for socket in &settings.sockets {
+                let bound = unit.door(&socket.address) != Door::Closed;
+                must(Rule::Listeners, bound, || {
+                    format!("listens on {}, which is not bound", socket.address)
+                })?;
+            }
+        }
+        for listener in unit.listeners.iter().filter(|listener| listener.door == Door::Listening) {
+            if !any_names(list, &listener.address) {
+                self.may_refuse(unit, &listener.address)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn unlistens(&self, unit: &Unit) -> Checked {
+        let never_served = self.served.is_empty();
+        must(Rule::Listeners, self.halted || never_served, || {
+            format!("ends listening while {} serves and nobody stopped it", show(unit.traffic))
+        })
+    }
+
+    /// Whether connections to this address may be refused from now on.
+    fn may_refuse(&self, unit: &Unit, address: &Address) -> Checked {
+        if self.halted {
+            return Ok(());
+        }
+        let kept = [unit.traffic, number(self.sent.active.as_ref()), number(self.sent.previous.as_ref())];
+        for generation in kept.into_iter().flatten() {
+            let recipe = self.recipe(unit, generation).map(|version| &unit.files[version].1);
+            if recipe.is_some_and(|settings| names(settings, address)) && self.served.contains(&generation) {
+                must(Rule::Listeners, Self::may_be_down(unit, generation), || {
+                    format!("refuses connections to {address} while generation {generation} serves")
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nobody of this generation serves, and nobody is about to.
+    fn may_be_down(unit: &Unit, generation: Generation) -> bool {
+        if unit.live().any(|proc| proc.is_ready()) {
+            return false;
+        }
+        let Some(last) = unit.procs.iter().rev().find(|proc| proc.generation() == generation) else {
+            return true;
+        };
+        let service = &last.launch.settings.service;
+        // With "queue" connections wait for a relaunch that is due soon.
+        let burst = service.start_limit_burst;
+        let launches = unit.procs.iter().filter(|proc| {
+            proc.generation() == generation && proc.born.after(service.start_limit_interval) > last.born
+        });
+        let limited = burst > 0 && launches.count() >= burst as usize;
+        service.when_down == WhenDown::Refuse || limited || service.restart != Restart::Always
+    }
+
+    pub(super) fn closes(&mut self, unit: &Unit, list: &[Arc<Settings>]) {
+        let open = unit.listeners.iter().filter(|listener| listener.door != Door::Closed);
+        let closed = open.filter(|listener| !any_names(list, &listener.address));
+        self.closed.extend(closed.map(|listener| listener.address.clone()));
+    }
+
+    /// Looks at what was closed once the step has said who is to be kept.
+    pub(super) fn closed_well(&self, unit: &Unit) -> Checked {
+        if self.halted {
+            return Ok(());
+        }
+        let kept = [&self.sent.active, &self.sent.previous, &self.sent.retained];
+        let kept = kept.into_iter().filter_map(|kept| number(kept.as_ref()));
+        let live = unit.procs.iter().filter(|proc| proc.runs()).map(Proc::generation);
+        for generation in kept.chain(live) {
+            let Some(version) = self.recipe(unit, generation) else { continue };
+            let lost = self.closed.iter().find(|address| names(&unit.files[version].1, address));
+            must(Rule::Listeners, lost.is_none(), || {
+                format!("closes {lost:?}, which generation {generation} names")
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,406 @@
+//! Says what must never be, step by step, from the promises and laws of the design alone: it
+//! knows the world and what the brain wants of it, and nothing of how the brain decides.
+
+mod books;
+mod doors;
+mod ledger;
+mod reply;
+mod serve;
+
+use crate::world::{Unit, World};
+use books::Book;
+use std::fmt;
+use supd::machine::{Action, Effect, Event, Input, Level, Request};
+use supd::model::status::{GenerationState, UnitState, UnitStatus};
+use supd::model::{ExitStatus, Generation, JobId, Record, RecordId, Tick, Want, WorkerId};
+
+macro_rules! rules {
+    ($($(#[$doc:meta])* $Rule:ident = $word:literal,)+) => {
+        /// What must hold.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum Rule { $($(#[$doc])* $Rule,)+ }
+
+        impl Rule {
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$Rule),+];
+
+            pub(crate) fn word(self) -> &'static str {
+                match self { $(Self::$Rule => $word,)+ }
+            }
+        }
+    };
+}
+
+rules! {
+    /// A listener lives and listens as long as its unit runs, whoever dies.
+    Listeners = "listeners",
+    /// Who serves is told to stop only when another is ready.
+    MakeBeforeBreak = "make-before-break",
+    /// At most one active generation and one candidate; status hides nobody.
+    OneOfEach = "one-of-each",
+    /// A failed swap changes nothing for the active generation.
+    FailedSwap = "failed-swap",
+    /// Each request gets one final answer, and an honest one.
+    Replies = "replies",
+    /// What is started is reaped and swept; only what is ours and there is signalled.
+    Accounts = "accounts",
+    /// After a look at the clock the next deadline is in the future.
+    Spin = "spin",
+    /// Numbers only grow, over crashes too.
+    Numbers = "numbers",
+    /// Crash loops are slowed down, and never given up for ever.
+    Restarts = "restarts",
+    /// Intent before act, durable before answer.
+    Durable = "durable",
+    /// After every answer the state is one that the ledger describes.
+    Described = "described",
+    /// Crash restarts and rollbacks run what ran, everything else what is on disk.
+    Pinned = "pinned",
+    /// What a rollback goes back to.
+    Retained = "retained",
+    /// What a person stopped stays stopped.
+    Stopped = "stopped",
+    /// The bookkeeping never contradicts itself; a unit is no other unit's business.
+    Sound = "sound",
+    /// An event of the past changes nothing.
+    Stale = "stale",
+    /// Every step does a bounded amount of work.
+    Bounded = "bounded",
+    /// Without faults everything ends where it should.
+    Liveness = "liveness",
+    /// What a hand-written scenario expects.
+    Expected = "expected",
+}
+
+/// A rule that was broken, and by what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Violation {
+    pub(crate) rule: Rule,
+    pub(crate) text: String,
+}
+
+impl Violation {
+    pub(crate) fn new(rule: Rule, text: impl Into<String>) -> Self {
+        Self { rule, text: text.into() }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}] {}", self.rule.word(), self.text)
+    }
+}
+
+type Checked = Result<(), Violation>;
+
+/// Breaks `rule` unless `holds`.
+fn must(rule: Rule, holds: bool, text: impl FnOnce() -> String) -> Checked {
+    if holds { Ok(()) } else { Err(Violation::new(rule, text())) }
+}
+
+/// What the oracle remembers beside the world.
+#[derive(Debug, Clone)]
+pub(crate) struct Oracle {
+    books: Vec<Book>,
+    worker_ids: Vec<WorkerId>,
+    job_last: JobId,
+    record_last: RecordId,
+    /// The unit that the present event is about; `None`: all of them.
+    subject: Option<usize>,
+    /// Why the present event must change nothing.
+    stale: Option<String>,
+    /// A final answer was given in this step.
+    answered: Option<usize>,
+}
+
+impl Oracle {
+    pub(crate) fn new() -> Self {
+        Self {
+            books: Vec::new(),
+            worker_ids: Vec::new(),
+            job_last: JobId(0),
+            record_last: RecordId(0),
+            subject: None,
+            stale: None,
+            answered: None,
+        }
+    }
+
+    fn book(&mut self, place: usize) -> &mut Book {
+        let at = self.books.iter().position(|book| book.place == place).unwrap_or_else(|| {
+            self.books.push(Book::new(place));
+            self.books.len() - 1
+        });
+        &mut self.books[at]
+    }
+
+    /// supd has died: nothing of its life counts any more but what was saved.
+    pub(crate) fn reborn(&mut self) {
+        self.worker_ids.clear();
+        (self.job_last, self.record_last) = (JobId(0), RecordId(0));
+        for book in &mut self.books {
+            book.reborn();
+        }
+    }
+
+    /// A unit is about to become known.
+    pub(crate) fn restored(&mut self, world: &World, place: usize, booting: bool) {
+        if let Some(unit) = world.unit(place) {
+            self.book(place).restored(unit, booting);
+        }
+    }
+
+    /// A record is on disk.
+    pub(crate) fn saved(&mut self, place: usize, record: &Record) {
+        self.book(place).saved(record);
+    }
+
+    /// A record is not on disk, and never will be.
+    pub(crate) fn unsaved(&mut self, place: usize, record: &Record) {
+        self.book(place).unsaved(record);
+    }
+
+    /// Takes note of what the brain is about to hear.
+    pub(crate) fn hears(&mut self, world: &World, input: &Input) {
+        self.stale = None;
+        self.answered = None;
+        self.subject = None;
+        for book in &mut self.books {
+            book.next_step();
+        }
+        match input {
+            Input::Unit(name, event) => {
+                let Some(unit) = world.units.iter().find(|unit| unit.name == *name) else { return };
+                self.subject = Some(unit.place);
+                self.stale = stale(unit, event);
+                self.book(unit.place).hears(world.now, unit, event);
+            }
+            Input::Add(restored) => self.subject = world.place(&restored.settings.unit),
+            Input::Orphaned(name) => self.subject = world.place(name),
+            Input::Shutdown { .. } => self.books.iter_mut().for_each(Book::shut_down),
+            Input::Clock => {}
+        }
+    }
+
+    /// Looks at one effect before it is performed.
+    pub(crate) fn sees(&mut self, world: &World, effect: &Effect) -> Checked {
+        let (name, action) = match effect {
+            Effect::Unit(name, action) => (name, action),
+            Effect::Reply(client, reply) => {
+                if let (Some(place), true) = (self.subject, reply.status == ExitStatus::Refused) {
+                    self.book(place).unasked();
+                }
+                return reply::to_nobodys(world, *client, reply);
+            }
+            Effect::Quit => return self.quits(world),
+        };
+        let unit = world.units.iter().find(|unit| unit.name == *name && unit.known);
+        let Some(unit) = unit else {
+            return Err(Violation::new(Rule::Sound, format!("{name} is no unit, yet {action:?}")));
+        };
+        let place = unit.place;
+        if let Some(subject) = self.subject {
+            must(Rule::Sound, subject == place, || {
+                format!("an event of another unit makes {name}: {action:?}")
+            })?;
+        }
+        if let Some(why) = &self.stale {
+            let harmless = matches!(action, Action::Note { .. });
+            must(Rule::Stale, harmless, || format!("{why}, yet {action:?}"))?;
+        }
+        match action {
+            Action::Spawn { worker, index, launch } => {
+                must(Rule::Accounts, !self.worker_ids.contains(worker), || format!("worker {worker} twice"))?;
+                self.worker_ids.push(*worker);
+                self.book(place).spawns(world, unit, *index, launch)
+            }
+            Action::Signal { worker, signal, everyone } => {
+                self.book(place).signals(world, unit, *worker, *signal, *everyone)
+            }
+            Action::Sweep { worker, .. } => serve::sweeps(unit, *worker),
+            Action::Run { job, kind, launch, worker, .. } => {
+                must(Rule::Accounts, *job > self.job_last, || format!("job {job} twice"))?;
+                self.job_last = *job;
+                self.book(place).runs(world, unit, *kind, launch, *worker)
+            }
+            Action::EndJob { job } => {
+                let known = unit.jobs.iter().any(|known| known.id == *job);
+                must(Rule::Accounts, known, || format!("ends job {job}, which does not run"))
+            }
+            Action::Bind { job, .. } => {
+                must(Rule::Accounts, *job > self.job_last, || format!("job {job} twice"))?;
+                self.job_last = *job;
+                Ok(())
+            }
+            Action::Listen(list) => self.book(place).listens(unit, list),
+            Action::Unlisten => self.book(place).unlistens(unit),
+            Action::CloseExcept(list) => {
+                self.book(place).closes(unit, list);
+                Ok(())
+            }
+            Action::Record { id, record, client } => {
+                must(Rule::Accounts, *id > self.record_last, || format!("record {id} twice"))?;
+                self.record_last = *id;
+                self.book(place).records(world, unit, record, *client)
+            }
+            Action::SaveIntent(intent) => self.book(place).intends(world, unit, intent),
+            Action::ClearIntent => self.book(place).clears(unit),
+            Action::Pin(_) => Ok(()),
+            Action::Switch { swap_id, to } => self.book(place).switches(world, unit, *swap_id, *to),
+            Action::Retire(generation) => serve::retires(unit, *generation),
+            Action::Prune { keep } => self.book(place).prunes(unit, keep),
+            Action::Reply(client, answer) => {
+                self.answered = Some(place);
+                self.book(place).replies(world, unit, *client, answer)
+            }
+            Action::Progress(client, progress) => {
+                let waits = world.client(*client).is_some_and(crate::world::Client::waits);
+                must(Rule::Replies, waits, || {
+                    format!("tells client {client}, who does not wait: {progress:?}")
+                })
+            }
+            Action::Note { level, text, .. } => {
+                must(Rule::Bounded, !text.is_empty() && text.len() < 2000, || format!("note {text:?}"))?;
+                must(Rule::Sound, *level != Level::Error || !text.contains("quarantine"), || text.clone())
+            }
+            Action::Dump(text) => {
+                Err(Violation::new(Rule::Sound, format!("quarantine: {}", first_line(text))))
+            }
+            Action::Watch | Action::Unwatch => Ok(()),
+            Action::Forget => {
+                let may = unit.orphaned && unit.live().next().is_none();
+                must(Rule::Accounts, may, || "forgets a unit that has a file or processes".to_owned())?;
+                *self.book(place) = Book::new(place);
+                Ok(())
+            }
+        }
+    }
+
+    /// supd may end only when everything of it has.
+    fn quits(&self, world: &World) -> Checked {
+        must(Rule::Stopped, world.shutdown, || "quits without being told to".to_owned())?;
+        for unit in &world.units {
+            let left = unit.procs.iter().find(|proc| !proc.is_over());
+            must(Rule::Accounts, left.is_none(), || format!("quits while {left:?} is there"))?;
+        }
+        must(Rule::Replies, !world.anyone_waits_for_a_unit(), || "quits while somebody waits".to_owned())?;
+        for book in &self.books {
+            let Some(unit) = world.unit(book.place) else { continue };
+            let lost = book.stopped_by_person && unit.known && unit.ledger.want != Want::Down;
+            must(Rule::Stopped, !lost || book.unsaved, || {
+                format!("a person stopped {}, and the next supd would start it", unit.name)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Looks at everything once a step is done.
+    pub(crate) fn judges(
+        &self,
+        world: &World,
+        status: &[Option<UnitStatus>],
+        deadline: Option<Tick>,
+        clock: bool,
+    ) -> Checked {
+        if clock {
+            let later = deadline.is_none_or(|deadline| deadline > world.now);
+            must(Rule::Spin, later, || {
+                format!("after the clock the deadline is {deadline:?}, now {:?}", world.now)
+            })?;
+        }
+        for unit in world.units.iter().filter(|unit| unit.known) {
+            if self.subject.is_some_and(|subject| subject != unit.place) {
+                continue;
+            }
+            let Some(shown) = &status[unit.place] else {
+                return Err(Violation::new(Rule::OneOfEach, format!("no status of {}", unit.name)));
+            };
+            shows_all(unit, shown)?;
+            let Some(book) = self.books.iter().find(|book| book.place == unit.place) else { continue };
+            book.closed_well(unit)?;
+            if self.answered == Some(unit.place) {
+                book.describes(unit, shown)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// Why an event is one of the past, if it is.
+fn stale(unit: &Unit, event: &Event) -> Option<String> {
+    match event {
+        Event::Noticed { worker, .. } => match unit.proc(*worker) {
+            None => Some(format!("worker {worker} never was")),
+            Some(proc) => proc.told_end.map(|_| format!("worker {worker} has ended")),
+        },
+        Event::Asked { request, .. } => match request {
+            Request::Start { .. }
+            | Request::Stop { .. }
+            | Request::Restart { .. }
+            | Request::Swap { .. }
+            | Request::Rollback { .. }
+            | Request::Promote { .. }
+            | Request::Abort
+            | Request::Wait { .. }
+            | Request::Reload
+            | Request::Kill { .. }
+            | Request::Refresh { .. } => None,
+        },
+        Event::HungUp { .. }
+        | Event::Bound { .. }
+        | Event::BindFailed { .. }
+        | Event::Unlistened
+        | Event::Knocked
+        | Event::IntentSaved { .. }
+        | Event::IntentFailed { .. }
+        | Event::Switched { .. }
+        | Event::SwitchFailed { .. }
+        | Event::Recorded { .. }
+        | Event::RecordFailed { .. }
+        | Event::Spawned { .. }
+        | Event::SpawnFailed { .. }
+        | Event::Exited { .. }
+        | Event::Swept { .. }
+        | Event::Finished { .. }
+        | Event::Pinned { .. }
+        | Event::Clock => None,
+    }
+}
+
+/// At most one of each, and everybody is there.
+fn shows_all(unit: &Unit, shown: &UnitStatus) -> Checked {
+    let count = |wanted: &[GenerationState]| {
+        shown.generations.iter().filter(|generation| wanted.contains(&generation.state)).count()
+    };
+    use GenerationState as S;
+    must(Rule::OneOfEach, count(&[S::Active]) <= 1, || format!("two active generations: {shown:?}"))?;
+    let candidates = count(&[S::Candidate, S::Canary, S::Unbound]);
+    must(Rule::OneOfEach, candidates <= 1, || format!("two candidates: {shown:?}"))?;
+    must(Rule::Sound, shown.state != UnitState::Quarantine, || "is in quarantine".to_owned())?;
+    for proc in unit.live() {
+        let listed = shown.generations.iter().any(|generation| {
+            generation.generation == proc.generation()
+                && generation.workers.iter().any(|worker| worker.worker == proc.id)
+        });
+        must(Rule::OneOfEach, listed, || {
+            format!("status hides worker {} of {}", proc.id, proc.generation())
+        })?;
+    }
+    let serving = matches!(shown.state, UnitState::Active | UnitState::Probation);
+    if serving && unit.switches.is_empty() {
+        must(Rule::OneOfEach, shown.active == unit.traffic, || {
+            format!("status says {:?} is active, the traffic goes to {:?}", shown.active, unit.traffic)
+        })?;
+    }
+    must(Rule::OneOfEach, shown.generations.is_sorted_by_key(|shown| shown.generation), || {
+        "generations out of order".to_owned()
+    })
+}
+
+/// What anybody may print of a generation.
+fn show(generation: Option<Generation>) -> String {
+    generation.map_or("none".to_owned(), |generation| generation.to_string())
+}

@@ -1,0 +1,227 @@
+//! Answers: one for each request, and true.
+
+use super::books::{Book, SwapBook};
+use super::{Checked, Rule, must};
+use crate::step::Ask;
+use crate::world::{Client, Door, Proc, Unit, World};
+use supd::model::settings::Start;
+use supd::model::status::SwapResult;
+use supd::model::{ClientId, ExitStatus, Reply, WaitFor, Want};
+
+/// An answer that is nobody's business but the asker's.
+fn is_due<'a>(world: &'a World, client: ClientId, reply: &Reply) -> Result<&'a Client, super::Violation> {
+    let Some(known) = world.client(client) else {
+        return Err(super::Violation::new(
+            Rule::Replies,
+            format!("answers client {client}, who never asked"),
+        ));
+    };
+    must(Rule::Replies, known.reply.is_none(), || {
+        format!("answers client {client} twice: {:?} after {:?}", reply.text, known.reply)
+    })?;
+    must(Rule::Replies, !known.gone, || format!("answers client {client}, who hung up"))?;
+    must(Rule::Replies, !reply.text.is_empty(), || format!("answers client {client} nothing"))?;
+    let refused = reply.status == ExitStatus::Refused;
+    must(Rule::Replies, !(refused && reply.changed), || format!("refused and changed: {}", reply.text))?;
+    let known_status = match reply.status {
+        ExitStatus::Done
+        | ExitStatus::Failed
+        | ExitStatus::Refused
+        | ExitStatus::RolledBack
+        | ExitStatus::Down => true,
+        ExitStatus::Usage
+        | ExitStatus::Timeout
+        | ExitStatus::NoSupd
+        | ExitStatus::NotAllowed
+        | ExitStatus::BadUnitFile => false,
+    };
+    must(Rule::Replies, known_status, || format!("answers with {:?}", reply.status))?;
+    Ok(known)
+}
+
+/// An answer to a request that was about no unit: shutdown.
+pub(super) fn to_nobodys(world: &World, client: ClientId, reply: &Reply) -> Checked {
+    is_due(world, client, reply).map(|_| ())
+}
+
+impl Book {
+    pub(super) fn replies(&mut self, world: &World, unit: &Unit, client: ClientId, reply: &Reply) -> Checked {
+        let known = is_due(world, client, reply)?;
+        let Some((place, ask)) = known.asked else { return Ok(()) };
+        must(Rule::Sound, place == unit.place, || {
+            format!("answers a client of another unit: {}", reply.text)
+        })?;
+        if self.rollback && reply.status == ExitStatus::Refused {
+            must(Rule::Retained, reply.next.is_some() || self.sent.active.is_none(), || {
+                format!("a refused rollback names no way on: {}", reply.text)
+            })?;
+        }
+        let about = self.about(client, reply).cloned();
+        if let Some(swap) = &about {
+            let complete = unit.complete(swap.to, world.now);
+            let id = swap.id;
+            self.swap_mut(id).into_iter().for_each(|swap| swap.was_ready |= complete);
+        }
+        match reply.status {
+            ExitStatus::Refused => {
+                self.unasked();
+                Ok(())
+            }
+            ExitStatus::Done => self.done(world, unit, known, ask, reply),
+            ExitStatus::Failed => {
+                let switched = about.as_ref().is_some_and(|swap| swap.switched_saved && swap.ended.is_some());
+                let before = about.as_ref().is_none_or(|swap| swap.from.is_some());
+                must(Rule::Replies, !switched, || {
+                    format!("failed before the switch, and it switched: {reply:?}")
+                })?;
+                must(Rule::Replies, before, || {
+                    format!("the old was not touched, and there is none: {reply:?}")
+                })
+            }
+            ExitStatus::RolledBack => {
+                let back = about.as_ref().is_some_and(|swap| swap.ended == Some(SwapResult::RolledBack));
+                must(Rule::Durable, back, || format!("says rolled back, and the ledger does not: {reply:?}"))
+            }
+            ExitStatus::Down => {
+                let serves =
+                    unit.live().find(|proc| proc.is_ready() && self.served.contains(&proc.generation()));
+                // A first start that failed has failed, even if a later attempt of supd's went well.
+                let first =
+                    about.as_ref().is_some_and(|swap| swap.from.is_none() && swap.ended_sent.is_some());
+                must(Rule::Replies, serves.is_none() || self.halted || first, || {
+                    format!("says nothing serves, and {:?} does", serves.map(Proc::generation))
+                })
+            }
+            ExitStatus::Usage
+            | ExitStatus::Timeout
+            | ExitStatus::NoSupd
+            | ExitStatus::NotAllowed
+            | ExitStatus::BadUnitFile => Ok(()),
+        }
+    }
+
+    /// The swap that an answer is about.
+    fn about(&self, client: ClientId, reply: &Reply) -> Option<&SwapBook> {
+        let named = reply.swap_id.and_then(|id| self.swap(id));
+        let own = || self.swaps.iter().rev().find(|swap| swap.client == Some(client));
+        let made = || reply.generation.and_then(|generation| self.maker(generation));
+        named.or_else(own).or_else(made)
+    }
+
+    fn done(&self, world: &World, unit: &Unit, client: &Client, ask: Ask, reply: &Reply) -> Checked {
+        match ask {
+            Ask::Start(wait) => self.started(world, unit, client, wait, reply),
+            Ask::Swap { wait, hold, .. } => {
+                let wait = if hold { WaitFor::Ready } else { wait };
+                must(Rule::Replies, reply.changed, || {
+                    format!("swapped and nothing changed: {}", reply.text)
+                })?;
+                self.reached(world, unit, client, wait, reply)
+            }
+            Ask::Rollback { .. } if !self.swaps.iter().any(|swap| swap.client == Some(client.id)) => {
+                // Before commit a rollback is an abort.
+                self.aborted(client, reply)
+            }
+            Ask::Restart(wait) | Ask::Rollback { wait, .. } => {
+                must(Rule::Replies, reply.changed, || format!("done and nothing changed: {}", reply.text))?;
+                self.reached(world, unit, client, wait, reply)
+            }
+            Ask::Promote(wait) => self.reached(world, unit, client, wait, reply),
+            // Nothing was under way, or what was is over.
+            Ask::Wait(_) if !reply.changed || self.halted => Ok(()),
+            // Who joins a swap that is to be held ends with those who asked for it.
+            Ask::Wait(_)
+                if self
+                    .about(client.id, reply)
+                    .is_some_and(|it| it.was_ready && it.ended.is_none() && it.hold) =>
+            {
+                Ok(())
+            }
+            // Of a swap that was undone, the end of what it had launched.
+            Ask::Wait(WaitFor::Drained)
+                if self.about(client.id, reply).is_some_and(|it| it.ended.is_some()) =>
+            {
+                Ok(())
+            }
+            Ask::Wait(wait) => self.reached(world, unit, client, wait, reply),
+            Ask::Stop { keep_listening, .. } => self.stopped(unit, client, keep_listening, reply),
+            Ask::Abort => self.aborted(client, reply),
+            Ask::Reload | Ask::Kill(_) | Ask::Refresh => Ok(()),
+        }
+    }
+
+    fn aborted(&self, client: &Client, reply: &Reply) -> Checked {
+        let back = self.about(client.id, reply).is_none_or(|swap| {
+            matches!(swap.ended, Some(SwapResult::Aborted | SwapResult::RolledBack | SwapResult::Failed))
+                || !swap.began_saved
+                // A disk that is full cannot say it; a crash would make it so all the same.
+                || self.unsaved && swap.ended_sent.is_some()
+        });
+        must(Rule::Durable, back, || format!("says aborted, and the ledger does not: {}", reply.text))
+    }
+
+    fn started(&self, world: &World, unit: &Unit, client: &Client, wait: WaitFor, reply: &Reply) -> Checked {
+        let on_demand = unit.files[client.file].1.service.start == Start::OnDemand;
+        if (on_demand || !reply.changed) && reply.generation.is_none() {
+            let told = self.told.iter().map(|told| &unit.files[*told].1);
+            return must(
+                Rule::Replies,
+                told.into_iter().any(|file| unit.doors_are(file, Door::Listening)),
+                || format!("says it waits, and does not listen: {}", reply.text),
+            );
+        }
+        if !reply.changed {
+            let runs = self.active_soon().is_some() || !self.served.is_empty();
+            return must(Rule::Replies, runs, || {
+                format!("nothing to do, and nothing is active: {}", reply.text)
+            });
+        }
+        self.reached(world, unit, client, wait, reply)
+    }
+
+    /// Whether what a client waited for is true, and on disk.
+    fn reached(&self, world: &World, unit: &Unit, client: &Client, wait: WaitFor, reply: &Reply) -> Checked {
+        let Some(swap) = self.about(client.id, reply) else {
+            return must(Rule::Replies, false, || format!("says done about no swap: {reply:?}"));
+        };
+        let committed = swap.ended == Some(SwapResult::Committed);
+        let missing = match wait {
+            WaitFor::Ready if swap.was_ready || unit.complete(swap.to, world.now) => None,
+            WaitFor::Ready if swap.switched_saved => None,
+            WaitFor::Ready => Some("is not ready"),
+            WaitFor::Active if swap.switched_saved => None,
+            WaitFor::Active => Some("has not switched, by the ledger"),
+            WaitFor::Committed if committed => None,
+            WaitFor::Committed => Some("is not committed, by the ledger"),
+            WaitFor::Drained if !committed => Some("is not committed, by the ledger"),
+            WaitFor::Drained => {
+                let left =
+                    unit.procs.iter().any(|proc| Some(proc.generation()) == swap.from && !proc.is_over());
+                left.then_some("has left something of its predecessor")
+            }
+        };
+        must(Rule::Durable, missing.is_none(), || {
+            format!("says {:?}, but generation {} {}", reply.text, swap.to, missing.unwrap_or_default())
+        })
+    }
+
+    fn stopped(&self, unit: &Unit, client: &Client, keep_listening: bool, reply: &Reply) -> Checked {
+        // What a boot of the machine did not start needs no record to stay so.
+        let never_up = unit.booted && !reply.changed;
+        must(Rule::Durable, unit.ledger.want == Want::Down || never_up, || {
+            "says stopped, and the ledger wants it up".to_owned()
+        })?;
+        let left = unit.procs.iter().find(|proc| proc.doomed && !proc.is_over());
+        must(Rule::Replies, left.is_none(), || {
+            format!("says stopped, and {:?} is left", left.map(|proc| proc.id))
+        })?;
+        let listens = unit.listeners.iter().any(|listener| listener.door == Door::Listening);
+        must(Rule::Replies, !listens || keep_listening || !self.halted, || {
+            "stopped, and still listens".to_owned()
+        })?;
+        let had = client.before.as_ref().is_some_and(|before| before.want != Want::Down);
+        must(Rule::Replies, reply.changed || !had || never_up, || {
+            format!("stopped what wanted to be up, and changed nothing: {}", reply.text)
+        })
+    }
+}

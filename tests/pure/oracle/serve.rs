@@ -1,0 +1,248 @@
+//! Launching, signalling and burying workers: make before break, and nothing that is not ours.
+
+use super::books::Book;
+use super::{Checked, Rule, must, show};
+use crate::knobs::version;
+use crate::world::{Life, Proc, Unit, World, number};
+use std::sync::Arc;
+use std::time::Duration;
+use supd::machine::{JobKind, Launch};
+use supd::model::settings::Restart;
+use supd::model::{Generation, Signal, SwapId, SwapKind, WorkerId};
+
+/// More relaunches of one worker's place than this within a minute is a crash loop let loose.
+const RELAUNCHES_MAX: usize = 20;
+
+impl Book {
+    pub(super) fn spawns(&mut self, world: &World, unit: &Unit, index: u32, launch: &Arc<Launch>) -> Checked {
+        let generation = launch.generation;
+        must(Rule::Stopped, !self.halted, || format!("launches generation {generation} of a stopped unit"))?;
+        must(Rule::Stopped, !world.shutdown, || "launches during shutdown".to_owned())?;
+        must(Rule::Accounts, index < launch.settings.service.workers, || {
+            format!("worker {index} is one too many")
+        })?;
+        let double = unit.live_of(generation).any(|proc| proc.index == index);
+        must(Rule::Accounts, !double, || format!("launches {generation}.{index} while the last one lives"))?;
+        let last =
+            unit.procs.iter().rev().find(|proc| proc.generation() == generation && proc.index == index);
+        match last {
+            Some(last) => self.relaunches(world, unit, last, launch),
+            None if unit.procs.iter().any(|proc| proc.generation() == generation) => self.same_recipe(launch),
+            None => self.launches(world, unit, launch),
+        }
+    }
+
+    /// The first launch of a generation.
+    fn launches(&mut self, world: &World, unit: &Unit, launch: &Arc<Launch>) -> Checked {
+        let generation = launch.generation;
+        self.used = self.used.max(generation.0);
+        let Some(swap) = self.maker(generation).cloned() else {
+            // It never sent a record: only what serves from nothing may do so, and not even that.
+            return must(Rule::Numbers, false, || format!("generation {generation} without a record"));
+        };
+        let serves = unit.live().any(Proc::is_ready);
+        let excused = swap.began_failed && !serves;
+        must(Rule::Numbers, swap.began_saved || excused, || {
+            format!("launches generation {generation} before its number is saved")
+        })?;
+        self.first_recipe(world, unit, &swap, launch)?;
+        self.note_recipe(generation, &launch.settings);
+        Ok(())
+    }
+
+    /// Rollbacks run what ran, everything else what is on disk.
+    fn first_recipe(
+        &self,
+        world: &World,
+        unit: &Unit,
+        swap: &super::books::SwapBook,
+        launch: &Launch,
+    ) -> Checked {
+        let found = version(&launch.settings);
+        if swap.kind == SwapKind::Rollback {
+            let before = &swap.before;
+            let target = number(before.retained.as_ref().or(before.previous.as_ref()));
+            let wanted = target.and_then(|target| self.recipe(unit, target));
+            must(Rule::Pinned, launch.pinned, || "a rollback runs what is on disk".to_owned())?;
+            must(Rule::Pinned, launch.origin != launch.generation, || "a rollback pins itself".to_owned())?;
+            return must(Rule::Pinned, wanted.is_none_or(|wanted| wanted == found), || {
+                format!("a rollback to {} runs v{found}, not v{wanted:?}", show(target))
+            });
+        }
+        let last = number(swap.before.active.as_ref()).and_then(|active| self.recipe(unit, active));
+        if let (SwapKind::Start, None, false, Some(last)) =
+            (swap.kind, swap.client, self.machine_booted, last.filter(|_| launch.pinned))
+        {
+            // supd alone was started again: what was running goes on.
+            return must(Rule::Pinned, last == found, || {
+                format!("goes on with v{found}, v{last} was running")
+            });
+        }
+        let asked = swap.client.and_then(|client| world.client(client));
+        let wanted = asked.filter(|client| client.asked.is_some_and(|(_, ask)| reads_file(ask)));
+        let wanted = wanted.map_or(self.told.clone(), |client| vec![client.file]);
+        must(Rule::Pinned, wanted.contains(&found), || {
+            format!("launches v{found}, the file says v{wanted:?}")
+        })?;
+        let own = launch.origin == launch.generation;
+        must(Rule::Pinned, own, || format!("a first launch that is not of its own: {:?}", launch.origin))
+    }
+
+    fn same_recipe(&self, launch: &Launch) -> Checked {
+        let (found, wanted) = (version(&launch.settings), self.recipes.get(&launch.generation));
+        must(Rule::Pinned, wanted == Some(&found), || {
+            format!("generation {} was launched with v{wanted:?}, now v{found}", launch.generation)
+        })
+    }
+
+    /// A launch after a crash.
+    fn relaunches(&mut self, world: &World, unit: &Unit, last: &Proc, launch: &Arc<Launch>) -> Checked {
+        let generation = launch.generation;
+        self.same_recipe(launch)?;
+        must(Rule::Pinned, launch.pinned, || format!("a relaunch of {generation} runs what is on disk"))?;
+        let service = &launch.settings.service;
+        let ended = last.told_end.unwrap_or(world.now);
+        let needed = self.revived >= ended || self.running().is_some();
+        let never = service.restart == Restart::No && last.life != Life::Unlaunched;
+        must(Rule::Restarts, !never || needed, || "Restart=no, and launched again".to_owned())?;
+        let eager = service.restart == Restart::Always && world.now < ended.after(service.restart_delay);
+        must(Rule::Restarts, !eager, || {
+            format!(
+                "{generation}.{} is launched again {:?} after its end",
+                last.index,
+                world.now.since(ended)
+            )
+        })?;
+        let times = self.relaunches.entry((generation, last.index)).or_default();
+        times.retain(|time| time.after(Duration::from_secs(60)) > world.now);
+        times.push(world.now);
+        let count = times.len();
+        must(Rule::Restarts, count <= RELAUNCHES_MAX, || {
+            format!("{count} launches of {generation} in a minute")
+        })?;
+        let candidate = !self.served.contains(&generation) && unit.live().any(Proc::is_ready);
+        must(Rule::FailedSwap, !candidate, || format!("candidate {generation} is launched again"))
+    }
+
+    pub(super) fn signals(
+        &self,
+        world: &World,
+        unit: &Unit,
+        worker: WorkerId,
+        signal: Signal,
+        _everyone: bool,
+    ) -> Checked {
+        let Some(proc) = unit.proc(worker) else {
+            return must(Rule::Accounts, false, || format!("signals worker {worker}, which never was"));
+        };
+        must(Rule::Accounts, proc.told_end.is_none(), || {
+            format!("signals worker {worker}, which has ended")
+        })?;
+        if self.kill == Some(signal) {
+            return Ok(());
+        }
+        let service = &proc.launch.settings.service;
+        if ![service.kill_signal, Signal::KILL, Signal::ABRT].contains(&signal) {
+            return Ok(());
+        }
+        self.breaks(world, unit, proc, &signal.to_string())
+    }
+
+    pub(super) fn runs(
+        &self,
+        world: &World,
+        unit: &Unit,
+        kind: JobKind,
+        launch: &Launch,
+        worker: Option<WorkerId>,
+    ) -> Checked {
+        if let (JobKind::Stop, Some(proc)) = (kind, worker.and_then(|worker| unit.proc(worker))) {
+            self.breaks(world, unit, proc, "ExecStop")?;
+        }
+        let begins =
+            matches!(kind, JobKind::StartPre | JobKind::StartPost | JobKind::ReadyCheck | JobKind::Check);
+        must(Rule::Stopped, !begins || !self.halted, || {
+            format!("runs {kind:?} of generation {} of a stopped unit", launch.generation)
+        })
+    }
+
+    /// Whether it is right to tell this worker to stop.
+    fn breaks(&self, world: &World, unit: &Unit, proc: &Proc, how: &str) -> Checked {
+        let generation = proc.generation();
+        let serves = proc.is_ready() && self.served.contains(&generation);
+        if !serves || proc.doomed || self.halted || proc.is_silent(world.now) {
+            return Ok(());
+        }
+        let others = unit.generations();
+        let successor = others.iter().find(|other| {
+            **other != generation && self.served.contains(other) && unit.complete(**other, world.now)
+        });
+        must(Rule::MakeBeforeBreak, successor.is_some(), || {
+            format!(
+                "worker {} of generation {generation} serves and gets {how}; nobody else is ready",
+                proc.id
+            )
+        })
+    }
+
+    pub(super) fn switches(
+        &mut self,
+        world: &World,
+        unit: &Unit,
+        swap_id: SwapId,
+        to: Generation,
+    ) -> Checked {
+        must(Rule::Durable, unit.switches.is_empty(), || "two switches at once".to_owned())?;
+        let swap = self.swap(swap_id).cloned();
+        must(Rule::Numbers, swap.is_some(), || format!("switches by swap {swap_id}, which never began"))?;
+        let Some(swap) = swap else { return Ok(()) };
+        must(Rule::Retained, swap.ended_sent.is_none(), || {
+            format!("switches by swap {swap_id}, which is over")
+        })?;
+        let back = Some(to) == swap.from;
+        let intent = unit.intent.filter(|intent| intent.swap_id == swap_id && intent.to == to);
+        must(Rule::Durable, intent.is_some(), || {
+            format!("switches to {to} before that intent is saved: {:?}", unit.intent)
+        })?;
+        if back {
+            let other = unit.live().any(|proc| proc.is_ready() && proc.generation() != to);
+            let ready = unit.ready_of(to).next().is_some();
+            return must(Rule::MakeBeforeBreak, ready || !other, || {
+                format!("switches back to {to}: not ready")
+            });
+        }
+        must(Rule::MakeBeforeBreak, unit.complete(to, world.now), || {
+            format!("switches to {to}, which is not ready")
+        })
+    }
+}
+
+fn reads_file(ask: crate::step::Ask) -> bool {
+    use crate::step::Ask;
+    match ask {
+        Ask::Start(_) | Ask::Restart(_) | Ask::Swap { .. } | Ask::Refresh => true,
+        Ask::Stop { .. }
+        | Ask::Rollback { .. }
+        | Ask::Promote(_)
+        | Ask::Abort
+        | Ask::Wait(_)
+        | Ask::Reload
+        | Ask::Kill(_) => false,
+    }
+}
+
+pub(super) fn sweeps(unit: &Unit, worker: WorkerId) -> Checked {
+    let Some(proc) = unit.proc(worker) else {
+        return must(Rule::Accounts, false, || format!("sweeps after worker {worker}, which never was"));
+    };
+    let due = proc.told_end.is_some() && !proc.told_swept && proc.life != Life::Unlaunched;
+    must(Rule::Accounts, due, || format!("sweeps after worker {worker}: {:?}", proc.life))
+}
+
+/// Nothing of a generation that is retired may be left.
+pub(super) fn retires(unit: &Unit, generation: Generation) -> Checked {
+    let left = unit.procs.iter().find(|proc| proc.generation() == generation && !proc.is_over());
+    must(Rule::Accounts, left.is_none(), || {
+        format!("retires generation {generation}, of which {left:?} is left")
+    })
+}

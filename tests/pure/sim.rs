@@ -1,0 +1,736 @@
+//! Ties brain, world and oracle together: applies a step to the world, tells the brain, performs
+//! what it wants, and lets the oracle look at everything.
+
+use crate::brain::Brain;
+use crate::coverage::Coverage;
+use crate::oracle::{Oracle, Rule, Violation};
+use crate::step::{Act, Ask, Say, Step, Turn, UNITS, WorkerRef};
+use crate::world::{Client, Door, InFlight, Job, Life, Proc, Unit, World};
+use supd::machine::{Action, Effect, Event, Input, JobKind, Request, Restored};
+use supd::model::settings::{Ready, Start};
+use supd::model::status::UnitStatus;
+use supd::model::{ClientId, Generation, Notice, Signal, Tick, WorkerExit, WorkerId};
+
+/// How many steps one event may take to be looked at before it counts as endless.
+const EFFECTS_MAX: usize = 400;
+
+/// A simulation under way.
+#[derive(Clone)]
+pub(crate) struct Sim<B> {
+    pub(crate) brain: B,
+    pub(crate) world: World,
+    pub(crate) oracle: Oracle,
+    pub(crate) coverage: Coverage,
+    /// What the brain said of each unit after the last step.
+    pub(crate) status: [Option<UnitStatus>; UNITS.len()],
+    /// supd dies after so many more effects; so many records under way are saved.
+    pub(crate) crash: Option<(u32, u32)>,
+    /// What happened, for people; `None`: nobody reads it.
+    pub(crate) trace: Option<Vec<String>>,
+    began: bool,
+}
+
+pub(crate) type Checked<T> = Result<T, Violation>;
+
+impl<B: Brain> Sim<B> {
+    pub(crate) fn new(brain: B) -> Self {
+        Self {
+            brain,
+            world: World::new(),
+            oracle: Oracle::new(),
+            coverage: Coverage::default(),
+            status: [const { None }; UNITS.len()],
+            crash: None,
+            trace: None,
+            began: false,
+        }
+    }
+
+    pub(crate) fn say(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(line());
+        }
+    }
+
+    /// Lets one thing happen. False: it cannot happen here.
+    pub(crate) fn apply(&mut self, step: &Step) -> Checked<bool> {
+        if self.trace.is_some() {
+            let seconds = self.world.now.0 / 1_000_000 - 1;
+            let millis = self.world.now.0 / 1000 % 1000;
+            self.say(|| format!("{seconds:>5}.{millis:03}  {step}"));
+        }
+        if self.world.quit
+            && !matches!(step, Step::Boot | Step::Reboot { .. } | Step::Settle | Step::Edit { .. })
+        {
+            return Ok(false);
+        }
+        match *step {
+            Step::Unit { unit, knobs, later } => self.add(unit, knobs, later),
+            Step::Edit { unit, knobs } => {
+                Ok(self.world.unit_mut(unit).map(|unit| unit.edit(knobs)).is_some())
+            }
+            Step::Asks { client, unit, ask } => self.asks(client, unit, ask),
+            Step::HangsUp { client } => self.hangs_up(client),
+            Step::Shutdown { client } => self.shut_down(client),
+            Step::At { unit, turn } => self.turn(unit, turn),
+            Step::Worker(worker, act) => self.act(worker, act),
+            Step::Job { unit, kind, passes } => self.job(unit, kind, passes),
+            Step::Forged { unit, say } => self.forged(unit, say),
+            Step::Advance(span) => {
+                self.world.now = self.world.now.after(span);
+                Ok(true)
+            }
+            Step::Clock => self.deliver(Input::Clock).map(|()| true),
+            Step::Deadline => self.deadline(std::time::Duration::ZERO),
+            Step::Late(span) => self.deadline(span),
+            Step::Crash { after, saved } => {
+                self.crash = Some((after, saved));
+                if after == 0 { self.die(saved, false).map(|()| true) } else { Ok(true) }
+            }
+            Step::Reboot { saved } => self.die(saved, true).map(|()| true),
+            Step::Boot => {
+                if !self.world.quit {
+                    return Ok(false);
+                }
+                self.die(0, false).map(|()| true)
+            }
+            Step::Run(span) => self.run(span).map(|()| true),
+            Step::Settle => self.settle().map(|()| true),
+            Step::Expect(ref words) => self.expect(words).map(|()| true),
+        }
+    }
+
+    /// Gives the brain one input, performs what it wants, and looks at what came of it.
+    pub(crate) fn deliver(&mut self, input: Input) -> Checked<()> {
+        let clock = matches!(input, Input::Clock);
+        let place = match &input {
+            Input::Unit(name, _) => self.world.place(name),
+            _ => None,
+        };
+        self.coverage.before(&self.world, &self.status, &input);
+        self.oracle.hears(&self.world, &input);
+        let mut effects = Vec::new();
+        self.brain.step(self.world.now, input, &mut effects);
+        if effects.len() > EFFECTS_MAX {
+            return Err(Violation::new(Rule::Bounded, format!("{} effects in one step", effects.len())));
+        }
+        for effect in effects {
+            if let Some((after, saved)) = &mut self.crash {
+                if *after == 0 {
+                    let saved = *saved;
+                    return self.die(saved, false);
+                }
+                *after -= 1;
+            }
+            self.say(|| format!("             → {}", print_effect(&effect)));
+            self.oracle.sees(&self.world, &effect)?;
+            self.perform(effect);
+        }
+        for unit in &mut self.world.units {
+            unit.accept();
+        }
+        self.look(place);
+        self.coverage.after(&self.status);
+        self.oracle.judges(&self.world, &self.status, self.brain.deadline(), clock)
+    }
+
+    /// Asks the brain what it would show of one unit, or of all.
+    fn look(&mut self, place: Option<usize>) {
+        for unit in &self.world.units {
+            if place.is_none_or(|place| place == unit.place) {
+                self.status[unit.place] = self.brain.status(&unit.name, self.world.now);
+            }
+        }
+    }
+
+    fn tell(&mut self, place: usize, event: Event) -> Checked<bool> {
+        let Some(name) = self.world.unit(place).map(|unit| unit.name.clone()) else { return Ok(false) };
+        self.deliver(Input::Unit(name, event)).map(|()| true)
+    }
+
+    fn add(&mut self, place: usize, knobs: crate::knobs::Knobs, later: bool) -> Checked<bool> {
+        match self.world.unit_mut(place) {
+            Some(unit) if unit.known => return Ok(false),
+            Some(unit) => {
+                unit.known = true;
+                unit.orphaned = false;
+                unit.edit(knobs);
+            }
+            None => self.world.units.push(Unit::new(place, knobs)),
+        }
+        let booting = !later && !self.began;
+        self.oracle.restored(&self.world, place, booting);
+        self.restore(place, booting).map(|()| true)
+    }
+
+    fn restore(&mut self, place: usize, supd_booting: bool) -> Checked<()> {
+        let Some(unit) = self.world.unit(place) else { return Ok(()) };
+        let intent = unit.intent;
+        let named = unit.ledger.kept().map(|kept| kept.generation);
+        let named = named.chain(intent.iter().flat_map(|intent| intent.from.into_iter().chain([intent.to])));
+        let stored = |number: Generation| Some((number, unit.store.get(&number)?.clone()));
+        let restored = Restored {
+            settings: unit.file().1.clone(),
+            durable: unit.ledger.clone(),
+            launches: named.filter_map(stored).collect(),
+            intent,
+            machine_booted: unit.booted,
+            supd_booting,
+        };
+        let (name, orphaned) = (unit.name.clone(), unit.orphaned);
+        self.deliver(Input::Add(Box::new(restored)))?;
+        if orphaned { self.deliver(Input::Orphaned(name)) } else { Ok(()) }
+    }
+
+    /// supd dies, and what it leaves behind is ended by the next one, which is at once there.
+    fn die(&mut self, saved: u32, reboot: bool) -> Checked<()> {
+        self.crash = None;
+        self.began = true;
+        self.say(|| format!("             ✝ supd dies{}", if reboot { ", the machine boots" } else { "" }));
+        for unit in &mut self.world.units {
+            for _ in 0..saved {
+                save_next(unit, &mut self.oracle);
+            }
+            if saved > 0 && unit.intents_void == 0 {
+                unit.intent = unit.intents.pop_front().or(unit.intent);
+            }
+            let ledger = std::mem::replace(&mut unit.ledger, supd::model::Durable::fresh());
+            let fresh = Unit {
+                known: unit.known,
+                orphaned: unit.orphaned,
+                files: std::mem::take(&mut unit.files),
+                intent: if reboot { None } else { unit.intent },
+                ledger,
+                booted: unit.booted || reboot,
+                store: std::mem::take(&mut unit.store),
+                ..Unit::new(unit.place, crate::knobs::Knobs::default())
+            };
+            *unit = fresh;
+        }
+        for client in &mut self.world.clients {
+            client.gone = true;
+        }
+        (self.world.quit, self.world.shutdown) = (false, false);
+        self.world.life += 1;
+        self.brain = self.brain.reborn();
+        self.status = [const { None }; UNITS.len()];
+        self.oracle.reborn();
+        let known: Vec<usize> =
+            self.world.units.iter().filter(|unit| unit.known).map(|unit| unit.place).collect();
+        for place in known {
+            self.oracle.restored(&self.world, place, true);
+            self.restore(place, true)?;
+        }
+        Ok(())
+    }
+
+    fn asks(&mut self, client: u64, place: usize, ask: Ask) -> Checked<bool> {
+        let id = ClientId(client);
+        self.began = true;
+        let Some(unit) = self.world.unit_mut(place) else { return Ok(false) };
+        if !unit.known {
+            return Ok(false);
+        }
+        let (file, settings) = unit.file();
+        let request = request(ask, settings.clone());
+        let before = unit.ledger_soon().clone();
+        if matches!(ask, Ask::Stop { .. }) {
+            unit.procs.iter_mut().for_each(|proc| proc.doomed = true);
+        }
+        if self.world.client(id).is_some() {
+            return Ok(false);
+        }
+        let asked = Some((place, ask));
+        self.world.clients.push(Client { id, asked, file, reply: None, gone: false, before: Some(before) });
+        self.tell(place, Event::Asked { client: id, request })
+    }
+
+    fn hangs_up(&mut self, client: u64) -> Checked<bool> {
+        let id = ClientId(client);
+        let Some(client) = self.world.clients.iter_mut().find(|client| client.id == id) else {
+            return Ok(false);
+        };
+        let Some((place, _)) = client.asked else { return Ok(false) };
+        if client.gone {
+            return Ok(false);
+        }
+        client.gone = true;
+        self.tell(place, Event::HungUp { client: id })
+    }
+
+    fn shut_down(&mut self, client: Option<u64>) -> Checked<bool> {
+        let client = client.map(ClientId);
+        if let Some(id) = client {
+            if self.world.client(id).is_some() {
+                return Ok(false);
+            }
+            self.world.clients.push(Client {
+                id,
+                asked: None,
+                file: 0,
+                reply: None,
+                gone: false,
+                before: None,
+            });
+        }
+        self.world.shutdown = true;
+        for unit in &mut self.world.units {
+            unit.procs.iter_mut().for_each(|proc| proc.doomed = true);
+        }
+        self.deliver(Input::Shutdown { client }).map(|()| true)
+    }
+
+    fn turn(&mut self, place: usize, turn: Turn) -> Checked<bool> {
+        let Some(unit) = self.world.unit_mut(place) else { return Ok(false) };
+        let reason = || "ENOSPC (No space left on device)".to_owned();
+        let event = match turn {
+            Turn::Bound | Turn::BindFails => {
+                let Some((job, settings)) = unit.binds.front().cloned() else { return Ok(false) };
+                if turn == Turn::BindFails
+                    && !settings.sockets.iter().any(|it| unit.door(&it.address) == Door::Closed)
+                {
+                    // What is bound already cannot fail to be.
+                    return Ok(false);
+                }
+                unit.binds.pop_front();
+                if turn == Turn::BindFails {
+                    Event::BindFailed { job, reason: "127.0.0.1:8000: EADDRINUSE".to_owned() }
+                } else {
+                    for socket in &settings.sockets {
+                        let listener = unit.listener(&socket.address);
+                        if listener.door == Door::Closed {
+                            listener.door = Door::Bound;
+                        }
+                    }
+                    Event::Bound { job }
+                }
+            }
+            Turn::Unlistened => {
+                if unit.unlistens == 0 {
+                    return Ok(false);
+                }
+                unit.unlistens -= 1;
+                unit.listeners.iter_mut().for_each(|listener| listener.queue = 0);
+                Event::Unlistened
+            }
+            Turn::Connect => {
+                connect(unit);
+                return Ok(true);
+            }
+            Turn::Knocked => {
+                if !unit.watched || unit.listeners.iter().all(|listener| listener.queue == 0) {
+                    return Ok(false);
+                }
+                unit.watched = false;
+                Event::Knocked
+            }
+            Turn::IntentSaved | Turn::IntentFails => {
+                let Some(intent) = unit.intents.pop_front() else { return Ok(false) };
+                let swap_id = intent.swap_id;
+                let void = unit.intents_void;
+                unit.intents_void = void.saturating_sub(1);
+                if turn == Turn::IntentSaved {
+                    if void == 0 {
+                        unit.intent = Some(intent);
+                    }
+                    Event::IntentSaved { swap_id }
+                } else {
+                    Event::IntentFailed { swap_id, reason: reason() }
+                }
+            }
+            Turn::Switched | Turn::SwitchFails => {
+                let Some((swap_id, to)) = unit.switches.pop_front() else { return Ok(false) };
+                if turn == Turn::Switched {
+                    unit.traffic = Some(to);
+                    Event::Switched { swap_id }
+                } else {
+                    Event::SwitchFailed { swap_id, reason: "EPERM".to_owned() }
+                }
+            }
+            Turn::Recorded => match save_next(unit, &mut self.oracle) {
+                Some(record) => Event::Recorded { record },
+                None => return Ok(false),
+            },
+            Turn::RecordFails => {
+                let Some(InFlight { id, record, .. }) = unit.records.pop_front() else { return Ok(false) };
+                self.oracle.unsaved(place, &record);
+                Event::RecordFailed { record: id, reason: reason() }
+            }
+            Turn::Pinned | Turn::NotPinned => {
+                let Some(generation) = unit.pins.pop_front() else { return Ok(false) };
+                Event::Pinned { generation, pinned: turn == Turn::Pinned }
+            }
+            Turn::Orphaned => {
+                if unit.orphaned || !unit.known {
+                    return Ok(false);
+                }
+                unit.orphaned = true;
+                let name = unit.name.clone();
+                return self.deliver(Input::Orphaned(name)).map(|()| true);
+            }
+        };
+        self.tell(place, event)
+    }
+
+    fn act(&mut self, worker: WorkerRef, act: Act) -> Checked<bool> {
+        let now = self.world.now;
+        let Some(unit) = self.world.unit_mut(worker.unit) else { return Ok(false) };
+        let Some(id) = unit.find(worker) else { return Ok(false) };
+        let Some(proc) = unit.proc_mut(id) else { return Ok(false) };
+        let event = match act {
+            Act::Spawned => {
+                if proc.life == Life::Unlaunched || proc.told_spawned || proc.told_end.is_some() {
+                    return Ok(false);
+                }
+                if proc.life == Life::Launching {
+                    proc.life = Life::Running;
+                }
+                proc.told_spawned = true;
+                if proc.launch.settings.service.ready == Ready::Started {
+                    proc.became_ready(now);
+                }
+                Event::Spawned { worker: id }
+            }
+            Act::SpawnFails => {
+                if proc.life != Life::Launching || proc.acted {
+                    return Ok(false);
+                }
+                proc.life = Life::Unlaunched;
+                proc.told_end = Some(now);
+                let reason = "fork: EAGAIN (Resource temporarily unavailable)".to_owned();
+                Event::SpawnFailed { worker: id, reason }
+            }
+            Act::Says(say) => return self.says(worker.unit, id, say),
+            Act::Dies(exit) | Act::Exits(exit) => {
+                if !proc.runs() {
+                    return Ok(false);
+                }
+                proc.life = Life::Dead(exit);
+                proc.acted = true;
+                if let Act::Dies(_) = act {
+                    return Ok(true);
+                }
+                return self.act(worker, Act::Reaped);
+            }
+            Act::Reaped => {
+                let Life::Dead(exit) = proc.life else { return Ok(false) };
+                if proc.told_end.is_some() {
+                    return Ok(false);
+                }
+                proc.told_end = Some(now);
+                Event::Exited { worker: id, exit }
+            }
+            Act::Forks => {
+                if !proc.runs() || proc.life == Life::Launching {
+                    return Ok(false);
+                }
+                proc.leftovers = true;
+                return Ok(true);
+            }
+            Act::LeftoversEnd => return Ok(std::mem::take(&mut proc.leftovers)),
+            Act::Swept => {
+                if !proc.sweep_asked || proc.told_swept || proc.leftovers {
+                    return Ok(false);
+                }
+                proc.told_swept = true;
+                Event::Swept { worker: id }
+            }
+        };
+        self.tell(worker.unit, event)
+    }
+
+    fn says(&mut self, place: usize, id: WorkerId, say: Say) -> Checked<bool> {
+        let now = self.world.now;
+        let Some(unit) = self.world.unit_mut(place) else { return Ok(false) };
+        if unit.procs.iter().any(|proc| proc.id == id && proc.life == Life::Unlaunched) {
+            return Ok(false);
+        }
+        let Some(proc) = unit.proc_mut(id) else { return Ok(false) };
+        if proc.told_end.is_none() {
+            proc.acted = true;
+            match say {
+                Say::Ready => {
+                    proc.reloading = false;
+                    if proc.launch.settings.service.ready == Ready::Notify {
+                        proc.became_ready(now);
+                    }
+                }
+                Say::Reloading | Say::ReloadingOld | Say::ReloadingBare => proc.reloading = true,
+                Say::Stopping => proc.told_stopping = true,
+                Say::Alive => proc.fed = proc.fed.max(now),
+                Say::Trigger => proc.triggered = true,
+                Say::Period(span) => {
+                    proc.period = Some(span);
+                    proc.fed = proc.fed.max(now);
+                }
+                Say::Extend(_) | Say::Status => {}
+            }
+        }
+        self.tell(place, Event::Noticed { worker: id, notice: notice(say, now) })
+    }
+
+    fn forged(&mut self, place: usize, say: Say) -> Checked<bool> {
+        let (worker, notice) = (WorkerId(u64::MAX), notice(say, self.world.now));
+        self.tell(place, Event::Noticed { worker, notice })
+    }
+
+    fn job(&mut self, place: usize, kind: JobKind, passes: bool) -> Checked<bool> {
+        let now = self.world.now;
+        let Some(unit) = self.world.unit_mut(place) else { return Ok(false) };
+        let found = unit.jobs.iter().position(|job| job.kind == kind && !(passes && job.ended));
+        let Some(at) = found else { return Ok(false) };
+        let job = unit.jobs.remove(at);
+        unit.last_job = Some((job.id, job.worker));
+        if passes && kind == JobKind::ReadyCheck {
+            let checked = unit.procs.iter_mut().filter(|proc| {
+                job.worker.map_or(proc.generation() == job.generation, |worker| proc.id == worker)
+            });
+            checked.for_each(|proc| proc.became_ready(now));
+        }
+        if passes && kind == JobKind::StartPost {
+            let posted = unit.procs.iter_mut().filter(|proc| job.worker == Some(proc.id));
+            posted.for_each(|proc| proc.posts = false);
+        }
+        let result = if passes { Ok(()) } else { Err("exit status 1".to_owned()) };
+        self.tell(place, Event::Finished { job: job.id, result })
+    }
+
+    fn deadline(&mut self, late: std::time::Duration) -> Checked<bool> {
+        let Some(deadline) = self.brain.deadline() else { return Ok(false) };
+        self.world.now = self.world.now.max(deadline).after(late);
+        self.deliver(Input::Clock).map(|()| true)
+    }
+
+    /// Does what the brain wants, as far as that is done at once; the rest is answered later.
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Reply(client, reply) => self.answer(client, reply),
+            Effect::Quit => self.world.quit = true,
+            Effect::Unit(name, action) => {
+                let Some(place) = self.world.place(&name) else { return };
+                match action {
+                    Action::Reply(client, reply) => self.answer(client, reply),
+                    Action::Record { id, record, .. } => {
+                        let (to, first) = match record.happening {
+                            supd::model::Happening::Began { to, from, .. } => (Some(to), from.is_none()),
+                            _ => (None, false),
+                        };
+                        let named = record.durable.kept().map(|kept| kept.generation).chain(to);
+                        let recipe =
+                            |number| Some((number, self.brain.launch(&name, number)?.settings.clone()));
+                        let launches = named.filter_map(recipe).collect();
+                        if let Some(unit) = self.world.unit_mut(place) {
+                            if first {
+                                // Nobody has the traffic, so there is nothing to switch.
+                                unit.traffic = to;
+                            }
+                            unit.records.push_back(InFlight { id, record, launches });
+                        }
+                    }
+                    other => {
+                        let now = self.world.now;
+                        if let Some(unit) = self.world.unit_mut(place) {
+                            perform_for(unit, other, now);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, client: ClientId, reply: supd::model::Reply) {
+        if let Some(client) = self.world.clients.iter_mut().find(|known| known.id == client) {
+            client.reply = Some(reply);
+        }
+    }
+}
+
+/// A connection arrives at every address that the unit ever had.
+fn connect(unit: &mut Unit) {
+    for listener in &mut unit.listeners {
+        if listener.door == Door::Listening {
+            listener.queue += 1;
+        } else {
+            listener.refused += 1;
+        }
+    }
+    unit.accept();
+}
+
+/// The oldest record under way reaches the disk.
+fn save_next(unit: &mut Unit, oracle: &mut Oracle) -> Option<supd::model::RecordId> {
+    let InFlight { id, record, launches } = unit.records.pop_front()?;
+    for (number, settings) in launches {
+        unit.store.entry(number).or_insert(settings);
+    }
+    oracle.saved(unit.place, &record);
+    unit.ledger = record.durable;
+    unit.booted = false;
+    Some(id)
+}
+
+fn request(ask: Ask, settings: std::sync::Arc<supd::model::Settings>) -> Request {
+    match ask {
+        Ask::Start(wait) => Request::Start { settings, wait },
+        Ask::Stop { now, keep_listening } => Request::Stop { now, keep_listening },
+        Ask::Restart(wait) => Request::Restart { settings, wait },
+        Ask::Swap { hold, replace, wait } => Request::Swap { settings, hold, replace, wait },
+        Ask::Rollback { from, stop, anyway, wait } => {
+            Request::Rollback { from: from.map(Generation), stop, anyway, wait }
+        }
+        Ask::Promote(wait) => Request::Promote { wait },
+        Ask::Abort => Request::Abort,
+        Ask::Wait(wait) => Request::Wait { wait },
+        Ask::Reload => Request::Reload,
+        Ask::Kill(signal) => Request::Kill { signal },
+        Ask::Refresh => Request::Refresh { settings },
+    }
+}
+
+fn notice(say: Say, now: Tick) -> Notice {
+    match say {
+        Say::Ready => Notice::Ready,
+        Say::Reloading => Notice::Reloading { monotonic_usec: Some(now.0) },
+        Say::ReloadingOld => Notice::Reloading { monotonic_usec: Some(0) },
+        Say::ReloadingBare => Notice::Reloading { monotonic_usec: None },
+        Say::Stopping => Notice::Stopping,
+        Say::Alive => Notice::Watchdog,
+        Say::Trigger => Notice::WatchdogTrigger,
+        Say::Period(span) => Notice::WatchdogPeriod(span),
+        Say::Extend(span) => Notice::ExtendTimeout(span),
+        Say::Status => Notice::Status("busy".to_owned()),
+    }
+}
+
+fn named(list: &[std::sync::Arc<supd::model::Settings>], address: &supd::model::Address) -> bool {
+    list.iter().any(|settings| settings.sockets.iter().any(|socket| socket.address == *address))
+}
+
+fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
+    match action {
+        Action::Bind { job, settings } => unit.binds.push_back((job, settings)),
+        Action::Listen(list) => {
+            for listener in &mut unit.listeners {
+                if named(&list, &listener.address) {
+                    listener.door = Door::Listening;
+                } else if listener.door == Door::Listening {
+                    (listener.door, listener.queue) = (Door::Bound, 0);
+                }
+            }
+        }
+        Action::Unlisten => {
+            unit.unlistens += 1;
+            let open = unit.listeners.iter_mut().filter(|listener| listener.door == Door::Listening);
+            open.for_each(|listener| listener.door = Door::Bound);
+        }
+        Action::CloseExcept(list) => {
+            for listener in &mut unit.listeners {
+                if !named(&list, &listener.address) {
+                    (listener.door, listener.queue) = (Door::Closed, 0);
+                }
+            }
+        }
+        Action::Watch => unit.watched = true,
+        Action::Unwatch => unit.watched = false,
+        Action::Spawn { worker, index, launch } => unit.procs.push(Proc::new(worker, index, launch, now)),
+        Action::Signal { worker, signal, everyone } => {
+            let Some(proc) = unit.proc_mut(worker) else { return };
+            let kills = signal == Signal::KILL;
+            proc.killed |= kills;
+            proc.signalled |=
+                kills || signal == proc.launch.settings.service.kill_signal || signal == Signal::ABRT;
+            proc.leftovers &= !(kills && everyone);
+        }
+        Action::Sweep { worker, signal } => {
+            let Some(proc) = unit.proc_mut(worker) else { return };
+            proc.sweep_asked = true;
+            proc.leftovers &= signal != Some(Signal::KILL);
+        }
+        Action::Run { job, kind, launch, worker, .. } => {
+            if let (JobKind::Stop, Some(proc)) = (kind, worker.and_then(|worker| unit.proc_mut(worker))) {
+                proc.halted = true;
+            }
+            let generation = launch.generation;
+            unit.jobs.push(Job { id: job, kind, generation, worker, ended: false });
+        }
+        Action::EndJob { job } => {
+            unit.jobs.iter_mut().filter(|known| known.id == job).for_each(|known| known.ended = true);
+        }
+        Action::SaveIntent(intent) => unit.intents.push_back(intent),
+        Action::ClearIntent => {
+            // What was asked to be written before is written before, and goes with it.
+            unit.intent = None;
+            unit.intents_void = unit.intents.len();
+        }
+        Action::Switch { swap_id, to } => unit.switches.push_back((swap_id, to)),
+        Action::Pin(launch) => unit.pins.push_back(launch.generation),
+        Action::Prune { keep } => unit.store.retain(|number, _| keep.contains(number)),
+        Action::Forget => {
+            let files = std::mem::take(&mut unit.files);
+            *unit = Unit { known: false, files, ..Unit::new(unit.place, crate::knobs::Knobs::default()) };
+        }
+        Action::Retire(_)
+        | Action::Progress(..)
+        | Action::Note { .. }
+        | Action::Dump(_)
+        | Action::Record { .. }
+        | Action::Reply(..) => {}
+    }
+}
+
+/// One line for the trace.
+fn print_effect(effect: &Effect) -> String {
+    match effect {
+        Effect::Unit(name, Action::Spawn { worker, index, launch }) => format!(
+            "{name}: Spawn worker {worker} = {name}/{}.{index} of {} origin {}{}",
+            launch.generation,
+            launch.settings.description,
+            launch.origin,
+            if launch.pinned { " pinned" } else { "" }
+        ),
+        Effect::Unit(name, Action::Bind { job, settings }) => {
+            format!("{name}: Bind {job} {}", settings.description)
+        }
+        Effect::Unit(name, Action::Listen(list)) => format!("{name}: Listen {}", versions(list)),
+        Effect::Unit(name, Action::CloseExcept(list)) => format!("{name}: CloseExcept {}", versions(list)),
+        Effect::Unit(name, Action::Run { job, kind, launch, worker, .. }) => {
+            format!("{name}: Run job {job} {kind:?} of generation {} for {worker:?}", launch.generation)
+        }
+        Effect::Unit(name, Action::Pin(launch)) => format!("{name}: Pin {}", launch.generation),
+        Effect::Unit(name, Action::Note { level, text, .. }) => format!("{name}: {level:?}: {text}"),
+        Effect::Unit(name, Action::Record { id, record, client }) => {
+            let durable = &record.durable;
+            let number = |kept: &Option<supd::model::Kept>| {
+                kept.as_ref().map_or("-".to_owned(), |kept| kept.generation.to_string())
+            };
+            format!(
+                "{name}: Record {id} {:?} for {client:?}: {:?} last {} active {} previous {} retained {} forward {}",
+                record.happening,
+                durable.want,
+                durable.generation_last,
+                number(&durable.active),
+                number(&durable.previous),
+                number(&durable.retained),
+                number(&durable.forward)
+            )
+        }
+        Effect::Unit(name, action) => format!("{name}: {action:?}"),
+        Effect::Reply(..) | Effect::Quit => format!("{effect:?}"),
+    }
+}
+
+fn versions(list: &[std::sync::Arc<supd::model::Settings>]) -> String {
+    let words: Vec<&str> = list.iter().map(|settings| settings.description.as_str()).collect();
+    format!("[{}]", words.join(" "))
+}
+
+/// Whether a fresh boot of the machine makes the unit start, whatever the ledger says.
+pub(crate) fn boot_starts(start: Start) -> bool {
+    match start {
+        Start::Boot | Start::OnDemand => true,
+        Start::Manual => false,
+    }
+}
+
+/// An exit as the healthy world has it.
+pub(crate) const CLEAN: WorkerExit = WorkerExit::Code(0);

@@ -1,0 +1,483 @@
+//! The fake world: what is true of listeners, processes, disks and clients, whatever the machine
+//! believes. It decides nothing; [`sim`](crate::sim) changes it, the oracle reads it.
+
+use crate::knobs::{Knobs, settings};
+use crate::step::{Ask, UNITS, WorkerRef};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use supd::machine::{JobKind, Launch};
+use supd::model::settings::KillMode;
+use supd::model::{
+    Address, ClientId, Durable, Generation, Intent, JobId, Kept, Record, RecordId, Reply, Settings, SwapId,
+    Tick, UnitName, WorkerExit, WorkerId,
+};
+
+/// Everything that is true at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct World {
+    pub(crate) now: Tick,
+    pub(crate) units: Vec<Unit>,
+    pub(crate) clients: Vec<Client>,
+    /// supd has ended in order.
+    pub(crate) quit: bool,
+    /// supd was told to end.
+    pub(crate) shutdown: bool,
+    /// Lives of supd so far.
+    pub(crate) life: u32,
+}
+
+/// One unit, known to the machine or not.
+#[derive(Debug, Clone)]
+pub(crate) struct Unit {
+    pub(crate) place: usize,
+    pub(crate) name: UnitName,
+    /// Whether the machine was told of it, and has not forgotten it.
+    pub(crate) known: bool,
+    /// Its file is gone.
+    pub(crate) orphaned: bool,
+    /// Every file it ever had; the last one is on disk now.
+    pub(crate) files: Vec<(Knobs, Arc<Settings>)>,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) watched: bool,
+    pub(crate) binds: VecDeque<(JobId, Arc<Settings>)>,
+    pub(crate) unlistens: u32,
+    pub(crate) intents: VecDeque<Intent>,
+    /// So many of these were cleared before they were written.
+    pub(crate) intents_void: usize,
+    /// In the runtime folder.
+    pub(crate) intent: Option<Intent>,
+    pub(crate) switches: VecDeque<(SwapId, Generation)>,
+    /// Where new connections go: the last switch that succeeded.
+    pub(crate) traffic: Option<Generation>,
+    pub(crate) records: VecDeque<InFlight>,
+    /// The last record that is on disk.
+    pub(crate) ledger: Durable,
+    /// The machine booted and nothing was recorded since.
+    pub(crate) booted: bool,
+    /// Settings on disk beside the ledger.
+    pub(crate) store: BTreeMap<Generation, Arc<Settings>>,
+    pub(crate) pins: VecDeque<Generation>,
+    pub(crate) procs: Vec<Proc>,
+    pub(crate) jobs: Vec<Job>,
+    /// The last job that ended, and whose it was.
+    pub(crate) last_job: Option<(JobId, Option<WorkerId>)>,
+}
+
+/// A record that is being written.
+#[derive(Debug, Clone)]
+pub(crate) struct InFlight {
+    pub(crate) id: RecordId,
+    pub(crate) record: Record,
+    /// What is stored with it.
+    pub(crate) launches: Vec<(Generation, Arc<Settings>)>,
+}
+
+/// How an address treats a new connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// Nobody has the address.
+    Closed,
+    /// Bound, not listening: refused.
+    Bound,
+    /// Accepted, or queued.
+    Listening,
+}
+
+/// One address.
+#[derive(Debug, Clone)]
+pub(crate) struct Listener {
+    pub(crate) address: Address,
+    pub(crate) door: Door,
+    /// Connections that nobody has accepted yet.
+    pub(crate) queue: u32,
+    /// By the generation that accepted.
+    pub(crate) served: BTreeMap<Generation, u32>,
+    pub(crate) refused: u32,
+}
+
+/// Where a process is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Forked; exec is neither known to have succeeded nor to have failed.
+    Launching,
+    Running,
+    Dead(WorkerExit),
+    /// There never was a process.
+    Unlaunched,
+}
+
+/// One process of a unit, with what supd has been told of it.
+#[derive(Clone)]
+pub(crate) struct Proc {
+    pub(crate) id: WorkerId,
+    pub(crate) index: u32,
+    pub(crate) launch: Arc<Launch>,
+    pub(crate) born: Tick,
+    pub(crate) life: Life,
+    /// It did something that only a running program can do.
+    pub(crate) acted: bool,
+    pub(crate) told_spawned: bool,
+    /// When the machine heard of its end, or that it could not be launched.
+    pub(crate) told_end: Option<Tick>,
+    pub(crate) told_swept: bool,
+    /// When the machine heard what makes it ready.
+    pub(crate) told_ready: Option<Tick>,
+    /// ExecStartPost has yet to pass.
+    pub(crate) posts: bool,
+    pub(crate) told_stopping: bool,
+    pub(crate) reloading: bool,
+    /// ExecStop was run for it.
+    pub(crate) halted: bool,
+    /// KillSignal, SIGABRT or SIGKILL was sent.
+    pub(crate) signalled: bool,
+    pub(crate) killed: bool,
+    /// When its watchdog was last fed.
+    pub(crate) fed: Tick,
+    /// The period of its watchdog, as the unit file or it itself says.
+    pub(crate) period: Option<Duration>,
+    pub(crate) triggered: bool,
+    /// Children that do not end with it.
+    pub(crate) leftovers: bool,
+    pub(crate) sweep_asked: bool,
+    /// It was there when a person stopped the unit.
+    pub(crate) doomed: bool,
+}
+
+/// A command or a check that supd runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    pub(crate) id: JobId,
+    pub(crate) kind: JobKind,
+    pub(crate) generation: Generation,
+    pub(crate) worker: Option<WorkerId>,
+    /// supd ended it: it can only fail.
+    pub(crate) ended: bool,
+}
+
+/// Somebody who asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    pub(crate) id: ClientId,
+    /// `None`: shutdown.
+    pub(crate) asked: Option<(usize, Ask)>,
+    /// The file as it was then.
+    pub(crate) file: usize,
+    pub(crate) reply: Option<Reply>,
+    pub(crate) gone: bool,
+    /// What the ledger said then.
+    pub(crate) before: Option<Durable>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self {
+            now: Tick(1_000_000),
+            units: Vec::new(),
+            clients: Vec::new(),
+            quit: false,
+            shutdown: false,
+            life: 1,
+        }
+    }
+
+    pub(crate) fn unit(&self, place: usize) -> Option<&Unit> {
+        self.units.iter().find(|unit| unit.place == place)
+    }
+
+    pub(crate) fn unit_mut(&mut self, place: usize) -> Option<&mut Unit> {
+        self.units.iter_mut().find(|unit| unit.place == place)
+    }
+
+    /// The place of a unit that an effect names.
+    pub(crate) fn place(&self, name: &UnitName) -> Option<usize> {
+        self.units.iter().find(|unit| unit.name == *name).map(|unit| unit.place)
+    }
+
+    pub(crate) fn client(&self, id: ClientId) -> Option<&Client> {
+        self.clients.iter().find(|client| client.id == id)
+    }
+}
+
+impl World {
+    /// Whether anybody is owed an answer about a unit.
+    pub(crate) fn anyone_waits_for_a_unit(&self) -> bool {
+        self.clients.iter().any(|client| client.waits() && client.asked.is_some())
+    }
+
+    /// How long it is until then.
+    pub(crate) fn span_until(&self, then: Tick) -> Duration {
+        then.since(self.now)
+    }
+}
+
+impl Client {
+    /// Whether it asked for a swap that stops at ready.
+    pub(crate) fn holds(&self) -> bool {
+        matches!(self.asked, Some((_, Ask::Swap { hold: true, .. })))
+    }
+
+    pub(crate) fn waits(&self) -> bool {
+        self.reply.is_none() && !self.gone
+    }
+}
+
+impl Unit {
+    pub(crate) fn new(place: usize, knobs: Knobs) -> Self {
+        let name = UnitName::new(UNITS[place]).unwrap();
+        let file = settings(&name, place, knobs, 0);
+        Self {
+            place,
+            name,
+            known: true,
+            orphaned: false,
+            files: vec![(knobs, file)],
+            listeners: Vec::new(),
+            watched: false,
+            binds: VecDeque::new(),
+            unlistens: 0,
+            intents: VecDeque::new(),
+            intents_void: 0,
+            intent: None,
+            switches: VecDeque::new(),
+            traffic: None,
+            records: VecDeque::new(),
+            ledger: Durable::fresh(),
+            booted: true,
+            store: BTreeMap::new(),
+            pins: VecDeque::new(),
+            procs: Vec::new(),
+            jobs: Vec::new(),
+            last_job: None,
+        }
+    }
+
+    /// The file on disk, and its number.
+    pub(crate) fn file(&self) -> (usize, &Arc<Settings>) {
+        let last = self.files.len() - 1;
+        (last, &self.files[last].1)
+    }
+
+    pub(crate) fn edit(&mut self, knobs: Knobs) {
+        let file = settings(&self.name, self.place, knobs, self.files.len());
+        self.files.push((knobs, file));
+    }
+
+    /// The knobs behind these settings.
+    pub(crate) fn knobs(&self, settings: &Settings) -> Knobs {
+        self.files[crate::knobs::version(settings)].0
+    }
+
+    pub(crate) fn listener(&mut self, address: &Address) -> &mut Listener {
+        let found = self.listeners.iter().position(|listener| listener.address == *address);
+        let at = found.unwrap_or_else(|| {
+            self.listeners.push(Listener {
+                address: address.clone(),
+                door: Door::Closed,
+                queue: 0,
+                served: BTreeMap::new(),
+                refused: 0,
+            });
+            self.listeners.len() - 1
+        });
+        &mut self.listeners[at]
+    }
+
+    pub(crate) fn door(&self, address: &Address) -> Door {
+        self.listeners
+            .iter()
+            .find(|listener| listener.address == *address)
+            .map_or(Door::Closed, |listener| listener.door)
+    }
+
+    /// Whether every listener of these settings is in this state.
+    pub(crate) fn doors_are(&self, settings: &Settings, door: Door) -> bool {
+        settings.sockets.iter().all(|socket| self.door(&socket.address) == door)
+    }
+
+    pub(crate) fn proc(&self, id: WorkerId) -> Option<&Proc> {
+        self.procs.iter().find(|proc| proc.id == id)
+    }
+
+    pub(crate) fn proc_mut(&mut self, id: WorkerId) -> Option<&mut Proc> {
+        self.procs.iter_mut().find(|proc| proc.id == id)
+    }
+
+    /// Whom a scenario means.
+    pub(crate) fn find(&self, worker: WorkerRef) -> Option<WorkerId> {
+        let generation = Generation(worker.generation);
+        let mut same = self
+            .procs
+            .iter()
+            .rev()
+            .filter(|proc| proc.generation() == generation && proc.index == worker.index);
+        same.nth(worker.back).map(|proc| proc.id)
+    }
+
+    /// How a scenario names this one.
+    pub(crate) fn name_of(&self, id: WorkerId) -> Option<WorkerRef> {
+        let at = self.procs.iter().position(|proc| proc.id == id)?;
+        let (generation, index) = (self.procs[at].generation(), self.procs[at].index);
+        let later = self.procs[at + 1..].iter();
+        let back = later.filter(|proc| proc.generation() == generation && proc.index == index).count();
+        Some(WorkerRef { unit: self.place, generation: generation.0, index, back })
+    }
+
+    /// Processes whose end the machine has not heard of.
+    pub(crate) fn live(&self) -> impl Iterator<Item = &Proc> {
+        self.procs.iter().filter(|proc| proc.told_end.is_none())
+    }
+
+    pub(crate) fn live_of(&self, generation: Generation) -> impl Iterator<Item = &Proc> {
+        self.live().filter(move |proc| proc.generation() == generation)
+    }
+
+    /// Workers of this generation that the machine may count on: ready, and told nothing else.
+    pub(crate) fn ready_of(&self, generation: Generation) -> impl Iterator<Item = &Proc> {
+        self.live_of(generation).filter(|proc| proc.is_ready())
+    }
+
+    /// Whether all workers of this generation are ready and settled, as far as anybody can know.
+    pub(crate) fn complete(&self, generation: Generation, now: Tick) -> bool {
+        let mut count = 0;
+        let mut wanted = u32::MAX;
+        for proc in self.ready_of(generation) {
+            let service = &proc.launch.settings.service;
+            wanted = service.workers;
+            let settled = proc.told_ready.is_some_and(|since| since.after(service.ready_settle) <= now);
+            count += u32::from(settled);
+        }
+        count >= wanted
+    }
+
+    /// Every generation that has processes, oldest first.
+    pub(crate) fn generations(&self) -> Vec<Generation> {
+        let mut all: Vec<_> = self.live().map(Proc::generation).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Whether anything that was asked of the world is still to be answered.
+    pub(crate) fn busy(&self) -> bool {
+        !self.binds.is_empty()
+            || self.unlistens > 0
+            || !self.intents.is_empty()
+            || !self.switches.is_empty()
+            || !self.records.is_empty()
+            || !self.pins.is_empty()
+            || !self.jobs.is_empty()
+    }
+
+    /// What the ledger will say once everything under way is written.
+    pub(crate) fn ledger_soon(&self) -> &Durable {
+        self.records.back().map_or(&self.ledger, |in_flight| &in_flight.record.durable)
+    }
+
+    /// Lets every queued connection be accepted by whoever accepts.
+    pub(crate) fn accept(&mut self) {
+        for listener in &mut self.listeners {
+            if listener.queue == 0 || listener.door == Door::Closed {
+                continue;
+            }
+            let takes = |proc: &&Proc| {
+                proc.accepts()
+                    && proc.launch.settings.sockets.iter().any(|socket| socket.address == listener.address)
+            };
+            if let Some(proc) = self.procs.iter().rev().find(takes) {
+                *listener.served.entry(proc.launch.generation).or_default() += listener.queue;
+                listener.queue = 0;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Proc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = if self.told_end.is_some() { ", its end is known" } else { "" };
+        let swept = if self.told_swept { ", swept" } else { "" };
+        write!(f, "worker {} = {}.{} ({:?}{end}{swept})", self.id, self.generation(), self.index, self.life)
+    }
+}
+
+impl Proc {
+    pub(crate) fn new(id: WorkerId, index: u32, launch: Arc<Launch>, now: Tick) -> Self {
+        let period = launch.settings.service.watchdog;
+        let posts = !launch.settings.service.exec_start_post.is_empty();
+        Self {
+            id,
+            index,
+            launch,
+            born: now,
+            life: Life::Launching,
+            acted: false,
+            told_spawned: false,
+            told_end: None,
+            told_swept: false,
+            told_ready: None,
+            posts,
+            told_stopping: false,
+            reloading: false,
+            halted: false,
+            signalled: false,
+            killed: false,
+            fed: now,
+            period,
+            triggered: false,
+            leftovers: false,
+            sweep_asked: false,
+            doomed: false,
+        }
+    }
+
+    /// The machine has heard what makes it ready.
+    pub(crate) fn became_ready(&mut self, now: Tick) {
+        self.told_ready = self.told_ready.or(Some(now));
+        self.fed = self.fed.max(now);
+    }
+
+    /// Whether its watchdog has cause to fire.
+    pub(crate) fn is_silent(&self, now: Tick) -> bool {
+        self.triggered || self.period.is_some_and(|period| self.fed.after(period) <= now)
+    }
+
+    pub(crate) fn generation(&self) -> Generation {
+        self.launch.generation
+    }
+
+    /// A process is there.
+    pub(crate) fn runs(&self) -> bool {
+        match self.life {
+            Life::Launching | Life::Running => true,
+            Life::Dead(_) | Life::Unlaunched => false,
+        }
+    }
+
+    /// Nothing of it is left that supd would look after; with KillMode=process the rest is not.
+    pub(crate) fn is_over(&self) -> bool {
+        let alone = self.launch.settings.service.kill_mode == KillMode::Process && !self.sweep_asked;
+        self.told_end.is_some() && (self.life == Life::Unlaunched || self.told_swept || alone)
+    }
+
+    /// The machine may count on it.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.told_ready.is_some()
+            && self.told_end.is_none()
+            && !self.posts
+            && !self.halted
+            && !self.signalled
+            && !self.told_stopping
+            && !self.triggered
+    }
+
+    /// It takes connections from the queue.
+    pub(crate) fn accepts(&self) -> bool {
+        self.life == Life::Running && self.told_ready.is_some() && !self.signalled && !self.told_stopping
+    }
+}
+
+/// The numbers of what the ledger names.
+pub(crate) fn number(kept: Option<&Kept>) -> Option<Generation> {
+    kept.map(|kept| kept.generation)
+}
