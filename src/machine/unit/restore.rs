@@ -18,6 +18,8 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         .into_iter()
         .map(|(generation, settings)| (generation, recipe(generation, settings, &durable)))
         .collect();
+    // What the ledger on disk names stays until a record of this life is there beside it.
+    let mut keep: BTreeSet<Generation> = durable.kept().map(|kept| kept.generation).collect();
     let mut unit = Unit {
         name: settings.unit.clone(),
         settings,
@@ -42,7 +44,8 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         quarantine: None,
     };
     unit.finish_forward(intent, turn);
-    turn.act(Action::Prune { keep: unit.durable.kept().map(|kept| kept.generation).collect() });
+    keep.extend(unit.durable.kept().map(|kept| kept.generation));
+    turn.act(Action::Prune { keep: keep.into_iter().collect() });
     if supd_booting && unit.serves_at_boot(machine_booted) {
         let plan = unit.plan_boot(machine_booted);
         unit.start(plan, None, turn);
@@ -115,11 +118,16 @@ impl Unit {
     /// The unit's file is gone.
     pub(in crate::machine) fn orphan(&mut self, turn: &mut Turn<'_>) {
         self.orphaned = true;
-        if matches!(self.life, Life::Stopped { .. }) {
+        if self.is_forgettable() {
             turn.act(Action::Forget);
         } else {
             turn.note(Level::Warning, None, "its file is gone; it serves until it is stopped");
         }
+    }
+
+    /// Whether nothing of it is left, and nobody waits for an answer about it.
+    pub(super) fn is_forgettable(&self) -> bool {
+        self.orphaned && matches!(self.life, Life::Stopped { .. }) && self.refreshing.is_none()
     }
 
     /// supd itself ends.

@@ -30,7 +30,7 @@ impl Unit {
         self.listen(start, turn);
         self.close_unnamed(start, turn);
         self.prune(turn);
-        if self.orphaned && matches!(self.life, Life::Stopped { .. }) {
+        if self.is_forgettable() {
             turn.act(Action::Forget);
         }
     }
