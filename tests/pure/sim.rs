@@ -646,7 +646,7 @@ fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
             let binding = unit.binds.iter().flat_map(|(_, settings)| &settings.sockets);
             let closed =
                 binding.map(|socket| socket.address.clone()).filter(|address| !named(&list, address));
-            unit.binds_closed = closed.collect();
+            unit.binds_closed.extend(closed.collect::<Vec<_>>());
             for listener in &mut unit.listeners {
                 if !named(&list, &listener.address) {
                     (listener.door, listener.queue) = (Door::Closed, 0);
