@@ -19,7 +19,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         .map(|(generation, settings)| (generation, recipe(generation, settings, &durable)))
         .collect();
     // What the ledger on disk names stays until a record of this life is there beside it.
-    let mut keep: BTreeSet<Generation> = durable.kept().map(|kept| kept.generation).collect();
+    let on_disk: BTreeSet<Generation> = durable.kept().map(|kept| kept.generation).collect();
     let mut unit = Unit {
         name: settings.unit.clone(),
         settings,
@@ -38,12 +38,14 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         listening: Vec::new(),
         bound: Vec::new(),
         stored,
+        on_disk,
         unsaved: None,
         intent_left: intent.is_some(),
         bind_failures: 0,
         quarantine: None,
     };
     unit.finish_forward(intent, turn);
+    let mut keep = unit.on_disk.clone();
     keep.extend(unit.durable.kept().map(|kept| kept.generation));
     turn.act(Action::Prune { keep: keep.into_iter().collect() });
     if supd_booting && unit.serves_at_boot(machine_booted) {

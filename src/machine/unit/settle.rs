@@ -215,6 +215,7 @@ impl Unit {
             return;
         }
         let mut keep: BTreeSet<Generation> = self.durable.kept().map(|kept| kept.generation).collect();
+        keep.extend(&self.on_disk);
         for group in self.groups.values() {
             keep.extend([group.generation(), group.relaunch.origin, group.launch.origin]);
         }
