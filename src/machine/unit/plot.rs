@@ -107,7 +107,7 @@ impl Unit {
         self.durable.candidate = None;
         if swap.is_first() {
             let alone = swap.client.is_none();
-            self.life = self.unbound(cause, alone, swap.plan.origin.filter(|_| alone), turn.now);
+            self.life = self.unbound(cause, alone, swap.plan.origin.filter(|_| alone), turn);
         }
         let result = if swap.by_person { SwapResult::Aborted } else { SwapResult::Failed };
         self.last_swap = Some(swap.status(result));

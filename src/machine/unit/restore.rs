@@ -144,6 +144,7 @@ impl Unit {
     /// Whether nothing of it keeps supd from ending.
     pub(in crate::machine) fn is_over(&self) -> bool {
         let writing = self.unsaved.as_ref().is_some_and(|unsaved| unsaved.save.record.is_some());
-        self.quarantine.is_some() || (matches!(self.life, Life::Stopped { .. }) && !writing)
+        let stopped = matches!(self.life, Life::Stopped { .. });
+        self.quarantine.is_some() || (stopped && !writing && self.refreshing.is_none())
     }
 }
