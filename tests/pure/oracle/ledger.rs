@@ -134,7 +134,7 @@ impl Book {
             from,
             to,
             client,
-            hold: client.and_then(|client| world.client(client)).is_some_and(Client::holds),
+            hold: client.and_then(|client| world.client(client)).is_none_or(Client::holds),
             before: Durable {
                 // A restart of supd may have made the previous one the retained one.
                 retained: if self.first_of_life {
