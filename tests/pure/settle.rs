@@ -174,8 +174,8 @@ impl<B: Brain> Sim<B> {
                 let text = format!("{} should serve, nobody does, and nothing will be tried", unit.name);
                 return Err(Violation::new(Rule::Restarts, text));
             }
-            if !waits || unit.file().1.service.start != Start::OnDemand || unit.knobs(unit.file().1).broken()
-            {
+            let broken = unit.files.iter().any(|(knobs, _)| knobs.broken());
+            if !waits || unit.file().1.service.start != Start::OnDemand || broken {
                 continue;
             }
             self.apply(&Step::At { unit: place, turn: Turn::Connect })?;

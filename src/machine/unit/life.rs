@@ -71,7 +71,7 @@ impl Unit {
 
     fn armed(&mut self, clients: Vec<ClientId>, failure: Option<String>, turn: &mut Turn<'_>) {
         if let Some(reason) = failure {
-            self.life = self.unbound(&reason, clients.is_empty(), None, turn.now);
+            self.life = self.unbound(&reason, clients.is_empty(), None, turn);
             for client in clients {
                 self.reply(client, Reply::new(ExitStatus::Down, false, reason.clone()), turn);
             }
@@ -113,15 +113,17 @@ impl Unit {
         reason: &str,
         alone: bool,
         origin: Option<Generation>,
-        now: Tick,
+        turn: &mut Turn<'_>,
     ) -> Life {
+        let text = "none of the unit's listeners could be bound; the new ones are, at its next start";
+        self.end_refresh(text, turn);
         if !alone && self.durable.want == Want::Down {
             return Life::STOPPED;
         }
         let failures = self.bind_failures;
         self.bind_failures = failures.saturating_add(1);
         let pause = BLOCKED_FIRST.saturating_mul(1 << failures.min(8)).min(BLOCKED_LONGEST);
-        Life::Blocked { until: now.after(pause), reason: reason.to_owned(), origin }
+        Life::Blocked { until: turn.now.after(pause), reason: reason.to_owned(), origin }
     }
 
     // Stop.
@@ -197,8 +199,14 @@ impl Unit {
         for client in clients {
             self.reply(client, Reply::new(ExitStatus::Down, true, "the unit was stopped meanwhile"), turn);
         }
-        if let Some(client) = self.refreshing.take().and_then(|refreshing| refreshing.client) {
-            let text = "the unit was stopped meanwhile; its new listeners apply at the next start";
+        self.end_refresh("the unit was stopped meanwhile; its new listeners apply at the next start", turn);
+    }
+
+    /// A daemon-reload whose listeners close before they were of use: the file counts all the same.
+    fn end_refresh(&mut self, text: &str, turn: &mut Turn<'_>) {
+        let Some(refreshing) = self.refreshing.take() else { return };
+        self.settings = refreshing.settings;
+        if let Some(client) = refreshing.client {
             self.reply(client, Reply::new(ExitStatus::Failed, true, text), turn);
         }
     }

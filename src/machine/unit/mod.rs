@@ -145,6 +145,8 @@ pub(super) struct Unit {
     listening: Vec<Arc<Settings>>,
     bound: Vec<Socket>,
     stored: BTreeSet<Generation>,
+    /// What the last record of an earlier life names, until one of this life is on disk.
+    on_disk: BTreeSet<Generation>,
     /// The last record, unless it is on disk: until then a crash goes back to an earlier one.
     unsaved: Option<Unsaved>,
     /// An intent of an earlier supd, or of a swap that was cut short, which the ledger does not
@@ -494,6 +496,7 @@ impl Unit {
         } else {
             self.unsaved = None;
             self.intent_left = false;
+            self.on_disk.clear();
         }
     }
 

@@ -107,11 +107,16 @@ impl Unit {
         self.durable.candidate = None;
         if swap.is_first() {
             let alone = swap.client.is_none();
-            self.life = self.unbound(cause, alone, swap.plan.origin.filter(|_| alone), turn.now);
+            self.life = self.unbound(cause, alone, swap.plan.origin.filter(|_| alone), turn);
         }
         let result = if swap.by_person { SwapResult::Aborted } else { SwapResult::Failed };
         self.last_swap = Some(swap.status(result));
-        if let Some(unsaved) = self.unsaved.as_mut().filter(|unsaved| unsaved.began(swap.id)) {
+        let numbering = matches!(swap.step, Step::Numbering { .. });
+        if numbering && self.unsaved.as_ref().is_none_or(|unsaved| !unsaved.began(swap.id)) {
+            // A later record is on its way, or on the disk, and says that it began.
+            let happening = Happening::Ended { swap_id: swap.id, result, cause: swap.cause.clone() };
+            self.record(happening, swap.client, turn);
+        } else if let Some(unsaved) = self.unsaved.as_mut().filter(|unsaved| unsaved.began(swap.id)) {
             // When the disk takes records again, this is what there is to say.
             unsaved.happening = Happening::Ended { swap_id: swap.id, result, cause: swap.cause.clone() };
         }

@@ -102,7 +102,9 @@ impl Book {
 
     /// Looks at what was closed once the step has said who is to be kept.
     pub(super) fn closed_well(&self, unit: &Unit) -> Checked {
-        if self.halted || (unit.live().next().is_none() && !self.comes_back(unit)) {
+        let lives = unit.traffic.is_some_and(|traffic| unit.live_of(traffic).next().is_some());
+        let down = unit.ledger_soon().want == Want::Down;
+        if self.halted || down || (!lives && !self.comes_back(unit)) {
             return Ok(());
         }
         let kept = [&self.sent.active, &self.sent.previous, &self.sent.retained];
