@@ -10,7 +10,7 @@
 //! | [`os`] | hands: one thing of the kernel a file | model |
 //! | [`store`] | what is on disk: unit files, pinned programs, later releases | model, codec, os |
 //! | [`daemon`] | the shell of supd: inbox, effects performed, control socket | all of these but ctl |
-//! | [`ctl`] | supctl: one verb, one file; rendering | model, codec, os |
+//! | [`ctl`] | supctl: one verb, one file; rendering | model, codec, os, store |
 //!
 //! # What is absent on purpose
 //! - `machine` does no I/O, reads no clock, logs nothing and has no `unsafe`; `os` decides nothing.

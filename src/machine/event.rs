@@ -37,7 +37,8 @@ pub struct Restored {
     pub launches: BTreeMap<Generation, Arc<Settings>>,
     /// An intent that the last supd left in the runtime folder.
     pub intent: Option<Intent>,
-    /// Whether the machine booted since the last record: what a person stopped then starts again.
+    /// Whether the machine booted since the last record, or there is none: what a person stopped
+    /// then starts again.
     pub machine_booted: bool,
     /// Whether supd is booting: then what should serve is launched. A unit that becomes known
     /// later waits for its `start`.

@@ -2,7 +2,7 @@
 
 use super::effect::{Action, Launch};
 use super::turn::Turn;
-use super::worker::moves::Terms;
+use super::worker::moves::{Terms, Upkeep};
 use super::worker::{Cue, Phase, Told, Worker};
 use crate::model::{Ended, Generation, JobId, Kept, Signal, Tick, WorkerId};
 use std::sync::Arc;
@@ -48,6 +48,8 @@ pub(super) struct Group {
     pub(super) pinned: Option<bool>,
     /// Whether a copy was asked for.
     pub(super) pinning: bool,
+    /// A rollback waits for it: it is launched again whatever Restart says.
+    pub(super) needed: bool,
 }
 
 impl Group {
@@ -56,7 +58,7 @@ impl Group {
         let count = launch.settings.service.workers;
         let workers = (0..count).map(|index| Worker::new(turn.worker(), index, turn.now)).collect();
         let (launched, pinned) = (turn.now, None);
-        Self { launch, relaunch, role, workers, launched, ended: None, pinned, pinning: false }
+        Self { launch, relaunch, role, workers, launched, ended: None, pinned, pinning: false, needed: false }
     }
 
     pub(super) fn generation(&self) -> Generation {
@@ -77,6 +79,12 @@ impl Group {
     /// Whether at least one worker is ready.
     pub(super) fn serves_at_all(&self) -> bool {
         self.workers.iter().any(|worker| worker.phase.serves())
+    }
+
+    /// Whether at least one worker is ready, and every other is gone for good.
+    pub(super) fn serves_as_ever(&self) -> bool {
+        let settled = |worker: &Worker| worker.phase.serves() || worker.phase == Phase::Gone;
+        self.serves_at_all() && self.workers.iter().all(settled)
     }
 
     /// How many are ready.
@@ -126,8 +134,12 @@ impl Group {
         let mut told = Vec::new();
         let Some(worker) = self.workers.get_mut(index) else { return Vec::new() };
         let launch = if worker.last.is_some() { &self.relaunch } else { &self.launch };
-        let kept = self.role.is_kept();
-        let mut terms = Terms { launch, relaunch: &self.relaunch, kept, told: &mut told };
+        let upkeep = match (self.role.is_kept(), self.needed) {
+            (false, _) => Upkeep::Never,
+            (true, false) => Upkeep::AsRestartSays,
+            (true, true) => Upkeep::Always,
+        };
+        let mut terms = Terms { launch, relaunch: &self.relaunch, upkeep, told: &mut told };
         act(worker, &mut terms, turn);
         told.into_iter().map(|told| (index, told)).collect()
     }
@@ -147,8 +159,10 @@ impl Group {
         (0..self.workers.len()).flat_map(|index| self.with(index, turn, Worker::launch)).collect()
     }
 
-    /// Launches again what is gone, whatever `Restart` says: somebody needs it.
+    /// Launches again what is gone, whatever `Restart` says, and goes on doing so: a rollback
+    /// needs it.
     pub(super) fn revive(&mut self, turn: &mut Turn<'_>) -> Vec<(usize, Told)> {
+        self.needed = true;
         let gone: Vec<usize> = (0..self.workers.len())
             .filter(|index| self.workers.get(*index).is_some_and(|worker| worker.phase == Phase::Gone))
             .collect();

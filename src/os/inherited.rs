@@ -1,33 +1,32 @@
-//! Descriptors that whoever started this process passed on: sd_listen_fds(3).
+//! Descriptors that whoever started supd passes to it (sd_listen_fds(3)).
 #![allow(unsafe_code)]
 
-use super::error::Error;
-use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// More than any unit has, and few enough to look at each.
-const MOST: usize = 1024;
-
-/// Whether they were taken: a descriptor must not have two owners.
+/// Taken already: each descriptor has one owner.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// The descriptors of LISTEN_FDS in their order, close-on-exec from now on; none if LISTEN_PID
-/// names another process. A second call gives none.
-///
-/// # Errors
-/// What LISTEN_PID and LISTEN_FDS say is no number, or not open here.
-pub fn take() -> Result<Vec<OwnedFd>, Error> {
-    let failed = |error: &std::io::Error| Error::from_io("take over the descriptors of", "LISTEN_FDS", error);
-    let fds = sd_notify::listen_fds().map_err(|error| failed(&error))?;
-    if fds.len() > MOST {
-        return Err(Error::new("take over the descriptors of", "LISTEN_FDS", Errno::EMFILE));
+/// The descriptors of LISTEN_FDS, close-on-exec from here on. They are handed out once; later
+/// there are none. What LISTEN_FDS promises and is not there is left out.
+#[must_use]
+pub fn take() -> Vec<OwnedFd> {
+    if TAKEN.swap(true, Ordering::SeqCst) {
+        return Vec::new();
     }
-    if TAKEN.swap(true, Ordering::Relaxed) {
-        return Ok(Vec::new());
-    }
-    // SAFETY: they are open (fcntl(2) on each has just succeeded), LISTEN_PID says that they were
-    // opened for this process, nothing in it used a number that it did not open itself, and TAKEN
-    // makes sure that each gets one owner only.
-    Ok(fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect())
+    let Ok(numbers) = sd_notify::listen_fds() else { return Vec::new() };
+    let is_open = |number: &i32| {
+        // SAFETY: asks about a number, whatever it is.
+        unsafe { libc::fcntl(*number, libc::F_GETFD) >= 0 }
+    };
+    numbers
+        .filter(is_open)
+        // SAFETY: open, and by the protocol given to this process and to no one in it but us, once.
+        .map(|number| unsafe { OwnedFd::from_raw_fd(number) })
+        .inspect(|fd| {
+            // A copy in every worker would keep the address bound for good.
+            let _ = fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+        })
+        .collect()
 }

@@ -311,7 +311,7 @@ impl Driver {
         if proc.killed {
             return self.may(act(Act::Exits(WorkerExit::Killed { signal: Signal::KILL, core: false })), 30);
         }
-        if proc.signalled || proc.halted || proc.told_stopping {
+        if proc.signalled || proc.halted || proc.told_by_person || proc.told_stopping {
             let (leaves, exit) = match mood {
                 Mood::IgnoresTerm => (0, CLEAN),
                 Mood::FailsDraining => (20, exit),

@@ -124,7 +124,11 @@ impl<B: Brain> Sim<B> {
         }
         for unit in self.world.units.iter().filter(|unit| unit.known) {
             let shown = self.status[unit.place].as_ref().ok_or("no status")?;
-            unit_converged(unit, shown, self.world.now)
+            let halted = self.oracle.halted(unit.place);
+            let keeps = self.world.clients.iter().any(|client| {
+                matches!(client.asked, Some((place, Ask::Stop { keep_listening: true, .. })) if place == unit.place)
+            });
+            unit_converged(unit, shown, (halted, keeps), self.world.now)
                 .map_err(|missing| format!("{}: {missing}; state {}", unit.name, shown.state))?;
         }
         Ok(())
@@ -139,7 +143,7 @@ impl<B: Brain> Sim<B> {
             let wants = unit.known && unit.ledger.want != Want::Down;
             let nobody = unit.live().next().is_none();
             let waits = shown.state == UnitState::Waiting;
-            let again = unit.files.last().is_some_and(|(_, file)| file.service.restart == Restart::Always);
+            let again = number(unit.ledger.active.as_ref()).is_some_and(|active| always(unit, active));
             if wants && nobody && !waits && again && self.brain.deadline().is_none() {
                 let text = format!("{} should serve, nobody does, and nothing will be tried", unit.name);
                 return Err(Violation::new(Rule::Restarts, text));
@@ -277,7 +281,7 @@ fn deed(unit: &Unit, proc: &Proc, now: Tick) -> Option<Act> {
     if proc.killed {
         return Some(Act::Exits(WorkerExit::Killed { signal: Signal::KILL, core: false }));
     }
-    if proc.signalled || proc.told_stopping {
+    if proc.signalled || proc.told_by_person || proc.told_stopping {
         return Some(Act::Exits(CLEAN));
     }
     if unit.knobs(&proc.launch.settings).broken() {
@@ -291,7 +295,12 @@ fn deed(unit: &Unit, proc: &Proc, now: Tick) -> Option<Act> {
 }
 
 /// Whether a unit is where it should be.
-fn unit_converged(unit: &Unit, shown: &UnitStatus, now: Tick) -> Result<(), String> {
+fn unit_converged(
+    unit: &Unit,
+    shown: &UnitStatus,
+    (halted, keeps): (bool, bool),
+    now: Tick,
+) -> Result<(), String> {
     let must = |holds: bool, text: &str| if holds { Ok(()) } else { Err(text.to_owned()) };
     must(!unit.busy(), "something is still under way")?;
     let unswept = unit.procs.iter().any(|proc| matches!(proc.life, Life::Dead(_)) && !proc.is_over());
@@ -305,10 +314,16 @@ fn unit_converged(unit: &Unit, shown: &UnitStatus, now: Tick) -> Result<(), Stri
             .iter()
             .any(|proc| proc.generation() == *generation && unit.knobs(&proc.launch.settings).broken())
     };
+    let never_up = unit.booted && halted;
     match unit.ledger.want {
+        Want::Up | Want::OnDemand if never_up && shown.state == UnitState::Stopped => {
+            return must(generations.is_empty(), "stopped, and somebody lives");
+        }
         Want::Down => {
             must(shown.state == UnitState::Stopped, "it should be stopped")?;
             must(generations.is_empty(), "stopped, and somebody lives")?;
+            let open = unit.listeners.iter().any(|listener| listener.door != Door::Closed);
+            must(!open || keeps, "stopped, and an address is still bound")?;
             return must(!unit.watched, "stopped, and still watches");
         }
         Want::OnDemand if shown.state == UnitState::Waiting => {

@@ -28,6 +28,8 @@ pub(crate) struct Sim<B> {
     /// What happened, for people; `None`: nobody reads it.
     pub(crate) trace: Option<Vec<String>>,
     began: bool,
+    /// A person is sending a signal: what becomes of that is none of supd's doing.
+    killing: bool,
 }
 
 pub(crate) type Checked<T> = Result<T, Violation>;
@@ -43,6 +45,7 @@ impl<B: Brain> Sim<B> {
             crash: None,
             trace: None,
             began: false,
+            killing: false,
         }
     }
 
@@ -242,7 +245,10 @@ impl<B: Brain> Sim<B> {
         }
         let asked = Some((place, ask));
         self.world.clients.push(Client { id, asked, file, reply: None, gone: false, before: Some(before) });
-        self.tell(place, Event::Asked { client: id, request })
+        self.killing = matches!(ask, Ask::Kill(_));
+        let asked = self.tell(place, Event::Asked { client: id, request });
+        self.killing = false;
+        asked
     }
 
     fn hangs_up(&mut self, client: u64) -> Checked<bool> {
@@ -293,12 +299,17 @@ impl<B: Brain> Sim<B> {
                     return Ok(false);
                 }
                 unit.binds.pop_front();
+                let all_closed = unit.binds_closed.clone();
+                if unit.binds.is_empty() {
+                    unit.binds_closed.clear();
+                }
                 if turn == Turn::BindFails {
                     Event::BindFailed { job, reason: "127.0.0.1:8000: EADDRINUSE".to_owned() }
                 } else {
                     for socket in &settings.sockets {
+                        let closed = all_closed.contains(&socket.address);
                         let listener = unit.listener(&socket.address);
-                        if listener.door == Door::Closed {
+                        if listener.door == Door::Closed && !closed {
                             listener.door = Door::Bound;
                         }
                     }
@@ -527,6 +538,11 @@ impl<B: Brain> Sim<B> {
                             unit.records.push_back(InFlight { id, record, launches });
                         }
                     }
+                    Action::Signal { worker, signal, .. } if self.killing => {
+                        let proc = self.world.unit_mut(place).and_then(|unit| unit.proc_mut(worker));
+                        let Some(proc) = proc else { return };
+                        proc.told_by_person |= signal == proc.launch.settings.service.kill_signal;
+                    }
                     other => {
                         let now = self.world.now;
                         if let Some(unit) = self.world.unit_mut(place) {
@@ -608,7 +624,10 @@ fn named(list: &[std::sync::Arc<supd::model::Settings>], address: &supd::model::
 
 fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
     match action {
-        Action::Bind { job, settings } => unit.binds.push_back((job, settings)),
+        Action::Bind { job, settings } => {
+            unit.binds_closed.retain(|address| !named(std::slice::from_ref(&settings), address));
+            unit.binds.push_back((job, settings));
+        }
         Action::Listen(list) => {
             for listener in &mut unit.listeners {
                 if named(&list, &listener.address) {
@@ -624,6 +643,10 @@ fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
             open.for_each(|listener| listener.door = Door::Bound);
         }
         Action::CloseExcept(list) => {
+            let binding = unit.binds.iter().flat_map(|(_, settings)| &settings.sockets);
+            let closed =
+                binding.map(|socket| socket.address.clone()).filter(|address| !named(&list, address));
+            unit.binds_closed = closed.collect();
             for listener in &mut unit.listeners {
                 if !named(&list, &listener.address) {
                     (listener.door, listener.queue) = (Door::Closed, 0);

@@ -42,6 +42,9 @@ pub(crate) struct Unit {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) watched: bool,
     pub(crate) binds: VecDeque<(JobId, Arc<Settings>)>,
+    /// Addresses among these that were to be closed since: bind(2) does not take time, only its
+    /// answer does.
+    pub(crate) binds_closed: Vec<Address>,
     pub(crate) unlistens: u32,
     pub(crate) intents: VecDeque<Intent>,
     /// So many of these were cleared before they were written.
@@ -133,6 +136,8 @@ pub(crate) struct Proc {
     /// KillSignal, SIGABRT or SIGKILL was sent.
     pub(crate) signalled: bool,
     pub(crate) killed: bool,
+    /// A person sent it KillSignal: it will end, whatever supd thinks.
+    pub(crate) told_by_person: bool,
     /// When its watchdog was last fed.
     pub(crate) fed: Tick,
     /// The period of its watchdog, as the unit file or it itself says.
@@ -236,6 +241,7 @@ impl Unit {
             listeners: Vec::new(),
             watched: false,
             binds: VecDeque::new(),
+            binds_closed: Vec::new(),
             unlistens: 0,
             intents: VecDeque::new(),
             intents_void: 0,
@@ -422,6 +428,7 @@ impl Proc {
             halted: false,
             signalled: false,
             killed: false,
+            told_by_person: false,
             fed: now,
             period,
             triggered: false,
@@ -473,7 +480,8 @@ impl Proc {
 
     /// It takes connections from the queue.
     pub(crate) fn accepts(&self) -> bool {
-        self.life == Life::Running && self.told_ready.is_some() && !self.signalled && !self.told_stopping
+        let leaves = self.signalled || self.told_by_person || self.told_stopping;
+        self.life == Life::Running && self.told_ready.is_some() && !leaves
     }
 }
 

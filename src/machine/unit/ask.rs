@@ -6,7 +6,7 @@ use super::super::swap::table::{SwapCueKind, SwapMove, decide};
 use super::super::swap::{Plan, Swap};
 use super::super::turn::Turn;
 use super::super::worker::{Cue, Phase, table::Kind};
-use super::{Drain, Life, Reloading, Unit, Waiter};
+use super::{Drain, Life, Refreshing, Reloading, Unit, Waiter};
 use crate::model::status::SwapResult;
 use crate::model::{ClientId, ExitStatus, Generation, Reply, Settings, Signal, SwapKind, WaitFor, WorkerId};
 use std::collections::BTreeSet;
@@ -377,20 +377,24 @@ impl Unit {
     /// daemon-reload: changed listeners are bound now and listen from the next swap on.
     fn refresh(&mut self, client: ClientId, settings: Arc<Settings>, turn: &mut Turn<'_>) {
         self.orphaned = false;
+        if self.refreshing.is_some() {
+            let text = "the listeners of the last daemon-reload are still being bound";
+            return self.refuse(client, text, Some("daemon-reload".to_owned()), turn);
+        }
         let changed = *self.settings != *settings;
         let moved = self.settings.sockets != settings.sockets;
-        self.settings = settings;
         let up = matches!(self.life, Life::Up | Life::Waiting { .. });
-        if !up || !moved || self.refreshing.is_some() {
+        if !up || !moved {
+            self.settings = settings;
             let text =
                 if changed && up { "changed; applies at the next swap or restart" } else { "is up to date" };
             self.reply(client, Reply::done(changed, text), turn);
             return;
         }
         let job = turn.job();
-        turn.act(Action::Bind { job, settings: self.settings.clone() });
-        self.bound.extend(self.settings.sockets.iter().cloned());
-        self.refreshing = Some((job, Some(client)));
+        turn.act(Action::Bind { job, settings: settings.clone() });
+        self.bound.extend(settings.sockets.iter().cloned());
+        self.refreshing = Some(Refreshing { job, client: Some(client), settings });
     }
 
     /// Whether any worker has a process.

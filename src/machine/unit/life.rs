@@ -46,10 +46,11 @@ impl Unit {
                 None => self.swap_cue(SwapCueKind::Bound, "", turn),
                 Some(reason) => self.swap_cue(SwapCueKind::BindFailed, &reason, turn),
             }
-        } else if let Some((asked, client)) = self.refreshing.filter(|(asked, _)| *asked == job) {
-            debug_assert_eq!(asked, job);
-            self.refreshing = None;
-            if let Some(client) = client {
+        } else if let Some(refreshing) = self.refreshing.take_if(|refreshing| refreshing.job == job) {
+            if failure.is_none() {
+                self.settings = refreshing.settings;
+            }
+            if let Some(client) = refreshing.client {
                 self.answer_refresh(client, failure, turn);
             }
         } else if let Life::Arming { job: asked, clients } = &self.life {
@@ -70,7 +71,7 @@ impl Unit {
 
     fn armed(&mut self, clients: Vec<ClientId>, failure: Option<String>, turn: &mut Turn<'_>) {
         if let Some(reason) = failure {
-            self.life = self.unbound(&reason, clients.is_empty(), turn.now);
+            self.life = self.unbound(&reason, clients.is_empty(), None, turn.now);
             for client in clients {
                 self.reply(client, Reply::new(ExitStatus::Down, false, reason.clone()), turn);
             }
@@ -107,14 +108,20 @@ impl Unit {
 
     /// The listeners cannot be bound: later again, unless a person has tried to begin what was
     /// not meant to be up, and is told.
-    pub(super) fn unbound(&mut self, reason: &str, alone: bool, now: Tick) -> Life {
+    pub(super) fn unbound(
+        &mut self,
+        reason: &str,
+        alone: bool,
+        origin: Option<Generation>,
+        now: Tick,
+    ) -> Life {
         if !alone && self.durable.want == Want::Down {
             return Life::STOPPED;
         }
         let failures = self.bind_failures;
         self.bind_failures = failures.saturating_add(1);
         let pause = BLOCKED_FIRST.saturating_mul(1 << failures.min(8)).min(BLOCKED_LONGEST);
-        Life::Blocked { until: now.after(pause), reason: reason.to_owned() }
+        Life::Blocked { until: now.after(pause), reason: reason.to_owned(), origin }
     }
 
     // Stop.
@@ -189,6 +196,10 @@ impl Unit {
         };
         for client in clients {
             self.reply(client, Reply::new(ExitStatus::Down, true, "the unit was stopped meanwhile"), turn);
+        }
+        if let Some(client) = self.refreshing.take().and_then(|refreshing| refreshing.client) {
+            let text = "the unit was stopped meanwhile; its new listeners apply at the next start";
+            self.reply(client, Reply::new(ExitStatus::Failed, true, text), turn);
         }
     }
 
@@ -313,8 +324,9 @@ impl Unit {
                 let record = self.record(Happening::Stopped, None, turn);
                 self.life = Life::Stopped { save: waiting.sent(record), keep_listening };
             }
-            Life::Blocked { .. } => {
-                let plan = self.plan_start();
+            Life::Blocked { origin, .. } => {
+                let origin = *origin;
+                let plan = self.plan_again(origin);
                 self.start(plan, None, turn);
             }
             Life::Stopping(stopping) => match stopping.stage {

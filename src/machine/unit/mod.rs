@@ -36,8 +36,9 @@ enum Life {
     Arming { job: JobId, clients: Vec<ClientId> },
     /// On demand: bound; the first connection launches it. The record may be on its way.
     Waiting { record: Option<RecordId>, clients: Vec<ClientId> },
-    /// The listeners cannot be bound; tried again then.
-    Blocked { until: Tick, reason: String },
+    /// The listeners cannot be bound; tried again then, with the recipe of `origin` where supd
+    /// alone was started again, else with the file as it is.
+    Blocked { until: Tick, reason: String, origin: Option<Generation> },
     /// It serves, or is about to, or tries to.
     Up,
     /// On its way to stopped.
@@ -85,6 +86,14 @@ struct Drain {
     to: Option<Generation>,
 }
 
+/// A daemon-reload whose new listeners are being bound: until they are, the old file counts.
+#[derive(Debug, Clone)]
+struct Refreshing {
+    job: JobId,
+    client: Option<ClientId>,
+    settings: Arc<Settings>,
+}
+
 /// The last record, on its way or to be tried again.
 #[derive(Debug, Clone)]
 struct Unsaved {
@@ -124,12 +133,14 @@ pub(super) struct Unit {
     recipes: BTreeMap<Generation, Arc<Launch>>,
     swap: Option<Swap>,
     last_swap: Option<SwapStatus>,
+    /// The active generation, as long as it was never ready: nothing to go back to.
+    unproven: Option<Generation>,
     waiters: Vec<Waiter>,
     /// A swap that begins once the running one is undone.
     next: Option<(super::swap::Plan, Option<Waiter>)>,
     reloading: Option<Reloading>,
     /// A daemon-reload that waits for its listeners.
-    refreshing: Option<(JobId, Option<ClientId>)>,
+    refreshing: Option<Refreshing>,
     /// What the hands were told last: which listeners listen, which are bound, what is stored.
     listening: Vec<Arc<Settings>>,
     bound: Vec<Socket>,
@@ -222,8 +233,8 @@ impl Unit {
         if let Some((_, waiter)) = &mut self.next {
             *waiter = waiter.filter(|waiter| waiter.client != client);
         }
-        if let Some((_, asker)) = &mut self.refreshing {
-            *asker = asker.filter(|asker| *asker != client);
+        if let Some(refreshing) = &mut self.refreshing {
+            refreshing.client = refreshing.client.filter(|asker| *asker != client);
         }
         if let Some(reloading) = &mut self.reloading {
             reloading.client = reloading.client.filter(|asker| *asker != client);
@@ -313,6 +324,7 @@ impl Unit {
         let Some(group) = self.groups.get(&generation) else { return };
         let (serves, ready, workers) = (group.serves(), group.ready(), group.launch.settings.service.workers);
         let after = turn.now.since(group.launched);
+        self.unproven = self.unproven.filter(|unproven| !serves || *unproven != generation);
         turn.note(Level::Info, Some(generation), format!("worker {index} is ready"));
         let Some(swap) = &self.swap else { return };
         let (from, to) = (swap.from, swap.to);

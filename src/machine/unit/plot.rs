@@ -99,7 +99,7 @@ impl Unit {
         self.durable.candidate = None;
         if swap.is_first() {
             let alone = swap.client.is_none();
-            self.life = self.unbound(cause, alone, turn.now);
+            self.life = self.unbound(cause, alone, swap.plan.origin.filter(|_| alone), turn.now);
         }
         let result = if swap.by_person { SwapResult::Aborted } else { SwapResult::Failed };
         self.last_swap = Some(swap.status(result));
@@ -125,7 +125,8 @@ impl Unit {
         } else {
             let last = std::mem::replace(&mut self.durable.active, named);
             let starts_over = matches!(swap.plan.kind, SwapKind::Start | SwapKind::Restart);
-            self.durable.previous = last.filter(|_| !starts_over);
+            let unproven = self.unproven.replace(swap.to);
+            self.durable.previous = last.filter(|last| !starts_over && unproven != Some(last.generation));
         }
         let origin = swap.plan.origin.unwrap_or(swap.to);
         let launch = Launch {
@@ -457,6 +458,9 @@ impl Unit {
         turn.act(Action::ClearIntent);
         let cause = swap.cause.clone().unwrap_or_default();
         let from = swap.from.unwrap_or(swap.to);
+        if let Some(group) = self.groups.get_mut(&from) {
+            group.needed = false;
+        }
         self.last_swap = Some(swap.status(SwapResult::RolledBack));
         let text = format!("{cause}; rolled back to generation {from}");
         let mut reply = Reply::new(ExitStatus::RolledBack, true, text).about(Some(swap.id), Some(from));

@@ -13,7 +13,6 @@ use std::sync::Arc;
 /// Makes the unit and begins what it should be doing.
 pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Unit {
     let Restored { settings, durable, launches, intent, machine_booted, supd_booting } = restored;
-    let fresh = durable.generation_last == 0 && durable.want == Want::Down;
     let stored: BTreeSet<Generation> = launches.keys().copied().collect();
     let recipes: BTreeMap<Generation, Arc<Launch>> = launches
         .into_iter()
@@ -29,6 +28,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         recipes,
         swap: None,
         last_swap: None,
+        unproven: None,
         waiters: Vec::new(),
         next: None,
         reloading: None,
@@ -42,7 +42,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
     };
     unit.finish_forward(intent, turn);
     turn.act(Action::Prune { keep: unit.durable.kept().map(|kept| kept.generation).collect() });
-    if supd_booting && unit.serves_at_boot(fresh || machine_booted, machine_booted) {
+    if supd_booting && unit.serves_at_boot(machine_booted) {
         let plan = unit.plan_boot(machine_booted);
         unit.start(plan, None, turn);
     }
@@ -82,11 +82,11 @@ impl Unit {
         self.retain_previous();
     }
 
-    fn serves_at_boot(&self, first_time: bool, machine_booted: bool) -> bool {
+    fn serves_at_boot(&self, machine_booted: bool) -> bool {
         match self.durable.want {
             Want::Up | Want::OnDemand if !machine_booted => true,
             Want::Up | Want::OnDemand | Want::Down => {
-                first_time && self.settings.service.start != Start::Manual
+                machine_booted && self.settings.service.start != Start::Manual
             }
         }
     }
@@ -94,8 +94,12 @@ impl Unit {
     /// After a boot of the machine the file counts; after one of supd alone what was running does.
     fn plan_boot(&self, machine_booted: bool) -> Plan {
         let active = self.durable.active.as_ref().filter(|_| !machine_booted);
-        let recipe = active.and_then(|kept| self.recipes.get(&kept.generation));
-        match recipe {
+        self.plan_again(active.map(|kept| kept.generation))
+    }
+
+    /// What was running, if that is known; else the file as it is.
+    pub(super) fn plan_again(&self, origin: Option<Generation>) -> Plan {
+        match origin.and_then(|origin| self.recipes.get(&origin)) {
             Some(recipe) => Plan {
                 kind: SwapKind::Start,
                 settings: recipe.settings.clone(),

@@ -38,7 +38,7 @@ impl Unit {
     /// Law: whoever serves is told to stop only when another is ready.
     fn stop_replaced(&mut self, turn: &mut Turn<'_>) {
         let active = self.groups.values().find(|group| group.role == Role::Active);
-        if !active.is_some_and(Group::serves) {
+        if !active.is_some_and(|active| active.serves() || active.serves_as_ever()) {
             return;
         }
         let replaced: Vec<Generation> = self
@@ -136,6 +136,10 @@ impl Unit {
             Life::Stopped { keep_listening: false, .. } | Life::Blocked { .. } => return Some(Vec::new()),
             Life::Stopped { .. } | Life::Arming { .. } | Life::Stopping(_) => return None,
         }
+        if self.groups.is_empty() && self.swap.is_some() {
+            // Connections may be waiting for what is about to be launched.
+            return None;
+        }
         if self.refuses() {
             return Some(Vec::new());
         }
@@ -197,7 +201,8 @@ impl Unit {
         let groups = self.groups.values().map(|group| &group.launch.settings);
         let kept = self.durable.kept().filter_map(|kept| self.recipes.get(&kept.generation));
         let swap = self.swap.iter().map(|swap| &swap.plan.settings);
-        let file = std::iter::once(&self.settings);
+        let refreshed = self.refreshing.iter().map(|refreshing| &refreshing.settings);
+        let file = std::iter::once(&self.settings).chain(refreshed);
         groups.chain(kept.map(|launch| &launch.settings)).chain(swap).chain(file).cloned().collect()
     }
 

@@ -23,10 +23,21 @@ pub(in crate::machine) struct Terms<'a> {
     pub(in crate::machine) launch: &'a Arc<Launch>,
     /// The recipe of the next run, should there be one.
     pub(in crate::machine) relaunch: &'a Arc<Launch>,
-    /// Whether the generation is to be kept up.
-    pub(in crate::machine) kept: bool,
+    /// Whether there is a next run.
+    pub(in crate::machine) upkeep: Upkeep,
     /// What the worker tells its unit.
     pub(in crate::machine) told: &'a mut Vec<Told>,
+}
+
+/// Whether a worker that ended is launched again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::machine) enum Upkeep {
+    /// Its generation is on its way out, or has yet to prove itself.
+    Never,
+    /// As the unit file says.
+    AsRestartSays,
+    /// Whatever the unit file says: a rollback waits for it.
+    Always,
 }
 
 impl Terms<'_> {
@@ -473,7 +484,12 @@ impl Worker {
         self.last = Some((self.exit, turn.now.since(self.born)));
         let service = terms.service();
         let ending = Ending { exit: self.exit, fault: self.fault };
-        if !terms.kept || self.asked || !ending.wants_relaunch(service) {
+        let again = match terms.upkeep {
+            Upkeep::Never => false,
+            Upkeep::AsRestartSays => ending.wants_relaunch(service),
+            Upkeep::Always => true,
+        };
+        if self.asked || !again {
             self.phase = Phase::Gone;
             return;
         }
@@ -490,7 +506,7 @@ impl Worker {
         let last = self.last;
         *self = Self { pace, last, ..Self::new(turn.worker(), self.index, turn.now) };
         let relaunch = terms.relaunch;
-        let mut terms = Terms { launch: relaunch, relaunch, kept: terms.kept, told: terms.told };
+        let mut terms = Terms { launch: relaunch, relaunch, upkeep: terms.upkeep, told: terms.told };
         self.launch(&mut terms, turn);
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct SwapBook {
     pub(super) before: Durable,
     pub(super) began_saved: bool,
     pub(super) began_failed: bool,
+    /// That it ended could not be saved, and may be said again.
+    pub(super) end_failed: bool,
     /// Its number could not be saved, so it was not launched.
     pub(super) dropped: bool,
     pub(super) was_ready: bool,
@@ -63,8 +65,9 @@ pub(super) struct Book {
     pub(super) kill: Option<Signal>,
     /// A rollback that is asked for in this step.
     pub(super) rollback: bool,
-    /// Addresses that were closed in this step.
+    /// Addresses that were closed, or refused, in this step.
     pub(super) closed: Vec<Address>,
+    pub(super) refused: Vec<Address>,
     /// When each place of a generation was launched again.
     pub(super) relaunches: BTreeMap<(Generation, u32), Vec<Tick>>,
     /// Nothing was recorded in this life of supd yet.
@@ -99,6 +102,7 @@ impl Book {
             kill: None,
             rollback: false,
             closed: Vec::new(),
+            refused: Vec::new(),
             relaunches: BTreeMap::new(),
             first_of_life: true,
             machine_booted: true,
@@ -138,6 +142,8 @@ impl Book {
         self.unsaved = false;
         // What was not saved never was.
         self.swaps.retain(|swap| swap.began_saved);
+        let swaps = &self.swaps;
+        self.recipes.retain(|generation, _| swaps.iter().any(|swap| swap.to == *generation));
         for swap in &mut self.swaps {
             // What the last life has not said, nobody will ever say.
             swap.ended_sent = swap.ended_sent.or(Some(SwapResult::Stopped));
@@ -173,6 +179,7 @@ impl Book {
         self.kill = None;
         self.rollback = false;
         self.closed.clear();
+        self.refused.clear();
     }
 
     pub(super) fn shut_down(&mut self) {
@@ -255,8 +262,8 @@ impl Book {
                 // It may be said again; what never took over is over without being said.
                 let again = matches!(result, SwapResult::Committed | SwapResult::RolledBack);
                 if let Some(swap) = self.swap_mut(*swap_id) {
-                    swap.dropped = !again;
-                    swap.ended_sent = None;
+                    swap.dropped |= !again;
+                    swap.end_failed = true;
                 }
             }
             Happening::Switched { .. }

@@ -5,7 +5,7 @@ use super::{Checked, Rule, must, show};
 use crate::world::{Door, Proc, Unit, number};
 use std::sync::Arc;
 use supd::model::settings::{Restart, WhenDown};
-use supd::model::{Address, Generation, Settings};
+use supd::model::{Address, Generation, Settings, Want};
 
 fn names(settings: &Settings, address: &Address) -> bool {
     settings.sockets.iter().any(|socket| socket.address == *address)
@@ -16,7 +16,7 @@ fn any_names(list: &[Arc<Settings>], address: &Address) -> bool {
 }
 
 impl Book {
-    pub(super) fn listens(&self, unit: &Unit, list: &[Arc<Settings>]) -> Checked {
+    pub(super) fn listens(&mut self, unit: &Unit, list: &[Arc<Settings>]) -> Checked {
         for settings in list {
             for socket in &settings.sockets {
                 let bound = unit.door(&socket.address) != Door::Closed;
@@ -25,12 +25,19 @@ impl Book {
                 })?;
             }
         }
-        for listener in unit.listeners.iter().filter(|listener| listener.door == Door::Listening) {
-            if !any_names(list, &listener.address) {
-                self.may_refuse(unit, &listener.address)?;
-            }
-        }
+        let open = unit.listeners.iter().filter(|listener| listener.door == Door::Listening);
+        let refused = open.filter(|listener| !any_names(list, &listener.address));
+        self.refused.extend(refused.map(|listener| listener.address.clone()));
         Ok(())
+    }
+
+    /// Looks at what is refused once the step has said who is to be kept.
+    pub(super) fn refused_well(&self, unit: &Unit) -> Checked {
+        let on_demand = self.sent.want == Want::OnDemand && self.served.is_empty();
+        must(Rule::Listeners, self.refused.is_empty() || !on_demand || self.halted, || {
+            format!("refuses {:?}, where the first connection waits", self.refused)
+        })?;
+        self.refused.iter().try_for_each(|address| self.may_refuse(unit, address))
     }
 
     pub(super) fn unlistens(&self, unit: &Unit) -> Checked {
@@ -55,6 +62,12 @@ impl Book {
             }
         }
         Ok(())
+    }
+
+    /// Whether what had the traffic will be launched again by itself.
+    fn comes_back(&self, unit: &Unit) -> bool {
+        let last = unit.procs.iter().rev().find(|proc| Some(proc.generation()) == unit.traffic);
+        last.is_some_and(|last| last.launch.settings.service.restart == Restart::Always)
     }
 
     /// Whether nobody of this generation serves, and nobody is about to.
@@ -83,7 +96,7 @@ impl Book {
 
     /// Looks at what was closed once the step has said who is to be kept.
     pub(super) fn closed_well(&self, unit: &Unit) -> Checked {
-        if self.halted {
+        if self.halted || (unit.live().next().is_none() && !self.comes_back(unit)) {
             return Ok(());
         }
         let kept = [&self.sent.active, &self.sent.previous, &self.sent.retained];

@@ -58,7 +58,9 @@ impl Book {
             }
             Happening::Pinned { generation, .. } => {
                 let named = durable.kept().any(|kept| kept.generation == *generation);
-                must(Rule::Described, named, || format!("pinned {generation}, which nothing names"))?;
+                must(Rule::Described, named || self.unsaved, || {
+                    format!("pinned {generation}, which nothing names")
+                })?;
                 let same = numbers(durable) == numbers(&self.sent);
                 must(Rule::Retained, same, || "a copy of a program changes who is active".to_owned())?;
             }
@@ -136,6 +138,7 @@ impl Book {
             before: self.sent.clone(),
             began_saved: false,
             began_failed: false,
+            end_failed: false,
             dropped: false,
             was_ready: false,
             switched_saved: false,
@@ -165,7 +168,9 @@ impl Book {
     }
 
     fn ended(&self, unit: &Unit, swap: &SwapBook, result: SwapResult, durable: &Durable) -> Checked {
-        must(Rule::Described, swap.ended_sent.is_none(), || format!("swap {} ends twice", swap.id))?;
+        must(Rule::Described, swap.ended_sent.is_none() || swap.end_failed, || {
+            format!("swap {} ends twice", swap.id)
+        })?;
         match result {
             SwapResult::Failed | SwapResult::Aborted if swap.from.is_none() => Ok(()),
             SwapResult::Failed | SwapResult::Aborted => {
@@ -252,14 +257,15 @@ impl Book {
         })
     }
 
-    pub(super) fn prunes(&self, unit: &Unit, keep: &[Generation]) -> Checked {
-        // A restart of supd lets go at once of what no later restart would go back to either.
+    pub(super) fn prunes(&self, world: &World, unit: &Unit, keep: &[Generation]) -> Checked {
+        // supd lets go at its end or start of what no later start would go back to either.
         let past = |durable: &Durable| {
             let durable = durable.clone();
-            let fresh = self.first_of_life;
+            let fresh = self.first_of_life || world.shutdown;
             let candidate = durable.candidate.filter(|_| !fresh);
-            let previous = durable.previous.filter(|_| !fresh);
-            [durable.active, durable.retained, durable.forward, candidate, previous].into_iter().flatten()
+            let previous = durable.previous.clone().filter(|_| !fresh);
+            let retained = durable.retained.filter(|_| !fresh || durable.previous.is_none());
+            [durable.active, retained, durable.forward, candidate, previous].into_iter().flatten()
         };
         let saved = past(&unit.ledger).chain(past(unit.ledger_soon())).map(|kept| kept.generation);
         let live = unit.live().flat_map(|proc| [proc.generation(), proc.launch.origin]);

@@ -133,6 +133,11 @@ impl Oracle {
         &mut self.books[at]
     }
 
+    /// Whether nobody may be launched until a person says so.
+    pub(crate) fn halted(&self, place: usize) -> bool {
+        self.books.iter().any(|book| book.place == place && book.halted)
+    }
+
     /// supd has died: nothing of its life counts any more but what was saved.
     pub(crate) fn reborn(&mut self) {
         self.worker_ids.clear();
@@ -247,7 +252,7 @@ impl Oracle {
             Action::Pin(_) => Ok(()),
             Action::Switch { swap_id, to } => self.book(place).switches(world, unit, *swap_id, *to),
             Action::Retire(generation) => serve::retires(unit, *generation),
-            Action::Prune { keep } => self.book(place).prunes(unit, keep),
+            Action::Prune { keep } => self.book(place).prunes(world, unit, keep),
             Action::Reply(client, answer) => {
                 self.answered = Some(place);
                 self.book(place).replies(world, unit, *client, answer)
@@ -285,7 +290,8 @@ impl Oracle {
         must(Rule::Replies, !world.anyone_waits_for_a_unit(), || "quits while somebody waits".to_owned())?;
         for book in &self.books {
             let Some(unit) = world.unit(book.place) else { continue };
-            let lost = book.stopped_by_person && unit.known && unit.ledger.want != Want::Down;
+            let known = unit.known && !unit.booted;
+            let lost = book.stopped_by_person && known && unit.ledger.want != Want::Down;
             must(Rule::Stopped, !lost || book.unsaved, || {
                 format!("a person stopped {}, and the next supd would start it", unit.name)
             })?;
@@ -317,6 +323,7 @@ impl Oracle {
             shows_all(unit, shown)?;
             let Some(book) = self.books.iter().find(|book| book.place == unit.place) else { continue };
             book.closed_well(unit)?;
+            book.refused_well(unit)?;
             if self.answered == Some(unit.place) {
                 book.describes(unit, shown)?;
             }

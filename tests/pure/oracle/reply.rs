@@ -4,7 +4,6 @@ use super::books::{Book, SwapBook};
 use super::{Checked, Rule, must};
 use crate::step::Ask;
 use crate::world::{Client, Door, Proc, Unit, World};
-use supd::model::settings::Start;
 use supd::model::status::SwapResult;
 use supd::model::{ClientId, ExitStatus, Reply, WaitFor, Want};
 
@@ -86,8 +85,9 @@ impl Book {
                 let serves =
                     unit.live().find(|proc| proc.is_ready() && self.served.contains(&proc.generation()));
                 // A first start that failed has failed, even if a later attempt of supd's went well.
-                let first =
-                    about.as_ref().is_some_and(|swap| swap.from.is_none() && swap.ended_sent.is_some());
+                let first = about
+                    .as_ref()
+                    .is_some_and(|swap| swap.from.is_none() && (swap.ended_sent.is_some() || swap.dropped));
                 must(Rule::Replies, serves.is_none() || self.halted || first, || {
                     format!("says nothing serves, and {:?} does", serves.map(Proc::generation))
                 })
@@ -155,14 +155,13 @@ impl Book {
             matches!(swap.ended, Some(SwapResult::Aborted | SwapResult::RolledBack | SwapResult::Failed))
                 || !swap.began_saved
                 // A disk that is full cannot say it; a crash would make it so all the same.
-                || self.unsaved && swap.ended_sent.is_some()
+                || self.unsaved && (swap.ended_sent.is_some() || swap.dropped)
         });
         must(Rule::Durable, back, || format!("says aborted, and the ledger does not: {}", reply.text))
     }
 
     fn started(&self, world: &World, unit: &Unit, client: &Client, wait: WaitFor, reply: &Reply) -> Checked {
-        let on_demand = unit.files[client.file].1.service.start == Start::OnDemand;
-        if (on_demand || !reply.changed) && reply.generation.is_none() {
+        if reply.generation.is_none() {
             let told = self.told.iter().map(|told| &unit.files[*told].1);
             return must(
                 Rule::Replies,
