@@ -5,7 +5,7 @@ use super::super::event::Request;
 use super::super::swap::table::{SwapCueKind, SwapMove, decide};
 use super::super::swap::{Plan, Swap};
 use super::super::turn::Turn;
-use super::super::worker::{Cue, Phase, table::Kind};
+use super::super::worker::{Cue, table::Kind};
 use super::{Drain, Life, Refreshing, Reloading, Unit, Waiter};
 use crate::model::status::SwapResult;
 use crate::model::{ClientId, ExitStatus, Generation, Reply, Settings, Signal, SwapKind, WaitFor, WorkerId};
@@ -383,7 +383,7 @@ impl Unit {
         }
         let changed = *self.settings != *settings;
         let moved = self.settings.sockets != settings.sockets;
-        let up = matches!(self.life, Life::Up | Life::Waiting { .. });
+        let up = matches!(self.life, Life::Up | Life::Waiting { .. } | Life::Arming { .. });
         if !up || !moved {
             self.settings = settings;
             let text =
@@ -395,11 +395,5 @@ impl Unit {
         turn.act(Action::Bind { job, settings: settings.clone() });
         self.bound.extend(settings.sockets.iter().cloned());
         self.refreshing = Some(Refreshing { job, client: Some(client), settings });
-    }
-
-    /// Whether any worker has a process.
-    pub(super) fn has_processes(&self) -> bool {
-        let mut workers = self.groups.values().flat_map(|group| &group.workers);
-        workers.any(|worker| !matches!(worker.phase, Phase::Gone | Phase::Resting { .. }))
     }
 }

@@ -3,7 +3,7 @@
 use super::super::effect::{Action, Level};
 use super::super::group::Role;
 use super::super::swap::table::SwapCueKind;
-use super::super::swap::{Plan, Step, Swap, Try};
+use super::super::swap::{Plan, Step, Swap};
 use super::super::turn::Turn;
 use super::super::worker::Cue;
 use super::{Life, StopStage, Stopping, Unit, Waiter};
@@ -144,9 +144,9 @@ impl Unit {
             }
             return;
         }
-        if let Life::Stopped { keep_listening: listens, save } = &mut self.life {
+        let unsaved = self.unsaved.is_some();
+        if let Life::Stopped { keep_listening: listens } = &mut self.life {
             let closes = *listens && !keep_listening;
-            let unsaved = save.record.is_some() || save.again.is_some();
             *listens &= keep_listening;
             if let Some(client) = client {
                 let reply = match (closes, unsaved) {
@@ -270,9 +270,6 @@ impl Unit {
                 let stopping = stopping.clone();
                 self.stopped(&stopping, failure, turn);
             }
-            Life::Stopped { save, .. } if save.record == Some(record) => {
-                *save = if failure.is_some() { save.failed(turn.now) } else { Try::default() };
-            }
             Life::Waiting { .. }
             | Life::Stopping(_)
             | Life::Stopped { .. }
@@ -287,9 +284,8 @@ impl Unit {
         if failure.is_none() {
             turn.act(Action::ClearIntent);
         }
-        let save = if failure.is_some() { Try::default().failed(turn.now) } else { Try::default() };
         let keep_listening = stopping.keep_listening && !stopping.shutdown;
-        self.life = Life::Stopped { save, keep_listening };
+        self.life = Life::Stopped { keep_listening };
         let reply = match failure {
             None => Reply::done(true, "is stopped"),
             Some(reason) => {
@@ -306,24 +302,18 @@ impl Unit {
 
     pub(super) fn life_deadline(&self) -> Option<Tick> {
         match &self.life {
-            Life::Stopped { save, .. } => save.again,
             Life::Blocked { until, .. } => Some(*until),
             Life::Stopping(stopping) => match stopping.stage {
                 StopStage::Unlistening { until } => Some(until),
                 StopStage::Ending => stopping.kill,
                 StopStage::Recording { .. } => None,
             },
-            Life::Arming { .. } | Life::Waiting { .. } | Life::Up => None,
+            Life::Stopped { .. } | Life::Arming { .. } | Life::Waiting { .. } | Life::Up => None,
         }
     }
 
     pub(super) fn life_due(&mut self, turn: &mut Turn<'_>) {
         match &mut self.life {
-            Life::Stopped { save, keep_listening } => {
-                let (waiting, keep_listening) = (*save, *keep_listening);
-                let record = self.record(Happening::Stopped, None, turn);
-                self.life = Life::Stopped { save: waiting.sent(record), keep_listening };
-            }
             Life::Blocked { origin, .. } => {
                 let origin = *origin;
                 let plan = self.plan_again(origin);
@@ -337,7 +327,7 @@ impl Unit {
                 }
                 StopStage::Recording { .. } => {}
             },
-            Life::Arming { .. } | Life::Waiting { .. } | Life::Up => {}
+            Life::Stopped { .. } | Life::Arming { .. } | Life::Waiting { .. } | Life::Up => {}
         }
     }
 

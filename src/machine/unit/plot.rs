@@ -9,14 +9,22 @@ use super::{Drain, Life, Unit, Waiter};
 use crate::model::settings::{Retain, Start};
 use crate::model::status::{SwapResult, SwapStatus};
 use crate::model::{
-    ClientId, ExitStatus, Generation, Happening, Intent, Kept, Progress, Reply, SwapId, SwapKind, WaitFor,
-    Want,
+    ClientId, ExitStatus, Generation, Happening, Intent, Kept, Progress, Reply, Settings, SwapId, SwapKind,
+    WaitFor, Want,
 };
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long CheckCommand may take where TimeoutStartSec is infinite.
 const CHECK_LONGEST: Duration = Duration::from_secs(90);
+
+/// What a unit that runs with these settings should be doing.
+fn want_of(settings: &Settings) -> Want {
+    match settings.service.start {
+        Start::OnDemand => Want::OnDemand,
+        Start::Boot | Start::Manual => Want::Up,
+    }
+}
 
 impl Unit {
     /// Begins a swap: everything that may refuse it was asked before.
@@ -116,13 +124,10 @@ impl Unit {
     fn number(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
         let release = swap.plan.release.clone();
         let named = Some(Kept { generation: swap.to, release, pinned: false });
-        self.durable.want = match swap.plan.settings.service.start {
-            Start::OnDemand => Want::OnDemand,
-            Start::Boot | Start::Manual => Want::Up,
-        };
         if !swap.is_first() {
             self.durable.candidate = named;
         } else {
+            self.durable.want = want_of(&swap.plan.settings);
             let last = std::mem::replace(&mut self.durable.active, named);
             let starts_over = matches!(swap.plan.kind, SwapKind::Start | SwapKind::Restart);
             let unproven = self.unproven.replace(swap.to);
@@ -216,6 +221,7 @@ impl Unit {
         if let Some(from) = swap.from {
             self.set_role(from, Role::Previous);
         }
+        self.durable.want = want_of(&swap.plan.settings);
         self.durable.candidate = None;
         self.durable.previous = self.durable.active.take();
         self.durable.active = self.kept(swap.to);
@@ -320,12 +326,14 @@ impl Unit {
         if let Some(from) = swap.from {
             self.set_role(from, Role::Replaced);
         }
-        self.progress(&Progress::Committed { generation: swap.to }, turn);
         turn.note(Level::Info, Some(swap.to), "committed");
         self.last_swap = Some(SwapStatus { cause: None, ..swap.status(SwapResult::Committed) });
-        let reply = Reply::done(true, format!("generation {} is committed", swap.to))
+        let stays = if swap.is_first() { "active" } else { "committed" };
+        let reply = Reply::done(true, format!("generation {} is {stays}", swap.to))
             .about(Some(swap.id), Some(swap.to));
         self.resolve(WaitFor::Committed, &reply, turn);
+        // The answer said it to the others.
+        self.progress(&Progress::Committed { generation: swap.to }, turn);
         match swap.from.filter(|from| self.groups.contains_key(from)) {
             Some(from) => self.wait_for_drain(from, swap, turn),
             None => self.resolve_all(&reply, turn),
@@ -352,11 +360,7 @@ impl Unit {
         let cause = if detail.is_empty() { "aborted" } else { detail };
         swap.cause.get_or_insert_with(|| cause.to_owned());
         let result = if swap.by_person { SwapResult::Aborted } else { SwapResult::Failed };
-        if swap.is_first() {
-            self.clear_old_intent(turn);
-        } else {
-            turn.act(Action::ClearIntent);
-        }
+        self.clear_old_intent(turn);
         self.durable.candidate = None;
         if swap.is_first() {
             self.retain_previous();
@@ -429,6 +433,13 @@ impl Unit {
 
     fn turn_switch(&mut self, swap: &mut Swap, save: Try, turn: &mut Turn<'_>) -> bool {
         let Some(from) = swap.from else { return true };
+        let serves = |generation| self.groups.get(&generation).is_some_and(Group::serves_at_all);
+        if !serves(from) && serves(swap.to) {
+            // It ended once more while the intent was on its way: who serves goes on.
+            turn.act(Action::ClearIntent);
+            swap.step = Step::Returning;
+            return true;
+        }
         turn.act(Action::Switch { swap_id: swap.id, to: from });
         swap.step = Step::TurnSwitching { save: Try { again: None, ..save }, since: turn.now };
         true
@@ -441,6 +452,9 @@ impl Unit {
         }
         self.set_role(from, Role::Active);
         self.set_role(swap.to, Role::Replaced);
+        if let Some(group) = self.groups.get(&from) {
+            self.durable.want = want_of(&group.launch.settings);
+        }
         self.durable.forward = self.durable.active.take();
         self.durable.active = self.durable.previous.take();
         turn.note(Level::Info, Some(from), "receives the traffic again");
@@ -521,7 +535,7 @@ impl Unit {
 
     /// Lets go of an intent that an earlier supd left, once the ledger has this one's first word.
     fn clear_old_intent(&self, turn: &mut Turn<'_>) {
-        if self.unsaved.is_none() {
+        if !self.intent_left {
             turn.act(Action::ClearIntent);
         }
     }
@@ -562,8 +576,10 @@ impl Unit {
         let Some(mut swap) = self.swap.take() else { return };
         Self::end_check(&swap, turn);
         // Where the switch may have happened, the intent goes when the ledger says the same.
-        if !swap.step.has_switched() && !matches!(swap.step, Step::Switching { .. }) {
-            turn.act(Action::ClearIntent);
+        if swap.step.has_switched() || matches!(swap.step, Step::Switching { .. }) {
+            self.intent_left |= self.unsaved.is_some();
+        } else {
+            self.clear_old_intent(turn);
         }
         let (text, status) = ("the unit was stopped meanwhile", ExitStatus::Down);
         swap.cause.get_or_insert_with(|| text.to_owned());

@@ -37,6 +37,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         bound: Vec::new(),
         stored,
         unsaved: None,
+        intent_left: intent.is_some(),
         bind_failures: 0,
         quarantine: None,
     };

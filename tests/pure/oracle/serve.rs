@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use supd::machine::{JobKind, Launch};
 use supd::model::settings::Restart;
-use supd::model::{Generation, Signal, SwapId, SwapKind, WorkerId};
+use supd::model::{Generation, Signal, SwapId, SwapKind, Want, WorkerId};
 
 /// More relaunches of one worker's place than this within a minute is a crash loop let loose.
 const RELAUNCHES_MAX: usize = 20;
@@ -69,12 +69,15 @@ impl Book {
                 format!("a rollback to {} runs v{found}, not v{wanted:?}", show(target))
             });
         }
-        let last = number(swap.before.active.as_ref()).and_then(|active| self.recipe(unit, active));
+        let before = &swap.before;
+        let last = number(before.active.as_ref()).and_then(|active| self.recipe(unit, active));
         if let (SwapKind::Start, None, false, Some(last)) =
             (swap.kind, swap.client, self.machine_booted, last.filter(|_| launch.pinned))
         {
             // supd alone was started again: what was running goes on.
-            return must(Rule::Pinned, last == found, || {
+            // Who waits for a first connection may do so with the file as it is.
+            let waited = before.want == Want::OnDemand && self.told.contains(&found);
+            return must(Rule::Pinned, last == found || waited, || {
                 format!("goes on with v{found}, v{last} was running")
             });
         }
@@ -175,7 +178,8 @@ impl Book {
         }
         let others = unit.generations();
         let successor = others.iter().find(|other| {
-            **other != generation && self.served.contains(other) && unit.complete(**other, world.now)
+            let ready = unit.complete(**other, world.now) || unit.serves_as_ever(**other);
+            **other != generation && self.served.contains(other) && ready
         });
         must(Rule::MakeBeforeBreak, successor.is_some(), || {
             format!(
