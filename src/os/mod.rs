@@ -5,8 +5,10 @@ mod alone;
 pub mod clock;
 pub mod error;
 pub mod fork;
+pub mod members;
 pub mod original;
 pub mod pidfd;
+pub mod process;
 pub mod spawn;
 pub mod task;
 
