@@ -10,6 +10,7 @@ pub mod notice;
 pub mod settings;
 pub mod signal;
 pub mod status;
+pub mod text;
 pub mod tick;
 
 pub use address::{Address, SocketKind};
