@@ -538,7 +538,7 @@ impl Unit {
 
     /// Lets go of an intent that an earlier supd left, once the ledger has this one's first word.
     fn clear_old_intent(&self, turn: &mut Turn<'_>) {
-        if !self.intent_left {
+        if self.intent_left.is_none() {
             turn.act(Action::ClearIntent);
         }
     }
@@ -579,8 +579,9 @@ impl Unit {
         let Some(mut swap) = self.swap.take() else { return };
         Self::end_check(&swap, turn);
         // Where the switch may have happened, the intent goes when the ledger says the same.
-        if swap.step.has_switched() || matches!(swap.step, Step::Switching { .. }) {
-            self.intent_left |= self.unsaved.is_some();
+        let switching = matches!(swap.step, Step::Switching { .. });
+        if switching || (swap.step.has_switched() && self.unsaved.is_some()) {
+            self.intent_left = Some(swap.to);
         } else {
             self.clear_old_intent(turn);
         }
