@@ -10,11 +10,11 @@
 //! | [`os`] | hands: one thing of the kernel a file | model |
 //! | [`store`] | what is on disk: unit files, pinned programs, later releases | model, codec, os |
 //! | [`daemon`] | the shell of supd: inbox, effects performed, control socket | all of these but ctl |
-//! | [`ctl`] | supctl: one verb, one file; rendering | model, codec, os |
+//! | [`ctl`] | supctl: one verb, one file; rendering | model, codec, os, store |
 //!
 //! # What is absent on purpose
 //! - `machine` does no I/O, reads no clock, logs nothing and has no `unsafe`; `os` decides nothing.
-//! - No threads, no async runtime: one mio loop, one ordered inbox.
+//! - No async runtime and no threads: one mio loop, one ordered inbox. (The demo's clients are threads.)
 //! - Nothing stands in the path of the data: no byte of a connection passes through supd.
 //! - `unsafe` is denied but for the few files of `os` that say `#![allow(unsafe_code)]`.
 #![deny(unsafe_code)]

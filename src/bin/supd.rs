@@ -1,3 +1,5 @@
 //! The supd program; all of it lives in the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    supd::daemon::main()
+}

@@ -3,6 +3,9 @@
 pub mod environment;
 pub mod fault;
 pub mod json;
+pub mod ledger;
+pub mod pinned;
+mod shape;
 pub mod size;
 pub mod span;
 pub mod timespan;

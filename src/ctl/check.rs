@@ -3,13 +3,14 @@
 use super::context::Context;
 use super::failure::Failure;
 use super::render::faults;
+use crate::codec::fault::Fault;
 use crate::codec::json::FaultView;
+use crate::codec::unitfile::{Loaded, Runner, conflicts, parse_for};
 use crate::model::ExitStatus;
-use std::io::Read;
+use crate::os::places::{Caller, Given, Places};
+use crate::store::requirements;
+use crate::store::units::{ReadError, UnitFolders};
 use std::path::{Path, PathBuf};
-
-/// The most bytes of a unit file.
-const FILE_MAX: u64 = 1 << 20;
 
 /// Find what is wrong in unit files; supd is not asked
 #[derive(Debug, clap::Args)]
@@ -72,43 +73,90 @@ fn report(found: &Found, files: usize) -> Vec<String> {
 /// Checks files as supd would read them, together: two units on one address are a fault.
 fn check_files(files: &[PathBuf]) -> Found {
     let mut found = Found::default();
+    let folders = folders();
+    let mut loaded: Vec<(&PathBuf, Loaded)> = Vec::new();
     for file in files {
-        if let Err(fault) = read(file) {
-            found.faults.push(fault);
+        match check_file(&folders, file) {
+            Ok(unit) => {
+                found.warnings.extend(unit.warnings.iter().map(FaultView::from));
+                found.warnings.extend(requirements::missing(&unit).iter().map(FaultView::from));
+                loaded.push((file, unit));
+            }
+            Err(faults) => found.faults.extend(faults.iter().map(FaultView::from)),
         }
+    }
+    // The defaults of all units are read for each of them; their faults are told once.
+    found.faults.dedup();
+    let settings: Vec<_> = loaded.iter().map(|(_, unit)| &unit.settings).collect();
+    for conflict in conflicts(&settings) {
+        let named = loaded.iter().find(|(_, unit)| unit.settings.unit == conflict.second.0);
+        let file = named.map_or_else(String::new, |(file, _)| file.display().to_string());
+        found.faults.push(FaultView { file, what: conflict.to_string(), ..FaultView::default() });
     }
     found
 }
 
-fn read(file: &Path) -> Result<String, FaultView> {
-    let fault = |what: String| FaultView { file: file.display().to_string(), what, ..FaultView::default() };
-    let opened = std::fs::File::open(file).map_err(|error| fault(format!("cannot be opened: {error}")))?;
-    let mut text = String::new();
-    let read = opened.take(FILE_MAX + 1).read_to_string(&mut text);
-    read.map_err(|error| fault(format!("cannot be read: {error}")))?;
-    if text.len() as u64 > FILE_MAX {
-        return Err(fault(format!("it is longer than {FILE_MAX} bytes")));
+/// Where supd itself would look for drop-ins and defaults.
+fn folders() -> UnitFolders {
+    match Places::resolve(&Given::default(), &Caller::this()) {
+        Ok(places) => UnitFolders { folders: places.units, defaults: places.defaults },
+        // An ordinary user without HOME has neither.
+        Err(_) => UnitFolders { folders: Vec::new(), defaults: PathBuf::from("/nonexistent/supd.toml") },
     }
-    Ok(text)
+}
+
+fn check_file(folders: &UnitFolders, file: &Path) -> Result<Loaded, Vec<Fault>> {
+    let sources = folders.read_file(file).map_err(|error| match error {
+        ReadError::Faults(faults) => faults,
+        ReadError::NotFound { .. } => vec![Fault::of_file(file, "there is no such file", "")],
+        ReadError::Masked { .. } => vec![Fault::of_file(file, error.to_string(), "")],
+    })?;
+    parse_for(&sources, runner(file))
+}
+
+/// Units of the machine run under root's supd, whoever checks them.
+fn runner(file: &Path) -> Runner {
+    let of_the_machine = ["/etc", "/usr"].iter().any(|folder| file.starts_with(folder));
+    if of_the_machine || Caller::this().root { Runner::Root } else { Runner::Ordinary }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const WEB: &str =
+        "[[Socket]]\nListenStream = 8080\n[Service]\nUser = \"nobody\"\nExecStart = \"/bin/true\"\n";
+
     #[test]
-    fn files_that_cannot_be_read_are_faults() {
+    fn faults_of_all_files_are_told_at_once() {
         let folder = tempfile::tempdir().unwrap();
-        let (good, long) = (folder.path().join("good.unit"), folder.path().join("long.unit"));
-        std::fs::write(&good, "").unwrap();
-        std::fs::write(&long, vec![b'#'; (FILE_MAX + 1) as usize]).unwrap();
-        let files = [good, long, folder.path().to_path_buf(), folder.path().join("none.unit")];
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let good = file("good.unit", WEB);
+        let typo = file("typo.unit", &WEB.replace("ListenStream", "ListenSteam"));
+        let files = [good.clone(), typo, folder.path().to_path_buf(), folder.path().join("none.unit")];
         let found = check_files(&files);
-        let whats: Vec<&str> = found.faults.iter().map(|fault| fault.what.as_str()).collect();
-        assert_eq!(whats.len(), 3, "{whats:?}");
-        assert_eq!(whats[0], "it is longer than 1048576 bytes");
-        assert!(whats[1].starts_with("cannot be read: Is a directory"), "{whats:?}");
-        assert!(whats[2].starts_with("cannot be opened: No such file"), "{whats:?}");
+        let whats: Vec<String> =
+            found.faults.iter().map(|fault| format!("{} {}", fault.what, fault.remedy)).collect();
+        assert!(whats.iter().any(|what| what.contains("ListenStream")), "{whats:?}");
+        assert!(whats.iter().any(|what| what.contains("no such file")), "{whats:?}");
+        assert!(found.faults.iter().all(|fault| fault.file != good.display().to_string()), "{whats:?}");
+    }
+
+    #[test]
+    fn two_units_on_one_address_are_a_fault() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ["a", "b"].map(|name| folder.path().join(format!("{name}.unit")));
+        for file in &files {
+            std::fs::write(file, WEB).unwrap();
+        }
+        let found = check_files(&files);
+        assert_eq!(found.faults.len(), 1, "{found:?}");
+        assert!(found.faults[0].what.contains("both listen on"), "{found:?}");
+        assert_eq!(check_files(&files[..1]).faults, Vec::new());
     }
 
     #[test]

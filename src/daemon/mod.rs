@@ -1,2 +1,54 @@
 //! The shell of supd: boot, the loop, effects performed, outcomes returned as events.
+
+pub mod boot;
+pub mod chores;
+pub mod cli;
+pub mod clients;
 pub mod control;
+pub mod flusher;
+pub mod gather;
+pub mod hands;
+pub mod jobs;
+pub mod launch;
+pub mod leftovers;
+pub mod listeners;
+pub mod lock;
+pub mod logging;
+pub mod notifier;
+pub mod perform;
+pub mod pinning;
+pub mod probe;
+pub mod reactor;
+pub mod recorder;
+pub mod reload;
+pub mod requests;
+pub mod sources;
+pub mod sweeper;
+pub mod tail;
+#[cfg(test)]
+mod testbed;
+pub mod units;
+pub mod upward;
+pub mod view;
+pub mod workers;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// The program supd.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    logging::start(cli.log_level);
+    match boot::boot(&cli).map(reactor::Reactor::run) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            log::error!("cannot go on: {error}");
+            ExitCode::FAILURE
+        }
+        Err(why) => {
+            log::error!("cannot start: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

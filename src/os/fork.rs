@@ -18,7 +18,7 @@ use std::task::Poll;
 /// A forked child and what it will have said by the time that its end of the pipe closes.
 #[derive(Debug)]
 pub struct Forked {
-    /// The child. It is to be reaped, by [`PidFd::wait`] or as an orphan.
+    /// The child. It is to be reaped, by [`PidFd::wait`] or by [`super::process::reap_orphans`].
     pub process: PidFd,
     /// Its report.
     pub report: Report,

@@ -1,5 +1,9 @@
 //! What supd keeps on disk.
 
+pub mod files;
+pub mod ledger;
+pub mod pins;
 pub mod requirements;
+pub mod runtime;
 pub mod text;
 pub mod units;

@@ -83,6 +83,19 @@ pub struct FaultView {
     pub remedy: String,
 }
 
+impl From<&crate::codec::fault::Fault> for FaultView {
+    fn from(fault: &crate::codec::fault::Fault) -> Self {
+        Self {
+            file: fault.file.display().to_string(),
+            line: fault.line,
+            column: fault.column,
+            key: fault.key.clone(),
+            what: fault.what.clone(),
+            remedy: fault.remedy.clone(),
+        }
+    }
+}
+
 impl From<&Progress> for ProgressView {
     fn from(progress: &Progress) -> Self {
         let about = |event: &str, generation: &Generation| Self {

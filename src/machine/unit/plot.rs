@@ -331,12 +331,14 @@ impl Unit {
         if let Some(from) = swap.from {
             self.set_role(from, Role::Replaced);
         }
-        self.progress(&Progress::Committed { generation: swap.to }, turn);
         turn.note(Level::Info, Some(swap.to), "committed");
         self.last_swap = Some(SwapStatus { cause: None, ..swap.status(SwapResult::Committed) });
-        let reply = Reply::done(true, format!("generation {} is committed", swap.to))
+        let stays = if swap.is_first() { "active" } else { "committed" };
+        let reply = Reply::done(true, format!("generation {} is {stays}", swap.to))
             .about(Some(swap.id), Some(swap.to));
         self.resolve(WaitFor::Committed, &reply, turn);
+        // The answer said it to the others.
+        self.progress(&Progress::Committed { generation: swap.to }, turn);
         match swap.from.filter(|from| self.groups.contains_key(from)) {
             Some(from) => self.wait_for_drain(from, swap, turn),
             None => self.resolve_all(&reply, turn),

@@ -28,7 +28,6 @@ mod options;
 mod owner;
 mod place;
 mod queue;
-mod short;
 mod sockopt;
 mod unix;
 

@@ -1,11 +1,11 @@
 //! What is at a path before supd puts a socket or FIFO there, and whether anybody is behind it.
 
 use super::bind_error::Why;
-use super::short::Short;
 use crate::model::{Address, SocketKind};
 use crate::os::Error;
 use crate::os::port_holder::{self, Holder};
 use crate::os::sock_diag::BoundFile;
+use crate::os::sun_path::SunPath;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
@@ -101,8 +101,8 @@ fn knock(path: &Path) -> Result<Result<OwnedFd, Errno>, Error> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let probe = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)
         .map_err(|errno| Error::new("open", "a socket", errno))?;
-    let short = Short::of(path)?;
-    let address = UnixAddr::new(&short.path);
+    let short = SunPath::of(path);
+    let address = UnixAddr::new(short.as_path());
     Ok(address.and_then(|address| socket::connect(probe.as_raw_fd(), &address)).map(|()| probe))
 }
 

@@ -3,11 +3,11 @@
 use super::bind_error::{Why, in_use};
 use super::owner::Owner;
 use super::place::Place;
-use super::short::Short;
 use super::{filter, options, sockopt};
 use crate::model::settings::{Socket, SocketOptions};
 use crate::model::{Address, SocketKind};
 use crate::os::Error;
+use crate::os::sun_path::SunPath;
 use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use nix::sys::stat::{Mode, SFlag, fchmod};
@@ -37,8 +37,8 @@ pub(super) fn bind_at(path: &Path, kind: SocketKind) -> Result<OwnedFd, Error> {
     // The name takes its mode from the socket (net/unix/af_unix.c, unix_bind_bsd): closed from the
     // first moment, and no umask is changed, which is the whole process's.
     fchmod(&fd, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
-    let short = Short::of(path)?;
-    let name = UnixAddr::new(&short.path).map_err(failed)?;
+    let short = SunPath::of(path);
+    let name = UnixAddr::new(short.as_path()).map_err(failed)?;
     socket::bind(fd.as_raw_fd(), &name).map_err(failed)?;
     Ok(fd)
 }
@@ -99,8 +99,8 @@ impl Park {
 /// Connects until the queue is full; with a backlog of 0 that is once.
 fn fill(path: &Path, kind: SocketKind) -> Result<(), Error> {
     let failed = |errno| Error::new("hold off", path.display(), errno);
-    let short = Short::of(path)?;
-    let name = UnixAddr::new(&short.path).map_err(failed)?;
+    let short = SunPath::of(path);
+    let name = UnixAddr::new(short.as_path()).map_err(failed)?;
     for _ in 0..4 {
         let client = open(kind)?;
         nonblocking(&client).map_err(failed)?;

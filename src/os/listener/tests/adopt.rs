@@ -68,7 +68,7 @@ fn an_mptcp_socket_counts_as_tcp() {
 #[test]
 fn what_is_not_what_the_file_says_is_refused_by_name() {
     let port = free_port();
-    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let listen = || at_last(|| TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
     let here = tcp("127.0.0.1", port);
     assert_eq!(found(&socket(tcp("127.0.0.1", port + 1)), listen()), format!("bound to 127.0.0.1:{port}"));
     assert_eq!(found(&socket(tcp("0.0.0.0", port)), listen()), format!("bound to 127.0.0.1:{port}"));

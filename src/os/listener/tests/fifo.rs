@@ -61,7 +61,7 @@ fn a_writer_that_waits_at_a_fifo_of_before_gets_through() {
     let (folder, wanted, path) = stage();
     let private = folder.path().join("private");
     for _ in 0..2 {
-        let mut listener = Listener::bind(&wanted, &private).unwrap();
+        let mut listener = at_last(|| Listener::bind(&wanted, &private));
         listener.listen().unwrap();
         drop(listener.leave());
     }
@@ -82,7 +82,7 @@ fn a_writer_that_waits_at_a_fifo_of_before_gets_through() {
             || std::fs::read_to_string(format!("/proc/self/task/{thread}/syscall"))
                 .is_ok_and(|call| call.starts_with(&format!("{} ", libc::SYS_openat)))
     });
-    let listener = Listener::bind(&wanted, &private).unwrap();
+    let listener = at_last(|| Listener::bind(&wanted, &private));
     waiting.join().unwrap();
     assert_eq!(read(&listener), "late");
     assert_eq!(std::fs::metadata(&path).unwrap().ino(), inode);
@@ -103,7 +103,7 @@ fn a_fifo_that_somebody_reads_names_who() {
 fn a_strangers_fifo_is_replaced_and_a_file_is_not() {
     let (folder, wanted, path) = stage();
     let private = folder.path().join("private");
-    if is_root() {
+    if is_root_or_skip("fifo::a_strangers_fifo_is_replaced_and_a_file_is_not (in part)") {
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
         let theirs = std::fs::metadata(&path).unwrap().ino();

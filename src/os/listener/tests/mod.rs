@@ -10,6 +10,7 @@ mod unix;
 
 use super::*;
 use crate::model::settings::BindIpv6Only;
+use crate::os::sock_diag;
 use nix::errno::Errno;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -67,12 +68,14 @@ fn local(port: u16) -> SocketAddr {
 /// A port that nobody has, below those that the kernel hands out by itself.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Far from where the processes that this one starts begin to look.
+    // Test processes look in different places, and those that run alone beside one have their own range.
+    let base = if std::env::var_os("SUPD_TEST_ALONE").is_some() { 10_000 } else { 20_000 };
     let start = u16::try_from(std::process::id().wrapping_mul(7_919) % 10_000).unwrap();
     for _ in 0..2_000 {
-        let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
-        let taken = crate::os::sock_diag::inet(false, port, crate::os::sock_diag::States::ALL).unwrap();
-        if taken.is_empty() && TcpListener::bind(("::", port)).is_ok() {
+        let port = base + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
+        // Asked, not tried: a socket of this process may live on in a child for a moment.
+        let taken = |udp| !sock_diag::inet(udp, port, sock_diag::States::ALL).unwrap().is_empty();
+        if !taken(false) && !taken(true) {
             return port;
         }
     }
@@ -107,6 +110,19 @@ fn is_served(mut client: impl Read + Write, mut server: impl Read + Write) {
     assert_eq!(&got, b"ping");
 }
 
+/// What succeeds as soon as a descriptor that was closed is closed everywhere: a process that another
+/// test starts at this moment has copies of all of them until its exec.
+fn at_last<T, E: std::fmt::Display>(mut attempt: impl FnMut() -> Result<T, E>) -> T {
+    let end = Instant::now() + LONG;
+    loop {
+        match attempt() {
+            Ok(value) => return value,
+            Err(error) => assert!(Instant::now() < end, "{error}"),
+        }
+        std::thread::yield_now();
+    }
+}
+
 /// Waits for a fact of the kernel's, such as a thread that has come to wait.
 fn until(what: &str, mut fact: impl FnMut() -> bool) {
     let end = Instant::now() + LONG;
@@ -120,24 +136,17 @@ fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// Runs the test of this name alone in a process of its own, where `body` then runs: for what is the
-/// whole process's (descriptors, umask, limits). True in the process that started it.
+/// Runs `body` in a process of its own, where it has descriptors, umask and limits for itself.
 fn alone(name: &str, body: impl FnOnce()) {
-    if std::env::var_os("SUPD_TEST_ALONE").is_some() {
-        return body();
-    }
-    let name = format!("os::listener::tests::{name}");
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", &name, "--test-threads=1", "--nocapture"])
-        .env("SUPD_TEST_ALONE", "1")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    crate::os::alone::alone(&format!("os::listener::tests::{name}"), || {
+        body();
+        String::new()
+    });
+}
+
+/// Whether this is root; else says that the test of this name is skipped, or a part of it.
+fn is_root_or_skip(name: &str) -> bool {
+    crate::os::alone::root_or_skip(&format!("os::listener::tests::{name}"))
 }
 
 /// Another process that does something and then waits until it is dropped.

@@ -101,7 +101,7 @@ fn a_buffer_past_the_limit_is_forced_or_the_cut_is_noted() {
     let wanted = with(tcp("127.0.0.1", free_port()), |o| o.receive_buffer = Some(limit * 2));
     let got =
         |listener: &Listener| u64::try_from(getsockopt(&listener.fd(), of::RcvBuf).unwrap()).unwrap() / 2;
-    if is_root() {
+    if is_root_or_skip("options::a_buffer_past_the_limit_is_forced_or_the_cut_is_noted (in part)") {
         let listener = bind(&wanted).unwrap();
         assert_eq!(got(&listener), limit * 2);
         assert_eq!(listener.notes().next(), None);

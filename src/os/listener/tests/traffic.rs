@@ -25,13 +25,6 @@ fn is_connecting(port: u16) -> bool {
     std::fs::read_to_string("/proc/net/tcp").unwrap().lines().any(|line| line.contains(&far))
 }
 
-fn needs_root() -> bool {
-    if !is_root() {
-        eprintln!("left out: only root may hold TCP off");
-    }
-    !is_root()
-}
-
 #[test]
 fn a_worker_of_before_serves_again_after_a_refusal() {
     let port = free_port();
@@ -65,7 +58,7 @@ fn a_worker_that_shuts_the_listener_down_again_and_again_spoils_nothing_for_good
 
 #[test]
 fn what_is_queued_is_served_while_new_clients_wait_outside() {
-    if needs_root() {
+    if !is_root_or_skip("traffic::what_is_queued_is_served_while_new_clients_wait_outside") {
         return;
     }
     let port = free_port();
@@ -89,7 +82,7 @@ fn what_is_queued_is_served_while_new_clients_wait_outside() {
 
 #[test]
 fn a_handshake_that_is_half_done_is_finished_while_new_ones_wait() {
-    if needs_root() {
+    if !is_root_or_skip("traffic::a_handshake_that_is_half_done_is_finished_while_new_ones_wait") {
         return;
     }
     let port = free_port();
@@ -111,7 +104,7 @@ fn a_handshake_that_is_half_done_is_finished_while_new_ones_wait() {
 
 #[test]
 fn clients_of_a_refusing_listener_can_be_made_to_wait() {
-    if needs_root() {
+    if !is_root_or_skip("traffic::clients_of_a_refusing_listener_can_be_made_to_wait") {
         return;
     }
     let port = free_port();

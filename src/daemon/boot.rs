@@ -1,0 +1,211 @@
+//! From the command line to a loop that may run: places, locks, the ledger, what a dead supd left,
+//! and every unit as the files and the ledger say.
+
+use super::cli::Cli;
+use super::control::{Control, Limits};
+use super::hands::Hands;
+use super::launch::Ground;
+use super::leftovers;
+use super::lock::Lock;
+use super::reactor::Reactor;
+use super::recorder::Recorder;
+use super::sources::{CONTROL_FIRST, Source, Sources};
+use super::units::{Units, Unreadable};
+use crate::codec::ledger::Replay;
+use crate::machine::{Input, Restored};
+use crate::model::settings::Resource;
+use crate::model::{Durable, Settings, UnitName};
+use crate::os::clock::BootId;
+use crate::os::original::{Original, set_raw};
+use crate::os::places::{Caller, Places};
+use crate::os::spawn::{Roots, environment};
+use crate::os::{inherited, process};
+use crate::store::files::make_folder;
+use crate::store::ledger::Ledger;
+use crate::store::pins::Pins;
+use crate::store::runtime::Runtime;
+use crate::store::units::UnitFolders;
+use signal_hook_mio::v1_0::Signals;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Everything that must hold before the first unit is looked at. An error is a whole sentence.
+///
+/// # Errors
+/// Why supd cannot begin, and what to do.
+pub fn boot(cli: &Cli) -> Result<Reactor, String> {
+    // Before anything of this process is changed: workers get what supd was given.
+    let original = Original::read().map_err(|error| error.to_string())?;
+    let environment = std::env::vars_os().collect();
+    let places = Places::resolve(&cli.given(), &Caller::this()).map_err(|unknown| unknown.to_string())?;
+    let (runtime, locks) = folders(&places)?;
+    // What supd takes for itself.
+    let (_, hard) = original.limit(Resource::Nofile);
+    if let Err(errno) = set_raw(Resource::Nofile, hard, hard) {
+        log::warn!("cannot raise the limit of open files to {hard}: {errno}");
+    }
+    process::adopt_orphans().map_err(|error| error.to_string())?;
+
+    let (ledger, replay) = Ledger::open(&places.state).map_err(|error| error.to_string())?;
+    drop(ledger);
+    tell_damage(&places.state, &replay);
+    let boot = BootId::read().map_err(|error| error.to_string())?;
+    leftovers::end(&runtime, &boot);
+
+    let mut sources = Sources::new().map_err(|error| format!("cannot make a poller: {error}"))?;
+    let signals = signals(&mut sources).map_err(|error| format!("cannot catch signals: {error}"))?;
+    let control = Control::bind(&places.control(), sources.registry(), CONTROL_FIRST, Limits::of_process())
+        .map_err(|error| error.to_string())?;
+    let (last, booted) = last_words(&replay, &boot);
+    let ground = Ground {
+        original,
+        roots: roots(&places),
+        lang: environment::language(),
+        environment,
+        logs: places.logs.clone(),
+    };
+    let folders = UnitFolders { folders: places.units.clone(), defaults: places.defaults.clone() };
+    let seq = replay.last_seq();
+    let mut hands = Hands {
+        inbox: VecDeque::new(),
+        sources,
+        control,
+        clients: Default::default(),
+        gather: Default::default(),
+        units: Units::new(folders),
+        recorder: Recorder::new(places.state.clone(), boot.to_string(), seq, last),
+        listeners: BTreeMap::new(),
+        last_calls: Default::default(),
+        inherited: inherited::take(),
+        workers: Default::default(),
+        sweeper: Default::default(),
+        jobs: Default::default(),
+        chores: Default::default(),
+        notifiers: Default::default(),
+        ground,
+        runtime,
+        pins: Pins::new(&places.state),
+        boot,
+        quit_by: None,
+    };
+    hands.add_all(&booted);
+    Ok(Reactor::new(hands, signals, locks))
+}
+
+/// The folders of supd, and the locks on them.
+fn folders(places: &Places) -> Result<(Runtime, [Lock; 2]), String> {
+    let runtime = Runtime::make(&places.runtime).map_err(|error| error.to_string())?;
+    let first = Lock::take(&places.runtime).map_err(|locked| locked.to_string())?;
+    for folder in [&places.state, &places.logs] {
+        if let Some(parent) = folder.parent() {
+            std::fs::create_dir_all(parent)
+                .map_err(|error| format!("cannot make the folder {}: {error}", parent.display()))?;
+        }
+    }
+    // Workers go through to their pinned programs, and see nothing else.
+    make_folder(&places.state, 0o711).map_err(|error| error.to_string())?;
+    make_folder(&places.logs, 0o750).map_err(|error| error.to_string())?;
+    let second = Lock::take(&places.state).map_err(|locked| locked.to_string())?;
+    Ok((runtime, [first, second]))
+}
+
+fn signals(sources: &mut Sources) -> std::io::Result<Signals> {
+    let mut signals = Signals::new([libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
+    sources.watch_reading(&mut signals, Source::Signals)?;
+    Ok(signals)
+}
+
+/// RuntimeDirectory and its sisters: of the system, or of the person whose supd this is.
+fn roots(places: &Places) -> Roots {
+    if nix::unistd::geteuid().is_root() {
+        return Roots::system();
+    }
+    let variable =
+        |name: &str| std::env::var_os(name).map(std::path::PathBuf::from).filter(|p| p.is_absolute());
+    let runtime = variable("XDG_RUNTIME_DIR").unwrap_or_else(|| places.runtime.clone());
+    let home = variable("HOME").unwrap_or_else(|| places.state.clone());
+    Roots::user(&runtime, &home, variable("XDG_STATE_HOME").as_deref(), variable("XDG_CACHE_HOME").as_deref())
+}
+
+fn tell_damage(state: &Path, replay: &Replay) {
+    let state = state.display();
+    if replay.torn > 0 {
+        log::warn!("{state}/ledger: its last {} bytes were torn, and are cut off", replay.torn);
+    }
+    for damage in replay.damaged.iter().take(10) {
+        log::error!("{state}/ledger: {damage}; it is passed over");
+    }
+    if !replay.damaged.is_empty() {
+        log::error!("{state}/ledger: {} damaged lines; a copy is in ledger.damaged", replay.damaged.len());
+    }
+}
+
+/// The last state of each unit, and whether it was written in an earlier boot of the machine.
+fn last_words(replay: &Replay, boot: &BootId) -> (BTreeMap<UnitName, Durable>, BTreeMap<UnitName, bool>) {
+    let boot = boot.to_string();
+    let mut last = BTreeMap::new();
+    let mut booted = BTreeMap::new();
+    for (entry, _) in &replay.entries {
+        last.insert(entry.record.unit.clone(), entry.record.durable.clone());
+        booted.insert(entry.record.unit.clone(), entry.boot != boot);
+    }
+    (last, booted)
+}
+
+impl Hands {
+    /// Every unit that has a file, and every one that the ledger says should serve.
+    fn add_all(&mut self, booted: &BTreeMap<UnitName, bool>) {
+        let listing = self.units.list();
+        for fault in &listing.faults {
+            log::error!("{fault}");
+        }
+        let mut units = listing.units;
+        let known: Vec<UnitName> = self.recorder.units().cloned().collect();
+        units.extend(known.into_iter().filter(|unit| !units.contains(unit)).collect::<Vec<_>>());
+        for unit in units {
+            self.add_one(&unit, booted.get(&unit).copied());
+        }
+    }
+
+    fn add_one(&mut self, unit: &UnitName, machine_booted: Option<bool>) {
+        let mut durable = self.recorder.durable(unit);
+        let launches = self.launches(unit, &mut durable);
+        let pinned = || -> Option<Arc<Settings>> {
+            let active = durable.active.as_ref().filter(|_| durable.want != crate::model::Want::Down)?;
+            launches.get(&active.generation).cloned()
+        };
+        let mut gone = false;
+        let settings = match self.units.read(unit) {
+            Ok(loaded) => {
+                loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+                Arc::new(loaded.settings)
+            }
+            Err(why) => {
+                gone = !matches!(why, Unreadable::Faulty(_));
+                if let Unreadable::Faulty(faults) = &why {
+                    faults.iter().for_each(|fault| log::error!("{fault}"));
+                }
+                // A file that is faulty or gone changes nothing of what runs.
+                let Some(settings) = pinned() else { return };
+                log::warn!("{unit}: goes on with the settings that it ran with");
+                settings
+            }
+        };
+        self.units.set(settings.clone());
+        let intent = self.runtime.intent(unit);
+        let restored = Restored {
+            settings,
+            durable,
+            launches,
+            intent,
+            machine_booted: machine_booted.unwrap_or(true),
+            supd_booting: true,
+        };
+        self.inbox.push_back(Input::Add(Box::new(restored)));
+        if gone {
+            self.units.orphan(unit);
+            self.inbox.push_back(Input::Orphaned(unit.clone()));
+        }
+    }
+}

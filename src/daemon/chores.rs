@@ -1,0 +1,76 @@
+//! Work that may take long, in forked children: what it is for, and what came of it.
+
+use super::sources::{Source, Sources};
+use crate::model::{Generation, JobId, Signal, UnitName, WorkerId};
+use crate::os::task::Task;
+use mio::Token;
+use std::collections::BTreeMap;
+use std::task::Poll;
+
+/// What a forked child does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chore {
+    /// It looks for what workers left behind.
+    Sweep(Vec<WorkerId>),
+    /// It looks for every process of a worker or a command, to send them a signal.
+    Signal(Signal),
+    /// It asks over HTTP.
+    Probe(JobId),
+    /// It copies the program of a generation.
+    Pin(UnitName, Generation),
+    /// It removes what is stored of a unit's old generations.
+    Prune(UnitName),
+}
+
+/// Those under way.
+#[derive(Debug, Default)]
+pub struct Chores {
+    last: u64,
+    running: BTreeMap<u64, (Task, Token, Chore)>,
+}
+
+impl Chores {
+    /// Waits for a task that was begun.
+    ///
+    /// # Errors
+    /// It cannot be waited for, and is ended.
+    pub fn begin(&mut self, chore: Chore, task: Task, sources: &mut Sources) -> Result<(), String> {
+        let number = self.last + 1;
+        match sources.watch(&task, Source::Chore(number)) {
+            Ok(token) => {
+                self.last = number;
+                self.running.insert(number, (task, token, chore));
+                Ok(())
+            }
+            Err(error) => {
+                let _ = task.process().send(Signal::KILL);
+                Err(format!("cannot wait for a child: {error}"))
+            }
+        }
+    }
+
+    /// What came of it, if it is over.
+    pub fn poll(&mut self, number: u64, sources: &mut Sources) -> Option<(Chore, Result<Vec<u8>, String>)> {
+        let (task, ..) = self.running.get_mut(&number)?;
+        let Poll::Ready(result) = task.poll() else { return None };
+        let (task, token, chore) = self.running.remove(&number)?;
+        sources.unwatch(token, &task);
+        Some((chore, result))
+    }
+
+    /// Ends what is done for this job; its outcome still comes.
+    pub fn end_probe(&mut self, job: JobId) {
+        for (task, _, chore) in self.running.values() {
+            if *chore == Chore::Probe(job) {
+                let _ = task.process().send(Signal::KILL);
+            }
+        }
+    }
+
+    /// How many searches for processes are under way.
+    #[must_use]
+    pub fn searches(&self) -> usize {
+        let search = |chore: &Chore| matches!(chore, Chore::Sweep(_) | Chore::Signal(..));
+        self.running.values().filter(|(_, _, chore)| search(chore)).count()
+    }
+}

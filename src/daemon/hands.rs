@@ -1,0 +1,118 @@
+//! Everything that effects touch.
+
+use super::chores::Chores;
+use super::clients::Clients;
+use super::control::Control;
+use super::gather::Gather;
+use super::jobs::Jobs;
+use super::launch::Ground;
+use super::listeners::{Inherited, Listeners};
+use super::notifier::Notifiers;
+use super::recorder::Recorder;
+use super::sources::Sources;
+use super::sweeper::Sweeper;
+use super::units::Units;
+use super::workers::{Around, Workers};
+use crate::machine::{Event, Input};
+use crate::model::{Tick, UnitName};
+use crate::os::clock::BootId;
+use crate::store::pins::Pins;
+use crate::store::runtime::Runtime;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// The shell around the machine, less the machine.
+#[derive(Debug)]
+pub struct Hands {
+    /// The one inbox.
+    pub inbox: VecDeque<Input>,
+    /// What is waited for.
+    pub sources: Sources,
+    /// The control socket.
+    pub control: Control,
+    /// Who waits for an answer.
+    pub clients: Clients,
+    /// Answers that are put together from several.
+    pub gather: Gather,
+    /// Unit files.
+    pub units: Units,
+    /// The way into the ledger.
+    pub recorder: Recorder,
+    /// By unit.
+    pub listeners: BTreeMap<UnitName, Listeners>,
+    /// Units whose listening ends.
+    pub last_calls: BTreeSet<UnitName>,
+    /// Descriptors that supd was given.
+    pub inherited: Inherited,
+    /// Every worker.
+    pub workers: Workers,
+    /// What workers left behind.
+    pub sweeper: Sweeper,
+    /// Commands beside the workers.
+    pub jobs: Jobs,
+    /// Forked children with long work.
+    pub chores: Chores,
+    /// Notify sockets.
+    pub notifiers: Notifiers,
+    /// What all launches have in common.
+    pub ground: Ground,
+    /// The runtime folder.
+    pub runtime: Runtime,
+    /// Pinned generations.
+    pub pins: Pins,
+    /// Which boot this is.
+    pub boot: BootId,
+    /// Set by [`Effect::Quit`](crate::machine::Effect::Quit): until when the last answers may take.
+    pub quit_by: Option<Tick>,
+}
+
+impl Hands {
+    /// An event for the machine.
+    pub fn say(&mut self, unit: &UnitName, event: Event) {
+        self.inbox.push_back(Input::Unit(unit.clone(), event));
+    }
+
+    /// The parts that processes need, and the rest.
+    pub fn workers(&mut self) -> (&mut Workers, Around<'_>) {
+        let Self { workers, sources, inbox, runtime, boot, .. } = self;
+        (workers, Around { sources, inbox, runtime, boot })
+    }
+
+    /// The same for commands.
+    pub fn jobs(&mut self) -> (&mut Jobs, Around<'_>) {
+        let Self { jobs, sources, inbox, runtime, boot, .. } = self;
+        (jobs, Around { sources, inbox, runtime, boot })
+    }
+
+    /// When something is due although no descriptor says so.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Tick> {
+        let calls = self.last_calls.iter().filter_map(|unit| self.listeners.get(unit)?.deadline());
+        calls.chain(self.sweeper.deadline()).chain(self.quit_by).min()
+    }
+
+    /// Does what is due, and begins what waits.
+    pub fn tend(&mut self, now: Tick) {
+        for unit in self.last_calls.clone() {
+            let Some(listeners) = self.listeners.get_mut(&unit) else { continue };
+            let mut faults = Vec::new();
+            if listeners.look(now, &mut faults) {
+                self.say(&unit, Event::Unlistened);
+            }
+            for fault in faults {
+                log::warn!("{unit}: {fault}");
+            }
+            if self.listeners.get(&unit).is_none_or(|listeners| listeners.deadline().is_none()) {
+                self.last_calls.remove(&unit);
+            }
+        }
+        let Self { sweeper, workers, chores, sources, inbox, runtime, boot, .. } = self;
+        sweeper.pump(now, workers, chores, &mut Around { sources, inbox, runtime, boot });
+    }
+
+    /// Moves records along.
+    pub fn flush(&mut self) {
+        for complaint in self.recorder.pump(&mut self.sources, &mut self.inbox) {
+            log::warn!("{complaint}");
+        }
+    }
+}

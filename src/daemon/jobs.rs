@@ -1,0 +1,183 @@
+//! Commands and checks beside the workers, each with one end and one `Finished`.
+
+use super::chores::{Chore, Chores};
+use super::launch::{Beside, Ground};
+use super::probe;
+use super::sources::Source;
+use super::workers::Around;
+use crate::machine::{Event, Input, JobKind, Launch};
+use crate::model::{Generation, JobId, Signal, UnitName, WorkerExit};
+use crate::os::members::Marks;
+use crate::os::pidfd::{PidFd, Wait};
+use crate::os::spawn::{Outcome, Spawned};
+use crate::os::task::Task;
+use mio::Token;
+use std::collections::BTreeMap;
+use std::task::Poll;
+use std::time::Duration;
+
+/// A check over HTTP ends by itself after this; the machine ends it earlier.
+const PROBE_BOUND: Duration = Duration::from_secs(60);
+
+/// Commands and checks under way.
+#[derive(Debug, Default)]
+pub struct Jobs {
+    commands: BTreeMap<JobId, Job>,
+    probes: BTreeMap<JobId, UnitName>,
+}
+
+/// One command.
+#[derive(Debug)]
+pub struct Job {
+    /// Of which unit.
+    pub unit: UnitName,
+    /// Of which generation.
+    pub generation: Generation,
+    kind: JobKind,
+    invocation: String,
+    process: PidFd,
+    token: Token,
+    outcome: Option<(Outcome, Token)>,
+    /// A leading `-` in the unit file.
+    ignore_failure: bool,
+    /// By [`Jobs::end`].
+    ended: bool,
+}
+
+impl Jobs {
+    /// Begins a command.
+    ///
+    /// # Errors
+    /// Why it cannot be begun, in a sentence.
+    pub fn run(
+        &mut self,
+        id: JobId,
+        kind: JobKind,
+        launch: &Launch,
+        ground: &Ground,
+        beside: &Beside<'_>,
+        around: &mut Around<'_>,
+    ) -> Result<(), String> {
+        let Spawned { process, outcome } = ground.run(launch, beside).map_err(|error| error.to_string())?;
+        let outcome_token = around.sources.watch(&outcome, Source::JobOutcome(id));
+        let token = around.sources.watch(&process, Source::Job(id));
+        let (Ok(outcome_token), Ok(token)) = (outcome_token, token) else {
+            let _ = process.send(Signal::KILL);
+            return Err("cannot wait for the new process: the kernel is out of memory or watches".into());
+        };
+        let job = Job {
+            unit: launch.settings.unit.clone(),
+            generation: launch.generation,
+            kind,
+            invocation: beside.invocation.to_owned(),
+            process,
+            token,
+            outcome: Some((outcome, outcome_token)),
+            ignore_failure: beside.command.ignore_failure,
+            ended: false,
+        };
+        self.commands.insert(id, job);
+        Ok(())
+    }
+
+    /// Begins a check over HTTP.
+    ///
+    /// # Errors
+    /// Why it cannot be begun, in a sentence.
+    pub fn probe(
+        &mut self,
+        id: JobId,
+        unit: &UnitName,
+        url: &str,
+        chores: &mut Chores,
+        around: &mut Around<'_>,
+    ) -> Result<(), String> {
+        let url = url.to_owned();
+        let task =
+            Task::run("a check over HTTP", PROBE_BOUND, &[], move || probe::get(&url).map(|()| Vec::new()))
+                .map_err(|error| error.to_string())?;
+        chores.begin(Chore::Probe(id), task, around.sources)?;
+        self.probes.insert(id, unit.clone());
+        Ok(())
+    }
+
+    /// Whether this process is a command here, so that its end is not to be taken away.
+    #[must_use]
+    pub fn holds(&self, pid: i32) -> Option<JobId> {
+        self.commands.iter().find(|(_, job)| job.process.pid() == pid).map(|(id, _)| *id)
+    }
+
+    /// The commands of a generation, by process number.
+    pub fn pids<'a>(&'a self, unit: &'a UnitName, generation: Generation) -> impl Iterator<Item = i32> + 'a {
+        let its = move |job: &&Job| job.generation == generation && job.unit == *unit;
+        self.commands.values().filter(its).map(|job| job.process.pid())
+    }
+
+    /// Ends a job with SIGKILL; its end still comes.
+    pub fn end(&mut self, id: JobId, chores: &mut Chores) {
+        if let Some(job) = self.commands.get_mut(&id) {
+            job.ended = true;
+            // ESRCH: it has ended by itself.
+            let _ = job.process.send(Signal::KILL);
+        }
+        chores.end_probe(id);
+    }
+
+    /// The launch of a command has news.
+    pub fn launched(&mut self, id: JobId, around: &mut Around<'_>) {
+        let Some(job) = self.commands.get_mut(&id) else { return };
+        let Some((mut outcome, token)) = job.outcome.take() else { return };
+        match outcome.poll() {
+            Poll::Pending => job.outcome = Some((outcome, token)),
+            Poll::Ready(Ok(())) => around.sources.unwatch(token, &outcome),
+            Poll::Ready(Err(failure)) => {
+                around.sources.unwatch(token, &outcome);
+                self.finish(id, Err(failure.to_string()), around);
+            }
+        }
+    }
+
+    /// A command ended, or it did not. Gives the marks of what it may have left behind.
+    pub fn exited(&mut self, id: JobId, around: &mut Around<'_>) -> Option<Marks> {
+        self.launched(id, around);
+        let job = self.commands.get(&id)?;
+        let exit = match job.process.wait() {
+            Ok(Wait::Running) => return None,
+            Ok(Wait::Exited(exit)) => exit,
+            Ok(Wait::Unreaped) | Err(_) => WorkerExit::Unknown,
+        };
+        let result = if exit.is_success() { Ok(()) } else { Err(exit.to_string()) };
+        // What ExecStartPre leaves would stand in the worker's way; a check that hangs hangs with
+        // everything that it started.
+        let leaves = job.ended || job.kind == JobKind::StartPre;
+        let invocation_ids = vec![job.invocation.clone()];
+        self.finish(id, result, around);
+        // Reaped, its number is no mark any more.
+        leaves.then(|| Marks { workers: Vec::new(), invocation_ids })
+    }
+
+    /// A check over HTTP is over.
+    pub fn probed(&mut self, id: JobId, result: Result<Vec<u8>, String>, around: &mut Around<'_>) {
+        if let Some(unit) = self.probes.remove(&id) {
+            let result = result.map(|_| ());
+            around.inbox.push_back(Input::Unit(unit, Event::Finished { job: id, result }));
+        }
+    }
+
+    fn finish(&mut self, id: JobId, result: Result<(), String>, around: &mut Around<'_>) {
+        let Some(job) = self.commands.remove(&id) else { return };
+        let result = match result {
+            // Whose time is over has failed all the same, as in systemd.
+            Err(why) if job.ignore_failure && !job.ended => {
+                log::info!("{}/g{}: a command failed, ignoring: {why}", job.unit, job.generation);
+                Ok(())
+            }
+            result => result,
+        };
+        around.sources.unwatch(job.token, &job.process);
+        if let Some((outcome, token)) = job.outcome {
+            around.sources.unwatch(token, &outcome);
+        }
+        around.inbox.push_back(Input::Unit(job.unit, Event::Finished { job: id, result }));
+    }
+}

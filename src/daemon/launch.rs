@@ -1,0 +1,249 @@
+//! From a generation's recipe to a process: everything that section 7 of the design promises.
+
+use crate::codec::environment::{self, FILE_BYTES_MAX};
+use crate::codec::variables::expand;
+use crate::machine::Launch;
+use crate::model::settings::{Command, NotifyAccess, Output, Service, Settings};
+use crate::model::{Address, Generation, ListenerName, UnitName};
+use crate::os::Error;
+use crate::os::original::Original;
+use crate::os::spawn::{self, Account, Environment, Facts, Plan, Roots, Spawned, Stream, Variable};
+use crate::store::text::{self, Content};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+/// What every launch of one supd has in common.
+#[derive(Debug)]
+pub struct Ground {
+    /// What supd was given.
+    pub original: Original,
+    /// Where RuntimeDirectory and its sisters are.
+    pub roots: Roots,
+    /// LANG
+    pub lang: String,
+    /// supd's own environment, for PassEnvironment.
+    pub environment: Vec<Variable>,
+    /// Where log files are.
+    pub logs: PathBuf,
+}
+
+/// What one worker has to itself.
+#[derive(Debug)]
+pub struct Worker<'a> {
+    /// SUPD_WORKER
+    pub index: u32,
+    /// INVOCATION_ID
+    pub invocation: &'a str,
+    /// NOTIFY_SOCKET
+    pub notify_socket: &'a Path,
+    /// The listeners, in the order of the file.
+    pub listeners: Vec<(ListenerName, Address, BorrowedFd<'a>)>,
+    /// The pinned copy, where it is to run instead of what is on disk.
+    pub executable: Option<PathBuf>,
+}
+
+/// What one command beside the workers has to itself.
+#[derive(Debug)]
+pub struct Beside<'a> {
+    /// What to run.
+    pub command: &'a Command,
+    /// INVOCATION_ID
+    pub invocation: &'a str,
+    /// NOTIFY_SOCKET, where the unit hears such commands.
+    pub notify_socket: Option<&'a Path>,
+    /// SUPD_WORKER of the worker that it is about.
+    pub index: Option<u32>,
+    /// MAINPID of that worker.
+    pub main_pid: Option<i32>,
+}
+
+impl Ground {
+    /// The log file of a generation.
+    #[must_use]
+    pub fn log(&self, unit: &UnitName, generation: Generation) -> PathBuf {
+        self.logs.join(unit.as_str()).join(format!("{generation}.log"))
+    }
+
+    /// Launches a worker.
+    ///
+    /// # Errors
+    /// There is no process: EMFILE, ENFILE, EAGAIN, ENOMEM.
+    pub fn launch(&self, launch: &Launch, worker: Worker<'_>) -> Result<Spawned, Error> {
+        let service = &launch.settings.service;
+        let listeners: Vec<(ListenerName, Address)> =
+            worker.listeners.iter().map(|(name, address, _)| (name.clone(), address.clone())).collect();
+        let directories = self.directories(service);
+        let passed = self.passed(service);
+        let facts = Facts {
+            worker: Some(worker.index),
+            notify_socket: Some(worker.notify_socket),
+            watchdog: service.watchdog,
+            listeners: &listeners,
+            ..self.facts(launch, worker.invocation, &directories, &passed)
+        };
+        let environment = Environment::new(&facts);
+        let prepare = prepare(service, &service.exec_start);
+        let mut plan = self.plan(launch, &service.exec_start, environment, &prepare);
+        plan.listeners = worker.listeners.iter().map(|(_, _, fd)| *fd).collect();
+        plan.pass_listen_pid = service.pass_listen_pid;
+        plan.notify_socket = Some(worker.notify_socket.into());
+        plan.executable = worker.executable;
+        spawn::spawn(&plan)
+    }
+
+    /// Runs a command beside the workers, as the unit's user and in its environment, but without
+    /// its listeners.
+    ///
+    /// # Errors
+    /// As [`Ground::launch`].
+    pub fn run(&self, launch: &Launch, beside: &Beside<'_>) -> Result<Spawned, Error> {
+        let service = &launch.settings.service;
+        let directories = self.directories(service);
+        let passed = self.passed(service);
+        let facts = Facts {
+            worker: beside.index,
+            notify_socket: beside.notify_socket,
+            ..self.facts(launch, beside.invocation, &directories, &passed)
+        };
+        let mut environment = Environment::new(&facts);
+        if let Some(pid) = beside.main_pid {
+            environment.ours.push(("MAINPID".into(), pid.to_string().into()));
+        }
+        let prepare = prepare(service, beside.command);
+        let mut plan = self.plan(launch, beside.command, environment, &prepare);
+        plan.notify_socket = beside.notify_socket.map(Path::to_path_buf);
+        spawn::spawn(&plan)
+    }
+
+    fn facts<'a>(
+        &'a self,
+        launch: &'a Launch,
+        invocation_id: &'a str,
+        directories: &'a [(crate::model::settings::DirectoryKind, PathBuf)],
+        passed: &'a [Variable],
+    ) -> Facts<'a> {
+        Facts {
+            unit: &launch.settings.unit,
+            generation: launch.generation,
+            worker: None,
+            release: None,
+            invocation_id,
+            notify_socket: None,
+            watchdog: None,
+            file_descriptor_store_max: 0,
+            listeners: &[],
+            directories,
+            lang: &self.lang,
+            passed,
+            assigned: &launch.settings.service.environment,
+        }
+    }
+
+    fn plan<'a>(
+        &'a self,
+        launch: &'a Launch,
+        command: &'a Command,
+        environment: Environment,
+        prepare: &'a spawn::Prepare<'a>,
+    ) -> Plan<'a> {
+        let Settings { unit, service, .. } = &*launch.settings;
+        let log = self.log(unit, launch.generation);
+        Plan {
+            program: &command.program,
+            executable: None,
+            arguments: Vec::new(),
+            environment,
+            prepare: Some(prepare),
+            listeners: Vec::new(),
+            pass_listen_pid: false,
+            account: Account {
+                user: service.user.clone(),
+                group: service.group.clone(),
+                supplementary_groups: service.supplementary_groups.clone(),
+            },
+            working_directory: service.working_directory.clone().unwrap_or_else(|| "/".into()),
+            umask: service.umask,
+            limits: &service.limits,
+            nice: service.nice,
+            oom_score_adjust: service.oom_score_adjust,
+            no_new_privileges: service.no_new_privileges,
+            ambient_capabilities: &service.ambient_capabilities,
+            capability_bounding_set: service.capability_bounding_set.as_deref(),
+            directories: &service.directories,
+            roots: &self.roots,
+            standard_output: stream(&service.standard_output, &log),
+            standard_error: stream(&service.standard_error, &log),
+            notify_socket: None,
+            original: &self.original,
+        }
+    }
+
+    fn directories(&self, service: &Service) -> Vec<(crate::model::settings::DirectoryKind, PathBuf)> {
+        service.directories.iter().map(|directory| (directory.kind, self.roots.path(directory))).collect()
+    }
+
+    fn passed(&self, service: &Service) -> Vec<Variable> {
+        let asked = |name: &OsStr| service.pass_environment.iter().any(|asked| name == asked.as_str());
+        self.environment.iter().filter(|(name, _)| asked(name)).cloned().collect()
+    }
+}
+
+fn stream(output: &Output, log: &Path) -> Stream {
+    match output {
+        Output::Auto => Stream::Log(log.into()),
+        Output::File(path) => Stream::File(path.clone()),
+        Output::Append(path) => Stream::Append(path.clone()),
+        Output::Null => Stream::Null,
+        Output::Inherit => Stream::Inherit,
+    }
+}
+
+/// Whether commands beside the workers may speak at the notify socket.
+#[must_use]
+pub fn hears_commands(service: &Service) -> bool {
+    matches!(service.notify_access, NotifyAccess::Exec | NotifyAccess::All)
+}
+
+/// What the child does once it knows HOME and the like: environment files, over the unit file's
+/// own variables as in systemd, then the variables of the command line.
+fn prepare<'a>(
+    service: &'a Service,
+    command: &'a Command,
+) -> impl Fn(&mut spawn::Launch) -> Result<(), String> + use<'a> {
+    |launch| {
+        for file in &service.environment_files {
+            let text = match text::read(&file.path, FILE_BYTES_MAX) {
+                Ok(Content::Text(text)) => text,
+                Ok(Content::Null) => continue,
+                Ok(Content::Missing) if file.optional => continue,
+                Ok(Content::Missing) => {
+                    return Err(format!("the EnvironmentFile {} is missing", file.path.display()));
+                }
+                Err(fault) => return Err(fault.to_string()),
+            };
+            for (name, value) in environment::parse(&file.path, text.as_bytes()).variables {
+                launch.set(name.as_ref(), value.as_ref());
+            }
+        }
+        let lookup = |name: &str| launch.get(name.as_ref()).and_then(OsStr::to_str);
+        let expanded = expand(&command.arguments, lookup).map_err(|too_long| too_long.to_string())?;
+        launch.arguments = expanded.words.into_iter().map(OsString::from).collect();
+        Ok(())
+    }
+}
+
+/// A new INVOCATION_ID: 128 random bits in hexadecimal digits.
+///
+/// # Errors
+/// /dev/urandom cannot be read: EMFILE, or a container without it.
+pub fn new_invocation() -> Result<String, Error> {
+    const SOURCE: &str = "/dev/urandom";
+    let mut bytes = [0; 16];
+    File::open(SOURCE)
+        .and_then(|mut source| source.read_exact(&mut bytes))
+        .map_err(|error| Error::from_io("read", SOURCE, &error))?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
+}

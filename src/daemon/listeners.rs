@@ -1,0 +1,226 @@
+//! The addresses of one unit: bound, opened and closed as the machine says.
+
+use super::sources::{Source, Sources};
+use crate::model::settings::Settings;
+use crate::model::{Address, Tick, UnitName};
+use crate::os::listener::{Listener, Traffic};
+use mio::Token;
+use std::collections::BTreeMap;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a queue may take to be served once new connections are held off.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// How often the queues are looked at meanwhile; the kernel does not tell when one is empty.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Descriptors that supd was given (LISTEN_FDS), until a unit names their address.
+pub type Inherited = Vec<OwnedFd>;
+
+/// The listeners of one unit, by address: the name is the unit file's to change.
+#[derive(Debug)]
+pub struct Listeners {
+    unit: UnitName,
+    bound: BTreeMap<Address, Listener>,
+    watched: Vec<(Address, Token)>,
+    /// While listening ends: until when the queues may take, and when to look again.
+    last_call: Option<(Tick, Tick)>,
+}
+
+impl Listeners {
+    /// None yet.
+    #[must_use]
+    pub fn new(unit: UnitName) -> Self {
+        Self { unit, bound: BTreeMap::new(), watched: Vec::new(), last_call: None }
+    }
+
+    /// Binds what these settings name and is not bound, and lets the options of what is be as they
+    /// say. Gives what a person should know although it is no error.
+    ///
+    /// # Errors
+    /// The first that cannot be bound, in a sentence; of those that this would have added none is
+    /// kept.
+    pub fn bind(
+        &mut self,
+        settings: &Settings,
+        private_folder: &Path,
+        inherited: &mut Inherited,
+    ) -> Result<Vec<String>, String> {
+        let mut notes = Vec::new();
+        let mut added = Vec::new();
+        for socket in &settings.sockets {
+            if let Some(listener) = self.bound.get_mut(&socket.address) {
+                match listener.apply_options(&socket.options) {
+                    Ok(later) if later.is_empty() => {}
+                    Ok(later) => {
+                        let keys = later.join(", ");
+                        notes.push(format!("{}: {keys} can only change over a stop", socket.address));
+                    }
+                    Err(error) => notes.push(error.to_string()),
+                }
+                continue;
+            }
+            let listener = match take(inherited, |fd| Listener::adopt(socket, fd, private_folder).ok()) {
+                Some(listener) => Ok(listener),
+                None => Listener::bind(socket, private_folder),
+            };
+            match listener {
+                Ok(listener) => {
+                    notes.extend(listener.notes().map(|note| format!("{}: {note}", socket.address)));
+                    added.push((socket.address.clone(), listener));
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        self.bound.extend(added);
+        Ok(notes)
+    }
+
+    /// Opens exactly the listeners that any of these names; the others refuse. Gives what went
+    /// wrong.
+    pub fn listen(&mut self, named: &[Arc<Settings>]) -> Vec<String> {
+        self.last_call = None;
+        let mut faults = Vec::new();
+        for (address, listener) in &mut self.bound {
+            if names(named, address) {
+                if listener.traffic() != Traffic::Open || !listener.is_published() {
+                    faults.extend(listener.listen().err().map(|error| error.to_string()));
+                }
+            } else if listener.traffic() != Traffic::Refused {
+                faults.extend(listener.refuse().err().map(|error| error.to_string()));
+            }
+        }
+        faults
+    }
+
+    /// Begins to end listening. [`Listeners::look`] is due now, and says when it is done.
+    pub fn unlisten(&mut self, now: Tick) -> Vec<String> {
+        let mut faults = Vec::new();
+        for listener in self.bound.values_mut().filter(|listener| listener.traffic() == Traffic::Open) {
+            faults.extend(listener.hold_off().err().map(|error| error.to_string()));
+        }
+        self.last_call = Some((now.after(LAST_CALL), now));
+        faults
+    }
+
+    /// When [`Listeners::look`] is due.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Tick> {
+        self.last_call.map(|(_, look)| look)
+    }
+
+    /// Whether listening has ended just now: every queue is served, or its time is over.
+    pub fn look(&mut self, now: Tick, faults: &mut Vec<String>) -> bool {
+        let Some((end, look)) = self.last_call else { return false };
+        if now < look {
+            return false;
+        }
+        let waiting = |listener: &Listener| {
+            listener.traffic() != Traffic::Refused && listener.queue_length().is_some_and(|length| length > 0)
+        };
+        if now < end && self.bound.values().any(waiting) {
+            self.last_call = Some((end, now.after(LOOK_EVERY)));
+            return false;
+        }
+        for listener in self.bound.values_mut().filter(|listener| listener.traffic() != Traffic::Refused) {
+            faults.extend(listener.refuse().err().map(|error| error.to_string()));
+        }
+        self.last_call = None;
+        true
+    }
+
+    /// Closes the listeners that none of these names.
+    pub fn close_except(&mut self, named: &[Arc<Settings>], sources: &mut Sources) {
+        let gone: Vec<Address> =
+            self.bound.keys().filter(|address| !names(named, address)).cloned().collect();
+        for address in gone {
+            self.unwatch_some(sources, |watched| *watched == address);
+            if let Some(listener) = self.bound.remove(&address) {
+                listener.close();
+            }
+        }
+    }
+
+    /// Says [`Source::Knock`] when a connection waits.
+    ///
+    /// # Errors
+    /// What the kernel answered: the unit will not wake up by itself.
+    pub fn watch(&mut self, sources: &mut Sources) -> Result<(), String> {
+        for (address, listener) in &self.bound {
+            let known = self.watched.iter().any(|(watched, _)| watched == address);
+            if known || listener.traffic() != Traffic::Open {
+                continue;
+            }
+            let token = sources
+                .watch(&listener.fd(), Source::Knock(self.unit.clone()))
+                .map_err(|error| format!("cannot wait for connections at {address}: {error}"))?;
+            self.watched.push((address.clone(), token));
+        }
+        Ok(())
+    }
+
+    /// No longer.
+    pub fn unwatch(&mut self, sources: &mut Sources) {
+        self.unwatch_some(sources, |_| true);
+    }
+
+    fn unwatch_some(&mut self, sources: &mut Sources, which: impl Fn(&Address) -> bool) {
+        self.watched.retain(|(address, token)| {
+            let over = which(address);
+            if let Some(listener) = self.bound.get(address).filter(|_| over) {
+                sources.unwatch(*token, &listener.fd());
+            }
+            !over
+        });
+    }
+
+    /// Whether something waits indeed: an event may have been for a connection that is gone.
+    #[must_use]
+    pub fn is_knocked(&self) -> bool {
+        let knocked = |listener: &Listener| listener.queue_length().is_none_or(|length| length > 0);
+        self.watched.iter().filter_map(|(address, _)| self.bound.get(address)).any(knocked)
+    }
+
+    /// The descriptor that a worker gets for this address.
+    #[must_use]
+    pub fn fd(&self, address: &Address) -> Option<BorrowedFd<'_>> {
+        self.bound.get(address).map(Listener::fd)
+    }
+
+    /// What waits there, if it is bound.
+    #[must_use]
+    pub fn queue(&self, address: &Address) -> Option<u32> {
+        self.bound.get(address)?.queue_length()
+    }
+
+    /// Whether nothing is bound.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bound.is_empty()
+    }
+
+    /// Every address that is bound.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.bound.keys()
+    }
+}
+
+fn names(named: &[Arc<Settings>], address: &Address) -> bool {
+    named.iter().flat_map(|settings| &settings.sockets).any(|socket| socket.address == *address)
+}
+
+/// The first of the inherited descriptors that can be made use of; it is taken out of the list.
+fn take<T>(inherited: &mut Inherited, mut make: impl FnMut(OwnedFd) -> Option<T>) -> Option<T> {
+    for at in 0..inherited.len() {
+        // A copy is tried, for adopting closes what does not fit.
+        let Ok(copy) = inherited[at].try_clone() else { continue };
+        if let Some(made) = make(copy) {
+            inherited.remove(at);
+            return Some(made);
+        }
+    }
+    None
+}

@@ -1,0 +1,122 @@
+//! Never two supd over one folder.
+
+use crate::os::Error;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// A folder that is ours until this process ends.
+///
+/// A lock of fcntl(2)'s first kind: it is the process's. One of flock(2) would live on in a child
+/// that was just forked when supd died, and lock its successor out. The price: closing any
+/// descriptor of the file gives the lock up, so nobody but this opens it.
+#[derive(Debug)]
+pub struct Lock {
+    _held_until_the_end: File,
+}
+
+/// Why a folder cannot be ours.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Locked {
+    /// The kernel said no.
+    Os(Error),
+    /// Another one has it.
+    By {
+        /// Which folder.
+        folder: PathBuf,
+        /// Its process number; `None`: out of our sight, as in another container.
+        pid: Option<i32>,
+    },
+}
+
+impl fmt::Display for Locked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (folder, pid) = match self {
+            Self::Os(error) => return error.fmt(f),
+            Self::By { folder, pid } => (folder.display(), pid),
+        };
+        match pid {
+            Some(pid) => write!(f, "another supd, process {pid}, works with {folder}")?,
+            None => write!(f, "another supd works with {folder}")?,
+        }
+        f.write_str("; end it with `supctl shutdown`, or give this one --runtime and --state of its own")
+    }
+}
+
+impl std::error::Error for Locked {}
+
+impl Lock {
+    /// Takes `lock` in this folder, or says who has it.
+    ///
+    /// # Errors
+    /// [`Locked`].
+    pub fn take(folder: &Path) -> Result<Self, Locked> {
+        let path = folder.join("lock");
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW)
+            .open(&path)
+            .map_err(|error| Locked::Os(Error::from_io("open", path.display(), &error)))?;
+        let mut whole = libc::flock {
+            l_type: libc::F_WRLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        match fcntl(&file, FcntlArg::F_SETLK(&whole)) {
+            Ok(_) => Ok(Self { _held_until_the_end: file }),
+            Err(Errno::EACCES | Errno::EAGAIN) => {
+                let told = fcntl(&file, FcntlArg::F_GETLK(&mut whole));
+                let pid = told.is_ok().then_some(whole.l_pid).filter(|pid| *pid > 0);
+                Err(Locked::By { folder: folder.into(), pid })
+            }
+            Err(errno) => Err(Locked::Os(Error::new("lock", path.display(), errno))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Lock, Locked};
+    use crate::os::fork::{close_all_but, fork};
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::io::{Read, Write};
+    use std::os::fd::{AsFd, AsRawFd};
+
+    #[test]
+    fn the_second_is_told_who_the_first_is_until_it_dies() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        // Ends the child of the child with this test, however that ends.
+        let (_end_ours, end_theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let path = folder.path().to_path_buf();
+        let first = fork("a test", |_| {
+            let _lock = Lock::take(&path).unwrap();
+            // A child of the first, as a worker just forked: it must not keep the lock.
+            let _second = fork("a test", |_| {
+                close_all_but(&[end_theirs.as_raw_fd()]).unwrap();
+                let _ = (&end_theirs).read(&mut [0]);
+            });
+            (&theirs).write_all(b"x").unwrap();
+            nix::unistd::pause();
+        })
+        .unwrap();
+        let mut entry = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut entry, PollTimeout::from(20_000u16)), Ok(1), "it did not lock");
+        let refused = Lock::take(folder.path()).unwrap_err();
+        assert_eq!(refused, Locked::By { folder: folder.path().into(), pid: Some(first.process.pid()) });
+        assert!(refused.to_string().contains(&format!("process {}", first.process.pid())));
+        first.process.send(crate::model::Signal::KILL).unwrap();
+        let mut entry = [PollFd::new(first.process.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut entry, PollTimeout::from(20_000u16)), Ok(1), "it did not die");
+        first.process.wait().unwrap();
+        Lock::take(folder.path()).unwrap();
+    }
+}

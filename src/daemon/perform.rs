@@ -1,0 +1,315 @@
+//! Effects, one by one: what the machine decided, done by the hands. Outcomes go into the inbox.
+
+use super::chores::Chore;
+use super::hands::Hands;
+use super::launch::{self, Beside, hears_commands, new_invocation};
+use super::listeners::Listeners;
+use super::units::Units;
+use super::workers::Around;
+use crate::machine::{Action, Effect, Event, JobKind, JobWork, Launch, Level, Machine};
+use crate::model::settings::Settings;
+use crate::model::{Generation, JobId, Signal, Tick, UnitName, WorkerId};
+use crate::os::members;
+use crate::os::task::Task;
+use crate::store::pins;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the last answers and records may take once every unit has stopped.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How long it may take to remove what is stored of old generations.
+const PRUNE_BOUND: Duration = Duration::from_secs(600);
+
+/// How many of the newest log files stay, whatever became of their generations.
+const LOGS_KEPT: usize = 5;
+
+impl Hands {
+    /// Does what the machine decided.
+    pub fn perform(&mut self, effect: Effect, machine: &Machine, now: Tick) {
+        match effect {
+            Effect::Unit(unit, action) => self.act(&unit, action, machine, now),
+            Effect::Reply(client, reply) => self.reply(client, reply, now),
+            Effect::Quit => self.quit_by = Some(now.after(FAREWELL)),
+        }
+    }
+
+    fn act(&mut self, unit: &UnitName, action: Action, machine: &Machine, now: Tick) {
+        match action {
+            Action::Bind { job, settings } => self.bind(unit, job, &settings),
+            Action::Listen(named) => self.listen(unit, &named),
+            Action::Unlisten => self.unlisten(unit, now),
+            Action::CloseExcept(named) => self.close_except(unit, &named),
+            Action::Watch => self.watch(unit),
+            Action::Unwatch => {
+                if let Some(listeners) = self.listeners.get_mut(unit) {
+                    listeners.unwatch(&mut self.sources);
+                }
+            }
+            Action::Spawn { worker, index, launch } => {
+                if let Err(reason) = self.spawn(unit, worker, index, &launch) {
+                    self.say(unit, Event::SpawnFailed { worker, reason });
+                }
+            }
+            Action::Signal { worker, signal, everyone } => self.signal(worker, signal, everyone),
+            Action::Sweep { worker, signal } => self.sweep(unit, worker, signal),
+            Action::Run { job, kind, work, launch, worker } => {
+                if let Err(reason) = self.run(unit, job, kind, &work, &launch, worker) {
+                    self.say(unit, Event::Finished { job, result: Err(reason) });
+                }
+            }
+            Action::EndJob { job } => self.jobs.end(job, &mut self.chores),
+            Action::SaveIntent(intent) => {
+                let swap_id = intent.swap_id;
+                let event = match self.runtime.save_intent(unit, &intent) {
+                    Ok(()) => Event::IntentSaved { swap_id },
+                    Err(error) => Event::IntentFailed { swap_id, reason: error.to_string() },
+                };
+                self.say(unit, event);
+            }
+            Action::ClearIntent => {
+                if let Err(error) = self.runtime.clear_intent(unit) {
+                    log::warn!("{unit}: {error}");
+                }
+            }
+            // One slot is lent to all: the kernel has nothing to change.
+            Action::Switch { swap_id, to: _ } => self.say(unit, Event::Switched { swap_id }),
+            Action::Record { id, record, client } => {
+                let by = client.and_then(|client| self.clients.author(client)).cloned();
+                let settings = |generation| machine.launch(unit, generation).map(|launch| &*launch.settings);
+                if let Err(event) = self.recorder.record(id, record, by, settings) {
+                    self.say(unit, event);
+                }
+            }
+            Action::Pin(launch) => self.pin(unit, &launch),
+            Action::Retire(generation) => self.notifiers.close(unit, generation, &mut self.sources),
+            Action::Prune { keep } => self.prune(unit, keep),
+            Action::Reply(client, reply) => self.reply(client, reply, now),
+            Action::Progress(client, progress) => {
+                for client in self.clients.listeners(client) {
+                    self.control.progress(client, &progress);
+                }
+            }
+            Action::Note { level, generation, text } => note(unit, level, generation, &text),
+            Action::Dump(text) => log::error!("{}", self.recorder.dump(unit, &text)),
+            Action::Forget => {
+                self.close_except(unit, &[]);
+                self.listeners.remove(unit);
+                self.units.forget(unit);
+            }
+        }
+    }
+
+    fn bind(&mut self, unit: &UnitName, job: JobId, settings: &Settings) {
+        // Before the kernel is asked, which could only say that supd itself holds the port.
+        let bound = |other: &UnitName| self.listeners.get(other).is_some_and(|its| !its.is_empty());
+        let others = self.units.known().filter(|(other, _)| bound(other) && *other != unit);
+        let conflict = Units::conflict(settings, others.map(|(_, known)| &*known.settings));
+        let listeners = self.listeners.entry(unit.clone()).or_insert_with(|| Listeners::new(unit.clone()));
+        let private = self.runtime.listeners(unit);
+        let result = match conflict {
+            Some(conflict) => Err(conflict),
+            None => listeners.bind(settings, &private, &mut self.inherited),
+        };
+        match result {
+            Ok(notes) => {
+                notes.iter().for_each(|text| note(unit, Level::Warning, None, text));
+                self.say(unit, Event::Bound { job });
+            }
+            Err(reason) => self.say(unit, Event::BindFailed { job, reason }),
+        }
+    }
+
+    fn listen(&mut self, unit: &UnitName, named: &[Arc<Settings>]) {
+        self.last_calls.remove(unit);
+        if let Some(listeners) = self.listeners.get_mut(unit) {
+            for fault in listeners.listen(named) {
+                note(unit, Level::Error, None, &fault);
+            }
+        }
+    }
+
+    fn unlisten(&mut self, unit: &UnitName, now: Tick) {
+        match self.listeners.get_mut(unit).filter(|listeners| !listeners.is_empty()) {
+            Some(listeners) => {
+                for fault in listeners.unlisten(now) {
+                    note(unit, Level::Warning, None, &fault);
+                }
+                self.last_calls.insert(unit.clone());
+            }
+            None => self.say(unit, Event::Unlistened),
+        }
+    }
+
+    fn close_except(&mut self, unit: &UnitName, named: &[Arc<Settings>]) {
+        if let Some(listeners) = self.listeners.get_mut(unit) {
+            listeners.close_except(named, &mut self.sources);
+        }
+    }
+
+    fn watch(&mut self, unit: &UnitName) {
+        if let Some(listeners) = self.listeners.get_mut(unit) {
+            if let Err(fault) = listeners.watch(&mut self.sources) {
+                note(unit, Level::Error, None, &fault);
+            }
+        }
+    }
+
+    fn spawn(
+        &mut self,
+        unit: &UnitName,
+        id: WorkerId,
+        index: u32,
+        launch: &Arc<Launch>,
+    ) -> Result<(), String> {
+        let notify = self.runtime.notify(unit, launch.generation);
+        self.notifiers.open(unit, launch.generation, &notify, &mut self.sources)?;
+        let invocation = new_invocation().map_err(|error| error.to_string())?;
+        let bound = self.listeners.get(unit);
+        let mut listeners = Vec::new();
+        for socket in &launch.settings.sockets {
+            let fd = bound.and_then(|bound| bound.fd(&socket.address));
+            let fd = fd.ok_or_else(|| format!("the listener {} is not bound", socket.name))?;
+            listeners.push((socket.name.clone(), socket.address.clone(), fd));
+        }
+        let executable = self.executable(unit, launch);
+        let worker =
+            launch::Worker { index, invocation: &invocation, notify_socket: &notify, listeners, executable };
+        let mut around = Around {
+            sources: &mut self.sources,
+            inbox: &mut self.inbox,
+            runtime: &self.runtime,
+            boot: &self.boot,
+        };
+        self.workers.spawn(id, launch, &self.ground, worker, &mut around)
+    }
+
+    fn signal(&mut self, id: WorkerId, signal: Signal, everyone: bool) {
+        let Some(worker) = self.workers.get(id) else { return };
+        if let Some(main) = worker.main() {
+            match main.send(signal) {
+                Err(error) if error.errno != nix::errno::Errno::ESRCH => {
+                    let generation = Some(worker.launch.generation);
+                    note(&worker.unit, Level::Warning, generation, &error.to_string());
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        if everyone {
+            self.sweeper.signal(worker.marks(), signal);
+        }
+    }
+
+    fn sweep(&mut self, unit: &UnitName, id: WorkerId, signal: Option<Signal>) {
+        if self.workers.get(id).is_some() {
+            self.sweeper.sweep(id, signal);
+        } else {
+            // Never launched, or given up: nothing of it is known that could be left.
+            self.say(unit, Event::Swept { worker: id });
+        }
+    }
+
+    fn run(
+        &mut self,
+        unit: &UnitName,
+        id: JobId,
+        kind: JobKind,
+        work: &JobWork,
+        launch: &Launch,
+        worker: Option<WorkerId>,
+    ) -> Result<(), String> {
+        let worker = worker.and_then(|worker| self.workers.get(worker));
+        let (index, main_pid) =
+            (worker.map(|worker| worker.index), worker.and_then(|worker| Some(worker.main()?.pid())));
+        let notify = self.runtime.notify(unit, launch.generation);
+        let command = match work {
+            JobWork::Command(command) => command,
+            JobWork::Http(url) => {
+                let Hands { jobs, chores, sources, inbox, runtime, boot, .. } = self;
+                let mut around = Around { sources, inbox, runtime, boot };
+                return jobs.probe(id, unit, url, chores, &mut around);
+            }
+        };
+        let invocation = new_invocation().map_err(|error| error.to_string())?;
+        let heard = hears_commands(&launch.settings.service);
+        let notify_socket = heard.then_some(notify.as_path()).filter(|path| path.exists());
+        let beside = Beside { command, invocation: &invocation, notify_socket, index, main_pid };
+        let Hands { jobs, ground, sources, inbox, runtime, boot, .. } = self;
+        let mut around = Around { sources, inbox, runtime, boot };
+        jobs.run(id, kind, launch, ground, &beside, &mut around)
+    }
+
+    fn prune(&mut self, unit: &UnitName, keep: Vec<Generation>) {
+        // What comes later is not to be touched by a child that is slow.
+        let last = Generation(self.recorder.durable(unit).generation_last);
+        self.recorder.pruned(unit, &keep, last);
+        let stored = self.pins.generations(unit);
+        if stored.iter().all(|generation| keep.contains(generation)) {
+            return;
+        }
+        let (folder, logs) = (self.pins.unit(unit), self.ground.logs.join(unit.as_str()));
+        let work = move || {
+            let mut faults = pins::prune(&folder, "", &keep, last);
+            // A generation that failed is pruned at once; people want to read why.
+            let newest = pins::numbered(&logs, ".log").into_iter().rev().take(LOGS_KEPT);
+            let keep: Vec<Generation> = keep.into_iter().chain(newest).collect();
+            faults.extend(pins::prune(&logs, ".log", &keep, last));
+            match faults.first() {
+                None => Ok(Vec::new()),
+                Some(first) => Err(first.to_string()),
+            }
+        };
+        let begun = Task::run("removing old generations", PRUNE_BOUND, &[], work)
+            .map_err(|error| error.to_string())
+            .and_then(|task| self.chores.begin(Chore::Prune(unit.clone()), task, &mut self.sources));
+        if let Err(why) = begun {
+            note(unit, Level::Warning, None, &format!("old generations stay on the disk: {why}"));
+        }
+    }
+
+    /// A forked child may have its answer.
+    pub fn chore(&mut self, number: u64, now: Tick) {
+        let Some((chore, result)) = self.chores.poll(number, &mut self.sources) else { return };
+        match chore {
+            Chore::Sweep(ids) => {
+                let Self { sweeper, workers, sources, inbox, runtime, boot, .. } = self;
+                let mut around = Around { sources, inbox, runtime, boot };
+                sweeper.searched(ids, result, now, workers, &mut around);
+            }
+            Chore::Signal(signal) => self.sweeper.found(signal, result, now, &self.workers, &self.boot),
+            Chore::Probe(job) => {
+                let (jobs, mut around) = self.jobs();
+                jobs.probed(job, result, &mut around);
+            }
+            Chore::Pin(unit, generation) => self.pinned(&unit, generation, &result),
+            Chore::Prune(unit) => {
+                if let Err(why) = result {
+                    note(&unit, Level::Warning, None, &format!("old generations stay on the disk: {why}"));
+                }
+            }
+        }
+    }
+
+    /// A command may have ended.
+    pub fn job_ended(&mut self, id: JobId) {
+        let (jobs, mut around) = self.jobs();
+        let leftovers: Option<members::Marks> = jobs.exited(id, &mut around);
+        if let Some(marks) = leftovers {
+            self.sweeper.signal(marks, Signal::KILL);
+        }
+    }
+}
+
+/// One line of the log.
+pub fn note(unit: &UnitName, level: Level, generation: Option<Generation>, text: &str) {
+    let level = match level {
+        Level::Error => log::Level::Error,
+        Level::Warning => log::Level::Warn,
+        Level::Info => log::Level::Info,
+        Level::Debug => log::Level::Debug,
+    };
+    match generation {
+        Some(generation) => log::log!(level, "{unit}/g{generation}: {text}"),
+        None => log::log!(level, "{unit}: {text}"),
+    }
+}

@@ -1,0 +1,215 @@
+//! The loop: wait until something happens or is due; say it to the machine; do what it decides.
+
+use super::control::Arrival;
+use super::hands::Hands;
+use super::lock::Lock;
+use super::sources::{Ready, Source};
+use crate::machine::{Effect, Event, Input, Machine};
+use crate::model::{Generation, Tick, UnitName, WorkerId};
+use crate::os::clock;
+use crate::os::process::{Reaped, reap_orphans};
+use signal_hook_mio::v1_0::Signals;
+use std::time::Duration;
+
+/// How many inputs a turn takes; what follows from them waits for the next, after a look at the
+/// descriptors.
+const INPUTS_PER_TURN: usize = 4096;
+
+/// How many orphans a turn reaps.
+const ORPHANS_PER_TURN: usize = 256;
+
+/// supd, ready to run.
+pub struct Reactor {
+    machine: Machine,
+    hands: Hands,
+    signals: Signals,
+    /// Ended children may be left to be reaped.
+    orphans: bool,
+    _locks: [Lock; 2],
+}
+
+impl Reactor {
+    /// Everything is there; nothing has begun.
+    #[must_use]
+    pub fn new(hands: Hands, signals: Signals, locks: [Lock; 2]) -> Self {
+        // A child may have ended before its signal could be caught.
+        Self { machine: Machine::default(), hands, signals, orphans: true, _locks: locks }
+    }
+
+    /// Runs until every unit has stopped.
+    ///
+    /// # Errors
+    /// The poller itself is broken.
+    pub fn run(mut self) -> std::io::Result<()> {
+        self.step(clock::now());
+        super::upward::ready();
+        super::upward::status(&format!("{} units", self.machine.units().count()));
+        while !self.is_over(clock::now()) {
+            let ready = self.wait()?;
+            let now = clock::now();
+            self.hear(ready, now);
+            if self.machine.deadline().is_some_and(|deadline| deadline <= now) {
+                self.hands.inbox.push_back(Input::Clock);
+            }
+            self.hands.tend(now);
+            self.step(now);
+        }
+        log::info!("supd ends");
+        Ok(())
+    }
+
+    /// Every unit has stopped, and the last word is written and told; or that takes too long.
+    fn is_over(&self, now: Tick) -> bool {
+        let Some(quit_by) = self.hands.quit_by else { return false };
+        let told =
+            self.hands.inbox.is_empty() && self.hands.recorder.is_idle() && !self.hands.control.pending();
+        told || now >= quit_by
+    }
+
+    fn wait(&mut self) -> std::io::Result<Ready> {
+        let hands = &mut self.hands;
+        let busy = !hands.inbox.is_empty() || hands.control.pending() || self.orphans;
+        let due = self.machine.deadline().into_iter().chain(hands.deadline()).min();
+        let timeout = match (busy, due) {
+            (true, _) => Some(Duration::ZERO),
+            (false, Some(due)) => Some(due.since(clock::now())),
+            (false, None) => None,
+        };
+        hands.sources.wait(timeout)
+    }
+
+    /// Everything that became ready, in its order: last words before the end of who said them.
+    fn hear(&mut self, ready: Ready, now: Tick) {
+        for source in ready.sources {
+            match source {
+                Source::Notify(unit, generation) => self.hands.hear(&unit, generation),
+                Source::WorkerOutcome(worker) => {
+                    let (workers, mut around) = self.hands.workers();
+                    workers.launched(worker, &mut around);
+                }
+                Source::JobOutcome(job) => {
+                    let (jobs, mut around) = self.hands.jobs();
+                    jobs.launched(job, &mut around);
+                }
+                Source::Flusher => self.hands.flush(),
+                Source::Chore(number) => self.hands.chore(number, now),
+                Source::Knock(unit) => self.hands.knocked(&unit),
+                Source::Child(worker) => self.hands.child_ended(worker),
+                Source::Main(worker) => self.hands.main_ended(worker),
+                Source::Left(worker) => self.hands.sweeper.left(worker, &mut self.hands.sources),
+                Source::Job(job) => self.hands.job_ended(job),
+                Source::Signals => self.signalled(),
+            }
+        }
+        if self.orphans {
+            self.reap();
+        }
+        for event in &ready.control {
+            self.hands.control.ready(event);
+        }
+        let mut arrivals: Vec<Arrival> = Vec::new();
+        self.hands.control.turn(now, &mut arrivals);
+        for arrival in arrivals {
+            self.hands.arrival(arrival, &self.machine, now);
+        }
+    }
+
+    fn signalled(&mut self) {
+        for signal in self.signals.pending().collect::<Vec<_>>() {
+            match signal {
+                libc::SIGCHLD => self.orphans = true,
+                libc::SIGHUP => self.hands.daemon_reload(None, &self.machine),
+                _ => {
+                    log::info!("stopping every unit, as asked by signal {signal}");
+                    self.hands.shutdown(None);
+                }
+            }
+        }
+    }
+
+    /// Collects ended children that nobody holds; the others are heard now, for as long as they
+    /// are not collected they stand in the way.
+    fn reap(&mut self) {
+        self.orphans = false;
+        for _ in 0..ORPHANS_PER_TURN {
+            let hands = &mut self.hands;
+            let held = |pid| hands.workers.holds(pid).is_some() || hands.jobs.holds(pid).is_some();
+            match reap_orphans(held, ORPHANS_PER_TURN) {
+                Ok(Reaped::All) => return,
+                Ok(Reaped::More) => break,
+                Ok(Reaped::Known(pid)) => match (hands.workers.holds(pid), hands.jobs.holds(pid)) {
+                    (Some(worker), _) => {
+                        hands.child_ended(worker);
+                        hands.main_ended(worker);
+                    }
+                    (None, Some(job)) => hands.job_ended(job),
+                    (None, None) => return,
+                },
+                Err(error) => {
+                    log::error!("{error}");
+                    return;
+                }
+            }
+        }
+        self.orphans = true;
+    }
+
+    /// Lets the machine take what is in the inbox, and does what it decides.
+    fn step(&mut self, now: Tick) {
+        let mut effects: Vec<Effect> = Vec::new();
+        for _ in 0..INPUTS_PER_TURN {
+            let Some(input) = self.hands.inbox.pop_front() else { break };
+            log::trace!("{input:?}");
+            self.machine.step(now, input, &mut effects);
+            for effect in effects.drain(..) {
+                log::trace!("  {effect:?}");
+                self.hands.perform(effect, &self.machine, now);
+            }
+        }
+        if !self.hands.recorder.is_idle() {
+            self.hands.flush();
+        }
+    }
+}
+
+impl Hands {
+    /// A worker's first process ended; what it said last is heard first.
+    fn child_ended(&mut self, id: WorkerId) {
+        self.last_words(id);
+        let (workers, mut around) = self.workers();
+        workers.child_ended(id, &mut around);
+    }
+
+    fn main_ended(&mut self, id: WorkerId) {
+        self.last_words(id);
+        let (workers, mut around) = self.workers();
+        workers.main_ended(id, &mut around);
+    }
+
+    fn last_words(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get(id) else { return };
+        let (unit, generation): (UnitName, Generation) = (worker.unit.clone(), worker.launch.generation);
+        self.hear(&unit, generation);
+    }
+
+    /// A connection waits, if it is still there.
+    fn knocked(&mut self, unit: &UnitName) {
+        let Some(listeners) = self.listeners.get_mut(unit) else { return };
+        if listeners.is_knocked() {
+            listeners.unwatch(&mut self.sources);
+            self.say(unit, Event::Knocked);
+        }
+    }
+
+    /// TEMPORARY
+    fn hear(&mut self, unit: &UnitName, generation: Generation) {
+        for (pid, notice) in self.notifiers.hear(unit, generation) {
+            let of =
+                self.workers.of(unit, generation).find(|(_, w)| w.numbers().contains(&pid)).map(|(id, _)| id);
+            let of = of.or_else(|| self.workers.of(unit, generation).map(|(id, _)| id).next());
+            if let Some(worker) = of {
+                self.say(unit, Event::Noticed { worker, notice });
+            }
+        }
+    }
+}

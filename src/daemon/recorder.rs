@@ -1,0 +1,247 @@
+//! Records on their way into the ledger, each behind the pinned settings of the generations that
+//! it names, and the word of each unit that counts.
+
+use super::flusher::{Flusher, Put};
+use super::sources::{Source, Sources};
+use crate::codec::ledger::{Author, Entry, encode};
+use crate::codec::pinned;
+use crate::machine::{Event, Input};
+use crate::model::ledger::{Durable, Happening};
+use crate::model::{Generation, Record, RecordId, Settings, UnitName};
+use crate::os::clock;
+use mio::Token;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+
+/// Where dumps of units in quarantine are, in the state folder.
+const QUARANTINE: &str = "quarantine";
+
+/// How many dumps one life of supd writes: a unit is quarantined once, so these are many units.
+const DUMPS_MAX: u32 = 64;
+
+/// The way into the ledger.
+#[derive(Debug)]
+pub struct Recorder {
+    flusher: Flusher,
+    watched: Option<Token>,
+    seq: u64,
+    boot: String,
+    /// By the flusher's numbers.
+    waiting: BTreeMap<u64, Waiting>,
+    /// The generations whose settings are on disk.
+    stored: BTreeSet<(UnitName, Generation)>,
+    /// The last state of each unit that was given on, whether it is on disk yet or not.
+    last: BTreeMap<UnitName, Durable>,
+    dumps: u32,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Record { unit: UnitName, record: RecordId, pinned: Vec<Generation> },
+    Dump { path: PathBuf },
+}
+
+/// A line for the log.
+pub type Complaint = String;
+
+impl Recorder {
+    /// Goes on after record `seq`.
+    #[must_use]
+    pub fn new(state: PathBuf, boot: String, seq: u64, last: BTreeMap<UnitName, Durable>) -> Self {
+        Self {
+            flusher: Flusher::new(state),
+            watched: None,
+            seq,
+            boot,
+            waiting: BTreeMap::new(),
+            stored: BTreeSet::new(),
+            last,
+            dumps: 0,
+        }
+    }
+
+    /// The settings of this generation are on disk already.
+    pub fn is_stored(&mut self, unit: &UnitName, generation: Generation) {
+        self.stored.insert((unit.clone(), generation));
+    }
+
+    /// What was last given on of this unit; [`Durable::fresh`] of one that is unknown.
+    #[must_use]
+    pub fn durable(&self, unit: &UnitName) -> Durable {
+        self.last.get(unit).cloned().unwrap_or_else(Durable::fresh)
+    }
+
+    /// Every unit that the ledger knows.
+    pub fn units(&self) -> impl Iterator<Item = &UnitName> {
+        self.last.keys()
+    }
+
+    /// Whether nothing is on its way.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.flusher.is_idle()
+    }
+
+    /// Gives a record on. Its outcome comes out of [`Recorder::pump`], or is returned at once.
+    ///
+    /// # Errors
+    /// The event that says why it is not even begun.
+    pub fn record<'a>(
+        &mut self,
+        id: RecordId,
+        record: Record,
+        by: Option<Author>,
+        settings: impl Fn(Generation) -> Option<&'a Settings>,
+    ) -> Result<(), Event> {
+        let unit = record.unit.clone();
+        let mut named: Vec<Generation> = record.durable.kept().map(|kept| kept.generation).collect();
+        if let Happening::Began { to, .. } = record.happening {
+            named.push(to);
+        }
+        named.retain(|generation| !self.stored.contains(&(unit.clone(), *generation)));
+        named.dedup();
+        let files: Vec<Put<'_>> = named
+            .iter()
+            .filter_map(|generation| {
+                let path = format!("generations/{unit}/{generation}/settings.json");
+                Some(Put { path: path.into(), text: pinned::encode(settings(*generation)?).into() })
+            })
+            .collect();
+        self.seq += 1;
+        self.last.insert(unit.clone(), record.durable.clone());
+        let at = u64::try_from(clock::wall().as_micros()).unwrap_or(u64::MAX);
+        let entry = Entry { seq: self.seq, at, boot: self.boot.clone(), by, record };
+        let line = String::from_utf8(encode(&entry)).expect("JSON is UTF-8");
+        match self.flusher.submit(files, Some((self.seq, &line))) {
+            Ok(flush) => {
+                self.waiting.insert(flush, Waiting::Record { unit, record: id, pinned: named });
+                Ok(())
+            }
+            Err(reason) => Err(Event::RecordFailed { record: id, reason }),
+        }
+    }
+
+    /// Writes down all that is known of a unit that contradicts itself. Gives a line for the log.
+    pub fn dump(&mut self, unit: &UnitName, text: &str) -> Complaint {
+        self.dumps += 1;
+        if self.dumps > DUMPS_MAX {
+            return format!("{unit}: in quarantine; too many dumps were written already");
+        }
+        let path = format!("{QUARANTINE}/{unit}-{}.txt", clock::wall().as_secs());
+        let put = Put { path: path.as_str().into(), text: text.into() };
+        match self.flusher.submit(vec![put], None) {
+            Ok(flush) => {
+                self.waiting.insert(flush, Waiting::Dump { path: path.clone().into() });
+                format!("{unit}: in quarantine; what is known of it is in {path} of the state folder")
+            }
+            Err(why) => format!("{unit}: in quarantine; {why}"),
+        }
+    }
+
+    /// The settings of these generations are gone from the disk.
+    pub fn pruned(&mut self, unit: &UnitName, keep: &[Generation], last: Generation) {
+        self.stored.retain(|(of, generation)| of != unit || *generation > last || keep.contains(generation));
+    }
+
+    /// Moves what can be moved and puts outcomes into the inbox. Never blocks.
+    pub fn pump(&mut self, sources: &mut Sources, inbox: &mut VecDeque<Input>) -> Vec<Complaint> {
+        let mut complaints = Vec::new();
+        loop {
+            let mut pumped = self.flusher.pump();
+            if pumped.launched {
+                if let Err(error) = self.watch(sources) {
+                    let why = format!("cannot hear the process that does it: {error}");
+                    let abandoned = self.flusher.abandon(&why);
+                    pumped.done.extend(abandoned.done);
+                    pumped.note = abandoned.note;
+                }
+            }
+            complaints.extend(pumped.note);
+            for (flush, result) in pumped.done {
+                complaints.extend(self.answer(flush, result, inbox));
+            }
+            // Once more after a launch, for what came before it was watched.
+            if !pumped.launched {
+                return complaints;
+            }
+        }
+    }
+
+    fn watch(&mut self, sources: &mut Sources) -> std::io::Result<()> {
+        if let Some(token) = self.watched.take() {
+            sources.forget(token);
+        }
+        let Some(socket) = self.flusher.socket() else { return Ok(()) };
+        self.watched = Some(sources.watch_both(socket, Source::Flusher)?);
+        Ok(())
+    }
+
+    fn answer(
+        &mut self,
+        flush: u64,
+        result: Result<(), String>,
+        inbox: &mut VecDeque<Input>,
+    ) -> Option<Complaint> {
+        match (self.waiting.remove(&flush)?, result) {
+            (Waiting::Record { unit, record, pinned }, Ok(())) => {
+                self.stored.extend(pinned.into_iter().map(|generation| (unit.clone(), generation)));
+                inbox.push_back(Input::Unit(unit, Event::Recorded { record }));
+            }
+            (Waiting::Record { unit, record, .. }, Err(reason)) => {
+                inbox.push_back(Input::Unit(unit, Event::RecordFailed { record, reason }));
+            }
+            (Waiting::Dump { .. }, Ok(())) => {}
+            (Waiting::Dump { path }, Err(why)) => {
+                return Some(format!("cannot write {}: {why}", path.display()));
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::ledger::decode;
+    use crate::codec::pinned::tests::sample;
+    use crate::model::Kept;
+    use std::time::Duration;
+
+    #[test]
+    fn settings_are_on_disk_before_the_record_that_names_them() {
+        let state = tempfile::tempdir().unwrap();
+        let mut sources = Sources::new().unwrap();
+        let mut inbox = VecDeque::new();
+        let mut recorder = Recorder::new(state.path().into(), "b".into(), 41, BTreeMap::new());
+        let settings = sample("web");
+        let kept =
+            |generation| Some(Kept { generation: Generation(generation), release: None, pinned: true });
+        for (id, active) in [(1, 7), (2, 7), (3, 8)] {
+            let durable = Durable { active: kept(active), ..Durable::fresh() };
+            let record = Record { unit: settings.unit.clone(), durable, happening: Happening::Stopped };
+            recorder.record(RecordId(id), record, None, |_| Some(&settings)).unwrap();
+        }
+        loop {
+            assert_eq!(recorder.pump(&mut sources, &mut inbox), Vec::<String>::new());
+            if inbox.len() == 3 {
+                break;
+            }
+            let ready = sources.wait(Some(Duration::from_secs(20))).unwrap();
+            assert!(!ready.sources.is_empty(), "no answer");
+        }
+        let said = |input: &Input| match input {
+            Input::Unit(_, Event::Recorded { record }) => record.0,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(inbox.iter().map(said).collect::<Vec<_>>(), [1, 2, 3]);
+        let replay = decode(&std::fs::read(state.path().join("ledger")).unwrap()).unwrap();
+        assert_eq!(replay.last_seq(), 44);
+        let pins = crate::store::pins::Pins::new(state.path());
+        for generation in [7, 8] {
+            assert_eq!(pins.load(&settings.unit, Generation(generation)), Ok(settings.clone()));
+        }
+        assert!(recorder.is_idle() && recorder.stored.len() == 2);
+        recorder.pruned(&settings.unit, &[], Generation(7));
+        assert_eq!(recorder.stored.len(), 1);
+    }
+}

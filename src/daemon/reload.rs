@@ -1,0 +1,106 @@
+//! daemon-reload: every unit file once more; new units, changed ones, gone ones. One that is
+//! faulty changes nothing of what runs.
+
+use super::clients::Outcome;
+use super::gather::Round;
+use super::hands::Hands;
+use super::requests::bad_files;
+use super::units::Unreadable;
+use crate::machine::{Event, Input, Machine, Request};
+use crate::model::{ClientId, Reply, Tick, UnitName};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+impl Hands {
+    /// Reads everything again. The answer comes when every changed unit has said what it makes of
+    /// that.
+    pub fn daemon_reload(&mut self, client: Option<ClientId>, machine: &Machine) {
+        let listing = self.units.list();
+        let mut round = Round { client, faults: listing.faults, ..Round::default() };
+        let mut asked = Vec::new();
+        let known: BTreeSet<UnitName> = machine.units().cloned().collect();
+        for unit in listing.units.iter().chain(known.iter().filter(|unit| !listing.units.contains(unit))) {
+            let loaded = match self.units.read(unit) {
+                Ok(loaded) => loaded,
+                Err(Unreadable::Faulty(faults)) => {
+                    round.faults.extend(faults);
+                    continue;
+                }
+                Err(Unreadable::Missing | Unreadable::Masked(_)) => {
+                    if self.units.get(unit).is_some_and(|its| !its.orphaned) {
+                        round.said.push(format!("{unit}: its file is gone"));
+                        round.changed = true;
+                        self.units.orphan(unit);
+                        self.inbox.push_back(Input::Orphaned(unit.clone()));
+                    }
+                    continue;
+                }
+            };
+            for warning in &loaded.warnings {
+                log::warn!("{warning}");
+            }
+            let settings = Arc::new(loaded.settings);
+            match self.units.get(unit) {
+                Some(its) if *its.settings == *settings && !its.orphaned => {}
+                Some(_) if known.contains(unit) => {
+                    let client = self.clients.internal();
+                    asked.push(client);
+                    self.units.set(settings.clone());
+                    self.say(unit, Event::Asked { client, request: Request::Refresh { settings } });
+                }
+                Some(_) | None => {
+                    round.said.push(format!("{unit}: new"));
+                    round.changed = true;
+                    self.add(settings);
+                }
+            }
+        }
+        if let Some(round) = self.gather.begin(round, &asked) {
+            self.inbox_answer(&round);
+        }
+    }
+
+    fn inbox_answer(&mut self, round: &Round) {
+        for fault in &round.faults {
+            log::error!("{fault}");
+        }
+        let reply = round.reply();
+        log::info!("daemon-reload: {}", reply.text);
+        super::upward::ready();
+        let Some(client) = round.client else { return };
+        if round.faults.is_empty() {
+            let outcome = Outcome { reply, log: Vec::new(), log_file: None };
+            self.tell(client, &outcome, crate::os::clock::now());
+        } else {
+            self.clients.answered(
+                client,
+                &Outcome { reply, log: Vec::new(), log_file: None },
+                Tick::default(),
+            );
+            self.control.refuse(client, &bad_files(round.changed, &round.faults));
+        }
+    }
+
+    /// The machine has answered.
+    pub(super) fn reply(&mut self, client: ClientId, reply: Reply, now: Tick) {
+        if super::clients::Clients::is_internal(client) {
+            if let Some(round) = self.gather.answer(client, &reply) {
+                self.inbox_answer(&round);
+            }
+            return;
+        }
+        let (mut log, mut log_file) = (Vec::new(), None);
+        if let (Some(ended), Some(unit)) = (&reply.ended, self.clients.unit(client)) {
+            let path = self.ground.log(unit, ended.generation);
+            log = super::tail::tail(&path);
+            log_file = Some(path.display().to_string());
+        }
+        self.tell(client, &Outcome { reply, log, log_file }, now);
+    }
+
+    fn tell(&mut self, client: ClientId, outcome: &Outcome, now: Tick) {
+        for client in self.clients.answered(client, outcome, now) {
+            self.control.reply(client, &outcome.reply, outcome.log.clone(), outcome.log_file.clone());
+        }
+    }
+}

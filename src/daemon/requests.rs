@@ -1,0 +1,255 @@
+//! Calls from the control socket: who may, what the files say, what the machine is asked.
+
+use super::clients::{Outcome, Repeated};
+use super::control::{Arrival, Call, rights};
+use super::hands::Hands;
+use super::units::{Units, Unreadable};
+use crate::codec::fault::Fault;
+use crate::codec::json::FaultView;
+use crate::codec::varlink::{self, Method};
+use crate::machine::{Event, Input, Machine, Request, Restored};
+use crate::model::status::UnitState;
+use crate::model::{ClientId, Reply, Settings, Tick, UnitName};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl Hands {
+    /// Takes what came in at the control socket.
+    pub fn arrival(&mut self, arrival: Arrival, machine: &Machine, now: Tick) {
+        match arrival {
+            Arrival::Call(call) => self.call(&call, machine, now),
+            Arrival::HungUp(client) => {
+                if let Some(unit) = self.clients.hung_up(client) {
+                    self.say(&unit, Event::HungUp { client });
+                }
+            }
+        }
+    }
+
+    fn call(&mut self, call: &Call, machine: &Machine, now: Tick) {
+        if let Method::Status { unit } = &call.method {
+            return match self.views(unit.as_ref(), machine, now) {
+                Some(units) => self.control.status(call.client, units, self.notes()),
+                None => self.no_such_unit(call, machine),
+            };
+        }
+        let on_disk = self.on_disk(&call.method, machine);
+        if !self.may(call, on_disk.as_ref()) {
+            return;
+        }
+        match self.clients.repeated(call, now) {
+            None => {}
+            Some(Repeated::Joined) => return,
+            Some(Repeated::Outcome(outcome)) => {
+                let Outcome { reply, log, log_file } = *outcome;
+                return self.control.reply(call.client, &reply, log, log_file);
+            }
+            Some(Repeated::Other(method)) => {
+                let text = format!("this request_id was used for {method} before; take a new one");
+                return self.refuse(call.client, text, None);
+            }
+        }
+        match &call.method {
+            Method::Status { .. } => {}
+            Method::DaemonReload => {
+                self.clients.ask(call, now);
+                self.daemon_reload(Some(call.client), machine);
+            }
+            Method::Shutdown => {
+                self.clients.ask(call, now);
+                self.shutdown(Some(call.client));
+            }
+            method => match (method.unit(), on_disk) {
+                (None, _) => {}
+                (Some(unit), Some(Err(Unreadable::Missing))) => {
+                    if machine.units().any(|known| known == unit) {
+                        let text = format!("{unit}: its file is gone; put it back, or stop the unit");
+                        self.refuse(call.client, text, Some(format!("stop {unit}")));
+                    } else {
+                        self.no_such_unit(call, machine);
+                    }
+                }
+                (Some(unit), Some(Err(Unreadable::Masked(text)))) => {
+                    self.refuse(call.client, format!("{unit}: {text}"), None);
+                }
+                (Some(_), Some(Err(Unreadable::Faulty(faults)))) => {
+                    self.control.refuse(call.client, &bad_files(false, &faults));
+                }
+                (Some(_), Some(Ok(settings))) => self.ask(call, Some(settings), machine, now),
+                (Some(_), None) => self.ask(call, None, machine, now),
+            },
+        }
+    }
+
+    /// What the files say now, for the methods that go by it and for a unit that is unknown.
+    fn on_disk(&self, method: &Method, machine: &Machine) -> Option<Result<Arc<Settings>, Unreadable>> {
+        let unit = method.unit()?;
+        let launches = matches!(method, Method::Start { .. } | Method::Swap { .. } | Method::Restart { .. });
+        let known = machine.units().any(|known| known == unit);
+        (launches || !known).then(|| {
+            let loaded = self.units.read(unit)?;
+            for warning in &loaded.warnings {
+                log::warn!("{warning}");
+            }
+            Ok(Arc::new(loaded.settings))
+        })
+    }
+
+    /// Whether this client may; if not it is told.
+    fn may(&mut self, call: &Call, on_disk: Option<&Result<Arc<Settings>, Unreadable>>) -> bool {
+        // The group of a file that is not in force yet does not count for a unit that is.
+        let known = call.method.unit().and_then(|unit| self.units.get(unit));
+        let settings = match (known, on_disk) {
+            (Some(known), _) => Some(known.settings.clone()),
+            (None, Some(Ok(settings))) => Some(settings.clone()),
+            (None, _) => None,
+        };
+        let gid = settings.as_deref().and_then(Units::control_group);
+        let masters = self.control.masters();
+        let may = rights::may(&call.peer, call.method.scope(), masters, gid);
+        if !may {
+            let group = settings.as_deref().and_then(|settings| settings.control_group.as_deref());
+            let refusal = rights::refusal(&call.method, masters, group);
+            self.control.refuse(call.client, &refusal);
+        }
+        may
+    }
+
+    /// Gives a call to the machine, which may have to get to know the unit first.
+    fn ask(&mut self, call: &Call, settings: Option<Arc<Settings>>, machine: &Machine, now: Tick) {
+        let Some(unit) = call.method.unit().cloned() else { return };
+        let settings = match settings.or_else(|| Some(self.units.get(&unit)?.settings.clone())) {
+            Some(settings) => settings,
+            None => return self.no_such_unit(call, machine),
+        };
+        let request = match request(&call.method, &settings) {
+            Ok(request) => request,
+            Err(text) => return self.refuse(call.client, text, None),
+        };
+        let launches =
+            matches!(request, Request::Start { .. } | Request::Swap { .. } | Request::Restart { .. });
+        if let Some(text) = launches.then(|| self.conflict(&settings, machine, now)).flatten() {
+            return self.refuse(call.client, text, None);
+        }
+        self.clients.ask(call, now);
+        if !machine.units().any(|known| *known == unit) {
+            self.add(settings);
+        } else if launches {
+            self.units.set(settings);
+        }
+        self.say(&unit, Event::Asked { client: call.client, request });
+    }
+
+    /// A unit of another address book: one that is up has what this one wants.
+    fn conflict(&self, settings: &Settings, machine: &Machine, now: Tick) -> Option<String> {
+        let up = |unit: &UnitName| {
+            machine.status(unit, now).is_some_and(|status| status.state != UnitState::Stopped)
+        };
+        let others = self.units.known().filter(|(unit, _)| **unit != settings.unit && up(unit));
+        Units::conflict(settings, others.map(|(_, known)| &*known.settings))
+    }
+
+    /// A unit that becomes known while supd runs: it waits for its start.
+    pub(super) fn add(&mut self, settings: Arc<Settings>) {
+        let unit = settings.unit.clone();
+        let mut durable = self.recorder.durable(&unit);
+        let launches = self.launches(&unit, &mut durable);
+        self.units.set(settings.clone());
+        let restored = Restored {
+            settings,
+            durable,
+            launches,
+            intent: None,
+            machine_booted: false,
+            supd_booting: false,
+        };
+        self.inbox.push_back(Input::Add(Box::new(restored)));
+    }
+
+    /// The pinned settings of every generation that the ledger names, as far as they can be read.
+    pub(super) fn launches(
+        &mut self,
+        unit: &UnitName,
+        durable: &mut crate::model::Durable,
+    ) -> BTreeMap<crate::model::Generation, Arc<Settings>> {
+        let mut launches = BTreeMap::new();
+        for kept in durable.kept() {
+            match self.pins.load(unit, kept.generation) {
+                Ok(settings) => {
+                    self.recorder.is_stored(unit, kept.generation);
+                    launches.insert(kept.generation, Arc::new(settings));
+                }
+                Err(why) => log::warn!("{unit}/g{}: {why}; it cannot be launched again", kept.generation),
+            }
+        }
+        // A ledger that lost its last line must not give a number out twice.
+        let highest = self.pins.generations(unit).last().map_or(0, |generation| generation.0);
+        durable.generation_last = durable.generation_last.max(highest);
+        launches
+    }
+
+    /// Stops every unit, then supd.
+    pub fn shutdown(&mut self, client: Option<ClientId>) {
+        super::upward::stopping();
+        self.inbox.push_back(Input::Shutdown { client });
+    }
+
+    fn refuse(&mut self, client: ClientId, text: String, next: Option<String>) {
+        self.control.reply(client, &Reply::refused(text, next), Vec::new(), None);
+    }
+
+    fn no_such_unit(&mut self, call: &Call, machine: &Machine) {
+        let asked = call.method.unit().map_or("", UnitName::as_str);
+        let listed = self.units.list().units;
+        let known = machine.units().chain(&listed).map(UnitName::as_str);
+        let error = varlink::Error::no_such_unit(asked, known);
+        self.control.refuse(call.client, &error);
+    }
+}
+
+/// All faults as the protocol tells them.
+pub(super) fn bad_files(changed: bool, faults: &[Fault]) -> varlink::Error {
+    let view = |fault: &Fault| FaultView {
+        file: fault.file.display().to_string(),
+        line: fault.line,
+        column: fault.column,
+        key: fault.key.clone(),
+        what: fault.what.clone(),
+        remedy: fault.remedy.clone(),
+    };
+    let faults = faults.iter().map(view).collect();
+    varlink::Error::BadUnitFile(varlink::error::BadUnitFile { changed, faults })
+}
+
+/// What the machine is asked; or why it is not, in a sentence.
+fn request(method: &Method, settings: &Arc<Settings>) -> Result<Request, String> {
+    let unit = &settings.unit;
+    let no_label = |label: &Option<String>| match label {
+        Some(label) => Err(format!("{unit}: it has no releases, so there is no {label}")),
+        None => Ok(()),
+    };
+    let settings = settings.clone();
+    Ok(match method {
+        Method::Start { wait, .. } => Request::Start { settings, wait: *wait },
+        Method::Stop { now, keep_listening, .. } => {
+            Request::Stop { now: *now, keep_listening: *keep_listening }
+        }
+        Method::Restart { wait, .. } => Request::Restart { settings, wait: *wait },
+        Method::Swap { label, hold, replace, wait, force: _, unit: _ } => {
+            no_label(label)?;
+            Request::Swap { settings, hold: *hold, replace: *replace, wait: *wait }
+        }
+        Method::Rollback { label, from, stop, anyway, wait, unit: _ } => {
+            no_label(label)?;
+            Request::Rollback { from: *from, stop: *stop, anyway: *anyway, wait: *wait }
+        }
+        Method::Promote { wait, .. } => Request::Promote { wait: *wait },
+        Method::Abort { .. } => Request::Abort,
+        Method::Wait { wait, .. } => Request::Wait { wait: *wait },
+        Method::Reload { .. } => Request::Reload,
+        Method::Kill { signal, .. } => Request::Kill { signal: *signal },
+        Method::Status { .. } | Method::DaemonReload | Method::Shutdown => {
+            return Err(format!("{} is not about a unit", method.name()));
+        }
+    })
+}

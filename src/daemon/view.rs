@@ -1,0 +1,45 @@
+//! What `supctl status` shows: the machine's word, with what only the kernel knows.
+
+use super::hands::Hands;
+use crate::codec::json::{ListenerView, UnitView};
+use crate::machine::Machine;
+use crate::model::{Tick, UnitName};
+
+impl Hands {
+    /// One unit, or all by name. `None`: there is no such unit.
+    pub(super) fn views(
+        &self,
+        unit: Option<&UnitName>,
+        machine: &Machine,
+        now: Tick,
+    ) -> Option<Vec<UnitView>> {
+        match unit {
+            Some(unit) => Some(vec![self.view(unit, machine, now)?]),
+            None => Some(machine.units().filter_map(|unit| self.view(unit, machine, now)).collect()),
+        }
+    }
+
+    fn view(&self, unit: &UnitName, machine: &Machine, now: Tick) -> Option<UnitView> {
+        let status = machine.status(unit, now)?;
+        let settings = &self.units.get(unit)?.settings;
+        let bound = self.listeners.get(unit);
+        let listeners = settings
+            .sockets
+            .iter()
+            .map(|socket| ListenerView {
+                name: socket.name.to_string(),
+                address: socket.address.to_string(),
+                steered: false,
+                queue: bound.and_then(|bound| bound.queue(&socket.address)).map(u64::from),
+            })
+            .collect();
+        let pid = |worker| Some(self.workers.get(worker)?.main()?.pid());
+        Some(UnitView::new(unit, &settings.description, &status, listeners, pid))
+    }
+
+    /// What concerns supd as a whole.
+    #[allow(clippy::unused_self, reason = "what a kernel lacks is to be told here")]
+    pub(super) fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

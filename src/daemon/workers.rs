@@ -1,0 +1,359 @@
+//! Every worker that was launched and is not yet swept up: its processes by pidfd, its launch, its
+//! end.
+
+use super::launch::{self, Ground};
+use super::sources::{Source, Sources};
+use crate::machine::{Event, Input, Launch};
+use crate::model::settings::{KillMode, NotifyAccess};
+use crate::model::{Generation, Signal, UnitName, WorkerExit, WorkerId};
+use crate::os::clock::BootId;
+use crate::os::members::Marks;
+use crate::os::pidfd::{PidFd, Wait};
+use crate::os::process::Identity;
+use crate::os::spawn::{Outcome, Spawned};
+use crate::store::runtime::{Runtime, WorkerRecord};
+use mio::Token;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::task::Poll;
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker {
+    /// Of which unit.
+    pub unit: UnitName,
+    /// SUPD_WORKER
+    pub index: u32,
+    /// The recipe that it was launched by.
+    pub launch: Arc<Launch>,
+    /// INVOCATION_ID
+    pub invocation: String,
+    /// NOTIFYACCESS, where it said so itself.
+    pub access: Option<NotifyAccess>,
+    /// Whether [`Event::Exited`] was said.
+    pub exited: bool,
+    /// The session that it heads may still have members: then its number cannot be anyone else's.
+    pub session: bool,
+    /// The process that supd forked.
+    child: Held,
+    /// The one that it named with MAINPID.
+    main: Option<Held>,
+    outcome: Option<(Outcome, Token)>,
+}
+
+/// A process that is watched.
+#[derive(Debug)]
+struct Held {
+    process: PidFd,
+    /// `None`: it has ended and is reaped.
+    token: Option<Token>,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Workers {
+    all: BTreeMap<WorkerId, Worker>,
+}
+
+/// What a launch needs of the rest of the shell.
+#[derive(Debug)]
+pub struct Around<'a> {
+    /// What is waited for.
+    pub sources: &'a mut Sources,
+    /// Where outcomes go.
+    pub inbox: &'a mut VecDeque<Input>,
+    /// Where the next supd looks.
+    pub runtime: &'a Runtime,
+    /// Which boot this is.
+    pub boot: &'a BootId,
+}
+
+impl Workers {
+    /// Launches one.
+    ///
+    /// # Errors
+    /// Why there is no process, in a sentence.
+    pub fn spawn(
+        &mut self,
+        id: WorkerId,
+        launch: &Arc<Launch>,
+        ground: &Ground,
+        worker: launch::Worker<'_>,
+        around: &mut Around<'_>,
+    ) -> Result<(), String> {
+        let (index, invocation) = (worker.index, worker.invocation.to_owned());
+        let Spawned { process, outcome } =
+            ground.launch(launch, worker).map_err(|error| error.to_string())?;
+        let unit = launch.settings.unit.clone();
+        if let Some(identity) = Identity::of(&process, around.boot) {
+            let record = WorkerRecord {
+                unit: unit.to_string(),
+                generation: launch.generation.0,
+                index,
+                pid: identity.pid,
+                start_time: identity.start,
+                inode: identity.inode,
+                boot: around.boot.to_string(),
+                invocation: invocation.clone(),
+                kill_signal: launch.settings.service.kill_signal.0,
+            };
+            if let Err(error) = around.runtime.save_worker(id, &record) {
+                log::warn!("{unit}/g{}: {error}; if supd dies now it will not be found", launch.generation);
+            }
+        }
+        let outcome_token = around.sources.watch(&outcome, Source::WorkerOutcome(id));
+        let child_token = around.sources.watch(&process, Source::Child(id));
+        let (Ok(outcome_token), Ok(child_token)) = (outcome_token, child_token) else {
+            // Reaped as an orphan.
+            let _ = process.send(Signal::KILL);
+            around.runtime.clear_worker(id);
+            return Err("cannot wait for the new process: the kernel is out of memory or watches".into());
+        };
+        let child = Held { process, token: Some(child_token) };
+        let outcome = Some((outcome, outcome_token));
+        let worker = Worker {
+            unit,
+            index,
+            launch: launch.clone(),
+            invocation,
+            access: None,
+            exited: false,
+            session: true,
+            child,
+            main: None,
+            outcome,
+        };
+        self.all.insert(id, worker);
+        Ok(())
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, id: WorkerId) -> Option<&Worker> {
+        self.all.get(&id)
+    }
+
+    /// One of them.
+    pub fn get_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        self.all.get_mut(&id)
+    }
+
+    /// Those of one generation.
+    pub fn of<'a>(
+        &'a self,
+        unit: &'a UnitName,
+        generation: Generation,
+    ) -> impl Iterator<Item = (WorkerId, &'a Worker)> {
+        let its = move |worker: &Worker| worker.launch.generation == generation && worker.unit == *unit;
+        self.all.iter().filter(move |(_, worker)| its(worker)).map(|(id, worker)| (*id, worker))
+    }
+
+    /// Whether a process of this number is held here, so that its end is not to be taken away.
+    #[must_use]
+    pub fn holds(&self, pid: i32) -> Option<WorkerId> {
+        let holds =
+            |worker: &Worker| worker.held().any(|held| held.token.is_some() && held.process.pid() == pid);
+        self.all.iter().find(|(_, worker)| holds(worker)).map(|(id, _)| *id)
+    }
+
+    /// The launch of a worker has news. `true`: it failed, and the worker is gone.
+    pub fn launched(&mut self, id: WorkerId, around: &mut Around<'_>) -> bool {
+        let Some(worker) = self.all.get_mut(&id) else { return false };
+        let Some((mut outcome, token)) = worker.outcome.take() else { return false };
+        let result = match outcome.poll() {
+            Poll::Pending => {
+                worker.outcome = Some((outcome, token));
+                return false;
+            }
+            Poll::Ready(result) => result,
+        };
+        around.sources.unwatch(token, &outcome);
+        let (unit, failed) = (worker.unit.clone(), result.is_err());
+        let event = match result {
+            Ok(()) => Event::Spawned { worker: id },
+            Err(failure) => Event::SpawnFailed { worker: id, reason: failure.to_string() },
+        };
+        around.inbox.push_back(Input::Unit(unit, event));
+        if failed {
+            self.forget(id, around);
+        }
+        failed
+    }
+
+    /// The forked process of a worker ended, or it did not.
+    pub fn child_ended(&mut self, id: WorkerId, around: &mut Around<'_>) {
+        // A launch that failed is no exit.
+        if self.launched(id, around) {
+            return;
+        }
+        let Some(worker) = self.all.get_mut(&id) else { return };
+        let Some(exit) = worker.child.end(around.sources) else { return };
+        if worker.main.is_none() {
+            self.exited(id, exit, around);
+        }
+    }
+
+    /// The process that a worker named with MAINPID ended, or it did not.
+    pub fn main_ended(&mut self, id: WorkerId, around: &mut Around<'_>) {
+        let Some(worker) = self.all.get_mut(&id) else { return };
+        let Some(exit) = worker.main.as_mut().and_then(|main| main.end(around.sources)) else { return };
+        self.exited(id, exit, around);
+    }
+
+    fn exited(&mut self, id: WorkerId, exit: WorkerExit, around: &mut Around<'_>) {
+        let Some(worker) = self.all.get_mut(&id) else { return };
+        worker.exited = true;
+        let over = worker.launch.settings.service.kill_mode == KillMode::Process;
+        around.inbox.push_back(Input::Unit(worker.unit.clone(), Event::Exited { worker: id, exit }));
+        if over {
+            // Whatever is left of it is nobody's business.
+            self.forget(id, around);
+        }
+    }
+
+    /// A worker said that this process is its main one from now on.
+    ///
+    /// # Errors
+    /// Why it cannot be, in a sentence.
+    pub fn set_main(&mut self, id: WorkerId, process: PidFd, sources: &mut Sources) -> Result<(), String> {
+        let Some(worker) = self.all.get_mut(&id).filter(|worker| !worker.exited) else { return Ok(()) };
+        if let Some(old) = worker.main.take_if(|old| old.process.pid() != process.pid()) {
+            old.unwatch(sources);
+        }
+        if worker.main.is_some() || process.pid() == worker.child.process.pid() {
+            return Ok(());
+        }
+        let token = sources
+            .watch(&process, Source::Main(id))
+            .map_err(|error| format!("cannot wait for process {}: {error}", process.pid()))?;
+        worker.main = Some(Held { process, token: Some(token) });
+        Ok(())
+    }
+
+    /// No process of it is left, or nobody asks any more.
+    pub fn forget(&mut self, id: WorkerId, around: &mut Around<'_>) {
+        around.runtime.clear_worker(id);
+        let Some(mut worker) = self.all.remove(&id) else { return };
+        if let Some((outcome, token)) = worker.outcome.take() {
+            around.sources.unwatch(token, &outcome);
+        }
+        for held in [Some(worker.child), worker.main].into_iter().flatten() {
+            held.unwatch(around.sources);
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+}
+
+impl Worker {
+    fn held(&self) -> impl Iterator<Item = &Held> {
+        std::iter::once(&self.child).chain(&self.main)
+    }
+
+    /// The process that it is told about and measured by, while that lives.
+    #[must_use]
+    pub fn main(&self) -> Option<&PidFd> {
+        let main = self.main.as_ref().unwrap_or(&self.child);
+        (main.token.is_some() && !self.exited).then_some(&main.process)
+    }
+
+    /// The numbers that tell its processes: only those that cannot be anyone else's.
+    #[must_use]
+    pub fn numbers(&self) -> Vec<i32> {
+        let own = self.held().filter(|held| held.token.is_some()).map(|held| held.process.pid());
+        let session = self.session.then(|| self.child.process.pid());
+        let mut numbers: Vec<i32> = own.chain(session).collect();
+        numbers.dedup();
+        numbers
+    }
+
+    /// The number of its session.
+    #[must_use]
+    pub fn session_number(&self) -> i32 {
+        self.child.process.pid()
+    }
+
+    /// What its processes are known by.
+    #[must_use]
+    pub fn marks(&self) -> Marks {
+        Marks { workers: self.numbers(), invocation_ids: vec![self.invocation.clone()] }
+    }
+}
+
+impl Held {
+    /// How it ended, if it did just now; it is reaped by that.
+    fn end(&mut self, sources: &mut Sources) -> Option<WorkerExit> {
+        let token = self.token?;
+        let exit = match self.process.wait() {
+            Ok(Wait::Running) => return None,
+            Ok(Wait::Exited(exit)) => exit,
+            // Its descriptor says nothing a second time.
+            Ok(Wait::Unreaped) | Err(_) => WorkerExit::Unknown,
+        };
+        sources.unwatch(token, &self.process);
+        self.token = None;
+        Some(exit)
+    }
+
+    fn unwatch(self, sources: &mut Sources) {
+        if let Some(token) = self.token {
+            sources.unwatch(token, &self.process);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testbed::{Bed, recipe};
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_not_there_is_no_exit() {
+        let mut bed = Bed::new();
+        bed.spawn(1, &recipe(1, "ExecStart = [\"/nonexistent/server\"]")).unwrap();
+        let Event::SpawnFailed { worker: WorkerId(1), reason } = bed.event() else { panic!("launched") };
+        assert!(reason.contains("/nonexistent/server") && reason.contains("No such file"), "{reason}");
+        for _ in 0..5 {
+            bed.turn();
+        }
+        assert!(bed.inbox.is_empty() && bed.workers.is_empty() && bed.runtime.leftovers().is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_worker_is_that_of_the_process_it_named() {
+        let mut bed = Bed::new();
+        let pids = bed.folder.path().join("pids");
+        let service = format!(
+            "ExecStart = [\"/bin/sh\", \"-c\", \"sh -c 'sleep 600; exit 9' & echo $! > {}; wait; sleep 600\"]",
+            pids.display()
+        );
+        bed.spawn(1, &recipe(1, &service)).unwrap();
+        assert!(matches!(bed.event(), Event::Spawned { .. }));
+        let pid: i32 = bed.lines(&pids, 1)[0].parse().unwrap();
+        let (main, copy) = (PidFd::open(pid).unwrap(), PidFd::open(pid).unwrap());
+        bed.workers.set_main(WorkerId(1), main, &mut bed.sources).unwrap();
+        assert_eq!(bed.workers.get(WorkerId(1)).unwrap().main().unwrap().pid(), pid);
+        assert_eq!(bed.workers.holds(pid), Some(WorkerId(1)));
+        copy.send(Signal::KILL).unwrap();
+        let Event::Exited { exit, .. } = bed.event() else { panic!("no exit") };
+        // The shell, its parent, collects it; the kernel may be too old to tell us how it ended.
+        let killed = WorkerExit::Killed { signal: Signal::KILL, core: false };
+        assert!(exit == killed || exit == WorkerExit::Unknown, "{exit}");
+        assert!(bed.workers.get(WorkerId(1)).unwrap().main().is_none());
+        bed.sweeper.sweep(WorkerId(1), Some(Signal::KILL));
+        assert!(matches!(bed.event(), Event::Swept { .. }), "and no second exit");
+    }
+
+    #[test]
+    fn what_a_worker_of_kill_mode_process_leaves_is_nobodys() {
+        let mut bed = Bed::new();
+        bed.spawn(1, &recipe(1, "KillMode = \"process\"\nExecStart = [\"/bin/false\"]")).unwrap();
+        assert!(matches!(bed.event(), Event::Spawned { .. }));
+        assert!(matches!(bed.event(), Event::Exited { exit: WorkerExit::Code(1), .. }));
+        assert!(bed.workers.is_empty() && bed.runtime.leftovers().is_empty());
+    }
+}

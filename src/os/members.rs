@@ -1,0 +1,287 @@
+//! Which processes belong to a generation, without a cgroup to say so: by session, by descent, or
+//! by the INVOCATION_ID that they were started with.
+
+use super::Error;
+use super::clock::BootId;
+use super::pidfd::PidFd;
+use super::process::{Identity, Stat};
+use super::task::Task;
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io::Read;
+use std::time::Duration;
+
+/// What tells the members of a generation from others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Its workers, dead ones too: each was the head of a session of its own, and no other process
+    /// gets its number while that session has a member.
+    pub workers: Vec<i32>,
+    /// The INVOCATION_IDs of its workers.
+    pub invocation_ids: Vec<String>,
+}
+
+/// No more processes are looked at; Linux allows 4 million, a machine has hundreds.
+const PROCESSES_MAX: usize = 65_536;
+/// No more of an environment is read. supd's variables come last of all, so this is generous.
+const ENVIRONMENT_MAX: u64 = 262_144;
+/// No chain of parents is followed further.
+const ANCESTORS_MAX: usize = 1024;
+
+/// Searches /proc in a child, since the environment of a process that is stuck cannot be read
+/// until it is not. The answer is for [`decode`].
+///
+/// # Errors
+/// What [`Task::run`] says.
+pub fn search(marks: &Marks, bound: Duration) -> Result<Task, Error> {
+    let us = nix::unistd::getpid().as_raw();
+    Task::run("the search for processes", bound, &[], || Ok(encode(&find(marks, us))))
+}
+
+/// One number for each member and its start: `PID START INODE` a line, 0 for no inode.
+fn encode(members: &[(Stat, Option<u64>)]) -> Vec<u8> {
+    let line =
+        |(stat, inode): &(Stat, Option<u64>)| format!("{} {} {}\n", stat.pid, stat.start, inode.unwrap_or(0));
+    members.iter().map(line).collect::<String>().into_bytes()
+}
+
+/// The members that a search found. Each is to be taken in hand by [`Identity::matches_live`]:
+/// meanwhile it may have ended and its number gone to another.
+#[must_use]
+pub fn decode(answer: &[u8], boot: &BootId) -> Vec<Identity> {
+    let text = String::from_utf8_lossy(answer);
+    let identity = |line: &str| {
+        let mut fields = line.split(' ');
+        let (pid, start) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        let inode = fields.next()?.parse().ok().filter(|inode| *inode != 0);
+        Some(Identity { pid, start, boot: boot.clone(), inode })
+    };
+    text.lines().filter_map(identity).collect()
+}
+
+/// Every living process with these marks but `supd` itself and the one that searches.
+fn find(marks: &Marks, supd: i32) -> Vec<(Stat, Option<u64>)> {
+    let all = everyone();
+    let searcher = nix::unistd::getpid().as_raw();
+    let mut members: HashSet<i32> = HashSet::new();
+    for stat in all.values() {
+        if stat.pid != supd
+            && stat.pid != searcher
+            && (marks.workers.contains(&stat.session) || marked(stat.pid, marks))
+        {
+            members.insert(stat.pid);
+        }
+    }
+    members.extend(marks.workers.iter().filter(|worker| all.contains_key(worker)));
+    // What a member started may have thrown away both the session and the environment.
+    let descends = |stat: &&Stat| ancestors(stat, &all).any(|parent| members.contains(&parent));
+    let found = all.values().filter(|stat| members.contains(&stat.pid) || descends(stat));
+    let found = found.filter(|stat| !stat.zombie && stat.pid != supd && stat.pid != searcher);
+    let mut found: Vec<_> = found.map(|stat| (*stat, inode_of(stat))).collect();
+    found.sort_unstable_by_key(|(stat, _)| stat.pid);
+    found
+}
+
+fn inode_of(stat: &Stat) -> Option<u64> {
+    let process = PidFd::open(stat.pid).ok()?;
+    let same = Stat::read(stat.pid).is_some_and(|now| now.start == stat.start) && !process.is_over();
+    same.then(|| process.inode()).flatten()
+}
+
+fn everyone() -> HashMap<i32, Stat> {
+    let Ok(entries) = fs::read_dir("/proc") else { return HashMap::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(Stat::read).take(PROCESSES_MAX).map(|stat| (stat.pid, stat)).collect()
+}
+
+/// Its parents, the nearest first.
+fn ancestors<'a>(stat: &Stat, all: &'a HashMap<i32, Stat>) -> impl Iterator<Item = i32> + use<'a> {
+    let parents = std::iter::successors(Some(stat.parent), |pid| all.get(pid).map(|stat| stat.parent));
+    parents.take_while(|pid| *pid != 0).take(ANCESTORS_MAX)
+}
+
+/// Whether the process was started with one of these INVOCATION_IDs.
+fn marked(pid: i32, marks: &Marks) -> bool {
+    let Ok(file) = fs::File::open(format!("/proc/{pid}/environ")) else { return false };
+    let mut environment = Vec::new();
+    // Another user's: not readable, and not ours either.
+    let _ = file.take(ENVIRONMENT_MAX).read_to_end(&mut environment);
+    let mut values = environment.split(|byte| *byte == 0).filter_map(|v| v.strip_prefix(b"INVOCATION_ID="));
+    values.any(|value| marks.invocation_ids.iter().any(|id| id.as_bytes() == value))
+}
+
+/// What a process is to a generation, as far as that can be told without waiting for anyone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relation {
+    /// It is this worker.
+    Worker(i32),
+    /// It is in this worker's session, or descends from it.
+    Descendant(i32),
+    /// It is, or descends from, a child of supd that is no worker of this generation: a process
+    /// whose parents have died, or another generation's. Who knows the other workers can tell.
+    Orphan(i32),
+    /// It comes from elsewhere.
+    Stranger,
+    /// It has ended, and nothing can be said.
+    Gone,
+}
+
+/// What process `pid` is to these workers. Cheap, and never waits: for each notify datagram.
+/// `held` is its pidfd, if the kernel gave one: with it a number that has changed hands meanwhile
+/// counts as [`Relation::Gone`].
+#[must_use]
+pub fn relation(pid: i32, held: Option<&PidFd>, workers: &[i32]) -> Relation {
+    let us = nix::unistd::getpid().as_raw();
+    let relation = relation_now(pid, workers, us);
+    // Alive after the reading means that what was read was its own.
+    if held.is_some_and(PidFd::is_over) { Relation::Gone } else { relation }
+}
+
+fn relation_now(pid: i32, workers: &[i32], us: i32) -> Relation {
+    let Some(stat) = Stat::read(pid) else { return Relation::Gone };
+    if workers.contains(&pid) {
+        return Relation::Worker(pid);
+    }
+    if workers.contains(&stat.session) {
+        return Relation::Descendant(stat.session);
+    }
+    let mut here = stat;
+    for _ in 0..64 {
+        if workers.contains(&here.parent) {
+            return Relation::Descendant(here.parent);
+        }
+        if here.parent == us {
+            return Relation::Orphan(here.pid);
+        }
+        match Stat::read(here.parent) {
+            Some(parent) if here.parent > 1 => here = parent,
+            _ => return Relation::Stranger,
+        }
+    }
+    Relation::Stranger
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Marks, Relation, decode, find, relation, search};
+    use crate::model::Signal;
+    use crate::os::alone::alone;
+    use crate::os::clock::BootId;
+    use crate::os::pidfd::PidFd;
+    use crate::os::process::{Reaped, adopt_orphans, reap_orphans};
+    use crate::os::task::tests::finish;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::collections::BTreeSet;
+    use std::io::{BufRead, BufReader};
+    use std::os::fd::AsFd;
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    /// A worker that leaves behind: a child; a child in a session of its own; one of that kind
+    /// whose parent has died; and one that has thrown its environment away too, but still has a
+    /// parent. Each prints its number.
+    const FAMILY: &str = "
+import os, sys, time
+def stay(name):
+    os.write(1, f'{name} {os.getpid()}\\n'.encode())
+    time.sleep(600)
+def child(name, then=None, sid=False):
+    if os.fork() == 0:
+        if sid: os.setsid()
+        if then: then()
+        stay(name)
+def orphan():
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0: stay('orphan')
+        os._exit(0)
+    os.wait()
+def bare():
+    os.execve('/bin/sh', ['sh', '-c', 'echo bare $$; sleep 600; true'], {})
+os.setsid()
+child('child')
+child('own-session', sid=True)
+orphan()
+child('bare', then=bare, sid=True)
+stay('worker')
+";
+
+    const ID: &str = "000102030405060708090a0b0c0d0e0f";
+
+    struct Family(Vec<(String, i32)>, std::process::Child);
+
+    impl Family {
+        fn new() -> Self {
+            let mut child = Command::new("python3")
+                .args(["-c", FAMILY])
+                .env("INVOCATION_ID", ID)
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let lines = BufReader::new(child.stdout.take().unwrap()).lines().take(5);
+            let entry = |line: String| {
+                let (name, pid) = line.split_once(' ').unwrap();
+                (name.to_owned(), pid.parse().unwrap())
+            };
+            Self(lines.map(|line| entry(line.unwrap())).collect(), child)
+        }
+
+        fn pid(&self, name: &str) -> i32 {
+            self.0.iter().find(|(known, _)| known == name).unwrap().1
+        }
+    }
+
+    #[test]
+    fn everyone_is_found_and_nobody_else() {
+        alone("os::members::tests::everyone_is_found_and_nobody_else", || {
+            adopt_orphans().unwrap();
+            let boot = BootId::read().unwrap();
+            let mut family = Family::new();
+            let worker = family.pid("worker");
+            let marks = Marks { workers: vec![worker], invocation_ids: vec![ID.to_owned()] };
+            let answer = finish(search(&marks, Duration::from_secs(60)).unwrap()).unwrap();
+            let found = decode(&answer, &boot);
+            let pids: BTreeSet<i32> = found.iter().map(|identity| identity.pid).collect();
+            let all: BTreeSet<i32> = family.0.iter().map(|(_, pid)| *pid).collect();
+            // The sleep of "bare" too, which only descends.
+            assert!(all.is_subset(&pids) && pids.len() == 6, "{pids:?}, not {:?}", family.0);
+
+            // Without the mark of the environment, the orphan in a session of its own is lost.
+            let us = nix::unistd::getpid().as_raw();
+            let by_session = find(&Marks { workers: vec![worker], ..Marks::default() }, us);
+            let orphan = family.pid("orphan");
+            assert!(by_session.len() == 5 && by_session.iter().all(|(stat, _)| stat.pid != orphan));
+
+            let related = |name: &str| {
+                let process = PidFd::open(family.pid(name)).unwrap();
+                relation(process.pid(), Some(&process), &[worker])
+            };
+            assert_eq!(related("worker"), Relation::Worker(worker));
+            for name in ["child", "own-session", "bare"] {
+                assert_eq!(related(name), Relation::Descendant(worker), "{name}");
+            }
+            assert_eq!(related("orphan"), Relation::Orphan(orphan));
+            assert_eq!(relation(1, None, &[worker]), Relation::Stranger);
+            assert_eq!(relation(i32::MAX, None, &[worker]), Relation::Gone);
+
+            for identity in &found {
+                // Whoever ended meanwhile ended because its parent did.
+                let Some(process) = identity.matches_live(&boot) else { continue };
+                process.send(Signal::KILL).unwrap();
+                let mut entry = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+                assert_eq!(poll(&mut entry, PollTimeout::from(20_000u16)), Ok(1));
+            }
+            family.1.wait().unwrap();
+            while reap_orphans(|_| false, 100).unwrap() != Reaped::All {}
+            String::new()
+        });
+    }
+
+    #[test]
+    fn garbage_in_an_answer_is_left_out() {
+        let boot = BootId::read().unwrap();
+        let found = decode(b"12 34 56\n78 90 0\nx y z\n1\n\xff 1 2\n", &boot);
+        let numbers: Vec<_> = found.iter().map(|i| (i.pid, i.start, i.inode)).collect();
+        assert_eq!(numbers, [(12, 34, Some(56)), (78, 90, None)]);
+    }
+}

@@ -1,0 +1,221 @@
+//! The runtime folder: what outlives supd, but not the boot of the machine. Nothing here is synced.
+
+use super::files;
+use crate::codec::ledger::{decode_intent, encode_intent};
+use crate::model::{Generation, Intent, UnitName, WorkerId};
+use crate::os::Error;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Nothing in this folder that supd reads is longer, in bytes.
+const FILE_MAX: u64 = 64 * 1024;
+
+/// A path in the folder of this length still leaves room for a unit's name and a generation in
+/// `sun_path`, which holds 107 bytes and a NUL (unix(7)).
+const PATH_MAX: usize = 107 - "/notify/".len() - 24;
+
+/// The runtime folder of one supd.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    root: PathBuf,
+}
+
+/// A worker, so that the next supd finds it: or finds that its number means another process now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerRecord {
+    /// The unit's name.
+    pub unit: String,
+    /// The generation's number.
+    pub generation: u64,
+    /// SUPD_WORKER
+    pub index: u32,
+    /// The main process.
+    pub pid: i32,
+    /// When it was started: field 22 of /proc/PID/stat, in clock ticks since the boot.
+    pub start_time: u64,
+    /// The inode of its pidfd, where the kernel has pidfs.
+    #[serde(default)]
+    pub inode: Option<u64>,
+    /// Which boot of the machine.
+    pub boot: String,
+    /// INVOCATION_ID, by which its other processes are known.
+    pub invocation: String,
+    /// The signal that ends it: what its unit's KillSignal was.
+    pub kill_signal: i32,
+}
+
+impl Runtime {
+    /// Makes the folder with all that is in it.
+    ///
+    /// # Errors
+    /// ENAMETOOLONG where a socket's path would not fit; what the kernel answered.
+    pub fn make(root: &Path) -> Result<Self, Error> {
+        if root.as_os_str().len() > PATH_MAX {
+            let what = format!("{} as the runtime folder (at most {PATH_MAX} bytes)", root.display());
+            return Err(Error::new("use", what, nix::errno::Errno::ENAMETOOLONG));
+        }
+        if let Some(parent) = root.parent() {
+            fs::create_dir_all(parent)
+                .map_err(|error| Error::from_io("make the folder", parent.display(), &error))?;
+        }
+        files::make_folder(root, 0o755)?;
+        let runtime = Self { root: root.into() };
+        files::make_folder(&runtime.notify_folder(), 0o711)?;
+        files::make_folder(&root.join("listeners"), 0o700)?;
+        files::make_folder(&runtime.intents(), 0o700)?;
+        files::make_folder(&runtime.workers(), 0o700)?;
+        Ok(runtime)
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where notify sockets are.
+    #[must_use]
+    pub fn notify_folder(&self) -> PathBuf {
+        self.root.join("notify")
+    }
+
+    /// The notify socket of a generation.
+    #[must_use]
+    pub fn notify(&self, unit: &UnitName, generation: Generation) -> PathBuf {
+        self.notify_folder().join(format!("{unit}.{generation}"))
+    }
+
+    /// Where the sockets of a unit are bound before they are public.
+    #[must_use]
+    pub fn listeners(&self, unit: &UnitName) -> PathBuf {
+        self.root.join("listeners").join(unit.as_str())
+    }
+
+    fn intents(&self) -> PathBuf {
+        self.root.join("intents")
+    }
+
+    fn workers(&self) -> PathBuf {
+        self.root.join("workers")
+    }
+
+    /// Writes a unit's intent.
+    ///
+    /// # Errors
+    /// What the kernel answered; the intent before it still holds.
+    pub fn save_intent(&self, unit: &UnitName, intent: &Intent) -> Result<(), Error> {
+        // A name may have dots, so `.new` beside it could be the intent of another unit.
+        files::put(&self.intents().join(format!("{unit}.intent")), encode_intent(intent).as_bytes(), 0o600)
+    }
+
+    /// Takes it away.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn clear_intent(&self, unit: &UnitName) -> Result<(), Error> {
+        let path = self.intents().join(format!("{unit}.intent"));
+        files::remove_if_there(&path).map_err(|error| Error::from_io("remove", path.display(), &error))
+    }
+
+    /// The intent that the last supd left.
+    #[must_use]
+    pub fn intent(&self, unit: &UnitName) -> Option<Intent> {
+        let path = self.intents().join(format!("{unit}.intent"));
+        decode_intent(&files::read(&path, FILE_MAX).ok()??)
+    }
+
+    fn worker(&self, worker: WorkerId) -> PathBuf {
+        self.workers().join(format!("{worker}.json"))
+    }
+
+    /// Says that this worker lives.
+    ///
+    /// # Errors
+    /// What the kernel answered: if supd dies now, the next one will not know the worker.
+    pub fn save_worker(&self, worker: WorkerId, record: &WorkerRecord) -> Result<(), Error> {
+        let text = serde_json::to_vec(record).expect("a plain struct");
+        files::put(&self.worker(worker), &text, 0o600)
+    }
+
+    /// Says that no process of it is left.
+    pub fn clear_worker(&self, worker: WorkerId) {
+        // What stays is looked at by the next supd, which finds nobody.
+        let _ = files::remove_if_there(&self.worker(worker));
+    }
+
+    /// Every worker that the last supd left, with the file that says so, to be removed.
+    #[must_use]
+    pub fn leftovers(&self) -> Vec<(PathBuf, Option<WorkerRecord>)> {
+        let Ok(entries) = fs::read_dir(self.workers()) else { return Vec::new() };
+        let paths = entries.flatten().map(|entry| entry.path());
+        paths
+            .map(|path| {
+                let bytes = files::read(&path, FILE_MAX).ok().flatten().unwrap_or_default();
+                let record = serde_json::from_slice(&bytes).ok();
+                (path, record)
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::SwapId;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn intents_and_workers_are_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = Runtime::make(&folder.path().join("run")).unwrap();
+        let (web, new) = (UnitName::new("web").unwrap(), UnitName::new("web.new").unwrap());
+        let intent = |to| Intent { swap_id: SwapId(1), from: None, to: Generation(to) };
+        runtime.save_intent(&new, &intent(1)).unwrap();
+        runtime.save_intent(&web, &intent(2)).unwrap();
+        runtime.save_intent(&web, &intent(3)).unwrap();
+        assert_eq!((runtime.intent(&web), runtime.intent(&new)), (Some(intent(3)), Some(intent(1))));
+        runtime.clear_intent(&web).unwrap();
+        runtime.clear_intent(&web).unwrap();
+        assert_eq!(runtime.intent(&web), None);
+
+        let record = WorkerRecord {
+            unit: "web".into(),
+            generation: 3,
+            index: 0,
+            pid: 1,
+            start_time: 7,
+            inode: None,
+            boot: "b".into(),
+            invocation: "i".into(),
+            kill_signal: 15,
+        };
+        runtime.save_worker(WorkerId(4), &record).unwrap();
+        fs::write(folder.path().join("run/workers/5.json"), "garbage").unwrap();
+        let mut left = runtime.leftovers();
+        left.sort_by(|one, other| one.0.cmp(&other.0));
+        assert_eq!(left.len(), 2);
+        assert_eq!((left[0].1.as_ref(), left[1].1.as_ref()), (Some(&record), None));
+        runtime.clear_worker(WorkerId(4));
+        assert_eq!(runtime.leftovers().len(), 1);
+    }
+
+    #[test]
+    fn others_go_through_to_the_notify_sockets_and_see_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = Runtime::make(folder.path()).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+        assert_eq!(mode(runtime.root()), 0o755);
+        assert_eq!(mode(&runtime.notify_folder()), 0o711);
+        assert_eq!((mode(&runtime.intents()), mode(&runtime.workers())), (0o700, 0o700));
+    }
+
+    #[test]
+    fn a_folder_too_deep_for_sockets_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("x".repeat(80));
+        let text = Runtime::make(&deep).unwrap_err().to_string();
+        assert!(text.contains("at most 75 bytes") && text.ends_with("File name too long"), "{text}");
+        assert!(!deep.exists());
+    }
+}
