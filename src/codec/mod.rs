@@ -1,12 +1,12 @@
 //! Bytes ↔ model. Total: any input gives a value or a fault, never a panic. No I/O.
 
-mod shape;
 pub mod environment;
 pub mod fault;
 pub mod json;
 pub mod ledger;
 pub mod notify;
 pub mod pinned;
+mod shape;
 pub mod size;
 pub mod span;
 pub mod timespan;

@@ -540,7 +540,7 @@ impl Unit {
 
     /// Lets go of an intent that an earlier supd left, once the ledger has this one's first word.
     pub(super) fn clear_old_intent(&self, turn: &mut Turn<'_>) {
-        if !self.intent_left {
+        if self.intent_left.is_none() {
             turn.act(Action::ClearIntent);
         }
     }
