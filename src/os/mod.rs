@@ -6,6 +6,7 @@ pub mod clock;
 pub mod error;
 pub mod fork;
 pub mod members;
+pub mod notify;
 pub mod original;
 pub mod pidfd;
 pub mod process;
