@@ -9,6 +9,7 @@ pub mod members;
 pub mod notify;
 pub mod original;
 pub mod pidfd;
+pub mod pin;
 pub mod process;
 pub mod spawn;
 pub mod task;
