@@ -40,7 +40,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         stored,
         on_disk,
         unsaved: None,
-        intent_left: intent.is_some(),
+        intent_left: intent.map(|intent| intent.to),
         bind_failures: 0,
         quarantine: None,
     };

@@ -216,6 +216,7 @@ impl Unit {
         }
         let mut keep: BTreeSet<Generation> = self.durable.kept().map(|kept| kept.generation).collect();
         keep.extend(&self.on_disk);
+        keep.extend(self.intent_left);
         for group in self.groups.values() {
             keep.extend([group.generation(), group.relaunch.origin, group.launch.origin]);
         }
