@@ -5,12 +5,15 @@ mod alone;
 pub mod clock;
 pub mod error;
 pub mod fork;
+pub mod logfile;
 pub mod members;
 pub mod notify;
 pub mod original;
 pub mod pidfd;
 pub mod pin;
 pub mod process;
+pub mod random;
+pub mod signals;
 pub mod spawn;
 pub mod task;
 

@@ -7,6 +7,7 @@ use crate::model::{Address, Generation, ListenerName, Signal, SocketKind, UnitNa
 use crate::os::alone::{alone, alone_as, root_or_skip};
 use crate::os::original::{self, Original};
 use crate::os::pidfd::{PidFd, Wait};
+use crate::os::task::tests::in_child;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs;
@@ -41,7 +42,9 @@ impl Bench {
 
     fn script(&self, name: &str, text: &str) -> String {
         let path = self.path(name);
-        fs::write(&path, text).unwrap();
+        // Written in a child: a descriptor of this process that may write it could be in another
+        // test's forked child for a moment, and execve(2) would say ETXTBSY.
+        in_child(|| fs::write(&path, text).unwrap());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         path.to_str().unwrap().to_owned()
     }
