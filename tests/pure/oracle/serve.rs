@@ -218,7 +218,7 @@ impl Book {
             format!("switches to {to} before that intent is saved: {:?}", unit.intent)
         })?;
         if back {
-            let other = unit.live().any(|proc| proc.is_ready() && proc.generation() != to);
+            let other = unit.generations().iter().any(|it| *it != to && unit.complete(*it, world.now));
             let ready = unit.ready_of(to).next().is_some();
             return must(Rule::MakeBeforeBreak, ready || !other, || {
                 format!("switches back to {to}: not ready")
