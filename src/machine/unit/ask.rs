@@ -64,7 +64,9 @@ impl Unit {
                 let plan = self.plan_start();
                 self.start(plan, Some(waiter), turn);
             }
-            Life::Arming { clients, .. } | Life::Waiting { clients, record: Some(_) } => clients.push(client),
+            Life::Arming { clients, .. } | Life::Waiting { clients, record: Some(_), .. } => {
+                clients.push(client);
+            }
             Life::Waiting { record: None, .. } => {
                 self.reply(client, Reply::done(false, "waits for the first connection already"), turn);
             }

@@ -35,7 +35,8 @@ enum Life {
     /// On demand: the listeners are being bound.
     Arming { job: JobId, clients: Vec<ClientId> },
     /// On demand: bound; the first connection launches it. The record may be on its way.
-    Waiting { record: Option<RecordId>, clients: Vec<ClientId> },
+    /// With an `origin` it is what served before that is launched again, whatever the file says.
+    Waiting { record: Option<RecordId>, clients: Vec<ClientId>, origin: Option<Generation> },
     /// The listeners cannot be bound; tried again then, with the recipe of `origin` where supd
     /// alone was started again, else with the file as it is.
     Blocked { until: Tick, reason: String, origin: Option<Generation> },

@@ -102,10 +102,13 @@ impl Unit {
     fn drop_swap(&mut self, swap: &mut Swap, cause: &str, turn: &mut Turn<'_>) -> bool {
         let cause = if cause.is_empty() { "aborted" } else { cause };
         swap.cause.get_or_insert_with(|| cause.to_owned());
-        let status = if swap.is_first() { ExitStatus::Down } else { ExitStatus::Failed };
+        // Where the active generation is gone for good, the one that it replaced may serve on.
+        let alive = |group: &Group| group.role != Role::Leaving && !group.is_idle();
+        let down = swap.is_first() && !self.groups.values().any(alive);
+        let status = if down { ExitStatus::Down } else { ExitStatus::Failed };
         turn.note(Level::Error, Some(swap.to), format!("not launched: {cause}"));
         self.durable.candidate = None;
-        if swap.is_first() {
+        if down {
             let alone = swap.client.is_none();
             self.life = self.unbound(cause, alone, swap.plan.origin.filter(|_| alone), turn);
         }
