@@ -6,6 +6,7 @@ use super::check::Check;
 use super::completions::Completions;
 use super::context::{self, Context};
 use super::daemon_reload::DaemonReload;
+use super::demo::Demo;
 use super::failure::Failure;
 use super::is_active::IsActive;
 use super::kill::Kill;
@@ -103,6 +104,7 @@ pub(super) enum Verb {
     Wait(Wait),
     Check(Check),
     Shutdown(Shutdown),
+    Demo(Demo),
     Completions(Completions),
 }
 
@@ -144,6 +146,7 @@ impl Verb {
             Self::Wait(verb) => verb.run(context),
             Self::Check(verb) => verb.run(context),
             Self::Shutdown(Shutdown {}) => Shutdown::run(context),
+            Self::Demo(verb) => verb.run(context),
             Self::Completions(verb) => verb.run(),
         }
     }

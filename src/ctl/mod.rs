@@ -13,6 +13,7 @@ mod client;
 mod completions;
 mod context;
 mod daemon_reload;
+mod demo;
 mod failure;
 mod is_active;
 mod kill;

@@ -9,6 +9,9 @@ use std::time::Duration;
 /// The longest delay between two launches, and the pause once the start limit is hit.
 const PAUSE: Duration = Duration::from_secs(60);
 
+/// The shortest delay after the first, however short RestartSec is.
+const SHORTEST: Duration = Duration::from_millis(100);
+
 /// Signals that end a server as its operator meant it (systemd.service(5), SuccessExitStatus=).
 const CLEAN_SIGNALS: [Signal; 4] = [Signal(1), Signal(2), Signal(13), Signal::TERM];
 
@@ -100,7 +103,10 @@ impl Pace {
         if served >= service.start_limit_interval.max(Duration::from_secs(1)) {
             self.streak = 0;
         }
-        let doubled = service.restart_delay.saturating_mul(1 << self.streak.min(16));
+        // RestartSec = 0 is meant for the first relaunch, not for a hundred a second.
+        let first =
+            if self.streak == 0 { service.restart_delay } else { service.restart_delay.max(SHORTEST) };
+        let doubled = first.saturating_mul(1 << self.streak.min(16));
         self.streak = self.streak.saturating_add(1);
         let delay = doubled.min(PAUSE.max(service.restart_delay));
         let burst = service.start_limit_burst as usize;

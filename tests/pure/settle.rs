@@ -6,7 +6,7 @@ use crate::knobs::Knob;
 use crate::oracle::{Rule, Violation};
 use crate::sim::{CLEAN, Checked, Sim};
 use crate::step::{Act, Ask, Say, Step, Turn};
-use crate::world::{Door, Life, Proc, Unit, number};
+use crate::world::{Client, Door, Life, Proc, Unit, number};
 use std::time::Duration;
 use supd::model::settings::{Ready, Restart, Start};
 use supd::model::status::{GenerationState, GenerationStatus, UnitState, UnitStatus};
@@ -119,7 +119,27 @@ impl<B: Brain> Sim<B> {
         if self.world.shutdown {
             return Err("supd was told to end and has not".to_owned());
         }
-        if let Some(client) = self.world.clients.iter().find(|client| client.waits()) {
+        // A rollback to what never comes up again waits for ever: whoever serves is not stopped for it.
+        let hopeless = |client: &Client| {
+            let unit = client.asked.and_then(|(place, _)| self.world.unit(place));
+            let drains = matches!(
+                client.asked,
+                Some((
+                    _,
+                    Ask::Swap { wait: WaitFor::Drained, .. }
+                        | Ask::Restart(WaitFor::Drained)
+                        | Ask::Rollback { wait: WaitFor::Drained, .. }
+                        | Ask::Wait(WaitFor::Drained)
+                ))
+            );
+            unit.is_some_and(|unit| {
+                let down = number(unit.ledger.active.as_ref())
+                    .is_some_and(|active| unit.ready_of(active).next().is_none());
+                let broken = unit.procs.iter().any(|proc| unit.knobs(&proc.launch.settings).broken());
+                broken || (drains && down)
+            })
+        };
+        if let Some(client) = self.world.clients.iter().find(|client| client.waits() && !hopeless(client)) {
             return Err(format!("client {} still waits: {:?}", client.id, client.asked));
         }
         for unit in self.world.units.iter().filter(|unit| unit.known) {
@@ -144,12 +164,18 @@ impl<B: Brain> Sim<B> {
             let nobody = unit.live().next().is_none();
             let waits = shown.state == UnitState::Waiting;
             let again = number(unit.ledger.active.as_ref()).is_some_and(|active| always(unit, active));
-            if wants && nobody && !waits && again && self.brain.deadline().is_none() {
+            if wants
+                && nobody
+                && !waits
+                && again
+                && !self.oracle.halted(place)
+                && self.brain.deadline().is_none()
+            {
                 let text = format!("{} should serve, nobody does, and nothing will be tried", unit.name);
                 return Err(Violation::new(Rule::Restarts, text));
             }
-            if !waits || unit.file().1.service.start != Start::OnDemand || unit.knobs(unit.file().1).broken()
-            {
+            let broken = unit.files.iter().any(|(knobs, _)| knobs.broken());
+            if !waits || unit.file().1.service.start != Start::OnDemand || broken {
                 continue;
             }
             self.apply(&Step::At { unit: place, turn: Turn::Connect })?;
@@ -336,8 +362,11 @@ fn unit_converged(
         }
         Want::OnDemand | Want::Up => {}
     }
-    if active.as_ref().is_some_and(broken) || unit.knobs(unit.file().1).broken() {
-        return must(shown.state != UnitState::Probation, "it is in probation for ever");
+    let previous = number(unit.ledger.previous.as_ref());
+    if [active, previous].iter().flatten().any(broken) || unit.knobs(unit.file().1).broken() {
+        // A rollback to what never comes up again waits for ever; nothing else does.
+        let waits = shown.state == UnitState::Probation && previous.is_none();
+        return must(!waits, "it is in probation for ever");
     }
     must(!candidate, "there is still a candidate")?;
     must(unit.ledger.previous.is_none(), "the previous one is still kept")?;
@@ -347,7 +376,10 @@ fn unit_converged(
         generation.generation == active && generation.workers.iter().any(|worker| worker.phase == "gone")
     };
     if gave_up(unit, active) || (shown.generations.iter().any(gone) && !always(unit, active)) {
-        return must(generations.iter().all(|other| *other == active), "another generation still lives");
+        let alone = generations.iter().all(|other| *other == active);
+        // Who serves in its place is not told to stop.
+        let down = unit.ready_of(active).next().is_none();
+        return must(alone || down, "another generation still lives");
     }
     must(shown.state == UnitState::Active, "it should be active")?;
     must(unit.traffic == Some(active), "the traffic goes elsewhere")?;
@@ -363,7 +395,10 @@ fn unit_converged(
 
 /// Whether `Restart` wants another run after every end of a worker of this generation.
 fn always(unit: &Unit, generation: supd::model::Generation) -> bool {
-    unit.store.get(&generation).is_some_and(|settings| settings.service.restart == Restart::Always)
+    unit.store.get(&generation).is_some_and(|settings| {
+        let service = &settings.service;
+        service.restart == Restart::Always && service.restart_prevent_exit_status.codes.is_empty()
+    })
 }
 
 /// Whether a worker of this generation ended in a way after which `Restart` wants no other.

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use supd::machine::{JobKind, Launch};
-use supd::model::settings::KillMode;
+use supd::model::settings::{KillMode, Restart};
 use supd::model::{
     Address, ClientId, Durable, Generation, Intent, JobId, Kept, Record, RecordId, Reply, Settings, SwapId,
     Tick, UnitName, WorkerExit, WorkerId,
@@ -52,6 +52,8 @@ pub(crate) struct Unit {
     /// In the runtime folder.
     pub(crate) intent: Option<Intent>,
     pub(crate) switches: VecDeque<(SwapId, Generation)>,
+    /// So many of these were overtaken by a start from nothing.
+    pub(crate) switches_void: usize,
     /// Where new connections go: the last switch that succeeded.
     pub(crate) traffic: Option<Generation>,
     pub(crate) records: VecDeque<InFlight>,
@@ -247,6 +249,7 @@ impl Unit {
             intents_void: 0,
             intent: None,
             switches: VecDeque::new(),
+            switches_void: 0,
             traffic: None,
             records: VecDeque::new(),
             ledger: Durable::fresh(),
@@ -357,6 +360,20 @@ impl Unit {
         count >= wanted
     }
 
+    /// Whether it serves as well as it ever will: some are ready, and the others are gone for good.
+    pub(crate) fn serves_as_ever(&self, generation: Generation) -> bool {
+        let of = || self.procs.iter().rev().filter(|proc| proc.generation() == generation);
+        let wanted = of().next().map_or(0, |proc| proc.launch.settings.service.workers);
+        let stays = |index: u32| {
+            let last = of().find(|proc| proc.index == index);
+            last.is_some_and(|last| {
+                let gone = last.is_over() && last.launch.settings.service.restart != Restart::Always;
+                last.is_ready() || gone
+            })
+        };
+        of().any(Proc::is_ready) && (0..wanted).all(stays)
+    }
+
     /// Every generation that has processes, oldest first.
     pub(crate) fn generations(&self) -> Vec<Generation> {
         let mut all: Vec<_> = self.live().map(Proc::generation).collect();
@@ -440,8 +457,9 @@ impl Proc {
 
     /// The machine has heard what makes it ready.
     pub(crate) fn became_ready(&mut self, now: Tick) {
-        self.told_ready = self.told_ready.or(Some(now));
-        self.fed = self.fed.max(now);
+        if self.told_ready.is_none() {
+            (self.told_ready, self.fed) = (Some(now), now);
+        }
     }
 
     /// Whether its watchdog has cause to fire.

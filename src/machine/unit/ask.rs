@@ -5,7 +5,7 @@ use super::super::event::Request;
 use super::super::swap::table::{SwapCueKind, SwapMove, decide};
 use super::super::swap::{Plan, Swap};
 use super::super::turn::Turn;
-use super::super::worker::{Cue, Phase, table::Kind};
+use super::super::worker::{Cue, table::Kind};
 use super::{Drain, Life, Refreshing, Reloading, Unit, Waiter};
 use crate::model::status::SwapResult;
 use crate::model::{ClientId, ExitStatus, Generation, Reply, Settings, Signal, SwapKind, WaitFor, WorkerId};
@@ -190,9 +190,17 @@ impl Unit {
         if self.swap.is_some() {
             return self.ask_abort(client, turn);
         }
-        if let Some(forward) = &self.durable.forward {
-            let text =
-                format!("was rolled back from generation {} already; forward is a swap", forward.generation);
+        // Who names what is active knows where a second step back goes to.
+        if let (Some(left), None) = (&self.durable.forward, from) {
+            let further = match (&self.durable.retained, active) {
+                (Some(retained), Some(active)) => {
+                    let to = retained.generation;
+                    format!("; further back, to generation {to}: rollback {} --from {active}", self.name)
+                }
+                (Some(_), None) | (None, _) => String::new(),
+            };
+            let left = left.generation;
+            let text = format!("was rolled back from generation {left} already; forward is a swap{further}");
             return self.refuse(client, text, self.command("swap"), turn);
         }
         let Some(retained) = self.durable.retained.clone() else {
@@ -383,7 +391,7 @@ impl Unit {
         }
         let changed = *self.settings != *settings;
         let moved = self.settings.sockets != settings.sockets;
-        let up = matches!(self.life, Life::Up | Life::Waiting { .. });
+        let up = matches!(self.life, Life::Up | Life::Waiting { .. } | Life::Arming { .. });
         if !up || !moved {
             self.settings = settings;
             let text =
@@ -395,11 +403,5 @@ impl Unit {
         turn.act(Action::Bind { job, settings: settings.clone() });
         self.bound.extend(settings.sockets.iter().cloned());
         self.refreshing = Some(Refreshing { job, client: Some(client), settings });
-    }
-
-    /// Whether any worker has a process.
-    pub(super) fn has_processes(&self) -> bool {
-        let mut workers = self.groups.values().flat_map(|group| &group.workers);
-        workers.any(|worker| !matches!(worker.phase, Phase::Gone | Phase::Resting { .. }))
     }
 }

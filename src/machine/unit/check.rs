@@ -63,7 +63,10 @@ impl Unit {
     fn check_life(&self) -> Result<(), String> {
         match &self.life {
             Life::Stopped { .. } | Life::Blocked { .. } | Life::Waiting { .. } | Life::Arming { .. } => {
-                if self.has_processes() {
+                // What was undone may still be on its way out; a stop has waited for all of it.
+                let stopped = matches!(self.life, Life::Stopped { .. });
+                let mut there = self.groups.values().filter(|group| stopped || group.role != Role::Leaving);
+                if there.any(|group| !group.is_idle()) {
                     return Err("stopped or waiting, but there are processes".to_owned());
                 }
                 if self.swap.is_some() {

@@ -3,11 +3,12 @@
 use super::super::effect::{Action, Level};
 use super::super::group::Role;
 use super::super::swap::table::SwapCueKind;
-use super::super::swap::{Plan, Step, Swap, Try};
+use super::super::swap::{Plan, Step, Swap};
 use super::super::turn::Turn;
 use super::super::worker::Cue;
 use super::{Life, StopStage, Stopping, Unit, Waiter};
 use crate::model::settings::Start;
+use crate::model::status::SwapResult;
 use crate::model::{ClientId, ExitStatus, Generation, Happening, Reply, SwapKind, Tick, Want};
 use std::time::Duration;
 
@@ -71,7 +72,7 @@ impl Unit {
 
     fn armed(&mut self, clients: Vec<ClientId>, failure: Option<String>, turn: &mut Turn<'_>) {
         if let Some(reason) = failure {
-            self.life = self.unbound(&reason, clients.is_empty(), None, turn.now);
+            self.life = self.unbound(&reason, clients.is_empty(), None, turn);
             for client in clients {
                 self.reply(client, Reply::new(ExitStatus::Down, false, reason.clone()), turn);
             }
@@ -113,15 +114,17 @@ impl Unit {
         reason: &str,
         alone: bool,
         origin: Option<Generation>,
-        now: Tick,
+        turn: &mut Turn<'_>,
     ) -> Life {
+        let text = "none of the unit's listeners could be bound; the new ones are, at its next start";
+        self.end_refresh(text, turn);
         if !alone && self.durable.want == Want::Down {
             return Life::STOPPED;
         }
         let failures = self.bind_failures;
         self.bind_failures = failures.saturating_add(1);
         let pause = BLOCKED_FIRST.saturating_mul(1 << failures.min(8)).min(BLOCKED_LONGEST);
-        Life::Blocked { until: now.after(pause), reason: reason.to_owned(), origin }
+        Life::Blocked { until: turn.now.after(pause), reason: reason.to_owned(), origin }
     }
 
     // Stop.
@@ -144,9 +147,9 @@ impl Unit {
             }
             return;
         }
-        if let Life::Stopped { keep_listening: listens, save } = &mut self.life {
+        let unsaved = self.unsaved.is_some();
+        if let Life::Stopped { keep_listening: listens } = &mut self.life {
             let closes = *listens && !keep_listening;
-            let unsaved = save.record.is_some() || save.again.is_some();
             *listens &= keep_listening;
             if let Some(client) = client {
                 let reply = match (closes, unsaved) {
@@ -189,6 +192,32 @@ impl Unit {
         }
     }
 
+    /// Ends the running swap because the unit stops; the record of the stop says it all.
+    fn cut_swap(&mut self, turn: &mut Turn<'_>) {
+        let Some(mut swap) = self.swap.take() else { return };
+        Self::end_check(&swap, turn);
+        // Where the switch may have happened, the intent goes when the ledger says the same.
+        let switching = matches!(swap.step, Step::Switching { .. });
+        if switching || (swap.step.has_switched() && self.unsaved.is_some()) {
+            self.intent_left = Some(swap.to);
+        } else {
+            self.clear_old_intent(turn);
+        }
+        let (text, status) = ("the unit was stopped meanwhile", ExitStatus::Down);
+        swap.cause.get_or_insert_with(|| text.to_owned());
+        self.last_swap = Some(swap.status(SwapResult::Stopped));
+        self.durable.candidate = None;
+        let reply = Reply::new(status, true, text).about(Some(swap.id), Some(swap.to));
+        self.resolve_all(&reply, turn);
+        let undoers: Vec<ClientId> = std::mem::take(&mut swap.undoers);
+        for client in undoers {
+            self.reply(client, reply.clone(), turn);
+        }
+        if let Some((_, Some(waiter))) = self.next.take() {
+            self.reply(waiter.client, reply, turn);
+        }
+    }
+
     fn answer_armed(&mut self, turn: &mut Turn<'_>) {
         let clients = match &mut self.life {
             Life::Arming { clients, .. } | Life::Waiting { clients, .. } => std::mem::take(clients),
@@ -197,8 +226,14 @@ impl Unit {
         for client in clients {
             self.reply(client, Reply::new(ExitStatus::Down, true, "the unit was stopped meanwhile"), turn);
         }
-        if let Some(client) = self.refreshing.take().and_then(|refreshing| refreshing.client) {
-            let text = "the unit was stopped meanwhile; its new listeners apply at the next start";
+        self.end_refresh("the unit was stopped meanwhile; its new listeners apply at the next start", turn);
+    }
+
+    /// A daemon-reload whose listeners close before they were of use: the file counts all the same.
+    fn end_refresh(&mut self, text: &str, turn: &mut Turn<'_>) {
+        let Some(refreshing) = self.refreshing.take() else { return };
+        self.settings = refreshing.settings;
+        if let Some(client) = refreshing.client {
             self.reply(client, Reply::new(ExitStatus::Failed, true, text), turn);
         }
     }
@@ -270,9 +305,6 @@ impl Unit {
                 let stopping = stopping.clone();
                 self.stopped(&stopping, failure, turn);
             }
-            Life::Stopped { save, .. } if save.record == Some(record) => {
-                *save = if failure.is_some() { save.failed(turn.now) } else { Try::default() };
-            }
             Life::Waiting { .. }
             | Life::Stopping(_)
             | Life::Stopped { .. }
@@ -287,9 +319,8 @@ impl Unit {
         if failure.is_none() {
             turn.act(Action::ClearIntent);
         }
-        let save = if failure.is_some() { Try::default().failed(turn.now) } else { Try::default() };
         let keep_listening = stopping.keep_listening && !stopping.shutdown;
-        self.life = Life::Stopped { save, keep_listening };
+        self.life = Life::Stopped { keep_listening };
         let reply = match failure {
             None => Reply::done(true, "is stopped"),
             Some(reason) => {
@@ -306,24 +337,18 @@ impl Unit {
 
     pub(super) fn life_deadline(&self) -> Option<Tick> {
         match &self.life {
-            Life::Stopped { save, .. } => save.again,
             Life::Blocked { until, .. } => Some(*until),
             Life::Stopping(stopping) => match stopping.stage {
                 StopStage::Unlistening { until } => Some(until),
                 StopStage::Ending => stopping.kill,
                 StopStage::Recording { .. } => None,
             },
-            Life::Arming { .. } | Life::Waiting { .. } | Life::Up => None,
+            Life::Stopped { .. } | Life::Arming { .. } | Life::Waiting { .. } | Life::Up => None,
         }
     }
 
     pub(super) fn life_due(&mut self, turn: &mut Turn<'_>) {
         match &mut self.life {
-            Life::Stopped { save, keep_listening } => {
-                let (waiting, keep_listening) = (*save, *keep_listening);
-                let record = self.record(Happening::Stopped, None, turn);
-                self.life = Life::Stopped { save: waiting.sent(record), keep_listening };
-            }
             Life::Blocked { origin, .. } => {
                 let origin = *origin;
                 let plan = self.plan_again(origin);
@@ -337,7 +362,7 @@ impl Unit {
                 }
                 StopStage::Recording { .. } => {}
             },
-            Life::Arming { .. } | Life::Waiting { .. } | Life::Up => {}
+            Life::Stopped { .. } | Life::Arming { .. } | Life::Waiting { .. } | Life::Up => {}
         }
     }
 

@@ -30,8 +30,8 @@ use std::sync::Arc;
 /// What the unit is doing as a whole.
 #[derive(Debug, Clone)]
 enum Life {
-    /// Nothing runs. The record of the stop may still be unsaved.
-    Stopped { save: Try, keep_listening: bool },
+    /// Nothing runs.
+    Stopped { keep_listening: bool },
     /// On demand: the listeners are being bound.
     Arming { job: JobId, clients: Vec<ClientId> },
     /// On demand: bound; the first connection launches it. The record may be on its way.
@@ -145,8 +145,13 @@ pub(super) struct Unit {
     listening: Vec<Arc<Settings>>,
     bound: Vec<Socket>,
     stored: BTreeSet<Generation>,
+    /// What the last record of an earlier life names, until one of this life is on disk.
+    on_disk: BTreeSet<Generation>,
     /// The last record, unless it is on disk: until then a crash goes back to an earlier one.
     unsaved: Option<Unsaved>,
+    /// Whom an intent of an earlier supd, or of a swap that was cut short, names, while the ledger
+    /// does not bear it out.
+    intent_left: Option<Generation>,
     /// How often in a row the listeners could not be bound.
     bind_failures: u32,
     quarantine: Option<String>,
@@ -154,8 +159,7 @@ pub(super) struct Unit {
 
 impl Life {
     /// Nothing runs, nothing is bound.
-    const STOPPED: Self =
-        Self::Stopped { save: Try { record: None, again: None, failures: 0 }, keep_listening: false };
+    const STOPPED: Self = Self::Stopped { keep_listening: false };
 }
 
 impl Unit {
@@ -476,7 +480,7 @@ impl Unit {
             Some(Step::Noting { .. } | Step::Committing { .. } | Step::TurnNoting { .. }) => true,
             Some(_) | None => false,
         };
-        if sent_again_by_swap || matches!(self.life, Life::Stopped { .. }) {
+        if sent_again_by_swap {
             return None;
         }
         self.unsaved.as_ref().and_then(|unsaved| unsaved.save.again)
@@ -491,6 +495,8 @@ impl Unit {
             unsaved.save = unsaved.save.failed(now);
         } else {
             self.unsaved = None;
+            self.intent_left = None;
+            self.on_disk.clear();
         }
     }
 

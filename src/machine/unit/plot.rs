@@ -9,7 +9,7 @@ use super::{Drain, Life, Unit, Waiter};
 use crate::model::settings::{Retain, Start};
 use crate::model::status::{SwapResult, SwapStatus};
 use crate::model::{
-    ClientId, ExitStatus, Generation, Happening, Intent, Kept, Progress, Reply, SwapId, SwapKind, WaitFor,
+    ExitStatus, Generation, Happening, Intent, Kept, Progress, Reply, Settings, SwapId, SwapKind, WaitFor,
     Want,
 };
 use std::sync::Arc;
@@ -17,6 +17,14 @@ use std::time::Duration;
 
 /// How long CheckCommand may take where TimeoutStartSec is infinite.
 const CHECK_LONGEST: Duration = Duration::from_secs(90);
+
+/// What a unit that runs with these settings should be doing.
+fn want_of(settings: &Settings) -> Want {
+    match settings.service.start {
+        Start::OnDemand => Want::OnDemand,
+        Start::Boot | Start::Manual => Want::Up,
+    }
+}
 
 impl Unit {
     /// Begins a swap: everything that may refuse it was asked before.
@@ -99,11 +107,16 @@ impl Unit {
         self.durable.candidate = None;
         if swap.is_first() {
             let alone = swap.client.is_none();
-            self.life = self.unbound(cause, alone, swap.plan.origin.filter(|_| alone), turn.now);
+            self.life = self.unbound(cause, alone, swap.plan.origin.filter(|_| alone), turn);
         }
         let result = if swap.by_person { SwapResult::Aborted } else { SwapResult::Failed };
         self.last_swap = Some(swap.status(result));
-        if let Some(unsaved) = self.unsaved.as_mut().filter(|unsaved| unsaved.began(swap.id)) {
+        let numbering = matches!(swap.step, Step::Numbering { .. });
+        if numbering && self.unsaved.as_ref().is_none_or(|unsaved| !unsaved.began(swap.id)) {
+            // A later record is on its way, or on the disk, and says that it began.
+            let happening = Happening::Ended { swap_id: swap.id, result, cause: swap.cause.clone() };
+            self.record(happening, swap.client, turn);
+        } else if let Some(unsaved) = self.unsaved.as_mut().filter(|unsaved| unsaved.began(swap.id)) {
             // When the disk takes records again, this is what there is to say.
             unsaved.happening = Happening::Ended { swap_id: swap.id, result, cause: swap.cause.clone() };
         }
@@ -116,13 +129,10 @@ impl Unit {
     fn number(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
         let release = swap.plan.release.clone();
         let named = Some(Kept { generation: swap.to, release, pinned: false });
-        self.durable.want = match swap.plan.settings.service.start {
-            Start::OnDemand => Want::OnDemand,
-            Start::Boot | Start::Manual => Want::Up,
-        };
         if !swap.is_first() {
             self.durable.candidate = named;
         } else {
+            self.durable.want = want_of(&swap.plan.settings);
             let last = std::mem::replace(&mut self.durable.active, named);
             let starts_over = matches!(swap.plan.kind, SwapKind::Start | SwapKind::Restart);
             let unproven = self.unproven.replace(swap.to);
@@ -216,6 +226,7 @@ impl Unit {
         if let Some(from) = swap.from {
             self.set_role(from, Role::Previous);
         }
+        self.durable.want = want_of(&swap.plan.settings);
         self.durable.candidate = None;
         self.durable.previous = self.durable.active.take();
         self.durable.active = self.kept(swap.to);
@@ -279,7 +290,7 @@ impl Unit {
     }
 
     /// Ends a check whose answer is no longer waited for.
-    fn end_check(swap: &Swap, turn: &mut Turn<'_>) {
+    pub(super) fn end_check(swap: &Swap, turn: &mut Turn<'_>) {
         if let Step::Checking { job, .. } = swap.step {
             turn.act(Action::EndJob { job });
         }
@@ -320,12 +331,14 @@ impl Unit {
         if let Some(from) = swap.from {
             self.set_role(from, Role::Replaced);
         }
-        self.progress(&Progress::Committed { generation: swap.to }, turn);
         turn.note(Level::Info, Some(swap.to), "committed");
         self.last_swap = Some(SwapStatus { cause: None, ..swap.status(SwapResult::Committed) });
-        let reply = Reply::done(true, format!("generation {} is committed", swap.to))
+        let stays = if swap.is_first() { "active" } else { "committed" };
+        let reply = Reply::done(true, format!("generation {} is {stays}", swap.to))
             .about(Some(swap.id), Some(swap.to));
         self.resolve(WaitFor::Committed, &reply, turn);
+        // The answer said it to the others.
+        self.progress(&Progress::Committed { generation: swap.to }, turn);
         match swap.from.filter(|from| self.groups.contains_key(from)) {
             Some(from) => self.wait_for_drain(from, swap, turn),
             None => self.resolve_all(&reply, turn),
@@ -352,11 +365,7 @@ impl Unit {
         let cause = if detail.is_empty() { "aborted" } else { detail };
         swap.cause.get_or_insert_with(|| cause.to_owned());
         let result = if swap.by_person { SwapResult::Aborted } else { SwapResult::Failed };
-        if swap.is_first() {
-            self.clear_old_intent(turn);
-        } else {
-            turn.act(Action::ClearIntent);
-        }
+        self.clear_old_intent(turn);
         self.durable.candidate = None;
         if swap.is_first() {
             self.retain_previous();
@@ -429,6 +438,13 @@ impl Unit {
 
     fn turn_switch(&mut self, swap: &mut Swap, save: Try, turn: &mut Turn<'_>) -> bool {
         let Some(from) = swap.from else { return true };
+        let serves = |generation| self.groups.get(&generation).is_some_and(Group::serves_at_all);
+        if !serves(from) && serves(swap.to) {
+            // It ended once more while the intent was on its way: who serves goes on.
+            turn.act(Action::ClearIntent);
+            swap.step = Step::Returning;
+            return true;
+        }
         turn.act(Action::Switch { swap_id: swap.id, to: from });
         swap.step = Step::TurnSwitching { save: Try { again: None, ..save }, since: turn.now };
         true
@@ -441,6 +457,9 @@ impl Unit {
         }
         self.set_role(from, Role::Active);
         self.set_role(swap.to, Role::Replaced);
+        if let Some(group) = self.groups.get(&from) {
+            self.durable.want = want_of(&group.launch.settings);
+        }
         self.durable.forward = self.durable.active.take();
         self.durable.active = self.durable.previous.take();
         turn.note(Level::Info, Some(from), "receives the traffic again");
@@ -520,8 +539,8 @@ impl Unit {
     // Odds and ends.
 
     /// Lets go of an intent that an earlier supd left, once the ledger has this one's first word.
-    fn clear_old_intent(&self, turn: &mut Turn<'_>) {
-        if self.unsaved.is_none() {
+    pub(super) fn clear_old_intent(&self, turn: &mut Turn<'_>) {
+        if self.intent_left.is_none() {
             turn.act(Action::ClearIntent);
         }
     }
@@ -555,28 +574,5 @@ impl Unit {
     /// What to type to undo what is committed.
     pub(super) fn way_back(&self) -> String {
         format!("rollback {}", self.name)
-    }
-
-    /// Ends the running swap because the unit stops; the record of the stop says it all.
-    pub(super) fn cut_swap(&mut self, turn: &mut Turn<'_>) {
-        let Some(mut swap) = self.swap.take() else { return };
-        Self::end_check(&swap, turn);
-        // Where the switch may have happened, the intent goes when the ledger says the same.
-        if !swap.step.has_switched() && !matches!(swap.step, Step::Switching { .. }) {
-            turn.act(Action::ClearIntent);
-        }
-        let (text, status) = ("the unit was stopped meanwhile", ExitStatus::Down);
-        swap.cause.get_or_insert_with(|| text.to_owned());
-        self.last_swap = Some(swap.status(SwapResult::Stopped));
-        self.durable.candidate = None;
-        let reply = Reply::new(status, true, text).about(Some(swap.id), Some(swap.to));
-        self.resolve_all(&reply, turn);
-        let undoers: Vec<ClientId> = std::mem::take(&mut swap.undoers);
-        for client in undoers {
-            self.reply(client, reply.clone(), turn);
-        }
-        if let Some((_, Some(waiter))) = self.next.take() {
-            self.reply(waiter.client, reply, turn);
-        }
     }
 }

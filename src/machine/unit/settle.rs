@@ -5,8 +5,8 @@ use super::super::effect::Action;
 use super::super::group::{Group, Role};
 use super::super::turn::Turn;
 use super::{Life, StopStage, Stopping, Unit};
-use crate::model::settings::{Start, WhenDown};
-use crate::model::{Generation, Reply, Settings};
+use crate::model::settings::WhenDown;
+use crate::model::{Generation, Reply, Settings, Want};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ impl Unit {
         self.listen(start, turn);
         self.close_unnamed(start, turn);
         self.prune(turn);
-        if self.orphaned && matches!(self.life, Life::Stopped { .. }) {
+        if self.is_forgettable() {
             turn.act(Action::Forget);
         }
     }
@@ -97,7 +97,7 @@ impl Unit {
 
     /// A unit on demand whose workers ended as they should waits again.
     fn rest_on_demand(&mut self, turn: &mut Turn<'_>) {
-        if self.swap.is_some() || self.settings.service.start != Start::OnDemand {
+        if self.swap.is_some() || self.durable.want != Want::OnDemand {
             return;
         }
         let clean = |group: &Group| {
@@ -215,6 +215,8 @@ impl Unit {
             return;
         }
         let mut keep: BTreeSet<Generation> = self.durable.kept().map(|kept| kept.generation).collect();
+        keep.extend(&self.on_disk);
+        keep.extend(self.intent_left);
         for group in self.groups.values() {
             keep.extend([group.generation(), group.relaunch.origin, group.launch.origin]);
         }

@@ -208,6 +208,7 @@ impl Book {
             }
             Request::Rollback { .. } => {
                 self.halted = false;
+                self.stopped_by_person = false;
                 self.revived = now;
                 self.rollback = true;
             }

@@ -134,8 +134,16 @@ impl Book {
             from,
             to,
             client,
-            hold: client.and_then(|client| world.client(client)).is_some_and(Client::holds),
-            before: self.sent.clone(),
+            hold: client.and_then(|client| world.client(client)).is_none_or(Client::holds),
+            before: Durable {
+                // A restart of supd may have made the previous one the retained one.
+                retained: if self.first_of_life {
+                    durable.retained.clone()
+                } else {
+                    self.sent.retained.clone()
+                },
+                ..self.sent.clone()
+            },
             began_saved: false,
             began_failed: false,
             end_failed: false,
@@ -174,6 +182,9 @@ impl Book {
         match result {
             SwapResult::Failed | SwapResult::Aborted if swap.from.is_none() => Ok(()),
             SwapResult::Failed | SwapResult::Aborted => {
+                must(Rule::FailedSwap, durable.want == swap.before.want, || {
+                    format!("swap {} {result}, and the unit wants {:?}", swap.id, durable.want)
+                })?;
                 must(Rule::FailedSwap, numbers(durable) == numbers(&swap.before), || {
                     format!("swap {} {result}: {durable:?} after {:?}", swap.id, swap.before)
                 })
@@ -203,7 +214,7 @@ impl Book {
         let before = number(swap.before.retained.as_ref());
         let retains = self.recipe(unit, swap.to).map(|version| unit.files[version].1.swap.retain);
         let wanted = match (swap.kind, retains) {
-            (SwapKind::Swap, Some(Retain::None)) => None,
+            (SwapKind::Swap, Some(Retain::None)) if swap.from.is_some() => None,
             (SwapKind::Swap, Some(Retain::Cold | Retain::Warm) | None) if swap.from.is_some() => swap.from,
             // Nothing served before: what was active once may be what to go back to.
             (SwapKind::Swap | SwapKind::Start, _) => return Ok(()),
@@ -258,14 +269,13 @@ impl Book {
     }
 
     pub(super) fn prunes(&self, world: &World, unit: &Unit, keep: &[Generation]) -> Checked {
-        // supd lets go at its end or start of what no later start would go back to either.
+        // At its end supd lets go of a candidate, as every start of it would.
         let past = |durable: &Durable| {
+            let candidate = durable.candidate.clone().filter(|_| !world.shutdown);
             let durable = durable.clone();
-            let fresh = self.first_of_life || world.shutdown;
-            let candidate = durable.candidate.filter(|_| !fresh);
-            let previous = durable.previous.clone().filter(|_| !fresh);
-            let retained = durable.retained.filter(|_| !fresh || durable.previous.is_none());
-            [durable.active, retained, durable.forward, candidate, previous].into_iter().flatten()
+            [durable.active, durable.previous, durable.retained, durable.forward, candidate]
+                .into_iter()
+                .flatten()
         };
         let saved = past(&unit.ledger).chain(past(unit.ledger_soon())).map(|kept| kept.generation);
         let live = unit.live().flat_map(|proc| [proc.generation(), proc.launch.origin]);

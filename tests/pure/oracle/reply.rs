@@ -139,7 +139,7 @@ impl Book {
             }
             // Of a swap that was undone, the end of what it had launched.
             Ask::Wait(WaitFor::Drained)
-                if self.about(client.id, reply).is_some_and(|it| it.ended.is_some()) =>
+                if self.about(client.id, reply).is_some_and(|it| it.ended.is_some() || it.dropped) =>
             {
                 Ok(())
             }
