@@ -27,6 +27,10 @@ const ROUNDS: usize = 5;
 /// Ends what the last supd left behind, within a bound. Only what is proven to be a worker is
 /// signalled: by start time and boot, held by pidfd; or by an INVOCATION_ID that supd made up.
 pub fn end(runtime: &Runtime, boot: &BootId) {
+    end_within(GRACE, runtime, boot);
+}
+
+fn end_within(grace: Duration, runtime: &Runtime, boot: &BootId) {
     let left = runtime.leftovers();
     let records: Vec<WorkerRecord> = left.iter().filter_map(|(_, record)| record.clone()).collect();
     let records: Vec<WorkerRecord> =
@@ -47,7 +51,7 @@ pub fn end(runtime: &Runtime, boot: &BootId) {
         invocation_ids: records.iter().map(|record| record.invocation.clone()).collect(),
     };
     let first = if records.is_empty() { Vec::new() } else { search(&marks, boot) };
-    wait(heads.iter().map(|(process, _)| process), GRACE);
+    wait(heads.iter().map(|(process, _)| process), grace);
     for process in heads.iter().map(|(process, _)| process).chain(&first) {
         let _ = process.send(Signal::KILL);
     }
@@ -169,7 +173,7 @@ mod tests {
         dead.wait().unwrap();
         runtime.save_worker(WorkerId(5), &gone).unwrap();
 
-        end(&runtime, &boot);
+        end_within(Duration::from_millis(500), &runtime, &boot);
         worker.wait().unwrap();
         stubborn.wait().unwrap();
         assert!(runtime.leftovers().is_empty());

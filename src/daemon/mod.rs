@@ -25,6 +25,8 @@ pub mod requests;
 pub mod sources;
 pub mod sweeper;
 pub mod tail;
+#[cfg(test)]
+mod testbed;
 pub mod units;
 pub mod upward;
 pub mod view;

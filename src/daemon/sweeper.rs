@@ -237,3 +237,84 @@ fn send(process: &PidFd, signal: Option<Signal>) {
         let _ = process.send(signal);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testbed::{Bed, recipe};
+    use super::*;
+    use crate::model::WorkerExit;
+
+    /// A worker that leaves a child in its session, and one in a session of its own; both bear
+    /// SIGTERM. It ends at once.
+    fn leaves_two(bed: &Bed) -> String {
+        let stay = "trap '' TERM; echo $$ >> {0}; while :; do sleep 1; done";
+        let stay = stay.replace("{0}", &bed.folder.path().join("pids").display().to_string());
+        let script = format!("sh -c \"{stay}\" & setsid sh -c \"{stay}\" & exit 7").replace('$', "\\$");
+        let script = script.replace('\\', "\\\\").replace('"', "\\\"");
+        format!("ExecStart = [\"/bin/sh\", \"-c\", \"{script}\"]")
+    }
+
+    #[test]
+    fn nothing_is_left_before_it_is_said() {
+        let mut bed = Bed::new();
+        let service = leaves_two(&bed);
+        bed.spawn(1, &recipe(1, &service)).unwrap();
+        assert!(matches!(bed.event(), Event::Spawned { worker: WorkerId(1) }));
+        let Event::Exited { exit, .. } = bed.event() else { panic!("not ended") };
+        assert_eq!(exit, WorkerExit::Code(7));
+        let pids = bed.folder.path().join("pids");
+        let pids: Vec<PidFd> =
+            bed.lines(&pids, 2).iter().map(|pid| PidFd::open(pid.parse().unwrap()).unwrap()).collect();
+        bed.sweeper.sweep(WorkerId(1), Some(Signal::TERM));
+        for _ in 0..20 {
+            bed.turn();
+        }
+        assert!(bed.inbox.is_empty() && pids.iter().all(|process| !process.is_over()));
+        assert_eq!(bed.runtime.leftovers().len(), 1, "the next supd is to find it");
+        bed.sweeper.sweep(WorkerId(1), Some(Signal::KILL));
+        assert!(matches!(bed.event(), Event::Swept { worker: WorkerId(1) }));
+        assert!(pids.iter().all(PidFd::is_over));
+        assert!(bed.runtime.leftovers().is_empty() && bed.workers.is_empty());
+    }
+
+    #[test]
+    fn one_search_is_for_all_that_left_nothing() {
+        let mut bed = Bed::new();
+        let launch = recipe(1, "ExecStart = [\"/bin/true\"]");
+        for id in 1..=20 {
+            bed.spawn(id, &launch).unwrap();
+        }
+        let mut exited = 0;
+        while exited < 20 {
+            exited += usize::from(matches!(bed.event(), Event::Exited { .. }));
+        }
+        for id in 1..=20 {
+            bed.sweeper.sweep(WorkerId(id), None);
+        }
+        let Bed { sources, inbox, runtime, boot, workers, sweeper, chores, .. } = &mut bed;
+        let mut around = Around { sources, inbox, runtime, boot };
+        sweeper.pump(Tick(0), workers, chores, &mut around);
+        assert_eq!(chores.searches(), 1);
+        for _ in 1..=20 {
+            assert!(matches!(bed.event(), Event::Swept { .. }));
+        }
+    }
+
+    #[test]
+    fn a_signal_for_everyone_reaches_what_has_left_the_session() {
+        let mut bed = Bed::new();
+        let service = leaves_two(&bed).replace("exit 7", "sleep 600");
+        bed.spawn(1, &recipe(1, &service)).unwrap();
+        assert!(matches!(bed.event(), Event::Spawned { .. }));
+        let pids = bed.folder.path().join("pids");
+        bed.lines(&pids, 2);
+        let worker = bed.workers.get(WorkerId(1)).unwrap();
+        worker.main().unwrap().send(Signal::KILL).unwrap();
+        let marks = worker.marks();
+        bed.sweeper.signal(marks, Signal::KILL);
+        assert!(matches!(bed.event(), Event::Exited { .. }));
+        // Nothing is left to be signalled.
+        bed.sweeper.sweep(WorkerId(1), None);
+        assert!(matches!(bed.event(), Event::Swept { .. }));
+    }
+}

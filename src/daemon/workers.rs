@@ -305,3 +305,55 @@ impl Held {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testbed::{Bed, recipe};
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_not_there_is_no_exit() {
+        let mut bed = Bed::new();
+        bed.spawn(1, &recipe(1, "ExecStart = [\"/nonexistent/server\"]")).unwrap();
+        let Event::SpawnFailed { worker: WorkerId(1), reason } = bed.event() else { panic!("launched") };
+        assert!(reason.contains("/nonexistent/server") && reason.contains("No such file"), "{reason}");
+        for _ in 0..5 {
+            bed.turn();
+        }
+        assert!(bed.inbox.is_empty() && bed.workers.is_empty() && bed.runtime.leftovers().is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_worker_is_that_of_the_process_it_named() {
+        let mut bed = Bed::new();
+        let pids = bed.folder.path().join("pids");
+        let service = format!(
+            "ExecStart = [\"/bin/sh\", \"-c\", \"sh -c 'sleep 600; exit 9' & echo $! > {}; wait; sleep 600\"]",
+            pids.display()
+        );
+        bed.spawn(1, &recipe(1, &service)).unwrap();
+        assert!(matches!(bed.event(), Event::Spawned { .. }));
+        let pid: i32 = bed.lines(&pids, 1)[0].parse().unwrap();
+        let (main, copy) = (PidFd::open(pid).unwrap(), PidFd::open(pid).unwrap());
+        bed.workers.set_main(WorkerId(1), main, &mut bed.sources).unwrap();
+        assert_eq!(bed.workers.get(WorkerId(1)).unwrap().main().unwrap().pid(), pid);
+        assert_eq!(bed.workers.holds(pid), Some(WorkerId(1)));
+        copy.send(Signal::KILL).unwrap();
+        let Event::Exited { exit, .. } = bed.event() else { panic!("no exit") };
+        // The shell, its parent, collects it; the kernel may be too old to tell us how it ended.
+        let killed = WorkerExit::Killed { signal: Signal::KILL, core: false };
+        assert!(exit == killed || exit == WorkerExit::Unknown, "{exit}");
+        assert!(bed.workers.get(WorkerId(1)).unwrap().main().is_none());
+        bed.sweeper.sweep(WorkerId(1), Some(Signal::KILL));
+        assert!(matches!(bed.event(), Event::Swept { .. }), "and no second exit");
+    }
+
+    #[test]
+    fn what_a_worker_of_kill_mode_process_leaves_is_nobodys() {
+        let mut bed = Bed::new();
+        bed.spawn(1, &recipe(1, "KillMode = \"process\"\nExecStart = [\"/bin/false\"]")).unwrap();
+        assert!(matches!(bed.event(), Event::Spawned { .. }));
+        assert!(matches!(bed.event(), Event::Exited { exit: WorkerExit::Code(1), .. }));
+        assert!(bed.workers.is_empty() && bed.runtime.leftovers().is_empty());
+    }
+}

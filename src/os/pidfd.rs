@@ -201,7 +201,7 @@ mod tests {
     #[allow(clippy::zombie_processes, reason = "the pidfd reaps it: that is what is tested")]
     fn end_of(script: &str, signal: Option<Signal>) -> WorkerExit {
         let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
-        let process = PidFd::open(child.id().cast_signed()).unwrap();
+        let process = PidFd::open(i32::try_from(child.id()).unwrap()).unwrap();
         if let Some(signal) = signal {
             assert_eq!(process.wait().unwrap(), Wait::Running);
             process.send(signal).unwrap();

@@ -174,8 +174,8 @@ impl<B: Brain> Sim<B> {
                 let text = format!("{} should serve, nobody does, and nothing will be tried", unit.name);
                 return Err(Violation::new(Rule::Restarts, text));
             }
-            if !waits || unit.file().1.service.start != Start::OnDemand || unit.knobs(unit.file().1).broken()
-            {
+            let broken = unit.files.iter().any(|(knobs, _)| knobs.broken());
+            if !waits || unit.file().1.service.start != Start::OnDemand || broken {
                 continue;
             }
             self.apply(&Step::At { unit: place, turn: Turn::Connect })?;
@@ -362,8 +362,11 @@ fn unit_converged(
         }
         Want::OnDemand | Want::Up => {}
     }
-    if active.as_ref().is_some_and(broken) || unit.knobs(unit.file().1).broken() {
-        return must(shown.state != UnitState::Probation, "it is in probation for ever");
+    let previous = number(unit.ledger.previous.as_ref());
+    if [active, previous].iter().flatten().any(broken) || unit.knobs(unit.file().1).broken() {
+        // A rollback to what never comes up again waits for ever; nothing else does.
+        let waits = shown.state == UnitState::Probation && previous.is_none();
+        return must(!waits, "it is in probation for ever");
     }
     must(!candidate, "there is still a candidate")?;
     must(unit.ledger.previous.is_none(), "the previous one is still kept")?;

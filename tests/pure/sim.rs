@@ -351,8 +351,12 @@ impl<B: Brain> Sim<B> {
             }
             Turn::Switched | Turn::SwitchFails => {
                 let Some((swap_id, to)) = unit.switches.pop_front() else { return Ok(false) };
+                let void = unit.switches_void;
+                unit.switches_void = void.saturating_sub(1);
                 if turn == Turn::Switched {
-                    unit.traffic = Some(to);
+                    if void == 0 {
+                        unit.traffic = Some(to);
+                    }
                     Event::Switched { swap_id }
                 } else {
                     Event::SwitchFailed { swap_id, reason: "EPERM".to_owned() }
@@ -532,8 +536,10 @@ impl<B: Brain> Sim<B> {
                         let launches = named.filter_map(recipe).collect();
                         if let Some(unit) = self.world.unit_mut(place) {
                             if first {
-                                // Nobody has the traffic, so there is nothing to switch.
+                                // Nobody has the traffic, so there is nothing to switch; what
+                                // was under way has been overtaken.
                                 unit.traffic = to;
+                                unit.switches_void = unit.switches.len();
                             }
                             unit.records.push_back(InFlight { id, record, launches });
                         }
@@ -646,7 +652,7 @@ fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
             let binding = unit.binds.iter().flat_map(|(_, settings)| &settings.sockets);
             let closed =
                 binding.map(|socket| socket.address.clone()).filter(|address| !named(&list, address));
-            unit.binds_closed = closed.collect();
+            unit.binds_closed.extend(closed.collect::<Vec<_>>());
             for listener in &mut unit.listeners {
                 if !named(&list, &listener.address) {
                     (listener.door, listener.queue) = (Door::Closed, 0);

@@ -52,6 +52,8 @@ pub(crate) struct Unit {
     /// In the runtime folder.
     pub(crate) intent: Option<Intent>,
     pub(crate) switches: VecDeque<(SwapId, Generation)>,
+    /// So many of these were overtaken by a start from nothing.
+    pub(crate) switches_void: usize,
     /// Where new connections go: the last switch that succeeded.
     pub(crate) traffic: Option<Generation>,
     pub(crate) records: VecDeque<InFlight>,
@@ -247,6 +249,7 @@ impl Unit {
             intents_void: 0,
             intent: None,
             switches: VecDeque::new(),
+            switches_void: 0,
             traffic: None,
             records: VecDeque::new(),
             ledger: Durable::fresh(),

@@ -190,9 +190,17 @@ impl Unit {
         if self.swap.is_some() {
             return self.ask_abort(client, turn);
         }
-        if let Some(forward) = &self.durable.forward {
-            let text =
-                format!("was rolled back from generation {} already; forward is a swap", forward.generation);
+        // Who names what is active knows where a second step back goes to.
+        if let (Some(left), None) = (&self.durable.forward, from) {
+            let further = match (&self.durable.retained, active) {
+                (Some(retained), Some(active)) => {
+                    let to = retained.generation;
+                    format!("; further back, to generation {to}: rollback {} --from {active}", self.name)
+                }
+                (Some(_), None) | (None, _) => String::new(),
+            };
+            let left = left.generation;
+            let text = format!("was rolled back from generation {left} already; forward is a swap{further}");
             return self.refuse(client, text, self.command("swap"), turn);
         }
         let Some(retained) = self.durable.retained.clone() else {

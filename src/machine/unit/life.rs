@@ -8,6 +8,7 @@ use super::super::turn::Turn;
 use super::super::worker::Cue;
 use super::{Life, StopStage, Stopping, Unit, Waiter};
 use crate::model::settings::Start;
+use crate::model::status::SwapResult;
 use crate::model::{ClientId, ExitStatus, Generation, Happening, Reply, SwapKind, Tick, Want};
 use std::time::Duration;
 
@@ -71,7 +72,7 @@ impl Unit {
 
     fn armed(&mut self, clients: Vec<ClientId>, failure: Option<String>, turn: &mut Turn<'_>) {
         if let Some(reason) = failure {
-            self.life = self.unbound(&reason, clients.is_empty(), None, turn.now);
+            self.life = self.unbound(&reason, clients.is_empty(), None, turn);
             for client in clients {
                 self.reply(client, Reply::new(ExitStatus::Down, false, reason.clone()), turn);
             }
@@ -113,15 +114,17 @@ impl Unit {
         reason: &str,
         alone: bool,
         origin: Option<Generation>,
-        now: Tick,
+        turn: &mut Turn<'_>,
     ) -> Life {
+        let text = "none of the unit's listeners could be bound; the new ones are, at its next start";
+        self.end_refresh(text, turn);
         if !alone && self.durable.want == Want::Down {
             return Life::STOPPED;
         }
         let failures = self.bind_failures;
         self.bind_failures = failures.saturating_add(1);
         let pause = BLOCKED_FIRST.saturating_mul(1 << failures.min(8)).min(BLOCKED_LONGEST);
-        Life::Blocked { until: now.after(pause), reason: reason.to_owned(), origin }
+        Life::Blocked { until: turn.now.after(pause), reason: reason.to_owned(), origin }
     }
 
     // Stop.
@@ -189,6 +192,32 @@ impl Unit {
         }
     }
 
+    /// Ends the running swap because the unit stops; the record of the stop says it all.
+    fn cut_swap(&mut self, turn: &mut Turn<'_>) {
+        let Some(mut swap) = self.swap.take() else { return };
+        Self::end_check(&swap, turn);
+        // Where the switch may have happened, the intent goes when the ledger says the same.
+        let switching = matches!(swap.step, Step::Switching { .. });
+        if switching || (swap.step.has_switched() && self.unsaved.is_some()) {
+            self.intent_left = Some(swap.to);
+        } else {
+            self.clear_old_intent(turn);
+        }
+        let (text, status) = ("the unit was stopped meanwhile", ExitStatus::Down);
+        swap.cause.get_or_insert_with(|| text.to_owned());
+        self.last_swap = Some(swap.status(SwapResult::Stopped));
+        self.durable.candidate = None;
+        let reply = Reply::new(status, true, text).about(Some(swap.id), Some(swap.to));
+        self.resolve_all(&reply, turn);
+        let undoers: Vec<ClientId> = std::mem::take(&mut swap.undoers);
+        for client in undoers {
+            self.reply(client, reply.clone(), turn);
+        }
+        if let Some((_, Some(waiter))) = self.next.take() {
+            self.reply(waiter.client, reply, turn);
+        }
+    }
+
     fn answer_armed(&mut self, turn: &mut Turn<'_>) {
         let clients = match &mut self.life {
             Life::Arming { clients, .. } | Life::Waiting { clients, .. } => std::mem::take(clients),
@@ -197,8 +226,14 @@ impl Unit {
         for client in clients {
             self.reply(client, Reply::new(ExitStatus::Down, true, "the unit was stopped meanwhile"), turn);
         }
-        if let Some(client) = self.refreshing.take().and_then(|refreshing| refreshing.client) {
-            let text = "the unit was stopped meanwhile; its new listeners apply at the next start";
+        self.end_refresh("the unit was stopped meanwhile; its new listeners apply at the next start", turn);
+    }
+
+    /// A daemon-reload whose listeners close before they were of use: the file counts all the same.
+    fn end_refresh(&mut self, text: &str, turn: &mut Turn<'_>) {
+        let Some(refreshing) = self.refreshing.take() else { return };
+        self.settings = refreshing.settings;
+        if let Some(client) = refreshing.client {
             self.reply(client, Reply::new(ExitStatus::Failed, true, text), turn);
         }
     }

@@ -145,11 +145,13 @@ pub(super) struct Unit {
     listening: Vec<Arc<Settings>>,
     bound: Vec<Socket>,
     stored: BTreeSet<Generation>,
+    /// What the last record of an earlier life names, until one of this life is on disk.
+    on_disk: BTreeSet<Generation>,
     /// The last record, unless it is on disk: until then a crash goes back to an earlier one.
     unsaved: Option<Unsaved>,
-    /// An intent of an earlier supd, or of a swap that was cut short, which the ledger does not
-    /// bear out yet.
-    intent_left: bool,
+    /// Whom an intent of an earlier supd, or of a swap that was cut short, names, while the ledger
+    /// does not bear it out.
+    intent_left: Option<Generation>,
     /// How often in a row the listeners could not be bound.
     bind_failures: u32,
     quarantine: Option<String>,
@@ -493,7 +495,8 @@ impl Unit {
             unsaved.save = unsaved.save.failed(now);
         } else {
             self.unsaved = None;
-            self.intent_left = false;
+            self.intent_left = None;
+            self.on_disk.clear();
         }
     }
 

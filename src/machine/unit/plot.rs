@@ -9,8 +9,8 @@ use super::{Drain, Life, Unit, Waiter};
 use crate::model::settings::{Retain, Start};
 use crate::model::status::{SwapResult, SwapStatus};
 use crate::model::{
-    ClientId, ExitStatus, Generation, Happening, Intent, Kept, Progress, Reply, Settings, SwapId, SwapKind,
-    WaitFor, Want,
+    ExitStatus, Generation, Happening, Intent, Kept, Progress, Reply, Settings, SwapId, SwapKind, WaitFor,
+    Want,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,11 +107,16 @@ impl Unit {
         self.durable.candidate = None;
         if swap.is_first() {
             let alone = swap.client.is_none();
-            self.life = self.unbound(cause, alone, swap.plan.origin.filter(|_| alone), turn.now);
+            self.life = self.unbound(cause, alone, swap.plan.origin.filter(|_| alone), turn);
         }
         let result = if swap.by_person { SwapResult::Aborted } else { SwapResult::Failed };
         self.last_swap = Some(swap.status(result));
-        if let Some(unsaved) = self.unsaved.as_mut().filter(|unsaved| unsaved.began(swap.id)) {
+        let numbering = matches!(swap.step, Step::Numbering { .. });
+        if numbering && self.unsaved.as_ref().is_none_or(|unsaved| !unsaved.began(swap.id)) {
+            // A later record is on its way, or on the disk, and says that it began.
+            let happening = Happening::Ended { swap_id: swap.id, result, cause: swap.cause.clone() };
+            self.record(happening, swap.client, turn);
+        } else if let Some(unsaved) = self.unsaved.as_mut().filter(|unsaved| unsaved.began(swap.id)) {
             // When the disk takes records again, this is what there is to say.
             unsaved.happening = Happening::Ended { swap_id: swap.id, result, cause: swap.cause.clone() };
         }
@@ -285,7 +290,7 @@ impl Unit {
     }
 
     /// Ends a check whose answer is no longer waited for.
-    fn end_check(swap: &Swap, turn: &mut Turn<'_>) {
+    pub(super) fn end_check(swap: &Swap, turn: &mut Turn<'_>) {
         if let Step::Checking { job, .. } = swap.step {
             turn.act(Action::EndJob { job });
         }
@@ -534,8 +539,8 @@ impl Unit {
     // Odds and ends.
 
     /// Lets go of an intent that an earlier supd left, once the ledger has this one's first word.
-    fn clear_old_intent(&self, turn: &mut Turn<'_>) {
-        if !self.intent_left {
+    pub(super) fn clear_old_intent(&self, turn: &mut Turn<'_>) {
+        if self.intent_left.is_none() {
             turn.act(Action::ClearIntent);
         }
     }
@@ -569,30 +574,5 @@ impl Unit {
     /// What to type to undo what is committed.
     pub(super) fn way_back(&self) -> String {
         format!("rollback {}", self.name)
-    }
-
-    /// Ends the running swap because the unit stops; the record of the stop says it all.
-    pub(super) fn cut_swap(&mut self, turn: &mut Turn<'_>) {
-        let Some(mut swap) = self.swap.take() else { return };
-        Self::end_check(&swap, turn);
-        // Where the switch may have happened, the intent goes when the ledger says the same.
-        if swap.step.has_switched() || matches!(swap.step, Step::Switching { .. }) {
-            self.intent_left |= self.unsaved.is_some();
-        } else {
-            self.clear_old_intent(turn);
-        }
-        let (text, status) = ("the unit was stopped meanwhile", ExitStatus::Down);
-        swap.cause.get_or_insert_with(|| text.to_owned());
-        self.last_swap = Some(swap.status(SwapResult::Stopped));
-        self.durable.candidate = None;
-        let reply = Reply::new(status, true, text).about(Some(swap.id), Some(swap.to));
-        self.resolve_all(&reply, turn);
-        let undoers: Vec<ClientId> = std::mem::take(&mut swap.undoers);
-        for client in undoers {
-            self.reply(client, reply.clone(), turn);
-        }
-        if let Some((_, Some(waiter))) = self.next.take() {
-            self.reply(waiter.client, reply, turn);
-        }
     }
 }

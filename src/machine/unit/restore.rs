@@ -18,6 +18,8 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         .into_iter()
         .map(|(generation, settings)| (generation, recipe(generation, settings, &durable)))
         .collect();
+    // What the ledger on disk names stays until a record of this life is there beside it.
+    let on_disk: BTreeSet<Generation> = durable.kept().map(|kept| kept.generation).collect();
     let mut unit = Unit {
         name: settings.unit.clone(),
         settings,
@@ -36,13 +38,16 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         listening: Vec::new(),
         bound: Vec::new(),
         stored,
+        on_disk,
         unsaved: None,
-        intent_left: intent.is_some(),
+        intent_left: intent.map(|intent| intent.to),
         bind_failures: 0,
         quarantine: None,
     };
     unit.finish_forward(intent, turn);
-    turn.act(Action::Prune { keep: unit.durable.kept().map(|kept| kept.generation).collect() });
+    let mut keep = unit.on_disk.clone();
+    keep.extend(unit.durable.kept().map(|kept| kept.generation));
+    turn.act(Action::Prune { keep: keep.into_iter().collect() });
     if supd_booting && unit.serves_at_boot(machine_booted) {
         let plan = unit.plan_boot(machine_booted);
         unit.start(plan, None, turn);
@@ -115,11 +120,16 @@ impl Unit {
     /// The unit's file is gone.
     pub(in crate::machine) fn orphan(&mut self, turn: &mut Turn<'_>) {
         self.orphaned = true;
-        if matches!(self.life, Life::Stopped { .. }) {
+        if self.is_forgettable() {
             turn.act(Action::Forget);
         } else {
             turn.note(Level::Warning, None, "its file is gone; it serves until it is stopped");
         }
+    }
+
+    /// Whether nothing of it is left, and nobody waits for an answer about it.
+    pub(super) fn is_forgettable(&self) -> bool {
+        self.orphaned && matches!(self.life, Life::Stopped { .. }) && self.refreshing.is_none()
     }
 
     /// supd itself ends.
@@ -134,6 +144,7 @@ impl Unit {
     /// Whether nothing of it keeps supd from ending.
     pub(in crate::machine) fn is_over(&self) -> bool {
         let writing = self.unsaved.as_ref().is_some_and(|unsaved| unsaved.save.record.is_some());
-        self.quarantine.is_some() || (matches!(self.life, Life::Stopped { .. }) && !writing)
+        let stopped = matches!(self.life, Life::Stopped { .. });
+        self.quarantine.is_some() || (stopped && !writing && self.refreshing.is_none())
     }
 }

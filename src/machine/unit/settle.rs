@@ -30,7 +30,7 @@ impl Unit {
         self.listen(start, turn);
         self.close_unnamed(start, turn);
         self.prune(turn);
-        if self.orphaned && matches!(self.life, Life::Stopped { .. }) {
+        if self.is_forgettable() {
             turn.act(Action::Forget);
         }
     }
@@ -215,6 +215,8 @@ impl Unit {
             return;
         }
         let mut keep: BTreeSet<Generation> = self.durable.kept().map(|kept| kept.generation).collect();
+        keep.extend(&self.on_disk);
+        keep.extend(self.intent_left);
         for group in self.groups.values() {
             keep.extend([group.generation(), group.relaunch.origin, group.launch.origin]);
         }

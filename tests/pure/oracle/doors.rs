@@ -83,12 +83,18 @@ impl Book {
         let service = &last.launch.settings.service;
         // With "queue" connections wait for a relaunch that is due soon.
         let burst = service.start_limit_burst;
-        let launches = unit.procs.iter().filter(|proc| {
-            proc.generation() == generation && proc.born.after(service.start_limit_interval) > last.born
-        });
+        let limited_at = |last: &Proc| {
+            let same = unit.procs.iter().filter(|proc| {
+                proc.generation() == generation
+                    && proc.index == last.index
+                    && last.told_end.is_some_and(|end| proc.born.after(service.start_limit_interval) > end)
+            });
+            same.count() >= burst as usize
+        };
+        let over = unit.procs.iter().any(|proc| proc.generation() == generation && limited_at(proc));
         // What did not get as far as a process counts as a launch too.
         let unseen = !service.exec_start_pre.is_empty();
-        let limited = burst > 0 && (unseen || launches.count() >= burst as usize);
+        let limited = burst > 0 && (unseen || over);
         let prevented = !service.restart_prevent_exit_status.codes.is_empty();
         let comes_back = service.restart == Restart::Always && !prevented;
         service.when_down == WhenDown::Refuse || limited || !comes_back
@@ -102,7 +108,9 @@ impl Book {
 
     /// Looks at what was closed once the step has said who is to be kept.
     pub(super) fn closed_well(&self, unit: &Unit) -> Checked {
-        if self.halted || (unit.live().next().is_none() && !self.comes_back(unit)) {
+        let lives = unit.traffic.is_some_and(|traffic| unit.live_of(traffic).next().is_some());
+        let down = unit.ledger_soon().want == Want::Down;
+        if self.halted || down || (!lives && !self.comes_back(unit)) {
             return Ok(());
         }
         let kept = [&self.sent.active, &self.sent.previous, &self.sent.retained];

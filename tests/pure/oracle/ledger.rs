@@ -134,7 +134,7 @@ impl Book {
             from,
             to,
             client,
-            hold: client.and_then(|client| world.client(client)).is_some_and(Client::holds),
+            hold: client.and_then(|client| world.client(client)).is_none_or(Client::holds),
             before: Durable {
                 // A restart of supd may have made the previous one the retained one.
                 retained: if self.first_of_life {
@@ -269,17 +269,13 @@ impl Book {
     }
 
     pub(super) fn prunes(&self, world: &World, unit: &Unit, keep: &[Generation]) -> Checked {
-        // supd lets go at its end or start of what no later start would go back to either.
+        // At its end supd lets go of a candidate, as every start of it would.
         let past = |durable: &Durable| {
+            let candidate = durable.candidate.clone().filter(|_| !world.shutdown);
             let durable = durable.clone();
-            let fresh = self.first_of_life || world.shutdown;
-            let candidate = durable.candidate.filter(|_| !fresh);
-            // What the intent has replaced already.
-            let replaced = unit.intent.filter(|_| fresh).and_then(|intent| intent.from);
-            let active = durable.active.filter(|active| Some(active.generation) != replaced);
-            let previous = durable.previous.clone().filter(|_| !fresh);
-            let retained = durable.retained.filter(|_| !fresh || durable.previous.is_none());
-            [active, retained, durable.forward, candidate, previous].into_iter().flatten()
+            [durable.active, durable.previous, durable.retained, durable.forward, candidate]
+                .into_iter()
+                .flatten()
         };
         let saved = past(&unit.ledger).chain(past(unit.ledger_soon())).map(|kept| kept.generation);
         let live = unit.live().flat_map(|proc| [proc.generation(), proc.launch.origin]);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use supd::machine::{JobKind, Launch};
 use supd::model::settings::Restart;
+use supd::model::status::SwapResult;
 use supd::model::{Generation, Signal, SwapId, SwapKind, Want, WorkerId};
 
 /// More relaunches of one worker's place than this within a minute is a crash loop let loose.
@@ -40,8 +41,8 @@ impl Book {
             // It never sent a record: only what serves from nothing may do so, and not even that.
             return must(Rule::Numbers, false, || format!("generation {generation} without a record"));
         };
-        let serves = unit.live().any(Proc::is_ready);
-        let excused = swap.began_failed && !serves;
+        // Where nobody served, it serves without a number rather than not at all.
+        let excused = swap.began_failed && swap.from.is_none();
         must(Rule::Numbers, swap.began_saved || excused, || {
             format!("launches generation {generation} before its number is saved")
         })?;
@@ -75,8 +76,10 @@ impl Book {
             (swap.kind, swap.client, self.machine_booted, last.filter(|_| launch.pinned))
         {
             // supd alone was started again: what was running goes on.
-            // Who waits for a first connection may do so with the file as it is.
-            let waited = before.want == Want::OnDemand && self.told.contains(&found);
+            // Who waits for a first connection may do so with the file as it is; a person's start
+            // that could not bind is tried again as asked.
+            let asked = before.want == Want::OnDemand || self.told.len() > 1;
+            let waited = asked && self.told.contains(&found);
             return must(Rule::Pinned, last == found || waited, || {
                 format!("goes on with v{found}, v{last} was running")
             });
@@ -105,7 +108,11 @@ impl Book {
         must(Rule::Pinned, launch.pinned, || format!("a relaunch of {generation} runs what is on disk"))?;
         let service = &launch.settings.service;
         let ended = last.told_end.unwrap_or(world.now);
-        let needed = self.revived >= ended || self.running().is_some();
+        // A rollback needs it, or needed it when it was set to come back.
+        let back = |swap: &super::books::SwapBook| {
+            swap.from == Some(generation) && swap.ended_sent == Some(SwapResult::RolledBack)
+        };
+        let needed = self.revived >= ended || self.running().is_some() || self.swaps.iter().any(back);
         let never = service.restart == Restart::No && last.life != Life::Unlaunched;
         must(Rule::Restarts, !never || needed, || "Restart=no, and launched again".to_owned())?;
         let eager = service.restart == Restart::Always && world.now < ended.after(service.restart_delay);
