@@ -46,6 +46,7 @@ impl Unit {
             to: Generation(self.durable.generation_last),
             step: Step::Binding { job },
             cause: None,
+            ended: None,
             by_person: false,
             launched: turn.now,
             ready: None,
@@ -387,7 +388,7 @@ impl Unit {
         let status = if swap.is_first() { ExitStatus::Down } else { ExitStatus::Failed };
         turn.note(Level::Warning, Some(swap.to), format!("{}: {cause}", result.word()));
         let mut reply = Reply::new(status, swap.is_first(), self.tell_undone(swap, &cause));
-        reply.ended = self.groups.get(&swap.to).and_then(|group| group.ended.clone());
+        reply.ended = swap.ended.clone();
         self.resolve_all(&reply.about(Some(swap.id), Some(swap.to)), turn);
         self.answer_undoers(swap, turn);
         false
@@ -486,7 +487,7 @@ impl Unit {
         self.last_swap = Some(swap.status(SwapResult::RolledBack));
         let text = format!("{cause}; rolled back to generation {from}");
         let mut reply = Reply::new(ExitStatus::RolledBack, true, text).about(Some(swap.id), Some(from));
-        reply.ended = self.groups.get(&swap.to).and_then(|group| group.ended.clone());
+        reply.ended = swap.ended.clone();
         self.resolve_all(&reply, turn);
         let text = format!("generation {from} is active again");
         for client in std::mem::take(&mut swap.undoers) {
