@@ -4,7 +4,7 @@ use crate::codec::environment::{self, FILE_BYTES_MAX};
 use crate::codec::variables::expand;
 use crate::machine::Launch;
 use crate::model::settings::{Command, NotifyAccess, Output, Service, Settings};
-use crate::model::{Address, Generation, ListenerName, UnitName};
+use crate::model::{Address, Generation, ListenerName, UnitName, WorkerId};
 use crate::os::Error;
 use crate::os::original::Original;
 use crate::os::spawn::{self, Account, Environment, Facts, Plan, Roots, Spawned, Stream, Variable};
@@ -54,7 +54,9 @@ pub struct Beside<'a> {
     pub invocation: &'a str,
     /// NOTIFY_SOCKET, where the unit hears such commands.
     pub notify_socket: Option<&'a Path>,
-    /// SUPD_WORKER of the worker that it is about.
+    /// The worker that it is about.
+    pub worker: Option<WorkerId>,
+    /// SUPD_WORKER of that one.
     pub index: Option<u32>,
     /// MAINPID of that worker.
     pub main_pid: Option<i32>,

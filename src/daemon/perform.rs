@@ -218,9 +218,8 @@ impl Hands {
         launch: &Launch,
         worker: Option<WorkerId>,
     ) -> Result<(), String> {
-        let worker = worker.and_then(|worker| self.workers.get(worker));
-        let (index, main_pid) =
-            (worker.map(|worker| worker.index), worker.and_then(|worker| Some(worker.main()?.pid())));
+        let its = worker.and_then(|worker| self.workers.get(worker));
+        let (index, main_pid) = (its.map(|its| its.index), its.and_then(|its| Some(its.main()?.pid())));
         let notify = self.runtime.notify(unit, launch.generation);
         let command = match work {
             JobWork::Command(command) => command,
@@ -232,8 +231,9 @@ impl Hands {
         };
         let invocation = new_invocation().map_err(|error| error.to_string())?;
         let heard = hears_commands(&launch.settings.service);
-        let notify_socket = heard.then_some(notify.as_path()).filter(|path| path.exists());
-        let beside = Beside { command, invocation: &invocation, notify_socket, index, main_pid };
+        let open = self.notifiers.is_open(unit, launch.generation);
+        let notify_socket = (heard && open).then_some(notify.as_path());
+        let beside = Beside { command, invocation: &invocation, notify_socket, worker, index, main_pid };
         let Hands { jobs, ground, sources, inbox, runtime, boot, .. } = self;
         let mut around = Around { sources, inbox, runtime, boot };
         jobs.run(id, kind, launch, ground, &beside, &mut around)
