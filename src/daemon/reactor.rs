@@ -69,7 +69,8 @@ impl Reactor {
 
     fn wait(&mut self) -> std::io::Result<Ready> {
         let hands = &mut self.hands;
-        let busy = !hands.inbox.is_empty() || hands.control.pending() || self.orphans;
+        let busy =
+            !hands.inbox.is_empty() || hands.control.pending() || hands.notifiers.pending() || self.orphans;
         let due = self.machine.deadline().into_iter().chain(hands.deadline()).min();
         let timeout = match (busy, due) {
             (true, _) => Some(Duration::ZERO),
@@ -81,9 +82,12 @@ impl Reactor {
 
     /// Everything that became ready, in its order: last words before the end of who said them.
     fn hear(&mut self, ready: Ready, now: Tick) {
+        for (unit, generation) in self.hands.notifiers.take_pending() {
+            self.hands.hear(&unit, generation, now);
+        }
         for source in ready.sources {
             match source {
-                Source::Notify(unit, generation) => self.hands.hear(&unit, generation),
+                Source::Notify(unit, generation) => self.hands.hear(&unit, generation, now),
                 Source::WorkerOutcome(worker) => {
                     let (workers, mut around) = self.hands.workers();
                     workers.launched(worker, &mut around);
@@ -167,6 +171,9 @@ impl Reactor {
                 self.hands.perform(effect, &self.machine, now);
             }
         }
+        if self.hands.inbox.is_empty() {
+            self.hands.notifiers.lift_barriers();
+        }
         if !self.hands.recorder.is_idle() {
             self.hands.flush();
         }
@@ -190,7 +197,7 @@ impl Hands {
     fn last_words(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get(id) else { return };
         let (unit, generation): (UnitName, Generation) = (worker.unit.clone(), worker.launch.generation);
-        self.hear(&unit, generation);
+        self.hear(&unit, generation, clock::now());
     }
 
     /// A connection waits, if it is still there.
@@ -199,18 +206,6 @@ impl Hands {
         if listeners.is_knocked() {
             listeners.unwatch(&mut self.sources);
             self.say(unit, Event::Knocked);
-        }
-    }
-
-    /// TEMPORARY
-    fn hear(&mut self, unit: &UnitName, generation: Generation) {
-        for (pid, notice) in self.notifiers.hear(unit, generation) {
-            let of =
-                self.workers.of(unit, generation).find(|(_, w)| w.numbers().contains(&pid)).map(|(id, _)| id);
-            let of = of.or_else(|| self.workers.of(unit, generation).map(|(id, _)| id).next());
-            if let Some(worker) = of {
-                self.say(unit, Event::Noticed { worker, notice });
-            }
         }
     }
 }
