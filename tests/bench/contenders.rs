@@ -48,6 +48,8 @@ pub(crate) struct Ours {
     version: Cell<u32>,
     commits: u16,
     waits: u16,
+    /// A rollback was refused for want of a pinned program.
+    unpinned: Cell<bool>,
 }
 
 impl Ours {
@@ -59,13 +61,27 @@ impl Ours {
             let swap = format!("ProbationSec = \"{probation}\"");
             supd.launch(name, &supd.worker(port, &[], "ReadySettleSec = \"0\"", &swap));
         }
-        Self { supd, version: Cell::new(1), commits, waits }
+        Self { supd, version: Cell::new(1), commits, waits, unpinned: Cell::new(false) }
     }
 
     fn install(&self) -> String {
         let version = next(&self.version);
         self.supd.install_worker(&version);
         version
+    }
+
+    /// Back to what was committed before: its pinned program, or, where there can be none (a state
+    /// folder that executes nothing), what is on disk. The version that this brings in.
+    fn roll_back(&self, unit: &str, pinned: &str) -> String {
+        let output = self.supd.ctl(&["rollback", unit]);
+        if output.code() == 3 && output.text().contains("--anyway") {
+            self.unpinned.set(true);
+            let version = self.install();
+            self.supd.ctl(&["rollback", unit, "--anyway"]).expect(0);
+            return version;
+        }
+        output.expect(0);
+        pinned.to_owned()
     }
 
     fn one_generation(&self, unit: &str) {
@@ -107,7 +123,7 @@ struct ColdRollback(Rc<Ours>, Cell<u32>);
 
 impl Contender for ColdRollback {
     fn name(&self) -> String {
-        "supd: rollback, committed".into()
+        if self.0.unpinned.get() { "supd: rollback NOT PINNED" } else { "supd: rollback, committed" }.into()
     }
 
     fn port(&self) -> u16 {
@@ -124,8 +140,7 @@ impl Contender for ColdRollback {
     }
 
     fn change(&self) -> String {
-        self.0.supd.ctl(&["rollback", "commits"]).expect(0);
-        self.1.get().to_string()
+        self.0.roll_back("commits", &self.1.get().to_string())
     }
 
     fn settle(&self) {

@@ -184,5 +184,7 @@ fn table(section: &mut Section, contenders: &[Box<dyn Contender>], seen: &[Seen]
         }));
     }
     section.note("idle: kept-alive connections that the server ended between two requests: no loss");
+    section
+        .note("in probation the previous generation answers too (one slot): it is back before it was asked");
     section.note("Server::Starter tells the old worker to stop once the new one has lived for a second");
 }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 const UNITS: usize = 1000;
 const BOUND: Duration = Duration::from_secs(120);
+/// A machine that needs so long to start them is not asked to do it once more.
+const ENOUGH: Duration = Duration::from_secs(15);
 
 /// The least that a unit can be: it sleeps, on a socket that nobody asks.
 fn unit(supd: &Supd, number: usize) -> String {
@@ -55,14 +57,15 @@ fn bare() -> Duration {
 
 pub(crate) fn run(form: Form, section: &mut Section) {
     let (mut starts, mut bares, mut last) = (Vec::new(), Vec::new(), None);
-    for _ in 0..3 {
+    let began = Instant::now();
+    while starts.is_empty() || (starts.len() < 3 && began.elapsed() < ENOUGH) {
         drop(last.take());
         bares.push(bare());
         let (supd, took) = boot(UNITS);
         starts.push(took);
         last = Some(supd);
     }
-    let supd = last.expect("three of them");
+    let supd = last.expect("at least one");
     let seconds = |spans: &[Duration]| Sample::of(spans.iter().map(Duration::as_secs_f64));
     section.judged("supd's start until 1,000 units are active", &seconds(&starts), "s", Budget(1.5));
     section.figure("beside: their programs launched bare", &seconds(&bares), "s");
