@@ -51,8 +51,9 @@ impl Reactor {
             if self.machine.deadline().is_some_and(|deadline| deadline <= now) {
                 self.hands.inbox.push_back(Input::Clock);
             }
-            self.hands.tend(now);
             self.step(now);
+            // Last: a step may leave something to begin that no descriptor will tell of.
+            self.hands.tend(now);
         }
         log::info!("supd ends");
         Ok(())

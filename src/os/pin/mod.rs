@@ -91,11 +91,13 @@ pub enum Unpinnable {
     NoExec,
     /// Larger than asked for.
     TooLarge,
+    /// What runs is none of the files that it may be.
+    Other,
 }
 
 impl Unpinnable {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Script,
         Self::Interpreter,
         Self::NoProgram,
@@ -103,6 +105,7 @@ impl Unpinnable {
         Self::Privileged,
         Self::NoExec,
         Self::TooLarge,
+        Self::Other,
     ];
 }
 
@@ -116,6 +119,7 @@ impl fmt::Display for Unpinnable {
             Self::Privileged => "it is setuid, setgid or has file capabilities",
             Self::NoExec => "the state folder is mounted noexec",
             Self::TooLarge => "it is too large to be copied",
+            Self::Other => "what runs is not the file that was to be run: a script, or replaced meanwhile",
         })
     }
 }
@@ -133,13 +137,24 @@ pub enum Pinned {
 /// the place of an earlier one at once and whole, and is synced before it does. Programs of more
 /// than `size_max` bytes are left alone.
 ///
-/// `source` may be /proc/PID/exe: then it is the very file that runs, even if that is deleted.
+/// `source` may be /proc/PID/exe: then it is the very file that runs, even if that is deleted. It
+/// must be one of `same_as`: of a script, what runs is the interpreter.
 ///
 /// # Errors
 /// What [`Task::run`] says.
-pub fn pin(source: PathBuf, target: PathBuf, size_max: u64, bound: Duration) -> Result<Task, Error> {
+pub fn pin(
+    source: PathBuf,
+    same_as: Vec<PathBuf>,
+    target: PathBuf,
+    size_max: u64,
+    bound: Duration,
+) -> Result<Task, Error> {
     Task::run("the copy of a program", bound, &[], move || {
-        Ok(match copy(&source, &target, size_max)? {
+        let pinned = match stranger(&source, &same_as)? {
+            Some(identity) => Pinned::Not(identity, Unpinnable::Other),
+            None => copy(&source, &target, size_max)?,
+        };
+        Ok(match pinned {
             Pinned::Copied(identity) => format!("copied {identity}"),
             Pinned::Not(identity, reason) => {
                 let index = Unpinnable::ALL.iter().position(|known| *known == reason).unwrap_or_default();
@@ -148,6 +163,16 @@ pub fn pin(source: PathBuf, target: PathBuf, size_max: u64, bound: Duration) -> 
         }
         .into_bytes())
     })
+}
+
+/// The identity of `source`, if it is none of `same_as`.
+fn stranger(source: &Path, same_as: &[PathBuf]) -> Result<Option<FileIdentity>, String> {
+    let identity = FileIdentity::of(source).map_err(|error| error.to_string())?;
+    let is_it = |path: &PathBuf| {
+        FileIdentity::of(path)
+            .is_ok_and(|known| (known.device, known.inode) == (identity.device, identity.inode))
+    };
+    Ok((!same_as.iter().any(is_it)).then_some(identity))
 }
 
 /// Reads the answer of a task of [`pin`]; `None` for what is none.
@@ -339,7 +364,9 @@ mod tests {
         let bench = Bench::new();
         let source = bench.program("server");
         let identity = FileIdentity::of(&source).unwrap();
-        let task = pin(source.clone(), bench.path("pinned"), LARGE, Duration::from_secs(60)).unwrap();
+        let task =
+            pin(source.clone(), vec![source.clone()], bench.path("pinned"), LARGE, Duration::from_secs(60))
+                .unwrap();
         assert_eq!(decode(&finish(task).unwrap()), Some(Pinned::Copied(identity)));
         fs::write(&source, "broken").unwrap();
         assert_ne!(FileIdentity::of(&source).unwrap(), identity);
