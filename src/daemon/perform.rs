@@ -83,7 +83,10 @@ impl Hands {
                 }
             }
             Action::Pin(launch) => self.pin(unit, &launch),
-            Action::Retire(generation) => self.notifiers.close(unit, generation, &mut self.sources),
+            Action::Retire(generation) => {
+                self.notifiers.close(unit, generation, &mut self.sources);
+                self.logs.remove(unit, generation);
+            }
             Action::Prune { keep } => self.prune(unit, keep),
             Action::Reply(client, reply) => self.reply(client, reply, now),
             Action::Progress(client, progress) => {
@@ -282,6 +285,7 @@ impl Hands {
                 let (jobs, mut around) = self.jobs();
                 jobs.probed(job, result, &mut around);
             }
+            Chore::Trim(logs) => self.logs.trimmed(logs, result.map(|_| ())),
             Chore::Pin(unit, generation) => self.pinned(&unit, generation, &result.map(|_| ())),
             Chore::Prune(unit) => {
                 if let Err(why) = result {
