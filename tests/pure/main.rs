@@ -15,3 +15,4 @@ mod sim;
 mod simulation;
 mod step;
 mod world;
+mod wrong;
