@@ -4,6 +4,7 @@
 mod brain;
 mod coverage;
 mod driver;
+mod exhaustive;
 mod knobs;
 mod matrix;
 mod oracle;
