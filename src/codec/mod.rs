@@ -4,6 +4,7 @@ pub mod environment;
 pub mod fault;
 pub mod json;
 pub mod ledger;
+pub mod notify;
 pub mod pinned;
 mod shape;
 pub mod size;

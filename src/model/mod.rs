@@ -12,6 +12,7 @@ pub mod reply;
 pub mod settings;
 pub mod signal;
 pub mod status;
+pub mod text;
 pub mod tick;
 
 pub use address::{Address, SocketKind};

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Tells the second process which test it is there for, and where its result goes.
 const NAME: &str = "SUPD_TEST_ALONE";
@@ -37,13 +37,19 @@ fn run(name: &str, uid: Option<u32>, body: impl FnOnce() -> String) -> Option<St
     if let Some(uid) = uid {
         command.uid(uid).gid(uid);
     }
-    let output = command.output().unwrap();
-    let said =
-        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-    assert!(output.status.success(), "{name}, alone: {}\n{said}", output.status);
+    // Into a file: a pipe would be held open by whatever a failed test leaves behind.
+    let said = tempfile::NamedTempFile::new().unwrap();
+    command.stdin(Stdio::null()).stdout(append(said.path())).stderr(append(said.path()));
+    let status = command.status().unwrap();
+    let said = String::from_utf8_lossy(&fs::read(said.path()).unwrap()).into_owned();
+    assert!(status.success(), "{name}, alone: {status}\n{said}");
     let text = fs::read_to_string(result.path()).unwrap();
     // A wrong name, or a test that skips itself there, would pass without having run.
     Some(text.strip_prefix("ran ").unwrap_or_else(|| panic!("{name} did not run alone:\n{said}")).to_owned())
+}
+
+fn append(path: &std::path::Path) -> fs::File {
+    fs::File::options().append(true).open(path).unwrap()
 }
 
 /// Whether this is root; where it is not, says that the calling test is skipped for it.

@@ -142,6 +142,7 @@ pub fn fork(what: &str, child: impl FnOnce(&mut Reporter)) -> Result<Forked, Err
     // Held until the pidfd is opened, so that a full descriptor table is found before the fork:
     // afterwards there would be a child that nobody can hold.
     let place = reader.try_clone().map_err(|e| Error::from_io("keep a descriptor for", what, &e))?;
+    keep_ended_children();
     // A handler that runs in the child would write into the pipe of its parent's handlers, so no
     // signal is delivered there before all are back at their defaults.
     let before =
@@ -175,6 +176,19 @@ pub fn fork(what: &str, child: impl FnOnce(&mut Reporter)) -> Result<Forked, Err
             })?;
             Ok(Forked { process, report: Report { fd: reader, said: Vec::new() } })
         }
+    }
+}
+
+/// Somebody who ignores SIGCHLD has their children reaped by the kernel, and a program inherits
+/// that: then a child's number could be another's before it is held, and its exit is lost.
+fn keep_ended_children() {
+    // SAFETY: a sigaction of zeros is a valid one: the default, without flags.
+    let (mut now, default): (libc::sigaction, libc::sigaction) = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel fills the structure it is given.
+    unsafe { libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut now) };
+    if now.sa_sigaction == libc::SIG_IGN || now.sa_flags & libc::SA_NOCLDWAIT != 0 {
+        // SAFETY: to the default only from "ignored": no handler is lost.
+        unsafe { libc::sigaction(libc::SIGCHLD, &raw const default, std::ptr::null_mut()) };
     }
 }
 
@@ -232,20 +246,30 @@ pub fn close_all_but(kept: &[RawFd]) -> Result<(), Errno> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::{Forked, close_all_but, fork};
     use crate::model::{Signal, WorkerExit};
     use crate::os::pidfd::Wait;
+    use nix::libc;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, BorrowedFd};
     use std::task::Poll;
 
-    fn finish(mut forked: Forked) -> (Vec<u8>, WorkerExit) {
-        for fd in [forked.report.as_fd(), forked.process.as_fd()] {
+    /// Waits, with a bound, for the report and the end. Other tests fork at the same time, and
+    /// their children hold copies of this pipe for a moment: the end of the one is no proof of
+    /// the end of the other.
+    pub(in crate::os) fn finish(mut forked: Forked) -> (Vec<u8>, WorkerExit) {
+        fn ready(fd: BorrowedFd<'_>) {
             let mut entry = [PollFd::new(fd, PollFlags::POLLIN)];
             assert_eq!(poll(&mut entry, PollTimeout::from(20_000u16)), Ok(1), "nothing came");
         }
-        let Poll::Ready(said) = forked.report.poll() else { panic!("the child is over, its pipe is not") };
+        let said = loop {
+            ready(forked.report.as_fd());
+            if let Poll::Ready(said) = forked.report.poll() {
+                break said;
+            }
+        };
+        ready(forked.process.as_fd());
         let Wait::Exited(exit) = forked.process.wait().unwrap() else { panic!("not over") };
         (said, exit)
     }
@@ -277,6 +301,20 @@ mod tests {
         let (_, exit) = finish(forked);
         assert!(!exit.is_success(), "{exit}");
         assert!(!super::is_child());
+    }
+
+    /// Alone, since every child of the process would be lost.
+    #[test]
+    fn an_inherited_ignored_sigchld_loses_no_exit() {
+        crate::os::alone::alone("os::fork::tests::an_inherited_ignored_sigchld_loses_no_exit", || {
+            // SAFETY: takes two numbers.
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+            for _ in 0..50 {
+                let (_, exit) = finish(fork("a test", |_| {}).unwrap());
+                assert_eq!(exit, WorkerExit::Code(0));
+            }
+            String::new()
+        });
     }
 
     #[test]

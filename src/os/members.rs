@@ -197,7 +197,7 @@ def orphan():
         os._exit(0)
     os.wait()
 def bare():
-    os.execve('/bin/sh', ['sh', '-c', 'echo bare $$; sleep 600; true'], {})
+    os.execve('/bin/sh', ['sh', '-c', 'sleep 600 & echo bare $$; wait'], {})
 os.setsid()
 child('child')
 child('own-session', sid=True)
@@ -228,6 +228,14 @@ stay('worker')
 
         fn pid(&self, name: &str) -> i32 {
             self.0.iter().find(|(known, _)| known == name).unwrap().1
+        }
+    }
+
+    impl Drop for Family {
+        fn drop(&mut self) {
+            for process in self.0.iter().filter_map(|(_, pid)| PidFd::open(*pid).ok()) {
+                let _ = process.send(Signal::KILL);
+            }
         }
     }
 

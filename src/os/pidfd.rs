@@ -79,6 +79,15 @@ impl PidFd {
         Self { fd, pid }
     }
 
+    /// A descriptor that a stranger says is a pidfd, with the number that the kernel says it has
+    /// (/proc/self/fdinfo); `None`: it is none, or its process has ended.
+    #[must_use]
+    pub fn identify(fd: OwnedFd) -> Option<Self> {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+        let pid: i32 = info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()?;
+        (pid > 0).then_some(Self { fd, pid })
+    }
+
     /// The number that the process has while it is not reaped; for people and for
     /// /proc, never to signal by.
     #[must_use]
@@ -201,7 +210,7 @@ mod tests {
     #[allow(clippy::zombie_processes, reason = "the pidfd reaps it: that is what is tested")]
     fn end_of(script: &str, signal: Option<Signal>) -> WorkerExit {
         let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
-        let process = PidFd::open(child.id().cast_signed()).unwrap();
+        let process = PidFd::open(i32::try_from(child.id()).unwrap()).unwrap();
         if let Some(signal) = signal {
             assert_eq!(process.wait().unwrap(), Wait::Running);
             process.send(signal).unwrap();

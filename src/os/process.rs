@@ -284,7 +284,7 @@ mod tests {
         alone("os::process::tests::a_process_whose_parent_died_becomes_ours", || {
             adopt_orphans().unwrap();
             let output = std::process::Command::new("/bin/sh")
-                .args(["-c", "setsid sleep 600 >/dev/null & echo $!"])
+                .args(["-c", "setsid sleep 600 >/dev/null 2>&1 & echo $!"])
                 .output()
                 .unwrap();
             let pid: i32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();

@@ -99,6 +99,16 @@ pub(super) mod tests {
         }
     }
 
+    /// Runs a test's body in a child: for what takes locks of the C library (name services), under
+    /// which another test could fork.
+    pub(in crate::os) fn in_child(body: impl FnOnce()) {
+        let body = || {
+            body();
+            Ok(Vec::new())
+        };
+        assert_eq!(finish(Task::run("a test", Duration::from_secs(60), &[], body).unwrap()), Ok(Vec::new()));
+    }
+
     #[test]
     fn an_answer_and_a_refusal() {
         let minute = Duration::from_secs(60);

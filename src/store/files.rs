@@ -39,6 +39,14 @@ pub fn put(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     put_with(path, bytes, mode, |_| Ok(())).map(drop)
 }
 
+/// The same; gives the file, to be synced.
+///
+/// # Errors
+/// As [`put`].
+pub fn put_open(path: &Path, bytes: &[u8], mode: u32) -> Result<File, Error> {
+    put_with(path, bytes, mode, |_| Ok(()))
+}
+
 /// Puts a file in place that is there after a crash of the machine too. Waits for the disk.
 ///
 /// # Errors

@@ -78,7 +78,7 @@ impl Pins {
 }
 
 /// Makes the folders from the state folder on the way to `folder`, as far as they are missing.
-/// Waits for the disk.
+/// They are not synced.
 ///
 /// # Errors
 /// What the kernel answered.
@@ -87,7 +87,6 @@ pub fn make_folders(state: &Path, folder: &Path) -> Result<(), Error> {
     let missing: Vec<&Path> = below.take_while(|path| !path.is_dir()).collect();
     for path in missing.into_iter().rev() {
         files::make_folder(path, THROUGH)?;
-        path.parent().map_or(Ok(()), files::sync_folder)?;
     }
     Ok(())
 }

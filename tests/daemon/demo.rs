@@ -34,8 +34,8 @@ const EARLY: [(&str, Signal); 5] = [
 ];
 const LATE: [(&str, Signal); 3] = [
     ("(1) took over", Signal::SIGHUP),
-    ("(3) took over", Signal::SIGINT),
-    ("(4) generation", Signal::SIGTERM),
+    ("(3) generation", Signal::SIGTERM),
+    ("(4) took over", Signal::SIGINT),
 ];
 
 struct Demo {

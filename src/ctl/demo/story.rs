@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Between two acts.
-const STEADY: Duration = Duration::from_millis(1400);
+const STEADY: Duration = Duration::from_millis(1500);
 
 /// How long supd may take to come up with the first version.
 const FIRST: Duration = Duration::from_secs(20);
@@ -82,14 +82,16 @@ impl<'a> Story<'a> {
     pub(super) fn tell(&self) -> Result<(), Stop> {
         self.first()?;
         self.stage.pause(STEADY)?;
+        self.write(Version::New)?;
         self.works(&format!("supctl swap {NAME}"), &self.swap(), Version::Old, Version::New)?;
         self.breaks()?;
         self.stage.pause(STEADY)?;
-        self.gives_up()?;
-        self.stage.pause(STEADY)?;
         let (unit, wait) = (self.name.clone(), WaitFor::Drained);
         let rollback = Method::Rollback { unit, label: None, from: None, stop: false, anyway: false, wait };
-        self.works(&format!("supctl rollback {NAME}"), &rollback, Version::New, Version::Old)
+        self.works(&format!("supctl rollback {NAME}"), &rollback, Version::New, Version::Old)?;
+        self.gives_up()?;
+        self.stage.pause(STEADY)?;
+        Ok(())
     }
 
     /// Version 1.0 is there; the load begins.
@@ -111,7 +113,6 @@ impl<'a> Story<'a> {
 
     /// A change from one version to another that goes well; then the old one is gone.
     fn works(&self, command: &str, method: &Method, from: Version, to: Version) -> Result<(), Stop> {
-        self.write(to)?;
         self.stage.raise(command, to);
         let mut news = News { stage: self.stage, story: None, ready: None, switched: None };
         match self.ask(method, &mut news)? {
@@ -174,7 +175,7 @@ impl<'a> Story<'a> {
         if self.stage.timeline().total().answered[Version::Faulty.index()] == 0 {
             return self.otherwise("it never answered".into());
         }
-        self.stage.lower(true, format!("died on probation; back on {} by itself", Version::New));
+        self.stage.lower(true, format!("died on probation; back on {} by itself", Version::Old));
         Ok(())
     }
 

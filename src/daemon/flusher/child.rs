@@ -1,14 +1,20 @@
 //! The flusher itself: a child of supd that may wait for the disk.
 
 use super::wire::{Answer, Taken, Work, frame, take};
+use crate::os::Error;
 use crate::store::{files, ledger::Ledger, pins};
 use nix::sys::signal::{SigSet, Signal};
+use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
+
+/// More files than this are cheaper to sync together with whatever else is on the file system.
+const SYNC_ALL_ABOVE: usize = 8;
 
 /// How much is read at a time, in bytes.
-const CHUNK: usize = 64 * 1024;
+const CHUNK: usize = 1024 * 1024;
 
 /// Serves supd until its end of the socket closes.
 pub(super) fn serve(mut socket: UnixStream, state: &Path) {
@@ -40,17 +46,42 @@ pub(super) fn serve(mut socket: UnixStream, state: &Path) {
 /// Waits for bytes. What came while the disk was busy makes one batch, and shares one sync.
 /// `false`: supd is gone.
 fn read_more(socket: &mut UnixStream, stream: &mut Vec<u8>) -> bool {
-    let mut chunk = vec![0; CHUNK];
+    let length = stream.len();
+    stream.resize(length + CHUNK, 0);
     loop {
-        match socket.read(&mut chunk) {
+        match socket.read(&mut stream[length..]) {
             Ok(0) => return false,
             Ok(count) => {
-                stream.extend_from_slice(&chunk[..count]);
+                stream.truncate(length + count);
                 return true;
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => return false,
         }
+    }
+}
+
+/// Files that are in place and not yet synced.
+#[derive(Default)]
+struct Written {
+    files: Vec<(PathBuf, File)>,
+}
+
+impl Written {
+    /// Files first and folders after: a journal has mostly written both down by the first sync.
+    fn sync(self, state: &Path) -> Result<(), Error> {
+        if self.files.len() > SYNC_ALL_ABOVE {
+            let told = |errno| Error::new("sync the file system of", state.display(), errno);
+            let folder =
+                File::open(state).map_err(|error| Error::from_io("open", state.display(), &error))?;
+            return nix::unistd::syncfs(&folder).map_err(told);
+        }
+        let mut folders = BTreeSet::new();
+        for (path, file) in &self.files {
+            file.sync_all().map_err(|error| Error::from_io("write", path.display(), &error))?;
+            folders.extend(path.ancestors().skip(1).take_while(|folder| folder.starts_with(state)));
+        }
+        folders.into_iter().rev().try_for_each(files::sync_folder)
     }
 }
 
@@ -61,10 +92,20 @@ struct Disk<'a> {
 }
 
 impl Disk<'_> {
-    /// Does a batch: its files, then its records with one sync for all.
+    /// Does a batch: its files, then its records, with one sync for all of either as far as that
+    /// can be.
     fn perform(&mut self, batch: &[Work<'_>]) -> Vec<Answer> {
-        let mut answers: Vec<Answer> =
-            batch.iter().map(|work| Answer { id: work.id, fault: self.put_files(work).err() }).collect();
+        let mut written = Written::default();
+        let mut answers: Vec<Answer> = batch
+            .iter()
+            .map(|work| Answer { id: work.id, fault: self.write_files(work, &mut written).err() })
+            .collect();
+        if let Err(error) = written.sync(self.state) {
+            let with_files = batch.iter().zip(&mut answers).filter(|(work, _)| !work.files.is_empty());
+            for (_, answer) in with_files {
+                answer.fault.get_or_insert_with(|| error.to_string());
+            }
+        }
         let mut lines = Vec::new();
         for (work, answer) in batch.iter().zip(&answers) {
             if let (Some(line), None) = (&work.line, &answer.fault) {
@@ -81,7 +122,9 @@ impl Disk<'_> {
         answers
     }
 
-    fn put_files(&self, work: &Work<'_>) -> Result<(), String> {
+    /// Each is in place before it is synced: nothing names it before that, so a crash in between
+    /// leaves rubbish at worst.
+    fn write_files(&self, work: &Work<'_>, written: &mut Written) -> Result<(), String> {
         for put in &work.files {
             let relative = Path::new(put.path.as_ref());
             if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
@@ -89,8 +132,8 @@ impl Disk<'_> {
             }
             let path = self.state.join(relative);
             let made = path.parent().map_or(Ok(()), |folder| pins::make_folders(self.state, folder));
-            made.and_then(|()| files::put_durably(&path, put.text.as_bytes(), 0o600))
-                .map_err(|error| error.to_string())?;
+            let file = made.and_then(|()| files::put_open(&path, put.text.as_bytes(), 0o600));
+            written.files.push((path, file.map_err(|error| error.to_string())?));
         }
         Ok(())
     }

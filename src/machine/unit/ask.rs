@@ -92,7 +92,7 @@ impl Unit {
                 return;
             }
         }
-        if self.is_busy(waiter.client, turn) {
+        if self.is_busy(waiter.client, &format!("abort {}", self.name), turn) {
             return;
         }
         self.settings = settings;
@@ -100,12 +100,15 @@ impl Unit {
         self.begin(plan, Some(waiter), turn);
     }
 
-    /// Whether a swap is under way; says so.
-    fn is_busy(&self, client: ClientId, turn: &mut Turn<'_>) -> bool {
+    /// Whether a swap is under way; says so, and what to type. `instead`: what does this request
+    /// over the one under way, as long as that can be undone.
+    fn is_busy(&self, client: ClientId, instead: &str, turn: &mut Turn<'_>) -> bool {
         let Some(swap) = &self.swap else { return false };
         let (to, step) = (swap.to, swap.step.kind());
-        let text = format!("a swap to generation {to} is under way ({step:?}); wait for it or abort it");
-        self.refuse(client, text, self.command("wait"), turn);
+        let text = format!("a swap to generation {to} is under way ({step:?})");
+        let lasts = swap.is_first() || swap.step.has_switched() || self.next.is_some();
+        let next = if lasts { format!("wait {}", self.name) } else { instead.to_owned() };
+        self.refuse(client, text, next, turn);
         true
     }
 
@@ -117,7 +120,11 @@ impl Unit {
         if replace && self.swap.is_some() {
             return self.replace(plan, waiter, turn);
         }
-        if self.is_busy(client, turn) || self.is_full(&plan, client, turn) {
+        let instead = match plan.kind {
+            SwapKind::Swap => format!("swap {} --replace", self.name),
+            SwapKind::Start | SwapKind::Restart | SwapKind::Rollback => format!("abort {}", self.name),
+        };
+        if self.is_busy(client, &instead, turn) || self.is_full(&plan, client, turn) {
             return;
         }
         self.unwatch(turn);
@@ -192,9 +199,17 @@ impl Unit {
         if self.swap.is_some() {
             return self.ask_abort(client, turn);
         }
-        if let Some(forward) = &self.durable.forward {
-            let text =
-                format!("was rolled back from generation {} already; forward is a swap", forward.generation);
+        // Who names what is active knows where a second step back goes to.
+        if let (Some(left), None) = (&self.durable.forward, from) {
+            let further = match (&self.durable.retained, active) {
+                (Some(retained), Some(active)) => {
+                    let to = retained.generation;
+                    format!("; further back, to generation {to}: rollback {} --from {active}", self.name)
+                }
+                (Some(_), None) | (None, _) => String::new(),
+            };
+            let left = left.generation;
+            let text = format!("was rolled back from generation {left} already; forward is a swap{further}");
             return self.refuse(client, text, self.command("swap"), turn);
         }
         let Some(retained) = self.durable.retained.clone() else {

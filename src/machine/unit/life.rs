@@ -8,6 +8,7 @@ use super::super::turn::Turn;
 use super::super::worker::Cue;
 use super::{Life, StopStage, Stopping, Unit, Waiter};
 use crate::model::settings::Start;
+use crate::model::status::SwapResult;
 use crate::model::{ClientId, ExitStatus, Generation, Happening, Reply, SwapKind, Tick, Want};
 use std::time::Duration;
 
@@ -189,6 +190,32 @@ impl Unit {
         }
         for (generation, told) in told {
             self.heard(generation, told, turn);
+        }
+    }
+
+    /// Ends the running swap because the unit stops; the record of the stop says it all.
+    fn cut_swap(&mut self, turn: &mut Turn<'_>) {
+        let Some(mut swap) = self.swap.take() else { return };
+        Self::end_check(&swap, turn);
+        // Where the switch may have happened, the intent goes when the ledger says the same.
+        let switching = matches!(swap.step, Step::Switching { .. });
+        if switching || (swap.step.has_switched() && self.unsaved.is_some()) {
+            self.intent_left = Some(swap.to);
+        } else {
+            self.clear_old_intent(turn);
+        }
+        let (text, status) = ("the unit was stopped meanwhile", ExitStatus::Down);
+        swap.cause.get_or_insert_with(|| text.to_owned());
+        self.last_swap = Some(swap.status(SwapResult::Stopped));
+        self.durable.candidate = None;
+        let reply = Reply::new(status, true, text).about(Some(swap.id), Some(swap.to));
+        self.resolve_all(&reply, turn);
+        let undoers: Vec<ClientId> = std::mem::take(&mut swap.undoers);
+        for client in undoers {
+            self.reply(client, reply.clone(), turn);
+        }
+        if let Some((_, Some(waiter))) = self.next.take() {
+            self.reply(waiter.client, reply, turn);
         }
     }
 

@@ -344,10 +344,12 @@ impl Unit {
     }
 
     fn heard_failed(&mut self, generation: Generation, index: usize, cause: &str, turn: &mut Turn<'_>) {
-        let Some(group) = self.groups.get_mut(&generation) else { return };
+        let Some(group) = self.groups.get(&generation) else { return };
         let Some(worker) = group.workers.get(index) else { return };
         let (run, lived) = (worker.id, turn.now.since(worker.born));
-        group.ended.get_or_insert(Ended { generation, exit: worker.exit(), lived });
+        if let Some(swap) = self.swap.as_mut().filter(|swap| swap.to == generation) {
+            swap.ended.get_or_insert(Ended { generation, exit: worker.exit(), lived });
+        }
         turn.note(
             Level::Warning,
             Some(generation),

@@ -9,8 +9,8 @@ use super::{Drain, Life, Unit, Waiter};
 use crate::model::settings::{Retain, Start};
 use crate::model::status::{SwapResult, SwapStatus};
 use crate::model::{
-    ClientId, ExitStatus, Generation, Happening, Intent, Kept, Progress, Reply, Settings, SwapId, SwapKind,
-    WaitFor, Want,
+    ExitStatus, Generation, Happening, Intent, Kept, Progress, Reply, Settings, SwapId, SwapKind, WaitFor,
+    Want,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +46,7 @@ impl Unit {
             to: Generation(self.durable.generation_last),
             step: Step::Binding { job },
             cause: None,
+            ended: None,
             by_person: false,
             launched: turn.now,
             ready: None,
@@ -293,7 +294,7 @@ impl Unit {
     }
 
     /// Ends a check whose answer is no longer waited for.
-    fn end_check(swap: &Swap, turn: &mut Turn<'_>) {
+    pub(super) fn end_check(swap: &Swap, turn: &mut Turn<'_>) {
         if let Step::Checking { job, .. } = swap.step {
             turn.act(Action::EndJob { job });
         }
@@ -387,7 +388,7 @@ impl Unit {
         let status = if swap.is_first() { ExitStatus::Down } else { ExitStatus::Failed };
         turn.note(Level::Warning, Some(swap.to), format!("{}: {cause}", result.word()));
         let mut reply = Reply::new(status, swap.is_first(), self.tell_undone(swap, &cause));
-        reply.ended = self.groups.get(&swap.to).and_then(|group| group.ended.clone());
+        reply.ended = swap.ended.clone();
         self.resolve_all(&reply.about(Some(swap.id), Some(swap.to)), turn);
         self.answer_undoers(swap, turn);
         false
@@ -486,7 +487,7 @@ impl Unit {
         self.last_swap = Some(swap.status(SwapResult::RolledBack));
         let text = format!("{cause}; rolled back to generation {from}");
         let mut reply = Reply::new(ExitStatus::RolledBack, true, text).about(Some(swap.id), Some(from));
-        reply.ended = self.groups.get(&swap.to).and_then(|group| group.ended.clone());
+        reply.ended = swap.ended.clone();
         self.resolve_all(&reply, turn);
         let text = format!("generation {from} is active again");
         for client in std::mem::take(&mut swap.undoers) {
@@ -542,7 +543,7 @@ impl Unit {
     // Odds and ends.
 
     /// Lets go of an intent that an earlier supd left, once the ledger has this one's first word.
-    fn clear_old_intent(&self, turn: &mut Turn<'_>) {
+    pub(super) fn clear_old_intent(&self, turn: &mut Turn<'_>) {
         if self.intent_left.is_none() {
             turn.act(Action::ClearIntent);
         }
@@ -577,31 +578,5 @@ impl Unit {
     /// What to type to undo what is committed.
     pub(super) fn way_back(&self) -> String {
         format!("rollback {}", self.name)
-    }
-
-    /// Ends the running swap because the unit stops; the record of the stop says it all.
-    pub(super) fn cut_swap(&mut self, turn: &mut Turn<'_>) {
-        let Some(mut swap) = self.swap.take() else { return };
-        Self::end_check(&swap, turn);
-        // Where the switch may have happened, the intent goes when the ledger says the same.
-        let switching = matches!(swap.step, Step::Switching { .. });
-        if switching || (swap.step.has_switched() && self.unsaved.is_some()) {
-            self.intent_left = Some(swap.to);
-        } else {
-            self.clear_old_intent(turn);
-        }
-        let (text, status) = ("the unit was stopped meanwhile", ExitStatus::Down);
-        swap.cause.get_or_insert_with(|| text.to_owned());
-        self.last_swap = Some(swap.status(SwapResult::Stopped));
-        self.durable.candidate = None;
-        let reply = Reply::new(status, true, text).about(Some(swap.id), Some(swap.to));
-        self.resolve_all(&reply, turn);
-        let undoers: Vec<ClientId> = std::mem::take(&mut swap.undoers);
-        for client in undoers {
-            self.reply(client, reply.clone(), turn);
-        }
-        if let Some((_, Some(waiter))) = self.next.take() {
-            self.reply(waiter.client, reply, turn);
-        }
     }
 }

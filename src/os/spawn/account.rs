@@ -168,6 +168,7 @@ fn login(user: Option<&str>, entry: Option<&User>) -> Vec<Variable> {
 #[cfg(test)]
 mod tests {
     use super::{Account, login, number};
+    use crate::os::task::tests::in_child;
     use nix::unistd::{Gid, Uid, User};
 
     fn account(user: &str) -> Account {
@@ -185,37 +186,45 @@ mod tests {
 
     #[test]
     fn root_by_name_and_number() {
-        for user in ["root", "0"] {
-            let found = account(user).resolve().unwrap();
-            assert_eq!((found.uid, found.gid), (Uid::from_raw(0), Gid::from_raw(0)));
-            assert!(found.login.contains(&("USER".into(), "root".into())), "{:?}", found.login);
-        }
+        in_child(|| {
+            for user in ["root", "0"] {
+                let found = account(user).resolve().unwrap();
+                assert_eq!((found.uid, found.gid), (Uid::from_raw(0), Gid::from_raw(0)));
+                assert!(found.login.contains(&("USER".into(), "root".into())), "{:?}", found.login);
+            }
+        });
     }
 
     #[test]
     fn what_is_missing_is_named() {
-        let text = |account: Account| account.resolve().unwrap_err().to_string();
-        assert_eq!(text(account("no-such-user")), "cannot become user no-such-user: no such user");
-        assert!(text(account("4711")).contains("set Group too"));
-        let group = Account { group: Some("no-such-group".to_owned()), ..account("root") };
-        assert_eq!(text(group), "cannot join group no-such-group: no such group");
-        let more = Account { supplementary_groups: vec!["nix-da".to_owned()], ..account("root") };
-        assert_eq!(text(more), "cannot join group nix-da: no such group");
+        in_child(|| {
+            let text = |account: Account| account.resolve().unwrap_err().to_string();
+            assert_eq!(text(account("no-such-user")), "cannot become user no-such-user: no such user");
+            assert!(text(account("4711")).contains("set Group too"));
+            let group = Account { group: Some("no-such-group".to_owned()), ..account("root") };
+            assert_eq!(text(group), "cannot join group no-such-group: no such group");
+            let more = Account { supplementary_groups: vec!["nix-da".to_owned()], ..account("root") };
+            assert_eq!(text(more), "cannot join group nix-da: no such group");
+        });
     }
 
     #[test]
     fn a_number_without_an_entry_needs_a_group() {
-        let found = Account { group: Some("4712".to_owned()), ..account("4711") }.resolve().unwrap();
-        assert_eq!((found.uid.as_raw(), found.gid.as_raw(), found.groups.len()), (4711, 4712, 0));
-        assert_eq!(found.login.last(), Some(&("USER".into(), "4711".into())));
+        in_child(|| {
+            let found = Account { group: Some("4712".to_owned()), ..account("4711") }.resolve().unwrap();
+            assert_eq!((found.uid.as_raw(), found.gid.as_raw(), found.groups.len()), (4711, 4712, 0));
+            assert_eq!(found.login.last(), Some(&("USER".into(), "4711".into())));
+        });
     }
 
     #[test]
     fn a_home_that_is_none_is_not_said() {
-        let mut user = User::from_uid(Uid::from_raw(0)).unwrap().unwrap();
-        user.dir = "/".into();
-        user.shell = "/usr/sbin/nologin".into();
-        let names: Vec<_> = login(None, Some(&user)).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["LOGNAME", "USER"]);
+        in_child(|| {
+            let mut user = User::from_uid(Uid::from_raw(0)).unwrap().unwrap();
+            user.dir = "/".into();
+            user.shell = "/usr/sbin/nologin".into();
+            let names: Vec<_> = login(None, Some(&user)).into_iter().map(|(name, _)| name).collect();
+            assert_eq!(names, ["LOGNAME", "USER"]);
+        });
     }
 }

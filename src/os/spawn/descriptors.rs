@@ -126,17 +126,16 @@ fn make_log_folder(log: &Path) -> Result<(), SpawnFailure> {
 #[cfg(test)]
 mod tests {
     use super::{FIRST, place};
+    use crate::os::fork::tests::finish;
     use crate::os::fork::{Reporter, fork};
     use nix::libc;
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-    use std::task::Poll;
+    use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
     /// In a forked child: files of known names at the numbers `at`, the pipe at `pipe_at`; after
     /// the move the listeners must be these files, in this order, and nothing else may be open.
     fn check(at: &[RawFd], pipe_at: Option<RawFd>) {
         let expected: Vec<String> = at.iter().map(|number| format!("listener-{number}")).collect();
-        let mut forked = fork("a test", |reporter| {
+        let forked = fork("a test", |reporter| {
             set_up(at, pipe_at, reporter);
             // SAFETY: `set_up` has opened them all.
             let listeners: Vec<_> = at.iter().map(|at| unsafe { BorrowedFd::borrow_raw(*at) }).collect();
@@ -145,10 +144,7 @@ mod tests {
             reporter.say(format!("{report_at} {} {seen:?}", reporter.number()).as_bytes());
         })
         .unwrap();
-        let mut entry = [PollFd::new(forked.process.as_fd(), PollFlags::POLLIN)];
-        assert_eq!(poll(&mut entry, PollTimeout::from(20_000u16)), Ok(1));
-        forked.process.wait().unwrap();
-        let Poll::Ready(said) = forked.report.poll() else { panic!("its pipe is still open") };
+        let (said, _) = finish(forked);
         let report_at = FIRST + RawFd::try_from(at.len()).unwrap();
         let want = format!("{report_at} {report_at} {expected:?}");
         assert_eq!(String::from_utf8_lossy(&said), want, "listeners at {at:?}, pipe at {pipe_at:?}");
@@ -226,7 +222,7 @@ mod tests {
 
     #[test]
     fn the_same_listener_twice() {
-        let mut forked = fork("a test", |reporter| {
+        let forked = fork("a test", |reporter| {
             set_up(&[3], None, reporter);
             // SAFETY: `set_up` has opened it.
             let listener = unsafe { BorrowedFd::borrow_raw(3) };
@@ -234,10 +230,7 @@ mod tests {
             reporter.say(format!("{:?}", look()).as_bytes());
         })
         .unwrap();
-        let mut entry = [PollFd::new(forked.process.as_fd(), PollFlags::POLLIN)];
-        assert_eq!(poll(&mut entry, PollTimeout::from(20_000u16)), Ok(1));
-        forked.process.wait().unwrap();
-        let Poll::Ready(said) = forked.report.poll() else { panic!("its pipe is still open") };
+        let (said, _) = finish(forked);
         assert_eq!(String::from_utf8_lossy(&said), r#"["listener-3", "listener-3"]"#);
     }
 }

@@ -1,0 +1,136 @@
+//! Launches of real programs.
+
+mod descriptors;
+mod execve;
+mod inheritance;
+mod notify;
+mod rights;
+
+use super::environment::Environment;
+use super::{Account, Outcome, Plan, Roots, SpawnFailure, Stream, spawn};
+use crate::model::WorkerExit;
+use crate::os::original::Original;
+use crate::os::pidfd::{PidFd, Wait};
+use crate::os::task::tests::in_child;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::task::Poll;
+
+/// nobody and nogroup: there on every machine.
+const NOBODY: u32 = 65534;
+
+/// A folder and what a plan borrows.
+struct Bench {
+    folder: tempfile::TempDir,
+    original: Original,
+    roots: Roots,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let roots = Roots { runtime: at("run"), state: at("state"), cache: at("cache"), logs: at("logs") };
+        Self { original: Original::read().unwrap(), roots, folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn script(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        // Written in a child: a descriptor of this process that may write it could be in another
+        // test's forked child for a moment, and execve(2) would say ETXTBSY.
+        in_child(|| fs::write(&path, text).unwrap());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn plan<'a>(&'a self, program: &'a str, arguments: &[&str]) -> Plan<'a> {
+        Plan {
+            program,
+            executable: None,
+            arguments: arguments.iter().map(Into::into).collect(),
+            environment: Environment {
+                defaults: vec![("PATH".into(), super::environment::PATH.into())],
+                ..Environment::default()
+            },
+            prepare: None,
+            listeners: Vec::new(),
+            pass_listen_pid: true,
+            account: Account::default(),
+            working_directory: "/".into(),
+            umask: 0o022,
+            limits: &[],
+            nice: None,
+            oom_score_adjust: None,
+            no_new_privileges: false,
+            ambient_capabilities: &[],
+            capability_bounding_set: None,
+            directories: &[],
+            roots: &self.roots,
+            standard_output: Stream::File(self.path("output")),
+            standard_error: Stream::Inherit,
+            notify_socket: None,
+            original: &self.original,
+        }
+    }
+
+    /// A shell command line.
+    fn shell<'a>(&'a self, line: &str) -> Plan<'a> {
+        self.plan("/bin/sh", &["-c", line])
+    }
+
+    fn output(&self) -> String {
+        fs::read_to_string(self.path("output")).unwrap()
+    }
+}
+
+fn as_user(user: &str) -> Account {
+    Account { user: Some(user.to_owned()), ..Account::default() }
+}
+
+/// Waits, with a bound.
+fn ready(fd: BorrowedFd<'_>) {
+    let mut entry = [PollFd::new(fd, PollFlags::POLLIN)];
+    assert_eq!(poll(&mut entry, PollTimeout::from(30_000u16)), Ok(1), "nothing happened");
+}
+
+fn outcome(outcome: &mut Outcome) -> Result<(), SpawnFailure> {
+    // Readable twice at most: at the mark before execve(2), and at the end.
+    loop {
+        ready(outcome.as_fd());
+        if let Poll::Ready(result) = outcome.poll() {
+            return result;
+        }
+    }
+}
+
+fn end(process: &PidFd) -> WorkerExit {
+    ready(process.as_fd());
+    let Wait::Exited(exit) = process.wait().unwrap() else { panic!("not over") };
+    exit
+}
+
+/// Launches and waits for the end.
+fn run(plan: &Plan<'_>) -> Result<WorkerExit, SpawnFailure> {
+    let mut spawned = spawn(plan).unwrap();
+    let result = outcome(&mut spawned.outcome);
+    let exit = end(&spawned.process);
+    result.map(|()| exit)
+}
+
+fn refusal(plan: &Plan<'_>) -> String {
+    run(plan).unwrap_err().to_string()
+}
+
+/// Whether this process has no child, not even an ended one.
+fn childless() -> bool {
+    nix::sys::wait::waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG))
+        == Err(nix::errno::Errno::ECHILD)
+}
