@@ -3,6 +3,7 @@
 
 use super::hands::Hands;
 use super::sources::{Source, Sources};
+use super::workers::Worker;
 use crate::codec::notify::{MainClaim, Message, parse};
 use crate::machine::Event;
 use crate::model::notice::Notice;
@@ -237,6 +238,34 @@ impl Hands {
 
     /// Who sent this, and whether it counts.
     fn sender(&self, key: &Key, datagram: &Datagram) -> Result<Sender, String> {
+        // First those whom supd has not reaped: their number is theirs, and what they said last
+        // counts as theirs although they have ended.
+        let sender = match self.held(key, datagram.pid) {
+            Some(sender) => sender,
+            None => self.member(key, datagram)?,
+        };
+        let worker = self.workers.get(sender.worker()).ok_or("its worker is gone")?;
+        let access = worker.access.unwrap_or(worker.launch.settings.service.notify_access);
+        if sender.may(access) { Ok(sender) } else { Err("NotifyAccess does not let it speak".into()) }
+    }
+
+    /// A main process or a command.
+    fn held(&self, key: &Key, pid: i32) -> Option<Sender> {
+        let main = |worker: &Worker| worker.main().is_some_and(|main| main.pid() == pid);
+        let mut workers = self.workers.of(&key.0, key.1);
+        let worker = workers.find(|(_, worker)| main(worker)).map(|(id, _)| Sender::Main(id));
+        let command = || self.jobs.of(pid, &key.0, key.1)?.or_else(|| self.only_worker(key));
+        worker.or_else(|| command().map(Sender::Command))
+    }
+
+    /// The worker of a generation that has but one.
+    fn only_worker(&self, key: &Key) -> Option<WorkerId> {
+        let mut all = self.workers.of(&key.0, key.1).filter(|(_, worker)| !worker.exited).map(|(id, _)| id);
+        all.next().filter(|_| all.next().is_none())
+    }
+
+    /// Any other process.
+    fn member(&self, key: &Key, datagram: &Datagram) -> Result<Sender, String> {
         let (unit, generation) = (&key.0, key.1);
         let numbers: Vec<(i32, WorkerId)> = self
             .workers
@@ -245,37 +274,29 @@ impl Hands {
             .collect();
         let pids: Vec<i32> = numbers.iter().map(|(number, _)| *number).collect();
         let owner = |number: i32| numbers.iter().find(|(known, _)| *known == number).map(|(_, id)| *id);
-        let only = || {
-            let mut all = self.workers.of(unit, generation).map(|(id, _)| id);
-            all.next().filter(|_| all.next().is_none())
-        };
-        let sender = match relation(datagram.pid, datagram.process.as_ref(), &pids) {
+        let only = || self.only_worker(key);
+        match relation(datagram.pid, datagram.process.as_ref(), &pids) {
             Relation::Worker(number) | Relation::Descendant(number) => {
-                let id = owner(number).ok_or("it is of no worker")?;
-                let main = self.workers.get(id).and_then(|worker| Some(worker.main()?.pid()));
-                if main == Some(datagram.pid) { Sender::Main(id) } else { Sender::Member(id) }
+                Ok(Sender::Member(owner(number).ok_or("it is of no worker")?))
             }
             Relation::Orphan(head) => match self.jobs.of(head, unit, generation) {
                 Some(worker) => {
-                    Sender::Command(worker.or_else(only).ok_or("it is not clear for which worker")?)
+                    Ok(Sender::Command(worker.or_else(only).ok_or("it is not clear for which worker")?))
                 }
                 None if self.workers.holds(head).is_some() || self.jobs.holds(head).is_some() => {
-                    return Err("it is of another generation".into());
+                    Err("it is of another generation".into())
                 }
-                None => {
-                    Sender::Member(only().ok_or("its parents are gone, and it is not clear whose it was")?)
-                }
+                None => Ok(Sender::Member(
+                    only().ok_or("its parents are gone, and it is not clear whose it was")?,
+                )),
             },
             // The kernel's word about its user is all that is left of it.
             Relation::Gone if self.notifiers.is_owner(key, datagram.uid) => {
-                Sender::Member(only().ok_or("it has ended, and it is not clear whose it was")?)
+                Ok(Sender::Member(only().ok_or("it has ended, and it is not clear whose it was")?))
             }
-            Relation::Gone => return Err("it has ended, and was another user's".into()),
-            Relation::Stranger => return Err("it is not of this generation".into()),
-        };
-        let worker = self.workers.get(sender.worker()).ok_or("its worker is gone")?;
-        let access = worker.access.unwrap_or(worker.launch.settings.service.notify_access);
-        if sender.may(access) { Ok(sender) } else { Err("NotifyAccess does not let it speak".into()) }
+            Relation::Gone => Err("it has ended, and was another user's".into()),
+            Relation::Stranger => Err("it is not of this generation".into()),
+        }
     }
 
     /// Checks that the process which a worker names is its own, and holds it from now on.
