@@ -91,13 +91,11 @@ pub enum Unpinnable {
     NoExec,
     /// Larger than asked for.
     TooLarge,
-    /// What runs is none of the files that it may be.
-    Other,
 }
 
 impl Unpinnable {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 7] = [
         Self::Script,
         Self::Interpreter,
         Self::NoProgram,
@@ -105,7 +103,6 @@ impl Unpinnable {
         Self::Privileged,
         Self::NoExec,
         Self::TooLarge,
-        Self::Other,
     ];
 }
 
@@ -119,7 +116,6 @@ impl fmt::Display for Unpinnable {
             Self::Privileged => "it is setuid, setgid or has file capabilities",
             Self::NoExec => "the state folder is mounted noexec",
             Self::TooLarge => "it is too large to be copied",
-            Self::Other => "what runs is not the file that was to be run: a script, or replaced meanwhile",
         })
     }
 }
@@ -137,24 +133,13 @@ pub enum Pinned {
 /// the place of an earlier one at once and whole, and is synced before it does. Programs of more
 /// than `size_max` bytes are left alone.
 ///
-/// `source` may be /proc/PID/exe: then it is the very file that runs, even if that is deleted. It
-/// must be one of `same_as`: of a script, what runs is the interpreter.
+/// `source` may be /proc/PID/exe: then it is the very file that runs, even if that is deleted.
 ///
 /// # Errors
 /// What [`Task::run`] says.
-pub fn pin(
-    source: PathBuf,
-    same_as: Vec<PathBuf>,
-    target: PathBuf,
-    size_max: u64,
-    bound: Duration,
-) -> Result<Task, Error> {
+pub fn pin(source: PathBuf, target: PathBuf, size_max: u64, bound: Duration) -> Result<Task, Error> {
     Task::run("the copy of a program", bound, &[], move || {
-        let pinned = match stranger(&source, &same_as)? {
-            Some(identity) => Pinned::Not(identity, Unpinnable::Other),
-            None => copy(&source, &target, size_max)?,
-        };
-        Ok(match pinned {
+        Ok(match copy(&source, &target, size_max)? {
             Pinned::Copied(identity) => format!("copied {identity}"),
             Pinned::Not(identity, reason) => {
                 let index = Unpinnable::ALL.iter().position(|known| *known == reason).unwrap_or_default();
@@ -163,16 +148,6 @@ pub fn pin(
         }
         .into_bytes())
     })
-}
-
-/// The identity of `source`, if it is none of `same_as`.
-fn stranger(source: &Path, same_as: &[PathBuf]) -> Result<Option<FileIdentity>, String> {
-    let identity = FileIdentity::of(source).map_err(|error| error.to_string())?;
-    let is_it = |path: &PathBuf| {
-        FileIdentity::of(path)
-            .is_ok_and(|known| (known.device, known.inode) == (identity.device, identity.inode))
-    };
-    Ok((!same_as.iter().any(is_it)).then_some(identity))
 }
 
 /// Reads the answer of a task of [`pin`]; `None` for what is none.
@@ -364,9 +339,7 @@ mod tests {
         let bench = Bench::new();
         let source = bench.program("server");
         let identity = FileIdentity::of(&source).unwrap();
-        let task =
-            pin(source.clone(), vec![source.clone()], bench.path("pinned"), LARGE, Duration::from_secs(60))
-                .unwrap();
+        let task = pin(source.clone(), bench.path("pinned"), LARGE, Duration::from_secs(60)).unwrap();
         assert_eq!(decode(&finish(task).unwrap()), Some(Pinned::Copied(identity)));
         fs::write(&source, "broken").unwrap();
         assert_ne!(FileIdentity::of(&source).unwrap(), identity);
