@@ -51,8 +51,9 @@ impl Reactor {
             if self.machine.deadline().is_some_and(|deadline| deadline <= now) {
                 self.hands.inbox.push_back(Input::Clock);
             }
-            self.hands.tend(now);
             self.step(now);
+            // Last: a step may leave something to begin that no descriptor will tell of.
+            self.hands.tend(now);
         }
         log::info!("supd ends");
         Ok(())
@@ -87,10 +88,7 @@ impl Reactor {
         for source in ready.sources {
             match source {
                 Source::Notify(unit, generation) => self.hands.hear(&unit, generation, now),
-                Source::WorkerOutcome(worker) => {
-                    let (workers, mut around) = self.hands.workers();
-                    workers.launched(worker, &mut around);
-                }
+                Source::WorkerOutcome(worker) => self.hands.launched(worker),
                 Source::JobOutcome(job) => {
                     let (jobs, mut around) = self.hands.jobs();
                     jobs.launched(job, &mut around);
@@ -102,6 +100,7 @@ impl Reactor {
                 Source::Main(worker) => self.hands.main_ended(worker),
                 Source::Left(worker) => self.hands.sweeper.left(worker, &mut self.hands.sources),
                 Source::Job(job) => self.hands.job_ended(job),
+                Source::Logs => self.hands.logs.fired(now),
                 Source::Signals => self.signalled(),
             }
         }
@@ -180,6 +179,19 @@ impl Reactor {
 }
 
 impl Hands {
+    /// The launch of a worker has news; one that succeeded has a log by now.
+    fn launched(&mut self, id: WorkerId) {
+        let (workers, mut around) = self.workers();
+        if workers.launched(id, &mut around) {
+            return;
+        }
+        if let Some(worker) = self.workers.get(id) {
+            let launch = worker.launch.clone();
+            let path = self.ground.log(&worker.unit, launch.generation);
+            self.logs.add(&launch, &path, &mut self.sources);
+        }
+    }
+
     /// A worker's first process ended; what it said last is heard first.
     fn child_ended(&mut self, id: WorkerId) {
         self.last_words(id);

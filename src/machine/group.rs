@@ -4,7 +4,7 @@ use super::effect::{Action, Launch};
 use super::turn::Turn;
 use super::worker::moves::{Terms, Upkeep};
 use super::worker::{Cue, Phase, Told, Worker};
-use crate::model::{Ended, Generation, JobId, Kept, Signal, Tick, WorkerId};
+use crate::model::{Generation, JobId, Kept, Signal, Tick, WorkerId};
 use std::sync::Arc;
 
 /// What a generation is to its unit.
@@ -42,8 +42,6 @@ pub(super) struct Group {
     pub(super) role: Role,
     pub(super) workers: Vec<Worker>,
     pub(super) launched: Tick,
-    /// How its first worker to fail did.
-    pub(super) ended: Option<Ended>,
     /// Whether a relaunch runs the same program: `None` until the copy is made or refused.
     pub(super) pinned: Option<bool>,
     /// Whether a copy was asked for.
@@ -58,7 +56,7 @@ impl Group {
         let count = launch.settings.service.workers;
         let workers = (0..count).map(|index| Worker::new(turn.worker(), index, turn.now)).collect();
         let (launched, pinned) = (turn.now, None);
-        Self { launch, relaunch, role, workers, launched, ended: None, pinned, pinning: false, needed: false }
+        Self { launch, relaunch, role, workers, launched, pinned, pinning: false, needed: false }
     }
 
     pub(super) fn generation(&self) -> Generation {

@@ -141,6 +141,12 @@ impl Machine {
         self.units.get(unit).map(|unit| unit.status(now))
     }
 
+    /// What the running swap of a unit is doing: a row of [`swap_table`].
+    #[must_use]
+    pub fn swap_step(&self, unit: &UnitName) -> Option<swap_table::StepKind> {
+        self.units.get(unit)?.swap_step()
+    }
+
     /// Every unit, by name.
     pub fn units(&self) -> impl Iterator<Item = &UnitName> {
         self.units.keys()

@@ -1,5 +1,6 @@
 //! What the world asks: the machine, or something in its place that is wrong on purpose.
 
+use supd::machine::swap_table::StepKind;
 use supd::machine::{Effect, Input, Launch, Machine};
 use supd::model::{Generation, Tick, UnitName, status::UnitStatus};
 
@@ -11,6 +12,8 @@ pub(crate) trait Brain: Clone {
     fn deadline(&self) -> Option<Tick>;
     fn status(&self, unit: &UnitName, now: Tick) -> Option<UnitStatus>;
     fn launch(&self, unit: &UnitName, generation: Generation) -> Option<Launch>;
+    /// What the running swap is doing.
+    fn swap_step(&self, unit: &UnitName) -> Option<StepKind>;
 }
 
 impl Brain for Machine {
@@ -32,5 +35,9 @@ impl Brain for Machine {
 
     fn launch(&self, unit: &UnitName, generation: Generation) -> Option<Launch> {
         Self::launch(self, unit, generation).cloned()
+    }
+
+    fn swap_step(&self, unit: &UnitName) -> Option<StepKind> {
+        Self::swap_step(self, unit)
     }
 }

@@ -1,10 +1,10 @@
 //! Which (phase, event) pairs a sweep has visited, so that a pair that was never visited fails it.
 
-use crate::world::World;
-use std::collections::BTreeMap;
-use supd::machine::{Event, Input, Request};
+use crate::world::{Unit, World};
+use supd::machine::swap_table::{StepKind, SwapCueKind as Cue};
+use supd::machine::{Action, Effect, Event, Input, JobKind, Request};
 use supd::model::status::UnitStatus;
-use supd::model::{Generation, Notice, WorkerId};
+use supd::model::{Generation, Notice, Signal, WorkerId};
 
 type Word = &'static str;
 
@@ -15,9 +15,13 @@ pub(crate) struct Coverage {
     pub(crate) workers: Table,
     /// A unit's state and what happened to it.
     pub(crate) units: Table,
+    /// A swap's step and what happened to it.
+    pub(crate) swaps: Table,
     /// Phases as they were before the step, by unit, generation and index.
     places: Vec<Slot>,
     subject: Option<WorkerId>,
+    /// The unit that the event was about, the swap's step then, and what that may mean to the swap.
+    plot: Option<(usize, StepKind, Option<Cue>)>,
     clock: bool,
 }
 
@@ -60,23 +64,23 @@ impl Table {
         let found = columns.and_then(|(_, columns)| columns.iter().find(|(known, _)| *known == column));
         found.map_or(0, |(_, count)| *count)
     }
-
-    /// All of it, sorted.
-    pub(crate) fn sorted(&self) -> BTreeMap<(Word, Word), u64> {
-        let pairs =
-            self.0.iter().flat_map(|(row, columns)| columns.iter().map(|(column, n)| ((*row, *column), *n)));
-        pairs.collect()
-    }
 }
 
 impl Coverage {
     pub(crate) fn merge(&mut self, other: &Self) {
         self.workers.merge(&other.workers);
         self.units.merge(&other.units);
+        self.swaps.merge(&other.swaps);
     }
 
     /// Notes what is about to happen, and to whom.
-    pub(crate) fn before(&mut self, world: &World, status: &[Option<UnitStatus>], input: &Input) {
+    pub(crate) fn before(
+        &mut self,
+        world: &World,
+        status: &[Option<UnitStatus>],
+        input: &Input,
+        step_of: impl Fn(&Unit) -> Option<StepKind>,
+    ) {
         self.places.clear();
         for unit in &world.units {
             let Some(shown) = &status[unit.place] else { continue };
@@ -91,11 +95,18 @@ impl Coverage {
             }
         }
         self.subject = None;
+        self.plot = None;
         self.clock = matches!(input, Input::Clock);
-        let Input::Unit(name, event) = input else { return };
+        let Input::Unit(name, event) = input else {
+            // One unit is enough: what the clock does to a swap does not depend on the others.
+            let unit = world.units.first().filter(|_| self.clock);
+            self.plot = unit.and_then(|unit| Some((unit.place, step_of(unit)?, None)));
+            return;
+        };
         let Some(unit) = world.units.iter().find(|unit| unit.name == *name) else { return };
         let (subject, word) = subject(unit, event);
-        if let Some(shown) = &status[unit.place] {
+        let shown = status[unit.place].as_ref();
+        if let Some(shown) = shown {
             self.units.count(shown.state.word(), word, 1);
         }
         self.subject = subject;
@@ -103,10 +114,48 @@ impl Coverage {
         if let Some(phase) = slot.map(|slot| slot.phase) {
             self.workers.count(phase, word, 1);
         }
+        let Some(step) = step_of(unit) else { return };
+        let to = shown.and_then(|shown| shown.last_swap.as_ref()).map(|swap| swap.to);
+        let new = slot.is_some_and(|slot| Some(slot.generation) == to);
+        let check = unit.last_job.is_some_and(|(_, kind, _)| kind == JobKind::Check);
+        let cue = cue(event, new, check);
+        if let Some(cue) = cue {
+            self.swaps.count(step.name(), cue.name(), 1);
+        }
+        self.plot = Some((unit.place, step, cue));
+    }
+
+    /// Notes what is done where no phase changes: SIGKILL once more, a record once more.
+    pub(crate) fn sees(&mut self, effect: &Effect) {
+        let Effect::Unit(_, action) = effect else { return };
+        let worker = match action {
+            Action::Signal { worker, signal: Signal::KILL, .. } => Some(*worker),
+            Action::Sweep { worker, signal: Some(Signal::KILL) } => Some(*worker),
+            _ => None,
+        };
+        let slot = self.places.iter().find(|slot| Some(slot.worker) == worker);
+        if let Some(phase) = slot.map(|slot| slot.phase) {
+            self.workers.count(phase, "kill", 1);
+        }
+        let Some((_, step, None)) = self.plot.filter(|_| self.clock) else { return };
+        let again = match (step, action) {
+            (StepKind::Noting | StepKind::Committing | StepKind::TurnNoting, Action::Record { .. }) => true,
+            (StepKind::TurnIntending, Action::SaveIntent(_)) => true,
+            (StepKind::TurnSwitching, Action::Switch { .. }) => true,
+            _ => false,
+        };
+        if again {
+            self.swaps.count(step.name(), Cue::Due.name(), 1);
+        }
     }
 
     /// Notes whose phase changed although nothing happened to it: its deadline, or supd's will.
-    pub(crate) fn after(&mut self, status: &[Option<UnitStatus>]) {
+    pub(crate) fn after(
+        &mut self,
+        world: &World,
+        status: &[Option<UnitStatus>],
+        step_of: impl Fn(&Unit) -> Option<StepKind>,
+    ) {
         for slot in &self.places {
             if Some(slot.worker) == self.subject {
                 continue;
@@ -119,11 +168,63 @@ impl Coverage {
                 self.workers.count(slot.phase, if self.clock { "due" } else { "told" }, 1);
             }
         }
+        // What a worker or the clock meant to the swap shows in what the swap did next.
+        let Some((place, before, None)) = self.plot else { return };
+        let Some(unit) = world.unit(place) else { return };
+        let after = step_of(unit);
+        if after == Some(before) {
+            return;
+        }
+        let cue = match (before, after) {
+            (StepKind::Returning, _) => Cue::BackReady,
+            (StepKind::Launching, Some(StepKind::Undoing)) => Cue::Failed,
+            (StepKind::Launching, _) => Cue::Ready,
+            _ if self.clock => Cue::Due,
+            _ => return,
+        };
+        self.swaps.count(before.name(), cue.name(), 1);
     }
 }
 
+/// What an event means to a swap that is under way, where that is certain.
+fn cue(event: &Event, of_new: bool, check: bool) -> Option<Cue> {
+    Some(match event {
+        Event::Bound { .. } => Cue::Bound,
+        Event::BindFailed { .. } => Cue::BindFailed,
+        Event::Recorded { .. } => Cue::Recorded,
+        Event::RecordFailed { .. } => Cue::RecordFailed,
+        Event::IntentSaved { .. } => Cue::IntentSaved,
+        Event::IntentFailed { .. } => Cue::IntentFailed,
+        Event::Switched { .. } => Cue::Switched,
+        Event::SwitchFailed { .. } => Cue::SwitchFailed,
+        Event::Finished { result, .. } if check => {
+            if result.is_ok() {
+                Cue::Passed
+            } else {
+                Cue::Unpassed
+            }
+        }
+        Event::Exited { .. } | Event::SpawnFailed { .. } if of_new => Cue::Failed,
+        Event::Noticed { notice: Notice::Stopping | Notice::WatchdogTrigger, .. } if of_new => Cue::Failed,
+        Event::Asked { request: Request::Promote { .. }, .. } => Cue::Promote,
+        Event::Asked { request: Request::Abort | Request::Rollback { .. }, .. } => Cue::Abort,
+        Event::Asked { .. }
+        | Event::HungUp { .. }
+        | Event::Unlistened
+        | Event::Knocked
+        | Event::Spawned { .. }
+        | Event::SpawnFailed { .. }
+        | Event::Exited { .. }
+        | Event::Swept { .. }
+        | Event::Noticed { .. }
+        | Event::Finished { .. }
+        | Event::Pinned { .. }
+        | Event::Clock => return None,
+    })
+}
+
 /// Whom an event is about, and its name.
-fn subject(unit: &crate::world::Unit, event: &Event) -> (Option<WorkerId>, Word) {
+fn subject(unit: &Unit, event: &Event) -> (Option<WorkerId>, Word) {
     match event {
         Event::Asked { request, .. } => (None, verb(request)),
         Event::HungUp { .. } => (None, "hung-up"),
@@ -143,7 +244,7 @@ fn subject(unit: &crate::world::Unit, event: &Event) -> (Option<WorkerId>, Word)
         Event::Swept { worker } => (Some(*worker), "swept"),
         Event::Noticed { worker, notice } => (Some(*worker), said(notice)),
         Event::Finished { job, result } => {
-            let worker = unit.last_job.filter(|(known, _)| known == job).and_then(|(_, worker)| worker);
+            let worker = unit.last_job.filter(|(known, ..)| known == job).and_then(|(.., worker)| worker);
             (worker, if result.is_ok() { "passed" } else { "failed" })
         }
         Event::Pinned { .. } => (None, "pinned"),

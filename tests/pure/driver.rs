@@ -9,6 +9,7 @@ use crate::step::{Act, Ask, Say, Step, Turn, UNITS};
 use crate::world::{Life, Proc, Unit};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use supd::machine::JobKind;
 use supd::model::settings::Ready;
 use supd::model::{Signal, WaitFor, WorkerExit, WorkerId};
 
@@ -66,7 +67,7 @@ macro_rules! classes {
 }
 
 classes! {
-    BindFails, IntentFails, SwitchFails, RecordFails, DiskFull, NotPinned, SpawnFails, Early, Stale, Forged,
+    Odd, BindFails, IntentFails, SwitchFails, RecordFails, DiskFull, NotPinned, SpawnFails, Early, Stale, Forged,
     JobFails, JobHangs, HangUp, Edit, Connect, Late, Spurious, Crash, Reboot, Shutdown, Orphan, Dies, Unanswered,
     Ask, Start, Stop, Restart, Swap, Rollback, Promote, Abort, Wait, Reload, Kill, Refresh,
 }
@@ -76,7 +77,7 @@ classes! {
 enum Choice {
     At(usize, Turn),
     Worker(usize, WorkerId, Act),
-    Job(usize, supd::machine::JobKind, bool),
+    Job(usize, JobKind, bool),
     Asks(usize),
     HangsUp(u64),
     Forged(usize),
@@ -249,7 +250,9 @@ impl Driver {
         self.may(Choice::Forged(place), self.weight(Class::Forged));
         for job in &unit.jobs {
             let hangs = self.weight(Class::JobHangs) > 0 && job.id.0 % 3 == 0 && !job.ended;
-            self.may(Choice::Job(place, job.kind, true), if job.ended || hangs { 0 } else { 40 });
+            let slow = job.kind == JobKind::Check && job.id.0 % 2 == 0;
+            let passes = if slow { 3 } else { 40 };
+            self.may(Choice::Job(place, job.kind, true), if job.ended || hangs { 0 } else { passes });
             let fails = if job.ended { 40 } else { self.weight(Class::JobFails) };
             self.may(Choice::Job(place, job.kind, false), fails);
         }
@@ -294,7 +297,8 @@ impl Driver {
                 let early = self.weight(Class::Early);
                 self.may(says(Say::Ready), early);
                 self.may(act(Act::Exits(WorkerExit::Code(1))), early.min(2));
-                return self.may(says(Say::Extend(Duration::from_secs(60))), early.min(1));
+                let odd = self.odd();
+                return self.may(says(odd), early.min(3));
             }
             Life::Running if !proc.told_spawned => self.may(act(Act::Spawned), 40),
             Life::Running => {}
@@ -325,7 +329,8 @@ impl Driver {
             return;
         }
         self.may(act(Act::Dies(exit)), self.weight(Class::Dies).min(3));
-        self.may(says(Say::Status), 1);
+        let odd = self.odd();
+        self.may(says(odd), if proc.reloading { 2 } else { 0 } + self.weight(Class::Odd).min(2));
         if mood == Mood::Forks && !proc.leftovers {
             self.may(act(Act::Forks), 20);
         }
@@ -366,6 +371,18 @@ impl Driver {
             self.may(says(Say::Alive), 12);
             self.may(says(Say::Period(Duration::from_secs(3))), 1);
         }
+    }
+
+    /// Something that few workers say.
+    fn odd(&mut self) -> Say {
+        self.rng.pick(&[
+            Say::Status,
+            Say::Stopping,
+            Say::Trigger,
+            Say::Period(Duration::from_secs(3)),
+            Say::Extend(Duration::from_secs(60)),
+            Say::Reloading,
+        ])
     }
 
     fn exit(&mut self) -> WorkerExit {

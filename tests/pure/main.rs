@@ -5,6 +5,7 @@ mod brain;
 mod coverage;
 mod driver;
 mod knobs;
+mod matrix;
 mod oracle;
 mod rng;
 mod scenarios;

@@ -110,7 +110,8 @@ impl<B: Brain> Sim<B> {
             Input::Unit(name, _) => self.world.place(name),
             _ => None,
         };
-        self.coverage.before(&self.world, &self.status, &input);
+        let step = |unit: &Unit| self.brain.swap_step(&unit.name);
+        self.coverage.before(&self.world, &self.status, &input, step);
         self.oracle.hears(&self.world, &input);
         let mut effects = Vec::new();
         self.brain.step(self.world.now, input, &mut effects);
@@ -126,6 +127,7 @@ impl<B: Brain> Sim<B> {
                 *after -= 1;
             }
             self.say(|| format!("             → {}", print_effect(&effect)));
+            self.coverage.sees(&effect);
             self.oracle.sees(&self.world, &effect)?;
             self.perform(effect);
         }
@@ -133,7 +135,8 @@ impl<B: Brain> Sim<B> {
             unit.accept();
         }
         self.look(place);
-        self.coverage.after(&self.status);
+        let step = |unit: &Unit| self.brain.swap_step(&unit.name);
+        self.coverage.after(&self.world, &self.status, step);
         self.oracle.judges(&self.world, &self.status, self.brain.deadline(), clock)
     }
 
@@ -495,7 +498,7 @@ impl<B: Brain> Sim<B> {
         let found = unit.jobs.iter().position(|job| job.kind == kind && !(passes && job.ended));
         let Some(at) = found else { return Ok(false) };
         let job = unit.jobs.remove(at);
-        unit.last_job = Some((job.id, job.worker));
+        unit.last_job = Some((job.id, job.kind, job.worker));
         if passes && kind == JobKind::ReadyCheck {
             let checked = unit.procs.iter_mut().filter(|proc| {
                 job.worker.map_or(proc.generation() == job.generation, |worker| proc.id == worker)

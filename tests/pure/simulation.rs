@@ -122,7 +122,7 @@ fn every_seed_keeps_the_promises() {
         }
         return;
     }
-    let (_coverage, failures) = sweep(0..number("SUPD_SEEDS").unwrap_or(SEEDS));
+    let (coverage, failures) = sweep(0..number("SUPD_SEEDS").unwrap_or(SEEDS));
     if let Some(first) = failures.first() {
         let others: Vec<_> = failures
             .iter()
@@ -131,6 +131,8 @@ fn every_seed_keeps_the_promises() {
             .collect();
         panic!("{}\nothers:\n{}", report(first, &Machine::default()), others.join("\n"));
     }
+    let unvisited = crate::matrix::unvisited(&coverage);
+    assert!(unvisited.is_empty(), "never visited, so never tested:\n{}", unvisited.join("\n"));
 }
 
 #[test]

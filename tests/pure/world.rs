@@ -67,7 +67,7 @@ pub(crate) struct Unit {
     pub(crate) procs: Vec<Proc>,
     pub(crate) jobs: Vec<Job>,
     /// The last job that ended, and whose it was.
-    pub(crate) last_job: Option<(JobId, Option<WorkerId>)>,
+    pub(crate) last_job: Option<(JobId, JobKind, Option<WorkerId>)>,
 }
 
 /// A record that is being written.

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Between two acts.
-const STEADY: Duration = Duration::from_millis(1400);
+const STEADY: Duration = Duration::from_millis(1500);
 
 /// How long supd may take to come up with the first version.
 const FIRST: Duration = Duration::from_secs(20);

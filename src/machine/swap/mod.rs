@@ -5,7 +5,7 @@
 pub mod table;
 
 use crate::model::{
-    ClientId, Generation, JobId, RecordId, Settings, SwapId, SwapKind, Tick,
+    ClientId, Ended, Generation, JobId, RecordId, Settings, SwapId, SwapKind, Tick,
     status::{SwapResult, SwapStatus},
 };
 use std::sync::Arc;
@@ -167,6 +167,9 @@ pub(super) struct Swap {
     pub(super) step: Step,
     /// Why it must not stay.
     pub(super) cause: Option<String>,
+    /// How the first worker of its generation to fail did: told even if the generation is gone by
+    /// the time that the ledger has it.
+    pub(super) ended: Option<Ended>,
     /// Whether a person wants it undone, rather than an event.
     pub(super) by_person: bool,
     pub(super) launched: Tick,

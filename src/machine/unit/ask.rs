@@ -64,7 +64,9 @@ impl Unit {
                 let plan = self.plan_start();
                 self.start(plan, Some(waiter), turn);
             }
-            Life::Arming { clients, .. } | Life::Waiting { clients, record: Some(_) } => clients.push(client),
+            Life::Arming { clients, .. } | Life::Waiting { clients, record: Some(_), .. } => {
+                clients.push(client);
+            }
             Life::Waiting { record: None, .. } => {
                 self.reply(client, Reply::done(false, "waits for the first connection already"), turn);
             }
@@ -90,7 +92,7 @@ impl Unit {
                 return;
             }
         }
-        if self.is_busy(waiter.client, turn) {
+        if self.is_busy(waiter.client, &format!("abort {}", self.name), turn) {
             return;
         }
         self.settings = settings;
@@ -98,12 +100,15 @@ impl Unit {
         self.begin(plan, Some(waiter), turn);
     }
 
-    /// Whether a swap is under way; says so.
-    fn is_busy(&self, client: ClientId, turn: &mut Turn<'_>) -> bool {
+    /// Whether a swap is under way; says so, and what to type. `instead`: what does this request
+    /// over the one under way, as long as that can be undone.
+    fn is_busy(&self, client: ClientId, instead: &str, turn: &mut Turn<'_>) -> bool {
         let Some(swap) = &self.swap else { return false };
         let (to, step) = (swap.to, swap.step.kind());
-        let text = format!("a swap to generation {to} is under way ({step:?}); wait for it or abort it");
-        self.refuse(client, text, self.command("wait"), turn);
+        let text = format!("a swap to generation {to} is under way ({step:?})");
+        let lasts = swap.is_first() || swap.step.has_switched() || self.next.is_some();
+        let next = if lasts { format!("wait {}", self.name) } else { instead.to_owned() };
+        self.refuse(client, text, next, turn);
         true
     }
 
@@ -115,7 +120,11 @@ impl Unit {
         if replace && self.swap.is_some() {
             return self.replace(plan, waiter, turn);
         }
-        if self.is_busy(client, turn) || self.is_full(&plan, client, turn) {
+        let instead = match plan.kind {
+            SwapKind::Swap => format!("swap {} --replace", self.name),
+            SwapKind::Start | SwapKind::Restart | SwapKind::Rollback => format!("abort {}", self.name),
+        };
+        if self.is_busy(client, &instead, turn) || self.is_full(&plan, client, turn) {
             return;
         }
         self.unwatch(turn);

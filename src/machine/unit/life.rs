@@ -81,15 +81,15 @@ impl Unit {
         self.durable.want = Want::OnDemand;
         let record = self.record(Happening::Waiting, clients.first().copied(), turn);
         turn.act(Action::Watch);
-        self.life = Life::Waiting { record: Some(record), clients };
+        self.life = Life::Waiting { record: Some(record), clients, origin: None };
     }
 
     /// The first connection: it waits in the queue until a worker is ready.
     pub(super) fn knocked(&mut self, turn: &mut Turn<'_>) {
-        let Life::Waiting { .. } = self.life else { return };
+        let Life::Waiting { origin, .. } = self.life else { return };
         self.disarm();
         turn.note(Level::Info, None, "a connection waits: launching");
-        let plan = self.plan_start();
+        let plan = self.plan_again(origin);
         self.begin(plan, None, turn);
     }
 
@@ -104,7 +104,8 @@ impl Unit {
     pub(super) fn wait_again(&mut self, turn: &mut Turn<'_>) {
         turn.note(Level::Info, None, "ended; waits for the next connection");
         turn.act(Action::Watch);
-        self.life = Life::Waiting { record: None, clients: Vec::new() };
+        let origin = self.durable.active.as_ref().map(|kept| kept.generation);
+        self.life = Life::Waiting { record: None, clients: Vec::new(), origin };
     }
 
     /// The listeners cannot be bound: later again, unless a person has tried to begin what was
@@ -288,7 +289,7 @@ impl Unit {
         turn: &mut Turn<'_>,
     ) {
         match &mut self.life {
-            Life::Waiting { record: waited, clients } if *waited == Some(record) => {
+            Life::Waiting { record: waited, clients, .. } if *waited == Some(record) => {
                 *waited = None;
                 let clients = std::mem::take(clients);
                 let reply = match failure {

@@ -35,7 +35,8 @@ enum Life {
     /// On demand: the listeners are being bound.
     Arming { job: JobId, clients: Vec<ClientId> },
     /// On demand: bound; the first connection launches it. The record may be on its way.
-    Waiting { record: Option<RecordId>, clients: Vec<ClientId> },
+    /// With an `origin` it is what served before that is launched again, whatever the file says.
+    Waiting { record: Option<RecordId>, clients: Vec<ClientId>, origin: Option<Generation> },
     /// The listeners cannot be bound; tried again then, with the recipe of `origin` where supd
     /// alone was started again, else with the file as it is.
     Blocked { until: Tick, reason: String, origin: Option<Generation> },
@@ -343,10 +344,12 @@ impl Unit {
     }
 
     fn heard_failed(&mut self, generation: Generation, index: usize, cause: &str, turn: &mut Turn<'_>) {
-        let Some(group) = self.groups.get_mut(&generation) else { return };
+        let Some(group) = self.groups.get(&generation) else { return };
         let Some(worker) = group.workers.get(index) else { return };
         let (run, lived) = (worker.id, turn.now.since(worker.born));
-        group.ended.get_or_insert(Ended { generation, exit: worker.exit(), lived });
+        if let Some(swap) = self.swap.as_mut().filter(|swap| swap.to == generation) {
+            swap.ended.get_or_insert(Ended { generation, exit: worker.exit(), lived });
+        }
         turn.note(
             Level::Warning,
             Some(generation),

@@ -46,6 +46,7 @@ impl Unit {
             to: Generation(self.durable.generation_last),
             step: Step::Binding { job },
             cause: None,
+            ended: None,
             by_person: false,
             launched: turn.now,
             ready: None,
@@ -102,10 +103,13 @@ impl Unit {
     fn drop_swap(&mut self, swap: &mut Swap, cause: &str, turn: &mut Turn<'_>) -> bool {
         let cause = if cause.is_empty() { "aborted" } else { cause };
         swap.cause.get_or_insert_with(|| cause.to_owned());
-        let status = if swap.is_first() { ExitStatus::Down } else { ExitStatus::Failed };
+        // Where the active generation is gone for good, the one that it replaced may serve on.
+        let alive = |group: &Group| group.role != Role::Leaving && !group.is_idle();
+        let down = swap.is_first() && !self.groups.values().any(alive);
+        let status = if down { ExitStatus::Down } else { ExitStatus::Failed };
         turn.note(Level::Error, Some(swap.to), format!("not launched: {cause}"));
         self.durable.candidate = None;
-        if swap.is_first() {
+        if down {
             let alone = swap.client.is_none();
             self.life = self.unbound(cause, alone, swap.plan.origin.filter(|_| alone), turn);
         }
@@ -384,7 +388,7 @@ impl Unit {
         let status = if swap.is_first() { ExitStatus::Down } else { ExitStatus::Failed };
         turn.note(Level::Warning, Some(swap.to), format!("{}: {cause}", result.word()));
         let mut reply = Reply::new(status, swap.is_first(), self.tell_undone(swap, &cause));
-        reply.ended = self.groups.get(&swap.to).and_then(|group| group.ended.clone());
+        reply.ended = swap.ended.clone();
         self.resolve_all(&reply.about(Some(swap.id), Some(swap.to)), turn);
         self.answer_undoers(swap, turn);
         false
@@ -483,7 +487,7 @@ impl Unit {
         self.last_swap = Some(swap.status(SwapResult::RolledBack));
         let text = format!("{cause}; rolled back to generation {from}");
         let mut reply = Reply::new(ExitStatus::RolledBack, true, text).about(Some(swap.id), Some(from));
-        reply.ended = self.groups.get(&swap.to).and_then(|group| group.ended.clone());
+        reply.ended = swap.ended.clone();
         self.resolve_all(&reply, turn);
         let text = format!("generation {from} is active again");
         for client in std::mem::take(&mut swap.undoers) {

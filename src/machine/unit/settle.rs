@@ -131,7 +131,11 @@ impl Unit {
     /// `None`: not for now to say.
     fn wanted_listening(&self) -> Option<Vec<Arc<Settings>>> {
         match &self.life {
-            Life::Waiting { .. } => return Some(vec![self.settings.clone()]),
+            Life::Waiting { origin, .. } => {
+                let recipe = origin.and_then(|origin| self.recipes.get(&origin));
+                let settings = recipe.map_or(&self.settings, |recipe| &recipe.settings);
+                return Some(vec![settings.clone()]);
+            }
             Life::Up => {}
             Life::Stopped { keep_listening: false, .. } | Life::Blocked { .. } => return Some(Vec::new()),
             Life::Stopped { .. } | Life::Arming { .. } | Life::Stopping(_) => return None,

@@ -3,6 +3,7 @@
 use super::super::effect::Launch;
 use super::super::group::{Group, Role};
 use super::super::swap::Step;
+use super::super::swap::table::StepKind;
 use super::super::worker::table::Kind;
 use super::{Life, Unit};
 use crate::model::status::{
@@ -30,6 +31,11 @@ impl Unit {
             last_swap: running.or_else(|| self.last_swap.clone()),
             notes: self.notes(now),
         }
+    }
+
+    /// What the running swap is doing.
+    pub(in crate::machine) fn swap_step(&self) -> Option<StepKind> {
+        self.swap.as_ref().map(|swap| swap.step.kind())
     }
 
     /// How this generation is launched again.

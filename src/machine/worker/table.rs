@@ -11,6 +11,12 @@ macro_rules! listed {
         impl $Name {
             /// Every value, in order.
             pub const ALL: &'static [Self] = &[$(Self::$Variant),+];
+
+            /// Its name.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$Variant => stringify!($Variant),)+ }
+            }
         }
     };
 }

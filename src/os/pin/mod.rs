@@ -176,7 +176,11 @@ fn open_regular(path: &Path) -> Result<(OwnedFd, FileIdentity, u32), Error> {
     Ok((file, FileIdentity::from_stat(&stat), stat.st_mode))
 }
 
-fn copy(source: &Path, target: &Path, size_max: u64) -> Result<Pinned, String> {
+/// The work of [`pin`], for who is in a child already.
+///
+/// # Errors
+/// A sentence; the earlier copy is as it was.
+pub fn copy(source: &Path, target: &Path, size_max: u64) -> Result<Pinned, String> {
     let (file, identity, mode) = open_regular(source).map_err(|error| error.to_string())?;
     let file = File::from(file);
     let folder = target.parent().unwrap_or(Path::new("/"));

@@ -91,6 +91,8 @@ pub struct Launch {
     environment: Vec<Variable>,
     /// argv[1..]
     pub arguments: Vec<OsString>,
+    /// [`Plan::executable`]
+    pub executable: Option<PathBuf>,
 }
 
 impl Launch {

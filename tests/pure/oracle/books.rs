@@ -57,6 +57,7 @@ pub(super) struct Book {
     pub(super) halted: bool,
     halted_before: bool,
     stopped_before: bool,
+    told_before: usize,
     /// The files that the machine was told of in this life, the last one last.
     pub(super) told: Vec<usize>,
     /// Somebody asked for something that brings back who is gone for good.
@@ -97,6 +98,7 @@ impl Book {
             halted: false,
             halted_before: false,
             stopped_before: false,
+            told_before: 0,
             told: Vec::new(),
             revived: Tick(0),
             kill: None,
@@ -189,6 +191,7 @@ impl Book {
     /// The request of this step came to nothing.
     pub(super) fn unasked(&mut self) {
         self.halted = self.halted_before;
+        self.told.truncate(self.told_before);
         self.stopped_by_person = self.stopped_before;
     }
 
@@ -198,6 +201,7 @@ impl Book {
         }
         let Event::Asked { request, .. } = event else { return };
         self.halted_before = self.halted;
+        self.told_before = self.told.len();
         self.stopped_before = self.stopped_by_person;
         match request {
             Request::Start { .. } | Request::Restart { .. } | Request::Swap { .. } => {

@@ -74,7 +74,7 @@ impl Book {
 
     /// Whether nobody of this generation serves, and nobody is about to.
     fn may_be_down(unit: &Unit, generation: Generation) -> bool {
-        if unit.live().any(|proc| proc.is_ready()) {
+        if unit.ready_of(generation).next().is_some() {
             return false;
         }
         let Some(last) = unit.procs.iter().rev().find(|proc| proc.generation() == generation) else {

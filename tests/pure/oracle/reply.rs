@@ -69,7 +69,8 @@ impl Book {
             ExitStatus::Done => self.done(world, unit, known, ask, reply),
             ExitStatus::Failed => {
                 let switched = about.as_ref().is_some_and(|swap| swap.switched_saved && swap.ended.is_some());
-                let before = about.as_ref().is_none_or(|swap| swap.from.is_some());
+                let serves = unit.live().any(Proc::is_ready);
+                let before = serves || about.as_ref().is_none_or(|swap| swap.from.is_some());
                 must(Rule::Replies, !switched, || {
                     format!("failed before the switch, and it switched: {reply:?}")
                 })?;

@@ -72,8 +72,10 @@ impl Book {
         }
         let before = &swap.before;
         let last = number(before.active.as_ref()).and_then(|active| self.recipe(unit, active));
+        // At a boot of the machine the file counts, until something has been launched from it.
+        let from_file = self.machine_booted && self.served.len() <= 1;
         if let (SwapKind::Start, None, false, Some(last)) =
-            (swap.kind, swap.client, self.machine_booted, last.filter(|_| launch.pinned))
+            (swap.kind, swap.client, from_file, last.filter(|_| launch.pinned))
         {
             // supd alone was started again: what was running goes on.
             // Who waits for a first connection may do so with the file as it is; a person's start
@@ -216,7 +218,7 @@ impl Book {
             format!("switches to {to} before that intent is saved: {:?}", unit.intent)
         })?;
         if back {
-            let other = unit.live().any(|proc| proc.is_ready() && proc.generation() != to);
+            let other = unit.generations().iter().any(|it| *it != to && unit.complete(*it, world.now));
             let ready = unit.ready_of(to).next().is_some();
             return must(Rule::MakeBeforeBreak, ready || !other, || {
                 format!("switches back to {to}: not ready")

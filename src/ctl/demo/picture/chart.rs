@@ -9,7 +9,7 @@ use std::time::Duration;
 const COLUMN_LEAST: usize = 2;
 
 /// The whole story takes about so long; the picture leaves room for it from the beginning.
-const STORY: Duration = Duration::from_secs(17);
+const STORY: Duration = Duration::from_millis(12_500);
 
 /// Left of the chart: the rate, and a line.
 const GUTTER: usize = 9;

@@ -63,6 +63,8 @@ fn everyone_in_the_generation_is_known() {
         let mut spawned = spawn(&plan(&bench, &socket, account, &["-c", WORKER])).unwrap();
         assert_eq!(outcome(&mut spawned.outcome), Ok(()));
         let worker = spawned.process.pid();
+        // Nobody is ended before all have been looked at: an end makes orphans of others.
+        let mut speakers = Vec::new();
         for _ in 0..4 {
             let datagram = next(&socket);
             let found = relation(datagram.pid, datagram.process.as_ref(), &[worker]);
@@ -76,9 +78,11 @@ fn everyone_in_the_generation_is_known() {
             };
             assert_eq!(found, wanted, "{}", datagram.text);
             assert_eq!(datagram.uid, if root { NOBODY } else { nix::unistd::getuid().as_raw() });
-            if let Some(process) = datagram.process.or_else(|| PidFd::open(datagram.pid).ok()) {
-                process.send(Signal::KILL).unwrap();
-            }
+            speakers.extend(datagram.process.or_else(|| PidFd::open(datagram.pid).ok()));
+        }
+        assert_eq!(speakers.len(), 4);
+        for process in speakers {
+            process.send(Signal::KILL).unwrap();
         }
         assert_eq!(end(&spawned.process), WorkerExit::Killed { signal: Signal::KILL, core: false });
         String::new()
