@@ -434,6 +434,19 @@ mod tests {
     }
 
     #[test]
+    fn a_source_that_changes_meanwhile_is_no_pin() {
+        let bench = Bench::new();
+        let source = bench.program("server");
+        let before = FileIdentity::of(&source).unwrap();
+        // As many bytes as before, so that only the times tell.
+        let same = fs::read(&source).unwrap();
+        fs::write(&source, &same).unwrap();
+        let target = fs::File::create_new(bench.path("copy")).unwrap();
+        let error = super::fill(&fs::File::open(&source).unwrap(), target, before, 0o755).unwrap_err();
+        assert_eq!(error, "it changed while it was copied");
+    }
+
+    #[test]
     fn whom_the_copy_belongs_to() {
         if !root_or_skip("whom_the_copy_belongs_to") {
             return;
