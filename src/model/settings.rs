@@ -93,9 +93,9 @@ pub enum BindIpv6Only {
 pub struct Command {
     /// A leading `-`: a failure is noted and ignored.
     pub ignore_failure: bool,
-    /// argv[0] as written: absolute, relative with a slash, or to be looked up in PATH.
+    /// `argv[0]` as written: absolute, relative with a slash, or to be looked up in PATH.
     pub program: String,
-    /// argv[1..], variables not yet filled in.
+    /// `argv[1..]`, variables not yet filled in.
     pub arguments: Vec<String>,
 }
 
