@@ -5,7 +5,9 @@
 set -eu
 folder=$1/$2
 mkdir "$folder.new"
-for file in status limits stat environ; do cat "/proc/$$/$file" > "$folder.new/$file"; done
+for file in limits stat environ; do cat "/proc/$$/$file" > "$folder.new/$file"; done
+# By the shell itself: it blocks every signal around each vfork(2), which another would see.
+while IFS= read -r line; do printf '%s\n' "$line"; done < "/proc/$$/status" > "$folder.new/status"
 for file in oom_score_adj timerslack_ns coredump_filter; do
     read -r value < "/proc/$$/$file"
     printf '%s\n' "$value" > "$folder.new/$file"
