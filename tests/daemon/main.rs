@@ -9,6 +9,7 @@
 
 mod demo;
 mod hostile;
+mod inherit;
 mod life;
 mod notify;
 mod peers;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         servers::tests(),
         peers::tests(),
         notify::tests(),
+        inherit::tests(),
         hostile::tests(),
         swap::tests(),
         life::tests(),

@@ -406,7 +406,7 @@ fn watchdog() {
 fn watchdog_trigger() {
     let stage = Stage::serving("");
     let before = stage.now();
-    stage.puppet().say("WATCHDOG=trigger");
+    stage.puppet().tell(&json!(["say", "WATCHDOG=trigger"]));
     stage.relaunched_after(&before);
     stage.logged("WATCHDOG=trigger");
 }

@@ -47,7 +47,7 @@ pub struct Facts<'a> {
     pub unit: &'a UnitName,
     /// SUPD_GENERATION
     pub generation: Generation,
-    /// SUPD_WORKER: from 1 to the unit's Workers. `None` for a command beside the workers.
+    /// SUPD_WORKER: counts from 0 to below the unit's Workers. `None` for a command beside the workers.
     pub worker: Option<u32>,
     /// SUPD_RELEASE and SUPD_RELEASE_DIR.
     pub release: Option<(&'a str, &'a Path)>,
