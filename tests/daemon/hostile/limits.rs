@@ -43,6 +43,13 @@ fn limit(supd: &Supd, which: &str, value: &str) {
     Running::start(&mut command).finish(SOON).expect(0);
 }
 
+/// The hard limit of supd by its name in /proc/PID/limits, as prlimit takes it.
+fn hard_limit(supd: &Supd, name: &str) -> String {
+    let limits = fs::read_to_string(format!("/proc/{}/limits", supd.pid())).expect("its limits");
+    let line = limits.lines().find(|line| line.starts_with(name)).expect("a limit of this name");
+    line[name.len()..].split_ascii_whitespace().nth(1).expect("a hard limit").to_owned()
+}
+
 /// Any of the ends that say what happened; and where supd could not be asked at all, 4 or 5.
 fn is_honest(output: &Output) {
     assert!(matches!(output.code(), 0 | 1 | 3 | 4 | 5 | 6), "{output}");
@@ -112,7 +119,8 @@ fn descriptors_taken_by_clients() {
 fn no_more_processes() {
     let user = nix::unistd::geteuid().is_root().then_some(65_534);
     let serving = Serving::start_with(&Setup { user, ..Setup::default() });
-    swap_in_need(&serving, |on| limit(&serving.supd, "nproc", if on { "0" } else { "unlimited" }));
+    let hard = hard_limit(&serving.supd, "Max processes");
+    swap_in_need(&serving, |on| limit(&serving.supd, "nproc", if on { "0" } else { &hard }));
     serving.supd.install_worker("2");
     serving.supd.ctl(&["swap", "web"]).expect(0);
     serving.took_over();
