@@ -113,7 +113,7 @@ impl Hands {
         let private = self.runtime.listeners(unit);
         let result = match conflict {
             Some(conflict) => Err(conflict),
-            None => listeners.bind(settings, &private, &mut self.inherited),
+            None => listeners.bind(settings, &private, &mut self.inherited, &mut self.sources),
         };
         match result {
             Ok(notes) => {
@@ -127,7 +127,7 @@ impl Hands {
     fn listen(&mut self, unit: &UnitName, named: &[Arc<Settings>]) {
         self.last_calls.remove(unit);
         if let Some(listeners) = self.listeners.get_mut(unit) {
-            for fault in listeners.listen(named) {
+            for fault in listeners.listen(named, &mut self.sources) {
                 note(unit, Level::Error, None, &fault);
             }
         }
