@@ -264,6 +264,16 @@ impl Listeners {
         true
     }
 
+    /// Puts back the public paths that somebody removed. Gives what is to be told.
+    pub fn republish(&self) -> Vec<String> {
+        let told = |(address, listener): (&Address, &Listener)| match listener.republish() {
+            Ok(false) => None,
+            Ok(true) => Some(format!("{} {address} had been removed: it is public again", listener.name())),
+            Err(error) => Some(error.to_string()),
+        };
+        self.bound.iter().filter_map(told).collect()
+    }
+
     /// Closes the listeners that none of these names.
     pub fn close_except(&mut self, named: &[Arc<Settings>], sources: &mut Sources) {
         let gone: Vec<Address> =

@@ -170,6 +170,9 @@ impl Hands {
         self.notifiers.open(unit, launch.generation, &notify, &mut self.sources)?;
         let invocation = new_invocation().map_err(|error| error.to_string())?;
         let bound = self.listeners.get(unit);
+        for text in bound.map(Listeners::republish).unwrap_or_default() {
+            note(unit, Level::Warning, None, &text);
+        }
         let mut listeners = Vec::new();
         for socket in &launch.settings.sockets {
             let fd = bound.and_then(|bound| bound.fd(&socket.address));

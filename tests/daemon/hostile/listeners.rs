@@ -13,6 +13,7 @@ pub(super) fn tests() -> Vec<Test> {
         test("hostile::a_candidate_shuts_the_listener_down", shut_down_once),
         test("hostile::a_worker_shuts_the_listener_down_in_a_loop", shut_down_in_a_loop),
         test("hostile::a_unix_listener_is_shut_down", unix_shut_down),
+        test("hostile::a_unix_path_is_removed", unix_removed),
     ]
 }
 
@@ -101,4 +102,19 @@ fn unix_shut_down() {
     supd.write_unit("web", &unit(&address, SERVE));
     supd.ctl(&["swap", "web"]).expect(0);
     wait_until("the new socket to be reached", SOON, reached);
+}
+
+/// It comes back with the next launch, and when somebody asks how the unit is.
+fn unix_removed() {
+    let supd = Supd::start();
+    let path = supd.app().join("u.sock");
+    let reached = || UnixStream::connect(&path).is_ok_and(says_hello);
+    supd.launch("web", &unit(&path.display().to_string(), SERVE));
+    for command in ["swap", "status", "restart"] {
+        std::fs::remove_file(&path).expect("the public path");
+        assert!(!reached());
+        supd.ctl(&[command, "web"]).expect(0);
+        assert!(reached(), "not after {command}");
+        assert!(supd.log().contains("had been removed: it is public again"), "{}", supd.log());
+    }
 }
