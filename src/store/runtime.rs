@@ -6,6 +6,7 @@ use crate::model::{Generation, Intent, UnitName, WorkerId};
 use crate::os::Error;
 use serde::{Deserialize, Serialize};
 use std::fs;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// Nothing in this folder that supd reads is longer, in bytes.
@@ -84,6 +85,18 @@ impl Runtime {
     #[must_use]
     pub fn notify(&self, unit: &UnitName, generation: Generation) -> PathBuf {
         self.notify_folder().join(format!("{unit}.{generation}"))
+    }
+
+    /// Removes the notify sockets that a dead supd left. Nobody answers there, and as their names have
+    /// generations in them they would only ever grow in number.
+    pub fn clear_notify(&self) {
+        let Ok(entries) = fs::read_dir(self.notify_folder()) else { return };
+        for entry in entries.flatten() {
+            // Of the entry itself, which may be a link.
+            if entry.file_type().is_ok_and(|kind| kind.is_socket()) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// Where the sockets of a unit are bound before they are public.

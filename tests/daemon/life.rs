@@ -17,6 +17,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("life::on_demand", on_demand),
         test("life::sigterm_ends_everything", sigterm_ends_everything),
         test("life::supd_is_killed", supd_is_killed),
+        test("life::a_crash_leaves_no_notify_socket", a_crash_leaves_no_notify_socket),
         test("life::what_a_worker_sees", what_a_worker_sees),
     ]
 }
@@ -141,6 +142,24 @@ fn supd_is_killed() {
         load.wait_for_more(3, SOON);
         load.stop().versions().keys().eq(["1"])
     });
+}
+
+/// However often: only the sockets of the generations that run.
+fn a_crash_leaves_no_notify_socket() {
+    let mut supd = Supd::start();
+    supd.install_worker("1");
+    supd.launch("web", &supd.worker(free_port(), &[], "", ""));
+    let folder = supd.runtime().join("notify");
+    let file = folder.join("no-socket");
+    std::fs::write(&file, "").expect("a file");
+    for _ in 0..2 {
+        supd = supd.crash_and_restart();
+        supd.wait_for_state("web", "active");
+    }
+    assert!(file.exists(), "what is no socket is not supd's to remove");
+    std::fs::remove_file(&file).expect("the file");
+    let left = std::fs::read_dir(&folder).expect("a folder").flatten().map(|entry| entry.file_name());
+    assert_eq!(left.count(), 1);
 }
 
 /// The environment of the design, and nothing that supd had for itself.
