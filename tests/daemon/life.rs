@@ -18,6 +18,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("life::sigterm_ends_everything", sigterm_ends_everything),
         test("life::supd_is_killed", supd_is_killed),
         test("life::a_crash_leaves_no_notify_socket", a_crash_leaves_no_notify_socket),
+        test("life::a_crash_during_a_hook", a_crash_during_a_hook),
         test("life::what_a_worker_sees", what_a_worker_sees),
     ]
 }
@@ -142,6 +143,30 @@ fn supd_is_killed() {
         load.wait_for_more(3, SOON);
         load.stop().versions().keys().eq(["1"])
     });
+}
+
+/// What a hook started ends with it, and is not there a second time beside the next run.
+fn a_crash_during_a_hook() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let pids = supd.app().join("pids");
+    let hook = format!(
+        "ExecStartPre = [\"/bin/sh\", \"-c\", 'sleep 997 & echo $$ $! >> {}; sleep 998']",
+        pids.display()
+    );
+    supd.write_unit("web", &supd.worker(free_port(), &[], &hook, ""));
+    supd.ctl(&["daemon-reload"]).expect(0);
+    let asked = supd.ctl_start(&["start", "web"]);
+    let read = || -> Vec<u32> {
+        let text = std::fs::read_to_string(&pids).unwrap_or_default();
+        text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+    };
+    wait_until("the hook to run", SOON, || read().len() == 2);
+    let first = read();
+    let supd = supd.crash_and_restart();
+    asked.finish(SOON);
+    assert!(first.iter().all(|pid| !proc::alive(*pid)), "a hook of the dead supd lives on");
+    drop(supd);
 }
 
 /// However often: only the sockets of the generations that run.
