@@ -4,6 +4,7 @@
 mod clients;
 mod files;
 mod limits;
+mod listeners;
 mod moments;
 mod workers;
 
@@ -15,10 +16,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 pub(crate) fn tests() -> Vec<crate::Test> {
-    [clients::tests(), files::tests(), limits::tests(), moments::tests(), workers::tests()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        clients::tests(),
+        files::tests(),
+        limits::tests(),
+        listeners::tests(),
+        moments::tests(),
+        workers::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// supd may not grow by more than this, whatever it is fed.
