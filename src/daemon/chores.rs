@@ -18,6 +18,8 @@ pub enum Chore {
     Probe(JobId),
     /// It copies the program of a generation.
     Pin(UnitName, Generation),
+    /// It trims the logs of these generations.
+    Trim(Vec<(UnitName, Generation)>),
     /// It removes what is stored of a unit's old generations.
     Prune(UnitName),
 }
@@ -65,6 +67,12 @@ impl Chores {
                 let _ = task.process().send(Signal::KILL);
             }
         }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.running.len()
     }
 
     /// How many searches for processes are under way.

@@ -7,6 +7,7 @@ use super::gather::Gather;
 use super::jobs::Jobs;
 use super::launch::Ground;
 use super::listeners::{Inherited, Listeners};
+use super::logs::Logs;
 use super::notifier::Notifiers;
 use super::recorder::Recorder;
 use super::sources::Sources;
@@ -51,6 +52,8 @@ pub struct Hands {
     pub jobs: Jobs,
     /// Forked children with long work.
     pub chores: Chores,
+    /// Log files.
+    pub logs: Logs,
     /// Notify sockets.
     pub notifiers: Notifiers,
     /// What all launches have in common.
@@ -87,7 +90,7 @@ impl Hands {
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
         let calls = self.last_calls.iter().filter_map(|unit| self.listeners.get(unit)?.deadline());
-        calls.chain(self.sweeper.deadline()).chain(self.quit_by).min()
+        calls.chain(self.sweeper.deadline()).chain(self.logs.deadline()).chain(self.quit_by).min()
     }
 
     /// Does what is due, and begins what waits.
@@ -105,6 +108,7 @@ impl Hands {
                 self.last_calls.remove(&unit);
             }
         }
+        self.logs.tend(now, &mut self.chores, &mut self.sources);
         let Self { sweeper, workers, chores, sources, inbox, runtime, boot, .. } = self;
         sweeper.pump(now, workers, chores, &mut Around { sources, inbox, runtime, boot });
     }

@@ -6,7 +6,7 @@ use super::probe;
 use super::sources::Source;
 use super::workers::Around;
 use crate::machine::{Event, Input, JobKind, Launch};
-use crate::model::{Generation, JobId, Signal, UnitName, WorkerExit};
+use crate::model::{Generation, JobId, Signal, UnitName, WorkerExit, WorkerId};
 use crate::os::members::Marks;
 use crate::os::pidfd::{PidFd, Wait};
 use crate::os::spawn::{Outcome, Spawned};
@@ -34,6 +34,7 @@ pub struct Job {
     /// Of which generation.
     pub generation: Generation,
     kind: JobKind,
+    worker: Option<WorkerId>,
     invocation: String,
     process: PidFd,
     token: Token,
@@ -69,6 +70,7 @@ impl Jobs {
             unit: launch.settings.unit.clone(),
             generation: launch.generation,
             kind,
+            worker: beside.worker,
             invocation: beside.invocation.to_owned(),
             process,
             token,
@@ -107,10 +109,12 @@ impl Jobs {
         self.commands.iter().find(|(_, job)| job.process.pid() == pid).map(|(id, _)| *id)
     }
 
-    /// The commands of a generation, by process number.
-    pub fn pids<'a>(&'a self, unit: &'a UnitName, generation: Generation) -> impl Iterator<Item = i32> + 'a {
-        let its = move |job: &&Job| job.generation == generation && job.unit == *unit;
-        self.commands.values().filter(its).map(|job| job.process.pid())
+    /// If this process is a command of that generation: the worker that it is about, if it is
+    /// about one.
+    #[must_use]
+    pub fn of(&self, pid: i32, unit: &UnitName, generation: Generation) -> Option<Option<WorkerId>> {
+        let its = |job: &&Job| job.process.pid() == pid && job.generation == generation && job.unit == *unit;
+        self.commands.values().find(its).map(|job| job.worker)
     }
 
     /// Ends a job with SIGKILL; its end still comes.

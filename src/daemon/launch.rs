@@ -1,10 +1,11 @@
 //! From a generation's recipe to a process: everything that section 7 of the design promises.
 
+use super::pinning::Copy;
 use crate::codec::environment::{self, FILE_BYTES_MAX};
 use crate::codec::variables::expand;
 use crate::machine::Launch;
 use crate::model::settings::{Command, NotifyAccess, Output, Service, Settings};
-use crate::model::{Address, Generation, ListenerName, UnitName};
+use crate::model::{Address, Generation, ListenerName, UnitName, WorkerId};
 use crate::os::Error;
 use crate::os::original::Original;
 use crate::os::spawn::{self, Account, Environment, Facts, Plan, Roots, Spawned, Stream, Variable};
@@ -41,8 +42,8 @@ pub struct Worker<'a> {
     pub notify_socket: &'a Path,
     /// The listeners, in the order of the file.
     pub listeners: Vec<(ListenerName, Address, BorrowedFd<'a>)>,
-    /// The pinned copy, where it is to run instead of what is on disk.
-    pub executable: Option<PathBuf>,
+    /// The pinned copy, to run where what is on disk is another file by now.
+    pub pinned: Option<Copy>,
 }
 
 /// What one command beside the workers has to itself.
@@ -54,7 +55,9 @@ pub struct Beside<'a> {
     pub invocation: &'a str,
     /// NOTIFY_SOCKET, where the unit hears such commands.
     pub notify_socket: Option<&'a Path>,
-    /// SUPD_WORKER of the worker that it is about.
+    /// The worker that it is about.
+    pub worker: Option<WorkerId>,
+    /// SUPD_WORKER of that one.
     pub index: Option<u32>,
     /// MAINPID of that worker.
     pub main_pid: Option<i32>,
@@ -71,7 +74,7 @@ impl Ground {
     ///
     /// # Errors
     /// There is no process: EMFILE, ENFILE, EAGAIN, ENOMEM.
-    pub fn launch(&self, launch: &Launch, worker: Worker<'_>) -> Result<Spawned, Error> {
+    pub fn launch(&self, launch: &Launch, worker: &Worker<'_>) -> Result<Spawned, Error> {
         let service = &launch.settings.service;
         let listeners: Vec<(ListenerName, Address)> =
             worker.listeners.iter().map(|(name, address, _)| (name.clone(), address.clone())).collect();
@@ -85,12 +88,11 @@ impl Ground {
             ..self.facts(launch, worker.invocation, &directories, &passed)
         };
         let environment = Environment::new(&facts);
-        let prepare = prepare(service, &service.exec_start);
+        let prepare = prepare(service, &service.exec_start, worker.pinned.as_ref());
         let mut plan = self.plan(launch, &service.exec_start, environment, &prepare);
         plan.listeners = worker.listeners.iter().map(|(_, _, fd)| *fd).collect();
         plan.pass_listen_pid = service.pass_listen_pid;
         plan.notify_socket = Some(worker.notify_socket.into());
-        plan.executable = worker.executable;
         spawn::spawn(&plan)
     }
 
@@ -112,7 +114,7 @@ impl Ground {
         if let Some(pid) = beside.main_pid {
             environment.ours.push(("MAINPID".into(), pid.to_string().into()));
         }
-        let prepare = prepare(service, beside.command);
+        let prepare = prepare(service, beside.command, None);
         let mut plan = self.plan(launch, beside.command, environment, &prepare);
         plan.notify_socket = beside.notify_socket.map(Path::to_path_buf);
         spawn::spawn(&plan)
@@ -212,8 +214,9 @@ pub fn hears_commands(service: &Service) -> bool {
 fn prepare<'a>(
     service: &'a Service,
     command: &'a Command,
+    pinned: Option<&'a Copy>,
 ) -> impl Fn(&mut spawn::Launch) -> Result<(), String> + use<'a> {
-    |launch| {
+    move |launch| {
         for file in &service.environment_files {
             let text = match text::read(&file.path, FILE_BYTES_MAX) {
                 Ok(Content::Text(text)) => text,
@@ -231,6 +234,9 @@ fn prepare<'a>(
         let lookup = |name: &str| launch.get(name.as_ref()).and_then(OsStr::to_str);
         let expanded = expand(&command.arguments, lookup).map_err(|too_long| too_long.to_string())?;
         launch.arguments = expanded.words.into_iter().map(OsString::from).collect();
+        if let Some(copy) = pinned {
+            launch.executable = copy.instead(service, launch.get("PATH".as_ref()));
+        }
         Ok(())
     }
 }

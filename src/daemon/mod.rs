@@ -14,6 +14,7 @@ pub mod leftovers;
 pub mod listeners;
 pub mod lock;
 pub mod logging;
+pub mod logs;
 pub mod notifier;
 pub mod perform;
 pub mod pinning;
@@ -24,7 +25,6 @@ pub mod reload;
 pub mod requests;
 pub mod sources;
 pub mod sweeper;
-pub mod tail;
 #[cfg(test)]
 mod testbed;
 pub mod units;

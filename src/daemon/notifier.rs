@@ -1,25 +1,70 @@
 //! What workers say: one socket for each generation, so that a late message of the old never
-//! counts for the new; and who of the generation said it.
+//! counts for the new; and which worker of the generation said it.
 
+use super::hands::Hands;
 use super::sources::{Source, Sources};
+use super::workers::Worker;
+use crate::codec::notify::{MainClaim, Message, parse};
+use crate::machine::Event;
 use crate::model::notice::Notice;
-use crate::model::{Generation, UnitName};
+use crate::model::settings::NotifyAccess;
+use crate::model::{Generation, Tick, UnitName, WorkerId};
+use crate::os::members::{Relation, relation};
+use crate::os::notify::{Datagram, NotifySocket, Received};
+use crate::os::pidfd::PidFd;
 use mio::Token;
-use std::collections::BTreeMap;
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// How many datagrams of one socket are heard in a turn.
+const PER_TURN: usize = 64;
+
+/// How many warnings about one generation's messages go into the log …
+const WARNINGS: u32 = 5;
+
+/// … in this time.
+const WARNINGS_IN: Duration = Duration::from_secs(10);
+
+type Key = (UnitName, Generation);
 
 /// The notify sockets that are open.
 #[derive(Debug, Default)]
 pub struct Notifiers {
-    open: BTreeMap<(UnitName, Generation), Notifier>,
+    open: BTreeMap<Key, Notifier>,
+    /// Those with more to hear than one turn takes.
+    more: BTreeSet<Key>,
+    /// Descriptors of BARRIER=1: closed once the machine has taken everything before them.
+    barriers: Vec<OwnedFd>,
 }
 
 #[derive(Debug)]
 struct Notifier {
-    socket: UnixDatagram,
+    socket: NotifySocket,
     token: Token,
-    path: PathBuf,
+    warned: Warned,
+}
+
+/// Warnings in the current span of time.
+#[derive(Debug, Default)]
+struct Warned {
+    since: Option<Tick>,
+    count: u32,
+}
+
+impl Warned {
+    /// Whether one more may be said; and how many were not said since the last that was.
+    fn may(&mut self, now: Tick) -> Option<u32> {
+        let kept_back = self.count.saturating_sub(WARNINGS);
+        if self.since.is_none_or(|since| now.since(since) > WARNINGS_IN) {
+            *self = Self { since: Some(now), count: 1 };
+            return Some(kept_back);
+        }
+        self.count = self.count.saturating_add(1);
+        (self.count <= WARNINGS).then_some(0)
+    }
 }
 
 impl Notifiers {
@@ -38,63 +83,263 @@ impl Notifiers {
         if self.open.contains_key(&key) {
             return Ok(());
         }
-        let _ = std::fs::remove_file(path);
-        let socket = UnixDatagram::bind(path).map_err(|e| format!("cannot bind {}: {e}", path.display()))?;
-        socket.set_nonblocking(true).map_err(|e| e.to_string())?;
-        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::PassCred, &true)
-            .map_err(|e| e.to_string())?;
-        let token =
-            sources.watch(&socket, Source::Notify(unit.clone(), generation)).map_err(|e| e.to_string())?;
-        self.open.insert(key, Notifier { socket, token, path: path.into() });
+        let socket = NotifySocket::bind(path).map_err(|error| error.to_string())?;
+        let token = sources
+            .watch(&socket, Source::Notify(unit.clone(), generation))
+            .map_err(|error| format!("cannot hear {}: {error}", path.display()))?;
+        self.open.insert(key, Notifier { socket, token, warned: Warned::default() });
         Ok(())
+    }
+
+    /// Whether a generation has one.
+    #[must_use]
+    pub fn is_open(&self, unit: &UnitName, generation: Generation) -> bool {
+        self.open.contains_key(&(unit.clone(), generation))
     }
 
     /// Closes it: no process of the generation is left.
     pub fn close(&mut self, unit: &UnitName, generation: Generation, sources: &mut Sources) {
         if let Some(notifier) = self.open.remove(&(unit.clone(), generation)) {
             sources.unwatch(notifier.token, &notifier.socket);
-            let _ = std::fs::remove_file(&notifier.path);
+            let _ = std::fs::remove_file(notifier.socket.path());
         }
     }
 
-    /// TEMPORARY: what was said, until os/notify is there.
-    pub fn hear(&mut self, unit: &UnitName, generation: Generation) -> Vec<(i32, Notice)> {
-        let Some(notifier) = self.open.get(&(unit.clone(), generation)) else { return Vec::new() };
-        let mut said = Vec::new();
-        let mut buffer = [0; 4096];
-        loop {
-            let mut iov = [std::io::IoSliceMut::new(&mut buffer)];
-            let mut space = nix::cmsg_space!(nix::sys::socket::UnixCredentials, [i32; 4]);
-            let got = nix::sys::socket::recvmsg::<()>(
-                std::os::fd::AsRawFd::as_raw_fd(&notifier.socket),
-                &mut iov,
-                Some(&mut space),
-                nix::sys::socket::MsgFlags::MSG_DONTWAIT | nix::sys::socket::MsgFlags::MSG_CMSG_CLOEXEC,
-            );
-            let Ok(got) = got else { return said };
-            let mut pid = 0;
-            for cmsg in got.cmsgs().into_iter().flatten() {
-                match cmsg {
-                    nix::sys::socket::ControlMessageOwned::ScmCredentials(c) => pid = c.pid(),
-                    nix::sys::socket::ControlMessageOwned::ScmRights(fds) => fds.into_iter().for_each(|fd| {
-                        let _ = nix::unistd::close(fd);
-                    }),
-                    _ => {}
-                }
-            }
-            let bytes = got.bytes;
-            let text = String::from_utf8_lossy(&buffer[..bytes]).into_owned();
-            for line in text.lines() {
-                let notice = match line.split_once('=') {
-                    Some(("READY", "1")) => Notice::Ready,
-                    Some(("STOPPING", "1")) => Notice::Stopping,
-                    Some(("STATUS", text)) => Notice::Status(text.into()),
-                    Some(("WATCHDOG", "1")) => Notice::Watchdog,
-                    Some(("RELOADING", "1")) => Notice::Reloading { monotonic_usec: None },
-                    _ => continue,
-                };
-                said.push((pid, notice));
+    /// Whether something is left to be heard that no event announces.
+    #[must_use]
+    pub fn pending(&self) -> bool {
+        !self.more.is_empty()
+    }
+
+    /// Those that have something left.
+    pub fn take_pending(&mut self) -> BTreeSet<Key> {
+        std::mem::take(&mut self.more)
+    }
+
+    /// The machine has taken everything: whoever waits at a barrier may go on.
+    pub fn lift_barriers(&mut self) {
+        self.barriers.clear();
+    }
+
+    /// The next of at most [`PER_TURN`] datagrams.
+    fn next(&mut self, key: &Key) -> Option<Received> {
+        let notifier = self.open.get(key)?;
+        match notifier.socket.receive() {
+            Ok(Received::Nothing) => None,
+            Ok(received) => Some(received),
+            Err(error) => {
+                log::error!("{}/g{}: {error}", key.0, key.1);
+                None
             }
         }
+    }
+
+    fn warn(&mut self, key: &Key, now: Tick, text: &str) {
+        let Some(notifier) = self.open.get_mut(key) else { return };
+        if let Some(kept_back) = notifier.warned.may(now) {
+            let before =
+                if kept_back > 0 { format!(" ({kept_back} others were not told)") } else { String::new() };
+            log::warn!("{}/g{}: {text}{before}", key.0, key.1);
+        }
+    }
+
+    /// Whether this is the user whom the socket was given to, or root.
+    fn is_owner(&self, key: &Key, uid: u32) -> bool {
+        let owner =
+            |notifier: &Notifier| std::fs::symlink_metadata(notifier.socket.path()).ok().map(|at| at.uid());
+        uid == 0 || self.open.get(key).and_then(owner) == Some(uid)
+    }
+}
+
+/// Who of a generation sent a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sender {
+    /// A worker's main process.
+    Main(WorkerId),
+    /// A command that supd runs for it.
+    Command(WorkerId),
+    /// Any other process of a worker.
+    Member(WorkerId),
+}
+
+impl Sender {
+    fn worker(self) -> WorkerId {
+        match self {
+            Self::Main(worker) | Self::Command(worker) | Self::Member(worker) => worker,
+        }
+    }
+
+    fn may(self, access: NotifyAccess) -> bool {
+        match access {
+            NotifyAccess::None => false,
+            NotifyAccess::Main => matches!(self, Self::Main(_)),
+            NotifyAccess::Exec => matches!(self, Self::Main(_) | Self::Command(_)),
+            NotifyAccess::All => true,
+        }
+    }
+}
+
+impl Hands {
+    /// Hears what a generation has said, as far as one turn takes.
+    pub fn hear(&mut self, unit: &UnitName, generation: Generation, now: Tick) {
+        let key = (unit.clone(), generation);
+        for _ in 0..PER_TURN {
+            let Some(received) = self.notifiers.next(&key) else { return };
+            match received {
+                Received::Nothing => return,
+                Received::Datagram(datagram) => self.heard(&key, datagram, now),
+                Received::Dropped { why, pid } => {
+                    let text = format!("dropped a notify message {why}, from process {pid}");
+                    self.notifiers.warn(&key, now, &text);
+                }
+            }
+        }
+        self.notifiers.more.insert(key);
+    }
+
+    fn heard(&mut self, key: &Key, mut datagram: Datagram, now: Tick) {
+        let message = parse(&datagram.text, datagram.descriptors.len());
+        if message.barrier {
+            self.notifiers.barriers.append(&mut datagram.descriptors);
+            return;
+        }
+        let sender = match self.sender(key, &datagram) {
+            Ok(sender) => sender,
+            Err(why) => {
+                let text = format!("dropped a notify message from process {}: {why}", datagram.pid);
+                return self.notifiers.warn(key, now, &text);
+            }
+        };
+        for warning in &message.warnings {
+            self.notifiers.warn(key, now, warning);
+        }
+        if message.store.is_some() {
+            self.notifiers.warn(key, now, "FDSTORE is not available yet: the descriptors were closed");
+        }
+        self.take_message(key, sender.worker(), message, datagram, now);
+    }
+
+    fn take_message(&mut self, key: &Key, id: WorkerId, message: Message, datagram: Datagram, now: Tick) {
+        let mut notices = Vec::new();
+        if let Some(claim) = message.main {
+            match self.claim(key, id, &claim, datagram) {
+                Ok(pid) => notices.push(Notice::MainPid(pid)),
+                Err(why) => self.notifiers.warn(key, now, &format!("ignored a MAINPID: {why}")),
+            }
+        }
+        notices.extend(message.notices);
+        for notice in notices {
+            if let (Notice::NotifyAccess(access), Some(worker)) = (&notice, self.workers.get_mut(id)) {
+                worker.access = Some(*access);
+            }
+            self.say(&key.0, Event::Noticed { worker: id, notice });
+        }
+    }
+
+    /// Who sent this, and whether it counts.
+    fn sender(&self, key: &Key, datagram: &Datagram) -> Result<Sender, String> {
+        // First those whom supd has not reaped: their number is theirs, and what they said last
+        // counts as theirs although they have ended.
+        let sender = match self.held(key, datagram.pid) {
+            Some(sender) => sender,
+            None => self.member(key, datagram)?,
+        };
+        let worker = self.workers.get(sender.worker()).ok_or("its worker is gone")?;
+        let access = worker.access.unwrap_or(worker.launch.settings.service.notify_access);
+        if sender.may(access) { Ok(sender) } else { Err("NotifyAccess does not let it speak".into()) }
+    }
+
+    /// A main process or a command.
+    fn held(&self, key: &Key, pid: i32) -> Option<Sender> {
+        let main = |worker: &Worker| worker.main().is_some_and(|main| main.pid() == pid);
+        let mut workers = self.workers.of(&key.0, key.1);
+        let worker = workers.find(|(_, worker)| main(worker)).map(|(id, _)| Sender::Main(id));
+        let command = || self.jobs.of(pid, &key.0, key.1)?.or_else(|| self.only_worker(key));
+        worker.or_else(|| command().map(Sender::Command))
+    }
+
+    /// The worker of a generation that has but one.
+    fn only_worker(&self, key: &Key) -> Option<WorkerId> {
+        let mut all = self.workers.of(&key.0, key.1).filter(|(_, worker)| !worker.exited).map(|(id, _)| id);
+        all.next().filter(|_| all.next().is_none())
+    }
+
+    /// Any other process.
+    fn member(&self, key: &Key, datagram: &Datagram) -> Result<Sender, String> {
+        let (unit, generation) = (&key.0, key.1);
+        let numbers: Vec<(i32, WorkerId)> = self
+            .workers
+            .of(unit, generation)
+            .flat_map(|(id, worker)| worker.numbers().into_iter().map(move |number| (number, id)))
+            .collect();
+        let pids: Vec<i32> = numbers.iter().map(|(number, _)| *number).collect();
+        let owner = |number: i32| numbers.iter().find(|(known, _)| *known == number).map(|(_, id)| *id);
+        let only = || self.only_worker(key);
+        match relation(datagram.pid, datagram.process.as_ref(), &pids, &pids) {
+            Relation::Worker(number) | Relation::Descendant(number) => {
+                Ok(Sender::Member(owner(number).ok_or("it is of no worker")?))
+            }
+            Relation::Orphan(head) => match self.jobs.of(head, unit, generation) {
+                Some(worker) => {
+                    Ok(Sender::Command(worker.or_else(only).ok_or("it is not clear for which worker")?))
+                }
+                None if self.workers.holds(head).is_some() || self.jobs.holds(head).is_some() => {
+                    Err("it is of another generation".into())
+                }
+                None => Ok(Sender::Member(
+                    only().ok_or("its parents are gone, and it is not clear whose it was")?,
+                )),
+            },
+            // The kernel's word about its user is all that is left of it.
+            Relation::Gone if self.notifiers.is_owner(key, datagram.uid) => {
+                Ok(Sender::Member(only().ok_or("it has ended, and it is not clear whose it was")?))
+            }
+            Relation::Gone => Err("it has ended, and was another user's".into()),
+            Relation::Stranger => Err("it is not of this generation".into()),
+        }
+    }
+
+    /// Checks that the process which a worker names is its own, and holds it from now on.
+    fn claim(
+        &mut self,
+        key: &Key,
+        id: WorkerId,
+        claim: &MainClaim,
+        mut datagram: Datagram,
+    ) -> Result<i32, String> {
+        let by_descriptor = datagram.descriptors.pop().filter(|_| claim.by_descriptor);
+        let process = match (by_descriptor, claim.pid) {
+            (Some(fd), _) => PidFd::identify(fd).ok_or("MAINPIDFD is no pidfd of a living process")?,
+            (None, Some(pid)) => PidFd::open(pid).map_err(|error| error.to_string())?,
+            (None, None) => return Err("it names no process".into()),
+        };
+        let pid = process.pid();
+        if claim.pid.is_some_and(|said| said != pid) {
+            return Err(format!("MAINPID and MAINPIDFD do not agree: {pid}"));
+        }
+        if claim.inode.is_some_and(|said| process.inode().is_some_and(|inode| inode != said)) {
+            return Err(format!("MAINPIDFDID is not that of process {pid}"));
+        }
+        let worker = self.workers.get(id).ok_or("its worker is gone")?;
+        let numbers = worker.numbers();
+        let its = match relation(pid, Some(&process), &numbers, &numbers) {
+            Relation::Worker(_) | Relation::Descendant(_) => true,
+            // Its parent has ended already: then it has to say so itself.
+            Relation::Orphan(_) => datagram.pid == pid && self.is_nobodys(key, pid),
+            Relation::Stranger | Relation::Gone => false,
+        };
+        if !its {
+            return Err(format!("process {pid} is not of this worker"));
+        }
+        self.workers.set_main(id, process, &mut self.sources)?;
+        Ok(pid)
+    }
+
+    fn is_nobodys(&self, key: &Key, pid: i32) -> bool {
+        self.workers.holds(pid).is_none_or(|id| {
+            self.workers
+                .get(id)
+                .is_some_and(|worker| worker.unit == key.0 && worker.launch.generation == key.1)
+        }) && self.jobs.holds(pid).is_none()
     }
 }

@@ -4,6 +4,7 @@ use super::chores::Chore;
 use super::hands::Hands;
 use super::launch::{self, Beside, hears_commands, new_invocation};
 use super::listeners::Listeners;
+use super::pinning::Copy;
 use super::units::Units;
 use super::workers::Around;
 use crate::machine::{Action, Effect, Event, JobKind, JobWork, Launch, Level, Machine};
@@ -82,7 +83,10 @@ impl Hands {
                 }
             }
             Action::Pin(launch) => self.pin(unit, &launch),
-            Action::Retire(generation) => self.notifiers.close(unit, generation, &mut self.sources),
+            Action::Retire(generation) => {
+                self.notifiers.close(unit, generation, &mut self.sources);
+                self.logs.remove(unit, generation);
+            }
             Action::Prune { keep } => self.prune(unit, keep),
             Action::Reply(client, reply) => self.reply(client, reply, now),
             Action::Progress(client, progress) => {
@@ -172,16 +176,16 @@ impl Hands {
             let fd = fd.ok_or_else(|| format!("the listener {} is not bound", socket.name))?;
             listeners.push((socket.name.clone(), socket.address.clone(), fd));
         }
-        let executable = self.executable(unit, launch);
+        let pinned = launch.pinned.then(|| Copy::of(&self.pins, unit, launch.origin));
         let worker =
-            launch::Worker { index, invocation: &invocation, notify_socket: &notify, listeners, executable };
+            launch::Worker { index, invocation: &invocation, notify_socket: &notify, listeners, pinned };
         let mut around = Around {
             sources: &mut self.sources,
             inbox: &mut self.inbox,
             runtime: &self.runtime,
             boot: &self.boot,
         };
-        self.workers.spawn(id, launch, &self.ground, worker, &mut around)
+        self.workers.spawn(id, launch, &self.ground, &worker, &mut around)
     }
 
     fn signal(&mut self, id: WorkerId, signal: Signal, everyone: bool) {
@@ -218,9 +222,8 @@ impl Hands {
         launch: &Launch,
         worker: Option<WorkerId>,
     ) -> Result<(), String> {
-        let worker = worker.and_then(|worker| self.workers.get(worker));
-        let (index, main_pid) =
-            (worker.map(|worker| worker.index), worker.and_then(|worker| Some(worker.main()?.pid())));
+        let its = worker.and_then(|worker| self.workers.get(worker));
+        let (index, main_pid) = (its.map(|its| its.index), its.and_then(|its| Some(its.main()?.pid())));
         let notify = self.runtime.notify(unit, launch.generation);
         let command = match work {
             JobWork::Command(command) => command,
@@ -232,8 +235,9 @@ impl Hands {
         };
         let invocation = new_invocation().map_err(|error| error.to_string())?;
         let heard = hears_commands(&launch.settings.service);
-        let notify_socket = heard.then_some(notify.as_path()).filter(|path| path.exists());
-        let beside = Beside { command, invocation: &invocation, notify_socket, index, main_pid };
+        let open = self.notifiers.is_open(unit, launch.generation);
+        let notify_socket = (heard && open).then_some(notify.as_path());
+        let beside = Beside { command, invocation: &invocation, notify_socket, worker, index, main_pid };
         let Hands { jobs, ground, sources, inbox, runtime, boot, .. } = self;
         let mut around = Around { sources, inbox, runtime, boot };
         jobs.run(id, kind, launch, ground, &beside, &mut around)
@@ -281,7 +285,8 @@ impl Hands {
                 let (jobs, mut around) = self.jobs();
                 jobs.probed(job, result, &mut around);
             }
-            Chore::Pin(unit, generation) => self.pinned(&unit, generation, &result),
+            Chore::Trim(logs) => self.logs.trimmed(logs, result.map(|_| ())),
+            Chore::Pin(unit, generation) => self.pinned(&unit, generation, &result.map(|_| ())),
             Chore::Prune(unit) => {
                 if let Err(why) = result {
                     note(&unit, Level::Warning, None, &format!("old generations stay on the disk: {why}"));

@@ -69,7 +69,8 @@ impl Reactor {
 
     fn wait(&mut self) -> std::io::Result<Ready> {
         let hands = &mut self.hands;
-        let busy = !hands.inbox.is_empty() || hands.control.pending() || self.orphans;
+        let busy =
+            !hands.inbox.is_empty() || hands.control.pending() || hands.notifiers.pending() || self.orphans;
         let due = self.machine.deadline().into_iter().chain(hands.deadline()).min();
         let timeout = match (busy, due) {
             (true, _) => Some(Duration::ZERO),
@@ -81,13 +82,13 @@ impl Reactor {
 
     /// Everything that became ready, in its order: last words before the end of who said them.
     fn hear(&mut self, ready: Ready, now: Tick) {
+        for (unit, generation) in self.hands.notifiers.take_pending() {
+            self.hands.hear(&unit, generation, now);
+        }
         for source in ready.sources {
             match source {
-                Source::Notify(unit, generation) => self.hands.hear(&unit, generation),
-                Source::WorkerOutcome(worker) => {
-                    let (workers, mut around) = self.hands.workers();
-                    workers.launched(worker, &mut around);
-                }
+                Source::Notify(unit, generation) => self.hands.hear(&unit, generation, now),
+                Source::WorkerOutcome(worker) => self.hands.launched(worker),
                 Source::JobOutcome(job) => {
                     let (jobs, mut around) = self.hands.jobs();
                     jobs.launched(job, &mut around);
@@ -99,6 +100,7 @@ impl Reactor {
                 Source::Main(worker) => self.hands.main_ended(worker),
                 Source::Left(worker) => self.hands.sweeper.left(worker, &mut self.hands.sources),
                 Source::Job(job) => self.hands.job_ended(job),
+                Source::Logs => self.hands.logs.fired(now),
                 Source::Signals => self.signalled(),
             }
         }
@@ -167,6 +169,9 @@ impl Reactor {
                 self.hands.perform(effect, &self.machine, now);
             }
         }
+        if self.hands.inbox.is_empty() {
+            self.hands.notifiers.lift_barriers();
+        }
         if !self.hands.recorder.is_idle() {
             self.hands.flush();
         }
@@ -174,6 +179,19 @@ impl Reactor {
 }
 
 impl Hands {
+    /// The launch of a worker has news; one that succeeded has a log by now.
+    fn launched(&mut self, id: WorkerId) {
+        let (workers, mut around) = self.workers();
+        if workers.launched(id, &mut around) {
+            return;
+        }
+        if let Some(worker) = self.workers.get(id) {
+            let launch = worker.launch.clone();
+            let path = self.ground.log(&worker.unit, launch.generation);
+            self.logs.add(&launch, &path, &mut self.sources);
+        }
+    }
+
     /// A worker's first process ended; what it said last is heard first.
     fn child_ended(&mut self, id: WorkerId) {
         self.last_words(id);
@@ -190,7 +208,7 @@ impl Hands {
     fn last_words(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get(id) else { return };
         let (unit, generation): (UnitName, Generation) = (worker.unit.clone(), worker.launch.generation);
-        self.hear(&unit, generation);
+        self.hear(&unit, generation, clock::now());
     }
 
     /// A connection waits, if it is still there.
@@ -199,18 +217,6 @@ impl Hands {
         if listeners.is_knocked() {
             listeners.unwatch(&mut self.sources);
             self.say(unit, Event::Knocked);
-        }
-    }
-
-    /// TEMPORARY
-    fn hear(&mut self, unit: &UnitName, generation: Generation) {
-        for (pid, notice) in self.notifiers.hear(unit, generation) {
-            let of =
-                self.workers.of(unit, generation).find(|(_, w)| w.numbers().contains(&pid)).map(|(id, _)| id);
-            let of = of.or_else(|| self.workers.of(unit, generation).map(|(id, _)| id).next());
-            if let Some(worker) = of {
-                self.say(unit, Event::Noticed { worker, notice });
-            }
         }
     }
 }

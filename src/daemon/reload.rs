@@ -8,8 +8,12 @@ use super::requests::bad_files;
 use super::units::Unreadable;
 use crate::machine::{Event, Input, Machine, Request};
 use crate::model::{ClientId, Reply, Tick, UnitName};
+use crate::os::logfile::tail;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// How many lines are shown of what a failed generation wrote.
+const LINES: usize = 20;
 
 impl Hands {
     /// Reads everything again. The answer comes when every changed unit has said what it makes of
@@ -92,7 +96,7 @@ impl Hands {
         let (mut log, mut log_file) = (Vec::new(), None);
         if let (Some(ended), Some(unit)) = (&reply.ended, self.clients.unit(client)) {
             let path = self.ground.log(unit, ended.generation);
-            log = super::tail::tail(&path);
+            log = tail(&path, LINES);
             log_file = Some(path.display().to_string());
         }
         self.tell(client, &Outcome { reply, log, log_file }, now);

@@ -40,6 +40,8 @@ pub enum Source {
     Left(WorkerId),
     /// A command ended.
     Job(JobId),
+    /// Log files were written to.
+    Logs,
     /// A signal for supd itself.
     Signals,
 }

@@ -79,11 +79,11 @@ impl Bed {
             invocation: &invocation,
             notify_socket: &notify,
             listeners: Vec::new(),
-            executable: None,
+            pinned: None,
         };
         let Self { sources, inbox, runtime, boot, workers, ground, .. } = self;
         let mut around = Around { sources, inbox, runtime, boot };
-        workers.spawn(WorkerId(id), launch, ground, worker, &mut around)
+        workers.spawn(WorkerId(id), launch, ground, &worker, &mut around)
     }
 
     /// One turn, as the reactor has it.

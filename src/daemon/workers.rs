@@ -78,7 +78,7 @@ impl Workers {
         id: WorkerId,
         launch: &Arc<Launch>,
         ground: &Ground,
-        worker: launch::Worker<'_>,
+        worker: &launch::Worker<'_>,
         around: &mut Around<'_>,
     ) -> Result<(), String> {
         let (index, invocation) = (worker.index, worker.invocation.to_owned());

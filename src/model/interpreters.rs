@@ -1,9 +1,55 @@
 //! Programs that run other files: a copy of them pins nothing.
 
-/// Names of interpreters, without version suffixes.
-const INTERPRETERS: [&str; 22] = [
-    "bash", "bun", "dash", "deno", "dotnet", "elixir", "erl", "java", "jruby", "ksh", "lua", "luajit",
-    "mono", "node", "nodejs", "npm", "perl", "php", "pypy", "python", "ruby", "sh",
+/// Names of interpreters, and of wrappers that become another program, without version suffixes.
+const INTERPRETERS: [&str; 48] = [
+    "bash",
+    "bun",
+    "busybox",
+    "chroot",
+    "chrt",
+    "dash",
+    "deno",
+    "dotnet",
+    "dumb-init",
+    "elixir",
+    "env",
+    "erl",
+    "flock",
+    "gdb",
+    "ionice",
+    "java",
+    "jruby",
+    "ksh",
+    "lua",
+    "luajit",
+    "mono",
+    "nice",
+    "node",
+    "nodejs",
+    "nohup",
+    "npm",
+    "nsenter",
+    "numactl",
+    "perl",
+    "php",
+    "pypy",
+    "python",
+    "rlwrap",
+    "ruby",
+    "runuser",
+    "setpriv",
+    "setsid",
+    "sh",
+    "stdbuf",
+    "strace",
+    "su",
+    "sudo",
+    "taskset",
+    "timeout",
+    "tini",
+    "unshare",
+    "uv",
+    "valgrind",
 ];
 
 /// Whether a program of this file name runs files other than itself: `python3.11` and `node` do.
@@ -20,7 +66,7 @@ mod tests {
     #[test]
     fn versions_do_not_hide_an_interpreter() {
         assert!(INTERPRETERS.is_sorted());
-        for yes in ["python", "python3", "python3.11", "node", "lua5.4", "perl", "php8.2"] {
+        for yes in ["env", "python", "python3", "python3.11", "node", "lua5.4", "perl", "php8.2"] {
             assert!(is_interpreter(yes), "{yes}");
         }
         for no in ["nginx", "gunicorn", "server", "shard", ""] {

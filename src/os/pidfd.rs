@@ -79,6 +79,15 @@ impl PidFd {
         Self { fd, pid }
     }
 
+    /// A descriptor that a stranger says is a pidfd, with the number that the kernel says it has
+    /// (/proc/self/fdinfo); `None`: it is none, or its process has ended.
+    #[must_use]
+    pub fn identify(fd: OwnedFd) -> Option<Self> {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+        let pid: i32 = info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()?;
+        (pid > 0).then_some(Self { fd, pid })
+    }
+
     /// The number that the process has while it is not reaped; for people and for
     /// /proc, never to signal by.
     #[must_use]

@@ -5,16 +5,12 @@ use super::files;
 use crate::codec::pinned;
 use crate::model::{Generation, Settings, UnitName};
 use crate::os::Error;
-use crate::os::pin::FileIdentity;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// Pinned settings are never longer, in bytes: a unit file has at most 1 MiB.
 const SETTINGS_MAX: u64 = 16 * 1024 * 1024;
-
-/// The note of a program's identity is never longer, in bytes.
-const IDENTITY_MAX: u64 = 1024;
 
 /// Bits of the folders: a worker's user goes through to its program and sees nothing else.
 const THROUGH: u32 = 0o711;
@@ -54,31 +50,6 @@ impl Pins {
     #[must_use]
     pub fn program(&self, unit: &UnitName, generation: Generation) -> PathBuf {
         self.folder(unit, generation).join("program")
-    }
-
-    /// Which file the copy was made from, if that is known.
-    #[must_use]
-    pub fn identity(&self, unit: &UnitName, generation: Generation) -> Option<FileIdentity> {
-        let bytes = files::read(&self.identity_path(unit, generation), IDENTITY_MAX).ok()??;
-        FileIdentity::parse(std::str::from_utf8(&bytes).ok()?)
-    }
-
-    /// Notes which file the copy was made from. Without waiting for the disk: where the note is
-    /// lost, the copy is run although the file may not have changed.
-    ///
-    /// # Errors
-    /// What the kernel answered.
-    pub fn set_identity(
-        &self,
-        unit: &UnitName,
-        generation: Generation,
-        identity: &FileIdentity,
-    ) -> Result<(), Error> {
-        files::put(&self.identity_path(unit, generation), identity.to_string().as_bytes(), 0o600)
-    }
-
-    fn identity_path(&self, unit: &UnitName, generation: Generation) -> PathBuf {
-        self.folder(unit, generation).join("program.of")
     }
 
     /// The pinned settings of a generation.

@@ -1,45 +1,185 @@
-//! The same worker under supd and under Server::Starter, and nginx beside them: each reloaded again
-//! and again under full load.
+//! Who can bring a new version in without closing its port: supd, Server::Starter with the same
+//! worker, and nginx with a page of the same size.
 
 use crate::harness::{Running, Supd, folder, free_port};
-use crate::load::tally::Tally;
-use crate::load::{Load, Mode, Plan, Target};
+use crate::report::Section;
 use crate::support::test::find_program;
 use crate::wait::{SOON, wait_until};
 use crate::{fixture, proc};
 use nix::sys::signal::Signal;
+use std::cell::Cell;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::rc::Rc;
 use tempfile::TempDir;
 
-const RELOADS: usize = 20;
+pub(crate) fn address(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
 
-/// Something that can bring a new version in without closing its port.
-trait Contender {
-    fn name(&self) -> &'static str;
-    /// Brings `version` in; may return before it serves.
-    fn reload(&self, version: &str);
-    /// Of the supervising process, without its workers.
+/// Something that can bring a version in under load, again and again.
+pub(crate) trait Contender {
+    fn name(&self) -> String;
+    fn port(&self) -> u16;
+    /// What is done before the load begins.
+    fn prepare(&self);
+    /// Brings another version in: which. May return before that one serves.
+    fn change(&self) -> String;
+    /// Waits, once the load has ended, until nothing of the change is left.
+    fn settle(&self);
+    /// Resident, of the supervising process without its workers.
     fn rss_kib(&self) -> u64;
 }
 
-struct Ours(Supd);
+/// The version that everyone begins with.
+const FIRST: &str = "1";
 
-impl Contender for Ours {
-    fn name(&self) -> &'static str {
-        "supd"
+/// A version that nobody had yet.
+fn next(version: &Cell<u32>) -> String {
+    version.set(version.get() + 1);
+    version.get().to_string()
+}
+
+/// What the contenders of one supd share: a unit that commits at once, one that never does.
+pub(crate) struct Ours {
+    pub(crate) supd: Supd,
+    version: Cell<u32>,
+    commits: u16,
+    waits: u16,
+    /// A rollback was refused for want of a pinned program.
+    unpinned: Cell<bool>,
+}
+
+impl Ours {
+    fn start() -> Self {
+        let supd = Supd::start();
+        supd.install_worker(FIRST);
+        let (commits, waits) = (free_port(), free_port());
+        for (name, port, probation) in [("commits", commits, "0"), ("waits", waits, "1h")] {
+            let swap = format!("ProbationSec = \"{probation}\"");
+            supd.launch(name, &supd.worker(port, &[], "ReadySettleSec = \"0\"", &swap));
+        }
+        Self { supd, version: Cell::new(1), commits, waits, unpinned: Cell::new(false) }
     }
 
-    fn reload(&self, version: &str) {
-        self.0.install_worker(version);
-        self.0.ctl(&["swap", "web"]).expect(0);
+    fn install(&self) -> String {
+        let version = next(&self.version);
+        self.supd.install_worker(&version);
+        version
+    }
+
+    /// Back to what was committed before: its pinned program, or, where there can be none (a state
+    /// folder that executes nothing), what is on disk. The version that this brings in.
+    fn roll_back(&self, unit: &str, pinned: &str) -> String {
+        let output = self.supd.ctl(&["rollback", unit]);
+        if output.code() == 3 && output.text().contains("--anyway") {
+            self.unpinned.set(true);
+            let version = self.install();
+            self.supd.ctl(&["rollback", unit, "--anyway"]).expect(0);
+            return version;
+        }
+        output.expect(0);
+        pinned.to_owned()
+    }
+
+    fn one_generation(&self, unit: &str) {
+        wait_until("one generation to be left", SOON, || self.supd.status(unit).pids().len() == 1);
+    }
+}
+
+struct Swap(Rc<Ours>);
+
+impl Contender for Swap {
+    fn name(&self) -> String {
+        "supd: swap".into()
+    }
+
+    fn port(&self) -> u16 {
+        self.0.commits
+    }
+
+    fn prepare(&self) {
+        self.0.install();
+    }
+
+    fn change(&self) -> String {
+        self.0.supd.ctl(&["swap", "commits"]).expect(0);
+        self.0.version.get().to_string()
+    }
+
+    fn settle(&self) {
+        self.0.one_generation("commits");
     }
 
     fn rss_kib(&self) -> u64 {
-        proc::rss_kib(self.0.pid())
+        proc::rss_kib(self.0.supd.pid())
+    }
+}
+
+/// Committed, the previous worker gone: its pinned program is launched again.
+struct ColdRollback(Rc<Ours>, Cell<u32>);
+
+impl Contender for ColdRollback {
+    fn name(&self) -> String {
+        if self.0.unpinned.get() { "supd: rollback NOT PINNED" } else { "supd: rollback, committed" }.into()
+    }
+
+    fn port(&self) -> u16 {
+        self.0.commits
+    }
+
+    fn prepare(&self) {
+        self.0.install();
+        self.0.supd.ctl(&["swap", "commits"]).expect(0);
+        self.1.set(self.0.version.get());
+        self.0.install();
+        self.0.supd.ctl(&["swap", "commits"]).expect(0);
+        self.settle();
+    }
+
+    fn change(&self) -> String {
+        self.0.roll_back("commits", &self.1.get().to_string())
+    }
+
+    fn settle(&self) {
+        self.0.one_generation("commits");
+    }
+
+    fn rss_kib(&self) -> u64 {
+        proc::rss_kib(self.0.supd.pid())
+    }
+}
+
+/// In probation, the previous worker still there: nothing is launched.
+struct EarlyRollback(Rc<Ours>);
+
+impl Contender for EarlyRollback {
+    fn name(&self) -> String {
+        "supd: rollback in probation".into()
+    }
+
+    fn port(&self) -> u16 {
+        self.0.waits
+    }
+
+    fn prepare(&self) {
+        self.0.install();
+        self.0.supd.ctl(&["swap", "waits", "--wait=active"]).expect(0);
+    }
+
+    fn change(&self) -> String {
+        self.0.supd.ctl(&["rollback", "waits"]).expect(0);
+        FIRST.into()
+    }
+
+    fn settle(&self) {
+        self.0.one_generation("waits");
+    }
+
+    fn rss_kib(&self) -> u64 {
+        proc::rss_kib(self.0.supd.pid())
     }
 }
 
@@ -49,19 +189,77 @@ struct ByHup {
     folder: TempDir,
     install: fn(&Path, u16, &str),
     port: u16,
+    version: Cell<u32>,
     running: Option<Running>,
     pid: u32,
 }
 
-impl Contender for ByHup {
-    fn name(&self) -> &'static str {
-        self.name
+impl ByHup {
+    fn start(
+        name: &'static str,
+        install: fn(&Path, u16, &str),
+        command: impl Fn(&Path, u16) -> Command,
+    ) -> Self {
+        let (folder, port) = (folder(), free_port());
+        install(folder.path(), port, FIRST);
+        let running = Running::start(&mut command(folder.path(), port));
+        let pid = running.pid();
+        wait_until(&format!("{name} to listen"), SOON, || TcpStream::connect(address(port)).is_ok());
+        Self { name, folder, install, port, version: Cell::new(1), running: Some(running), pid }
     }
 
-    fn reload(&self, version: &str) {
-        (self.install)(self.folder.path(), self.port, version);
-        proc::signal(self.pid, Signal::SIGHUP);
+    /// `--interval`: a new worker that lives for a second counts as ready; it is the least.
+    fn server_starter() -> Self {
+        let install = |folder: &Path, _: u16, version: &str| fixture::mark(&folder.join("worker"), version);
+        Self::start("Server::Starter: HUP", install, |folder, port| {
+            let mut command = Command::new("start_server");
+            command.arg(format!("--port=127.0.0.1:{port}")).arg("--backlog=4096");
+            command.args(["--signal-on-hup=TERM", "--interval=1", "--"]).arg(folder.join("worker"));
+            command.env("DAEMON_TEST_ROLE", "worker");
+            command
+        })
     }
+
+    fn nginx() -> Self {
+        let install = |folder: &Path, port: u16, version: &str| {
+            let text = format!(
+                "daemon off; pid {0}/pid; error_log {0}/log; worker_processes 2;\n\
+                 events {{ worker_connections 1024; }}\n\
+                 http {{ access_log off; server {{ listen 127.0.0.1:{port} backlog=4096;\n\
+                 keepalive_requests 100000000; location / {{ default_type text/plain;\n\
+                 add_header X-Served-By \"{version}/$pid\"; return 200 \"{1}\"; }} }} }}\n",
+                folder.display(),
+                ".".repeat(1000)
+            );
+            fs::write(folder.join("nginx.conf"), text).expect("nginx's configuration");
+        };
+        Self::start("nginx: HUP", install, |folder, _| {
+            let mut command = Command::new(find_program("nginx").expect("looked for before"));
+            command.arg("-c").arg(folder.join("nginx.conf")).arg("-e").arg(folder.join("log"));
+            command
+        })
+    }
+}
+
+impl Contender for ByHup {
+    fn name(&self) -> String {
+        self.name.into()
+    }
+
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn prepare(&self) {
+        (self.install)(self.folder.path(), self.port, &next(&self.version));
+    }
+
+    fn change(&self) -> String {
+        proc::signal(self.pid, Signal::SIGHUP);
+        self.version.get().to_string()
+    }
+
+    fn settle(&self) {}
 
     fn rss_kib(&self) -> u64 {
         proc::rss_kib(self.pid)
@@ -77,126 +275,23 @@ impl Drop for ByHup {
     }
 }
 
-fn supd(port: u16) -> Box<dyn Contender> {
-    let supd = Supd::start();
-    supd.install_worker("0");
-    supd.launch("web", &supd.worker(port, &[], "ReadySettleSec = \"0\"", "ProbationSec = \"0\""));
-    Box::new(Ours(supd))
-}
-
-/// `--interval`: a new worker that lives for a second counts as ready.
-fn server_starter(port: u16) -> Box<dyn Contender> {
-    let install = |folder: &Path, _: u16, version: &str| fixture::mark(&folder.join("worker"), version);
-    by_hup("Server::Starter", port, install, |folder| {
-        let mut command = Command::new("start_server");
-        command.arg(format!("--port=127.0.0.1:{port}")).args(["--signal-on-hup=TERM", "--interval=1", "--"]);
-        command.arg(folder.join("worker")).env("DAEMON_TEST_ROLE", "worker");
-        command
-    })
-}
-
-fn nginx(port: u16) -> Box<dyn Contender> {
-    let install = |folder: &Path, port: u16, version: &str| {
-        let text = format!(
-            "daemon off; pid {0}/pid; error_log {0}/log; worker_processes 2;\nevents {{ worker_connections 1024; }}\n\
-             http {{ access_log off; server {{ listen 127.0.0.1:{port} backlog=4096; keepalive_requests 1000000;\n\
-             location / {{ add_header X-Served-By \"{version}/$pid\"; return 200 \"{1}\"; }} }} }}\n",
-            folder.display(),
-            ".".repeat(1000)
-        );
-        fs::write(folder.join("nginx.conf"), text).expect("nginx's configuration");
-    };
-    by_hup("nginx", port, install, |folder| {
-        let mut command = Command::new(find_program("nginx").expect("nginx: ./tests/run installs it"));
-        command.arg("-c").arg(folder.join("nginx.conf")).arg("-e").arg(folder.join("log"));
-        command
-    })
-}
-
-fn by_hup(
-    name: &'static str,
-    port: u16,
-    install: fn(&Path, u16, &str),
-    command: impl Fn(&Path) -> Command,
-) -> Box<dyn Contender> {
-    let folder = folder();
-    install(folder.path(), port, "0");
-    let running = Running::start(&mut command(folder.path()));
-    let pid = running.pid();
-    wait_until(&format!("{name} to listen"), SOON, || TcpStream::connect(("127.0.0.1", port)).is_ok());
-    Box::new(ByHup { name, folder, install, port, running: Some(running), pid })
-}
-
-/// What one contender did to its clients.
-struct Outcome {
-    tally: Tally,
-    /// From the command to the first answer of the new version, sorted.
-    serving: Vec<Duration>,
-}
-
-fn measure(contender: &dyn Contender, port: u16) -> Outcome {
-    let target = Target::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    let loads = [Mode::Close, Mode::KeepAlive].map(|mode| Load::start(Plan::new(target.clone(), mode, 16)));
-    let mut commands = Vec::new();
-    for reload in 1..=RELOADS {
-        loads.iter().for_each(|load| load.wait_for_more(1_000, SOON));
-        let version = reload.to_string();
-        commands.push((version.clone(), [loads[0].now(), loads[1].now()]));
-        contender.reload(&version);
-        wait_until("the new version to answer every client", Duration::from_secs(60), || {
-            loads.iter().all(|load| load.all_on(&version))
-        });
+/// Everyone who can be had here, supd first.
+pub(crate) fn all(section: &mut Section) -> Vec<Box<dyn Contender>> {
+    let ours = Rc::new(Ours::start());
+    let mut all: Vec<Box<dyn Contender>> = vec![
+        Box::new(Swap(Rc::clone(&ours))),
+        Box::new(EarlyRollback(Rc::clone(&ours))),
+        Box::new(ColdRollback(ours, Cell::new(1))),
+    ];
+    if find_program("start_server").is_some() {
+        all.push(Box::new(ByHup::server_starter()));
+    } else {
+        section.skipped("Server::Starter", "apt-get install libserver-starter-perl, or ./tests/run");
     }
-    let mut serving = Vec::new();
-    let mut total: Option<Tally> = None;
-    for (index, load) in loads.into_iter().enumerate() {
-        let tally = load.stop();
-        let versions = tally.versions();
-        let took =
-            |(version, at): &(String, [Duration; 2])| versions[version].first.saturating_sub(at[index]);
-        serving.extend(commands.iter().map(took));
-        total = Some(match total {
-            Some(mut total) => {
-                total.absorb(tally);
-                total
-            }
-            None => tally,
-        });
+    if find_program("nginx").is_some() {
+        all.push(Box::new(ByHup::nginx()));
+    } else {
+        section.skipped("nginx", "apt-get install nginx-light, or ./tests/run");
     }
-    serving.sort();
-    Outcome { tally: total.expect("two loads"), serving }
-}
-
-pub(crate) fn reload() -> bool {
-    println!(
-        "{:<16} {:>9} {:>5} {:>6} {:>9} {:>9} {:>9} {:>10} {:>12} {:>8}",
-        "", "requests", "lost", "idle*", "p50", "p99", "p99.9", "gap", "to serving", "RSS KiB"
-    );
-    let mut nothing_lost = true;
-    let contenders: [fn(u16) -> Box<dyn Contender>; 3] = [supd, server_starter, nginx];
-    for start in contenders {
-        let port = free_port();
-        let contender = start(port);
-        let outcome = measure(&*contender, port);
-        let (tally, speed) = (&outcome.tally, outcome.tally.speed());
-        let serving = outcome.serving[outcome.serving.len() / 2];
-        println!(
-            "{:<16} {:>9} {:>5} {:>6} {:>9.2?} {:>9.2?} {:>9.2?} {:>10.2?} {:>12.2?} {:>8}",
-            contender.name(),
-            tally.answered(),
-            tally.lost(),
-            tally.idle.before + tally.idle.crossed,
-            speed.p50,
-            speed.p99,
-            speed.p999,
-            speed.longest_gap,
-            serving,
-            contender.rss_kib(),
-        );
-        if contender.name() == "supd" {
-            nothing_lost = tally.lost() == 0;
-        }
-    }
-    println!("* kept-alive connections that the server ended between two requests");
-    nothing_lost
+    all
 }

@@ -10,6 +10,7 @@
 mod demo;
 mod hostile;
 mod life;
+mod notify;
 mod peers;
 mod servers;
 mod support;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         load::wrk::tests(),
         servers::tests(),
         peers::tests(),
+        notify::tests(),
         hostile::tests(),
         swap::tests(),
         life::tests(),

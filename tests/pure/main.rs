@@ -4,6 +4,7 @@
 mod brain;
 mod coverage;
 mod driver;
+mod exhaustive;
 mod knobs;
 mod matrix;
 mod oracle;
@@ -15,3 +16,4 @@ mod sim;
 mod simulation;
 mod step;
 mod world;
+mod wrong;

@@ -68,7 +68,7 @@ pub(super) const SERVICE: Service = Service {
     standard_output: Output::Auto,
     standard_error: Output::Inherit,
     syslog_identifier: None,
-    notify_access: NotifyAccess::Main,
+    notify_access: NotifyAccess::All,
     success_exit_status: ExitSet { codes: Vec::new(), signals: Vec::new() },
     restart_prevent_exit_status: ExitSet { codes: Vec::new(), signals: Vec::new() },
     pass_listen_pid: true,

@@ -40,7 +40,11 @@ fn launch(plan: &Plan<'_>, reporter: &mut Reporter) -> Result<std::convert::Infa
     if let Some(path) = &plan.notify_socket {
         give_notify_socket(path, &identity)?;
     }
-    let mut launch = Launch { environment: environment(plan, &identity), arguments: plan.arguments.clone() };
+    let mut launch = Launch {
+        environment: environment(plan, &identity),
+        arguments: plan.arguments.clone(),
+        executable: plan.executable.clone(),
+    };
     if let Some(prepare) = plan.prepare {
         prepare(&mut launch).map_err(|text| SpawnFailure::reason(Step::Prepare, plan.program, text))?;
     }
@@ -59,8 +63,8 @@ fn launch(plan: &Plan<'_>, reporter: &mut Reporter) -> Result<std::convert::Infa
         let failed = |errno| SpawnFailure::errno(Step::Capability, "NoNewPrivileges", errno);
         prctl::set_no_new_privs().map_err(failed)?;
     }
-    let file = match &plan.executable {
-        Some(file) => file.clone(),
+    let file = match launch.executable.take() {
+        Some(file) => file,
         None => find(plan.program, &launch.environment)?,
     };
     let image = Image::new(&file, plan.program, &launch.arguments, &launch.environment)?;

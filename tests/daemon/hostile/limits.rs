@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-const PRLIMIT: &[Need] = &[Need::Program("prlimit", "util-linux")];
+const PRLIMIT: &[Need] = &[Need::Program("prlimit", "util-linux"), Need::Program("setpriv", "util-linux")];
 const DISK: &[Need] = &[Need::Root, Need::Program("unshare", "util-linux"), Need::Program("mount", "mount")];
 
 pub(super) fn tests() -> Vec<Test> {
@@ -28,7 +28,17 @@ pub(super) fn tests() -> Vec<Test> {
 /// Sets a limit of supd alone (its workers keep what they were started with); the soft one, so that
 /// it can be taken back.
 fn limit(supd: &Supd, which: &str, value: &str) {
-    let mut command = Command::new("prlimit");
+    // As supd's own user: for another's processes root needs CAP_SYS_RESOURCE, which containers
+    // withhold.
+    let mut command = match supd.user() {
+        Some(user) => {
+            let mut command = Command::new("setpriv");
+            command.arg(format!("--reuid={user}")).arg(format!("--regid={user}"));
+            command.args(["--clear-groups", "prlimit"]);
+            command
+        }
+        None => Command::new("prlimit"),
+    };
     command.arg(format!("--pid={}", supd.pid())).arg(format!("--{which}={value}:"));
     Running::start(&mut command).finish(SOON).expect(0);
 }
