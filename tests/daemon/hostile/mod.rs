@@ -1,7 +1,9 @@
-//! Bad input: from workers, from clients, from files, from a machine that has run out of something.
+//! Bad input: from workers, from clients, from files, from a clock, from a machine that has run out of
+//! something.
 //! Whatever comes, the active generation goes on serving, nothing is lost, and supd stays small.
 
 mod clients;
+mod clock;
 mod files;
 mod limits;
 mod moments;
@@ -15,7 +17,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 pub(crate) fn tests() -> Vec<crate::Test> {
-    [clients::tests(), files::tests(), limits::tests(), moments::tests(), workers::tests()]
+    [clients::tests(), clock::tests(), files::tests(), limits::tests(), moments::tests(), workers::tests()]
         .into_iter()
         .flatten()
         .collect()
