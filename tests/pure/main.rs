@@ -1,5 +1,6 @@
 //! What can be proven without a kernel: the machine in a fake world of faults, and the tables it
 //! decides by.
+#![allow(clippy::unwrap_used, reason = "the whole of it is a test")]
 
 mod brain;
 mod coverage;

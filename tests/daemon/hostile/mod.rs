@@ -1,7 +1,9 @@
-//! Bad input: from workers, from clients, from files, from a machine that has run out of something.
+//! Bad input: from workers, from clients, from files, from a clock, from a machine that has run out of
+//! something.
 //! Whatever comes, the active generation goes on serving, nothing is lost, and supd stays small.
 
 mod clients;
+mod clock;
 mod files;
 mod limits;
 mod listeners;
@@ -18,6 +20,7 @@ use std::time::Duration;
 pub(crate) fn tests() -> Vec<crate::Test> {
     [
         clients::tests(),
+        clock::tests(),
         files::tests(),
         limits::tests(),
         listeners::tests(),
