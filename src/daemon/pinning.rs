@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(copy.instead(&bench.service, None), Some(copy.program.clone()));
         assert_eq!(std::fs::read(&copy.program).unwrap(), std::fs::read("/bin/sleep").unwrap());
         std::fs::remove_file(bench.folder.path().join("server")).unwrap();
-        assert_eq!(copy.instead(&bench.service, None), Some(copy.program.clone()));
+        assert_eq!(copy.instead(&bench.service, None), Some(copy.program));
     }
 
     #[test]

@@ -542,7 +542,7 @@ impl<B: Brain> Sim<B> {
                         };
                         let named = record.durable.kept().map(|kept| kept.generation).chain(to);
                         let recipe =
-                            |number| Some((number, self.brain.launch(&name, number)?.settings.clone()));
+                            |number| Some((number, self.brain.launch(&name, number)?.settings));
                         let launches = named.filter_map(recipe).collect();
                         if let Some(unit) = self.world.unit_mut(place) {
                             if first {
