@@ -93,6 +93,7 @@ impl Reader<'_> {
                 key,
                 what,
                 remedy: remedy.into(),
+                exhausted: false,
             });
         }
     }

@@ -21,6 +21,9 @@ pub struct Fault {
     pub what: String,
     /// What to write or to do instead, or empty.
     pub remedy: String,
+    /// It says nothing about the file: whoever would have read it has run out of descriptors or
+    /// memory.
+    pub exhausted: bool,
 }
 
 impl Fault {
@@ -34,6 +37,7 @@ impl Fault {
             key: String::new(),
             what: what.into(),
             remedy: remedy.into(),
+            exhausted: false,
         }
     }
 }
@@ -108,6 +112,7 @@ mod tests {
             key: "\u{1b}[31mKey".into(),
             what: format!("{} is no signal", quoted("a\nb\"c'")),
             remedy: String::new(),
+            exhausted: false,
         };
         assert_eq!(fault.to_string(), "web\\n.unit:3:7: \\u{1b}[31mKey: \"a\\nb\\\"c'\" is no signal");
         let whole = Fault::of_file("web.unit", "is a directory", "make it a file");

@@ -52,6 +52,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     tell_damage(&places.state, &replay);
     let boot = BootId::read().map_err(|error| error.to_string())?;
     leftovers::end(&runtime, &boot);
+    runtime.clear_notify();
 
     let mut sources = Sources::new().map_err(|error| format!("cannot make a poller: {error}"))?;
     let signals = signals(&mut sources).map_err(|error| format!("cannot catch signals: {error}"))?;

@@ -40,7 +40,7 @@ pub struct Hands {
     pub recorder: Recorder,
     /// By unit.
     pub listeners: BTreeMap<UnitName, Listeners>,
-    /// Units whose listening ends.
+    /// Units whose listening ends, or comes back.
     pub last_calls: BTreeSet<UnitName>,
     /// Descriptors that supd was given.
     pub inherited: Inherited,
@@ -98,6 +98,7 @@ impl Hands {
         for unit in self.last_calls.clone() {
             let Some(listeners) = self.listeners.get_mut(&unit) else { continue };
             let mut faults = Vec::new();
+            faults.extend(listeners.revive(now, true));
             if listeners.look(now, &mut faults) {
                 self.say(&unit, Event::Unlistened);
             }
@@ -111,6 +112,17 @@ impl Hands {
         self.logs.tend(now, &mut self.chores, &mut self.sources);
         let Self { sweeper, workers, chores, sources, inbox, runtime, boot, .. } = self;
         sweeper.pump(now, workers, chores, &mut Around { sources, inbox, runtime, boot });
+    }
+
+    /// Lets listeners listen again that somebody has shut down.
+    pub fn revive(&mut self, unit: &UnitName, now: Tick) {
+        let Some(listeners) = self.listeners.get_mut(unit) else { return };
+        for note in listeners.revive(now, false) {
+            log::warn!("{unit}: {note}");
+        }
+        if listeners.deadline().is_some() {
+            self.last_calls.insert(unit.clone());
+        }
     }
 
     /// Moves records along.

@@ -9,8 +9,10 @@ use crate::machine::{Event, Input, JobKind, Launch};
 use crate::model::{Generation, JobId, Signal, UnitName, WorkerExit, WorkerId};
 use crate::os::members::Marks;
 use crate::os::pidfd::{PidFd, Wait};
+use crate::os::process::Identity;
 use crate::os::spawn::{Outcome, Spawned};
 use crate::os::task::Task;
+use crate::store::runtime::WorkerRecord;
 use mio::Token;
 use std::collections::BTreeMap;
 use std::task::Poll;
@@ -60,10 +62,29 @@ impl Jobs {
         around: &mut Around<'_>,
     ) -> Result<(), String> {
         let Spawned { process, outcome } = ground.run(launch, beside).map_err(|error| error.to_string())?;
+        let unit = &launch.settings.unit;
+        if let Some(identity) = Identity::of(&process, around.boot) {
+            let record = WorkerRecord {
+                unit: unit.to_string(),
+                generation: launch.generation.0,
+                index: beside.index.unwrap_or(0),
+                pid: identity.pid,
+                start_time: identity.start,
+                inode: identity.inode,
+                boot: around.boot.to_string(),
+                invocation: beside.invocation.to_owned(),
+                // As by [`Jobs::end`].
+                kill_signal: Signal::KILL.0,
+            };
+            if let Err(error) = around.runtime.save_job(id, &record) {
+                log::warn!("{unit}/g{}: {error}; if supd dies now it will not be found", launch.generation);
+            }
+        }
         let outcome_token = around.sources.watch(&outcome, Source::JobOutcome(id));
         let token = around.sources.watch(&process, Source::Job(id));
         let (Ok(outcome_token), Ok(token)) = (outcome_token, token) else {
             let _ = process.send(Signal::KILL);
+            around.runtime.clear_job(id);
             return Err("cannot wait for the new process: the kernel is out of memory or watches".into());
         };
         let job = Job {
@@ -170,6 +191,7 @@ impl Jobs {
 
     fn finish(&mut self, id: JobId, result: Result<(), String>, around: &mut Around<'_>) {
         let Some(job) = self.commands.remove(&id) else { return };
+        around.runtime.clear_job(id);
         let result = match result {
             // Whose time is over has failed all the same, as in systemd.
             Err(why) if job.ignore_failure && !job.ended => {

@@ -17,6 +17,12 @@ const LAST_CALL: Duration = Duration::from_secs(1);
 /// How often the queues are looked at meanwhile; the kernel does not tell when one is empty.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
+/// How often in [`REVIVE_SPAN`] what somebody shuts down is opened again.
+const REVIVALS: u32 = 5;
+
+/// See [`REVIVALS`].
+const REVIVE_SPAN: Duration = Duration::from_secs(1);
+
 /// Descriptors that supd was given (LISTEN_FDS), until a unit names their address.
 pub type Inherited = Vec<OwnedFd>;
 
@@ -27,6 +33,12 @@ pub struct Listeners {
     /// Boxed: a map has room for eleven from its first entry on, and most units have one.
     bound: BTreeMap<Address, Box<Listener>>,
     watched: Vec<(Address, Token)>,
+    /// Copies by which supd hears that a listener was shut down.
+    guards: BTreeMap<Address, (OwnedFd, Token)>,
+    /// Since when, and how often, they were opened again.
+    revived: Option<(Tick, u32)>,
+    /// When to do so next, after too often.
+    revive_at: Option<Tick>,
     /// While listening ends: until when the queues may take, and when to look again.
     last_call: Option<(Tick, Tick)>,
 }
@@ -35,7 +47,15 @@ impl Listeners {
     /// None yet.
     #[must_use]
     pub fn new(unit: UnitName) -> Self {
-        Self { unit, bound: BTreeMap::new(), watched: Vec::new(), last_call: None }
+        Self {
+            unit,
+            bound: BTreeMap::new(),
+            watched: Vec::new(),
+            guards: BTreeMap::new(),
+            revived: None,
+            revive_at: None,
+            last_call: None,
+        }
     }
 
     /// Binds what these settings name and is not bound, and lets the options of what is be as they
@@ -49,8 +69,10 @@ impl Listeners {
         settings: &Settings,
         private_folder: &Path,
         inherited: &mut Inherited,
+        sources: &mut Sources,
     ) -> Result<Vec<String>, String> {
-        let mut notes = Vec::new();
+        let mut notes = self.drop_dead(settings, sources);
+        let reopened = !notes.is_empty();
         let mut added = Vec::new();
         for socket in &settings.sockets {
             if let Some(listener) = self.bound.get_mut(&socket.address) {
@@ -69,7 +91,10 @@ impl Listeners {
                 None => Listener::bind(socket, private_folder),
             };
             match listener {
-                Ok(listener) => {
+                Ok(mut listener) => {
+                    if reopened {
+                        listener.listen().map_err(|error| error.to_string())?;
+                    }
                     notes.extend(listener.notes().map(|note| format!("{}: {note}", socket.address)));
                     added.push((socket.address.clone(), Box::new(listener)));
                 }
@@ -77,24 +102,130 @@ impl Listeners {
             }
         }
         self.bound.extend(added);
+        notes.extend(self.guard(sources));
         Ok(notes)
+    }
+
+    /// Lets go of the UNIX paths that somebody shut down, so that they are bound anew: there is no
+    /// other cure, and whoever is launched now gets the new one.
+    fn drop_dead(&mut self, settings: &Settings, sources: &mut Sources) -> Vec<String> {
+        let mut notes = Vec::new();
+        for socket in &settings.sockets {
+            let address = &socket.address;
+            let dead = |listener: &Listener| {
+                listener.traffic() == Traffic::Open && !listener.can_listen_again() && listener.is_shut_down()
+            };
+            // An abstract name stays taken as long as a worker has a copy.
+            if matches!(address, Address::Unix { .. }) && self.bound.get(address).is_some_and(dead) {
+                self.unwatch_some(sources, |watched| watched == address);
+                self.unguard(address, sources);
+                self.bound.remove(address);
+                notes.push(format!("{} {address} was shut down by a worker: it is bound anew", socket.name));
+            }
+        }
+        notes
     }
 
     /// Opens exactly the listeners that any of these names; the others refuse. Gives what went
     /// wrong.
-    pub fn listen(&mut self, named: &[Arc<Settings>]) -> Vec<String> {
+    pub fn listen(&mut self, named: &[Arc<Settings>], sources: &mut Sources) -> Vec<String> {
         self.last_call = None;
+        self.revive_at = None;
         let mut faults = Vec::new();
+        // An abstract name is free for a new socket only when there is no copy of the old one.
+        let shut: Vec<Address> = self
+            .bound
+            .iter()
+            .filter(|(_, it)| it.traffic() == Traffic::Refused)
+            .map(|(at, _)| at.clone())
+            .collect();
+        shut.iter().for_each(|address| self.unguard(address, sources));
         for (address, listener) in &mut self.bound {
             if names(named, address) {
-                if listener.traffic() != Traffic::Open || !listener.is_published() {
+                let fit =
+                    listener.is_published() && !(listener.can_listen_again() && listener.is_shut_down());
+                if listener.traffic() != Traffic::Open || !fit {
                     faults.extend(listener.listen().err().map(|error| error.to_string()));
                 }
             } else if listener.traffic() != Traffic::Refused {
                 faults.extend(listener.refuse().err().map(|error| error.to_string()));
             }
         }
+        faults.extend(self.guard(sources));
         faults
+    }
+
+    /// Hears from here on when somebody shuts an open listener down.
+    fn guard(&mut self, sources: &mut Sources) -> Vec<String> {
+        let mut faults = Vec::new();
+        for (address, listener) in &self.bound {
+            let open = address.listens() && listener.traffic() == Traffic::Open;
+            if !open || self.guards.contains_key(address) {
+                continue;
+            }
+            let guarded = listener.fd().try_clone_to_owned().and_then(|copy| {
+                let token = sources.watch_end(&copy, Source::Deaf(self.unit.clone()))?;
+                Ok((copy, token))
+            });
+            match guarded {
+                Ok(guard) => drop(self.guards.insert(address.clone(), guard)),
+                Err(error) => {
+                    faults.push(format!("nobody will tell if a worker shuts {address} down: {error}"));
+                }
+            }
+        }
+        faults
+    }
+
+    fn unguard(&mut self, address: &Address, sources: &mut Sources) {
+        if let Some((copy, token)) = self.guards.remove(address) {
+            sources.unwatch(token, &copy);
+        }
+    }
+
+    /// Opens again what somebody shut down, `later`: where that was put off. Within bounds: a worker
+    /// may do it in a loop. Gives what is to be told.
+    pub fn revive(&mut self, now: Tick, later: bool) -> Vec<String> {
+        let due = self.revive_at.is_none_or(|at| at <= now);
+        // While listening ends it is as good.
+        if self.last_call.is_some() || !due || (later && self.revive_at.is_none()) {
+            return Vec::new();
+        }
+        self.revive_at = None;
+        let mut notes = Vec::new();
+        for (address, listener) in &mut self.bound {
+            if listener.traffic() != Traffic::Open || !listener.is_shut_down() {
+                continue;
+            }
+            let what = format!("{} {address} was shut down by a worker", listener.name());
+            if !listener.can_listen_again() {
+                let cure = match address {
+                    Address::Unix { .. } => "swap or restart it",
+                    _ => "stop and start it",
+                };
+                notes.push(format!(
+                    "{what}; a UNIX socket cannot listen again, and clients are refused until it is bound \
+                     anew: {cure}, and mend the program"
+                ));
+                continue;
+            }
+            let (since, times) =
+                self.revived.filter(|(since, _)| now < since.after(REVIVE_SPAN)).unwrap_or((now, 0));
+            if times >= REVIVALS {
+                self.revive_at = Some(since.after(REVIVE_SPAN));
+                notes.push(format!("{what} again and again; it listens again after a pause"));
+                break;
+            }
+            self.revived = Some((since, times + 1));
+            match listener.listen() {
+                Ok(()) => notes.push(format!("{what}; it listens again. Mend the program")),
+                Err(error) => {
+                    self.revive_at = Some(now.after(REVIVE_SPAN));
+                    notes.push(format!("{what}, and cannot listen again for now: {error}"));
+                }
+            }
+        }
+        notes
     }
 
     /// Begins to end listening. [`Listeners::look`] is due now, and says when it is done.
@@ -103,6 +234,7 @@ impl Listeners {
         for listener in self.bound.values_mut().filter(|listener| listener.traffic() == Traffic::Open) {
             faults.extend(listener.hold_off().err().map(|error| error.to_string()));
         }
+        self.revive_at = None;
         self.last_call = Some((now.after(LAST_CALL), now));
         faults
     }
@@ -110,7 +242,7 @@ impl Listeners {
     /// When [`Listeners::look`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
-        self.last_call.map(|(_, look)| look)
+        self.last_call.map(|(_, look)| look).into_iter().chain(self.revive_at).min()
     }
 
     /// Whether listening has ended just now: every queue is served, or its time is over.
@@ -133,12 +265,23 @@ impl Listeners {
         true
     }
 
+    /// Puts back the public paths that somebody removed. Gives what is to be told.
+    pub fn republish(&self) -> Vec<String> {
+        let told = |(address, listener): (&Address, &Listener)| match listener.republish() {
+            Ok(false) => None,
+            Ok(true) => Some(format!("{} {address} had been removed: it is public again", listener.name())),
+            Err(error) => Some(error.to_string()),
+        };
+        self.bound.iter().filter_map(told).collect()
+    }
+
     /// Closes the listeners that none of these names.
     pub fn close_except(&mut self, named: &[Arc<Settings>], sources: &mut Sources) {
         let gone: Vec<Address> =
             self.bound.keys().filter(|address| !names(named, address)).cloned().collect();
         for address in gone {
             self.unwatch_some(sources, |watched| *watched == address);
+            self.unguard(&address, sources);
             if let Some(listener) = self.bound.remove(&address) {
                 listener.close();
             }

@@ -105,14 +105,15 @@ impl Logs {
         }
         self.look = None;
         let written = std::mem::take(&mut self.written);
-        let (large, small): (Vec<Key>, Vec<Key>) = written.into_iter().partition(|key| {
-            self.logs.get(key).is_some_and(|log| is_oversize(&log.path, log.size_max))
-        });
+        let (large, small): (Vec<Key>, Vec<Key>) = written
+            .into_iter()
+            .partition(|key| self.logs.get(key).is_some_and(|log| is_oversize(&log.path, log.size_max)));
         small.into_iter().for_each(|key| self.arm(key));
         if large.is_empty() {
             return;
         }
-        let files = large.iter().filter_map(|key| self.logs.get(key)).map(|log| (log.path.clone(), log.size_max));
+        let files =
+            large.iter().filter_map(|key| self.logs.get(key)).map(|log| (log.path.clone(), log.size_max));
         let begun = trim(files.collect(), TRIM_BOUND)
             .map_err(|error| error.to_string())
             .and_then(|task| chores.begin(Chore::Trim(large.clone()), task, sources));
@@ -148,7 +149,8 @@ mod tests {
         let settings = Arc::new(settings("ExecStart = [\"/bin/true\"]\nLogMaxSize = \"1M\""));
         let generation = Generation(1);
         let launch = Launch { generation, settings, release: None, origin: generation, pinned: false };
-        let (mut logs, mut chores, mut sources) = (Logs::default(), Chores::default(), Sources::new().unwrap());
+        let (mut logs, mut chores, mut sources) =
+            (Logs::default(), Chores::default(), Sources::new().unwrap());
         logs.add(&launch, &path, &mut sources);
         assert_eq!(logs.deadline(), None);
         let line = [b"x".repeat(99), b"\n".to_vec()].concat();

@@ -275,7 +275,7 @@ impl Hands {
         let pids: Vec<i32> = numbers.iter().map(|(number, _)| *number).collect();
         let owner = |number: i32| numbers.iter().find(|(known, _)| *known == number).map(|(_, id)| *id);
         let only = || self.only_worker(key);
-        match relation(datagram.pid, datagram.process.as_ref(), &pids) {
+        match relation(datagram.pid, datagram.process.as_ref(), &pids, &pids) {
             Relation::Worker(number) | Relation::Descendant(number) => {
                 Ok(Sender::Member(owner(number).ok_or("it is of no worker")?))
             }
@@ -321,7 +321,8 @@ impl Hands {
             return Err(format!("MAINPIDFDID is not that of process {pid}"));
         }
         let worker = self.workers.get(id).ok_or("its worker is gone")?;
-        let its = match relation(pid, Some(&process), &worker.numbers()) {
+        let numbers = worker.numbers();
+        let its = match relation(pid, Some(&process), &numbers, &numbers) {
             Relation::Worker(_) | Relation::Descendant(_) => true,
             // Its parent has ended already: then it has to say so itself.
             Relation::Orphan(_) => datagram.pid == pid && self.is_nobodys(key, pid),

@@ -113,7 +113,7 @@ impl Hands {
         let private = self.runtime.listeners(unit);
         let result = match conflict {
             Some(conflict) => Err(conflict),
-            None => listeners.bind(settings, &private, &mut self.inherited),
+            None => listeners.bind(settings, &private, &mut self.inherited, &mut self.sources),
         };
         match result {
             Ok(notes) => {
@@ -127,7 +127,7 @@ impl Hands {
     fn listen(&mut self, unit: &UnitName, named: &[Arc<Settings>]) {
         self.last_calls.remove(unit);
         if let Some(listeners) = self.listeners.get_mut(unit) {
-            for fault in listeners.listen(named) {
+            for fault in listeners.listen(named, &mut self.sources) {
                 note(unit, Level::Error, None, &fault);
             }
         }
@@ -170,6 +170,9 @@ impl Hands {
         self.notifiers.open(unit, launch.generation, &notify, &mut self.sources)?;
         let invocation = new_invocation().map_err(|error| error.to_string())?;
         let bound = self.listeners.get(unit);
+        for text in bound.map(Listeners::republish).unwrap_or_default() {
+            note(unit, Level::Warning, None, &text);
+        }
         let mut listeners = Vec::new();
         for socket in &launch.settings.sockets {
             let fd = bound.and_then(|bound| bound.fd(&socket.address));

@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(inode(&first), inode(&second));
         assert_eq!(first.source(), second.source());
         std::fs::remove_dir_all(bench.pins.folder(&bench.unit, Generation(1))).unwrap();
-        assert_eq!(second.instead(&bench.service, None), Some(second.program.clone()));
+        assert_eq!(second.instead(&bench.service, None), Some(second.program));
     }
 
     #[test]

@@ -96,6 +96,7 @@ impl Reactor {
                 Source::Flusher => self.hands.flush(),
                 Source::Chore(number) => self.hands.chore(number, now),
                 Source::Knock(unit) => self.hands.knocked(&unit),
+                Source::Deaf(unit) => self.hands.revive(&unit, now),
                 Source::Child(worker) => self.hands.child_ended(worker),
                 Source::Main(worker) => self.hands.main_ended(worker),
                 Source::Left(worker) => self.hands.sweeper.left(worker, &mut self.hands.sources),

@@ -209,6 +209,12 @@ impl Hands {
 
 /// All faults as the protocol tells them.
 pub(super) fn bad_files(changed: bool, faults: &[Fault]) -> varlink::Error {
+    if let Some(need) = faults.iter().find(|fault| fault.exhausted) {
+        // The files may well be right: whoever tries again later is not to be told otherwise.
+        let reason = format!("supd cannot read the unit files: {need}");
+        let failure = varlink::error::Failure { changed, reason, ..Default::default() };
+        return varlink::Error::Failed(Box::new(failure));
+    }
     let view = |fault: &Fault| FaultView {
         file: fault.file.display().to_string(),
         line: fault.line,

@@ -32,6 +32,8 @@ pub enum Source {
     Chore(u64),
     /// A connection waits at a watched listener.
     Knock(UnitName),
+    /// Somebody may have shut a listener of this unit down.
+    Deaf(UnitName),
     /// The first process of a worker ended.
     Child(WorkerId),
     /// The process that a worker named with MAINPID ended.
@@ -103,6 +105,17 @@ impl Sources {
     /// As [`Sources::watch`].
     pub fn watch_both(&mut self, it: &mut impl event::Source, source: Source) -> io::Result<Token> {
         self.register(it, Interest::READABLE | Interest::WRITABLE, source)
+    }
+
+    /// Waits for a listener to be shut down. Connections do not even wake the kernel's part of the
+    /// wait: they say EPOLLIN and EPOLLPRI, a listener never says EPOLLOUT, and EPOLLHUP needs no
+    /// asking for. A descriptor can be watched once: this one has to be a copy.
+    ///
+    /// # Errors
+    /// As [`Sources::watch`].
+    pub fn watch_end(&mut self, fd: &impl AsFd, source: Source) -> io::Result<Token> {
+        let fd = fd.as_fd().as_raw_fd();
+        self.register(&mut SourceFd(&fd), Interest::WRITABLE, source)
     }
 
     fn register(&mut self, it: &mut impl event::Source, how: Interest, source: Source) -> io::Result<Token> {

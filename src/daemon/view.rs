@@ -1,8 +1,10 @@
 //! What `supctl status` shows: the machine's word, with what only the kernel knows.
 
 use super::hands::Hands;
+use super::listeners::Listeners;
+use super::perform::note;
 use crate::codec::json::{ListenerView, UnitView};
-use crate::machine::Machine;
+use crate::machine::{Level, Machine};
 use crate::model::{Tick, UnitName};
 
 impl Hands {
@@ -23,6 +25,10 @@ impl Hands {
         let status = machine.status(unit, now)?;
         let settings = &self.units.get(unit)?.settings;
         let bound = self.listeners.get(unit);
+        // The kernel tells nobody that a path was removed: whoever looks finds it mended.
+        for text in bound.map(Listeners::republish).unwrap_or_default() {
+            note(unit, Level::Warning, None, &text);
+        }
         let listeners = settings
             .sockets
             .iter()

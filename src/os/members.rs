@@ -122,30 +122,32 @@ pub enum Relation {
     Orphan(i32),
     /// It comes from elsewhere.
     Stranger,
-    /// It has ended, and nothing can be said.
+    /// It has ended, and nothing can be said: only that it could reach the generation's socket.
     Gone,
 }
 
-/// What process `pid` is to these workers. Cheap, and never waits: for each notify datagram.
-/// `held` is its pidfd, if the kernel gave one: with it a number that has changed hands meanwhile
-/// counts as [`Relation::Gone`].
+/// What process `pid` is to a generation. Cheap, and never waits: for each notify datagram.
+///
+/// `workers` are its workers that are not reaped yet, so that their numbers are theirs: the last
+/// words of one that has ended count as its own. `sessions` are the numbers of all that it ever
+/// had. `held` is the sender's pidfd, if the kernel gave one: with it a number that has changed
+/// hands meanwhile counts as [`Relation::Gone`].
 #[must_use]
-pub fn relation(pid: i32, held: Option<&PidFd>, workers: &[i32]) -> Relation {
+pub fn relation(pid: i32, held: Option<&PidFd>, workers: &[i32], sessions: &[i32]) -> Relation {
+    if workers.contains(&pid) {
+        return Relation::Worker(pid);
+    }
     let us = nix::unistd::getpid().as_raw();
-    let relation = relation_now(pid, workers, us);
+    let relation = descent(pid, workers, sessions, us);
     // Alive after the reading means that what was read was its own.
     if held.is_some_and(PidFd::is_over) { Relation::Gone } else { relation }
 }
 
-fn relation_now(pid: i32, workers: &[i32], us: i32) -> Relation {
-    let Some(stat) = Stat::read(pid) else { return Relation::Gone };
-    if workers.contains(&pid) {
-        return Relation::Worker(pid);
+fn descent(pid: i32, workers: &[i32], sessions: &[i32], us: i32) -> Relation {
+    let Some(mut here) = Stat::read(pid) else { return Relation::Gone };
+    if sessions.contains(&here.session) {
+        return Relation::Descendant(here.session);
     }
-    if workers.contains(&stat.session) {
-        return Relation::Descendant(stat.session);
-    }
-    let mut here = stat;
     for _ in 0..64 {
         if workers.contains(&here.parent) {
             return Relation::Descendant(here.parent);
@@ -262,15 +264,15 @@ stay('worker')
 
             let related = |name: &str| {
                 let process = PidFd::open(family.pid(name)).unwrap();
-                relation(process.pid(), Some(&process), &[worker])
+                relation(process.pid(), Some(&process), &[worker], &[worker])
             };
             assert_eq!(related("worker"), Relation::Worker(worker));
             for name in ["child", "own-session", "bare"] {
                 assert_eq!(related(name), Relation::Descendant(worker), "{name}");
             }
             assert_eq!(related("orphan"), Relation::Orphan(orphan));
-            assert_eq!(relation(1, None, &[worker]), Relation::Stranger);
-            assert_eq!(relation(i32::MAX, None, &[worker]), Relation::Gone);
+            assert_eq!(relation(1, None, &[worker], &[]), Relation::Stranger);
+            assert_eq!(relation(i32::MAX, None, &[worker], &[]), Relation::Gone);
 
             for identity in &found {
                 // Whoever ended meanwhile ended because its parent did.
@@ -283,6 +285,20 @@ stay('worker')
             while reap_orphans(|_| false, 100).unwrap() != Reaped::All {}
             String::new()
         });
+    }
+
+    #[test]
+    fn last_words_of_a_worker_count_and_a_dead_strangers_number_does_not() {
+        let ended = crate::os::fork::fork("a test", |_| {}).unwrap().process;
+        let mut entry = [PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut entry, PollTimeout::from(20_000u16)), Ok(1));
+        let pid = ended.pid();
+        assert_eq!(relation(pid, Some(&ended), &[pid], &[pid]), Relation::Worker(pid));
+        assert_eq!(relation(pid, Some(&ended), &[], &[]), Relation::Gone);
+        // Not reaped, its number is its own; but who has no pidfd cannot know that.
+        assert_eq!(relation(pid, None, &[], &[]), Relation::Orphan(pid));
+        ended.wait().unwrap();
+        assert_eq!(relation(pid, None, &[], &[]), Relation::Gone);
     }
 
     #[test]

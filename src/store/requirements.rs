@@ -36,7 +36,7 @@ impl Finder<'_> {
             Origin::Default => (PathBuf::from(format!("{}.unit", self.loaded.settings.unit)), 0, 0),
         };
         let key = key.to_owned();
-        self.found.push(Fault { file, line, column, key, what, remedy: remedy.to_owned() });
+        self.found.push(Fault { line, column, key, ..Fault::of_file(file, what, remedy) });
     }
 
     fn programs(&mut self) {

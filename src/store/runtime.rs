@@ -2,10 +2,11 @@
 
 use super::files;
 use crate::codec::ledger::{decode_intent, encode_intent};
-use crate::model::{Generation, Intent, UnitName, WorkerId};
+use crate::model::{Generation, Intent, JobId, UnitName, WorkerId};
 use crate::os::Error;
 use serde::{Deserialize, Serialize};
 use std::fs;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// Nothing in this folder that supd reads is longer, in bytes.
@@ -21,7 +22,7 @@ pub struct Runtime {
     root: PathBuf,
 }
 
-/// A worker, so that the next supd finds it: or finds that its number means another process now.
+/// A worker or a command, so that the next supd finds it: or finds that its number means another process now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerRecord {
     /// The unit's name.
@@ -86,6 +87,18 @@ impl Runtime {
         self.notify_folder().join(format!("{unit}.{generation}"))
     }
 
+    /// Removes the notify sockets that a dead supd left. Nobody answers there, and as their names have
+    /// generations in them they would only ever grow in number.
+    pub fn clear_notify(&self) {
+        let Ok(entries) = fs::read_dir(self.notify_folder()) else { return };
+        for entry in entries.flatten() {
+            // Of the entry itself, which may be a link.
+            if entry.file_type().is_ok_and(|kind| kind.is_socket()) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// Where the sockets of a unit are bound before they are public.
     #[must_use]
     pub fn listeners(&self, unit: &UnitName) -> PathBuf {
@@ -144,7 +157,25 @@ impl Runtime {
         let _ = files::remove_if_there(&self.worker(worker));
     }
 
-    /// Every worker that the last supd left, with the file that says so, to be removed.
+    fn job(&self, job: JobId) -> PathBuf {
+        self.workers().join(format!("job-{job}.json"))
+    }
+
+    /// Says that this command runs; it is ended by the next supd as a worker is.
+    ///
+    /// # Errors
+    /// As [`Runtime::save_worker`].
+    pub fn save_job(&self, job: JobId, record: &WorkerRecord) -> Result<(), Error> {
+        let text = serde_json::to_vec(record).expect("a plain struct");
+        files::put(&self.job(job), &text, 0o600)
+    }
+
+    /// Says that it has ended.
+    pub fn clear_job(&self, job: JobId) {
+        let _ = files::remove_if_there(&self.job(job));
+    }
+
+    /// Every worker and command that the last supd left, with the file that says so, to be removed.
     #[must_use]
     pub fn leftovers(&self) -> Vec<(PathBuf, Option<WorkerRecord>)> {
         let Ok(entries) = fs::read_dir(self.workers()) else { return Vec::new() };

@@ -24,9 +24,7 @@ pub enum Content {
 /// One [`Fault`], which says what stands there instead, or which byte is not UTF-8.
 pub fn read(path: &Path, bytes_max: usize) -> Result<Content, Fault> {
     let fault = |what: &str, remedy: &str| Err(Fault::of_file(path, what, remedy));
-    let failed = |doing: &str, error: &io::Error| {
-        Err(Fault::of_file(path, format!("cannot {doing} it: {}", explain(error)), ""))
-    };
+    let failed = |doing: &str, error: &io::Error| Err(unread(path, &format!("{doing} it"), error));
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
     let file = match opened {
         Ok(file) => file,
@@ -75,6 +73,13 @@ pub fn read(path: &Path, bytes_max: usize) -> Result<Content, Fault> {
 #[must_use]
 pub fn is_null(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| is_null_device(&metadata))
+}
+
+/// What is said of a file or a folder that the kernel did not let be read.
+#[must_use]
+pub fn unread(path: &Path, doing: &str, error: &io::Error) -> Fault {
+    let exhausted = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM));
+    Fault { exhausted, ..Fault::of_file(path, format!("cannot {doing}: {}", explain(error)), "") }
 }
 
 /// An error as a person reads it, without Rust's "(os error 13)".

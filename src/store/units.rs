@@ -279,9 +279,7 @@ fn find_drop_ins(
 
 /// The names in a folder, in order. A folder that is not there has none.
 fn entries(folder: &Path) -> Result<Vec<OsString>, Fault> {
-    let fault = |error: &std::io::Error| {
-        Fault::of_file(folder, format!("cannot read the folder: {}", text::explain(error)), "")
-    };
+    let fault = |error: &std::io::Error| text::unread(folder, "read the folder", error);
     let directory = match fs::read_dir(folder) {
         Ok(directory) => directory,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

@@ -17,6 +17,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test("life::on_demand", on_demand),
         test("life::sigterm_ends_everything", sigterm_ends_everything),
         test("life::supd_is_killed", supd_is_killed),
+        test("life::a_crash_leaves_no_notify_socket", a_crash_leaves_no_notify_socket),
+        test("life::a_crash_during_a_hook", a_crash_during_a_hook),
         test("life::what_a_worker_sees", what_a_worker_sees),
     ]
 }
@@ -141,6 +143,48 @@ fn supd_is_killed() {
         load.wait_for_more(3, SOON);
         load.stop().versions().keys().eq(["1"])
     });
+}
+
+/// What a hook started ends with it, and is not there a second time beside the next run.
+fn a_crash_during_a_hook() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let pids = supd.app().join("pids");
+    let hook = format!(
+        "ExecStartPre = [\"/bin/sh\", \"-c\", 'sleep 997 & echo $$ $! >> {}; sleep 998']",
+        pids.display()
+    );
+    supd.write_unit("web", &supd.worker(free_port(), &[], &hook, ""));
+    supd.ctl(&["daemon-reload"]).expect(0);
+    let asked = supd.ctl_start(&["start", "web"]);
+    let read = || -> Vec<u32> {
+        let text = std::fs::read_to_string(&pids).unwrap_or_default();
+        text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+    };
+    wait_until("the hook to run", SOON, || read().len() == 2);
+    let first = read();
+    let supd = supd.crash_and_restart();
+    asked.finish(SOON);
+    assert!(first.iter().all(|pid| !proc::alive(*pid)), "a hook of the dead supd lives on");
+    drop(supd);
+}
+
+/// However often: only the sockets of the generations that run.
+fn a_crash_leaves_no_notify_socket() {
+    let mut supd = Supd::start();
+    supd.install_worker("1");
+    supd.launch("web", &supd.worker(free_port(), &[], "", ""));
+    let folder = supd.runtime().join("notify");
+    let file = folder.join("no-socket");
+    std::fs::write(&file, "").expect("a file");
+    for _ in 0..2 {
+        supd = supd.crash_and_restart();
+        supd.wait_for_state("web", "active");
+    }
+    assert!(file.exists(), "what is no socket is not supd's to remove");
+    std::fs::remove_file(&file).expect("the file");
+    let left = std::fs::read_dir(&folder).expect("a folder").flatten().map(|entry| entry.file_name());
+    assert_eq!(left.count(), 1);
 }
 
 /// The environment of the design, and nothing that supd had for itself.

@@ -9,7 +9,9 @@
 
 mod demo;
 mod hostile;
+mod inherit;
 mod life;
+mod notify;
 mod peers;
 mod servers;
 mod support;
@@ -29,6 +31,8 @@ fn main() -> ExitCode {
         load::wrk::tests(),
         servers::tests(),
         peers::tests(),
+        notify::tests(),
+        inherit::tests(),
         hostile::tests(),
         swap::tests(),
         life::tests(),

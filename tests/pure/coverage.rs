@@ -138,12 +138,12 @@ impl Coverage {
             self.workers.count(phase, "kill", 1);
         }
         let Some((_, step, None)) = self.plot.filter(|_| self.clock) else { return };
-        let again = match (step, action) {
-            (StepKind::Noting | StepKind::Committing | StepKind::TurnNoting, Action::Record { .. }) => true,
-            (StepKind::TurnIntending, Action::SaveIntent(_)) => true,
-            (StepKind::TurnSwitching, Action::Switch { .. }) => true,
-            _ => false,
-        };
+        let again = matches!(
+            (step, action),
+            (StepKind::Noting | StepKind::Committing | StepKind::TurnNoting, Action::Record { .. })
+                | (StepKind::TurnIntending, Action::SaveIntent(_))
+                | (StepKind::TurnSwitching, Action::Switch { .. })
+        );
         if again {
             self.swaps.count(step.name(), Cue::Due.name(), 1);
         }

@@ -1,9 +1,11 @@
 //! What can be proven without a kernel: the machine in a fake world of faults, and the tables it
 //! decides by.
+#![allow(clippy::unwrap_used, reason = "the whole of it is a test")]
 
 mod brain;
 mod coverage;
 mod driver;
+mod exhaustive;
 mod knobs;
 mod matrix;
 mod oracle;
@@ -15,3 +17,4 @@ mod sim;
 mod simulation;
 mod step;
 mod world;
+mod wrong;

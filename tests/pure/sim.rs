@@ -20,7 +20,8 @@ pub(crate) struct Sim<B> {
     pub(crate) brain: B,
     pub(crate) world: World,
     pub(crate) oracle: Oracle,
-    pub(crate) coverage: Coverage,
+    /// `None`: nobody counts what is visited.
+    pub(crate) coverage: Option<Box<Coverage>>,
     /// What the brain said of each unit after the last step.
     pub(crate) status: [Option<UnitStatus>; UNITS.len()],
     /// supd dies after so many more effects; so many records under way are saved.
@@ -40,7 +41,7 @@ impl<B: Brain> Sim<B> {
             brain,
             world: World::new(),
             oracle: Oracle::new(),
-            coverage: Coverage::default(),
+            coverage: None,
             status: [const { None }; UNITS.len()],
             crash: None,
             trace: None,
@@ -110,8 +111,10 @@ impl<B: Brain> Sim<B> {
             Input::Unit(name, _) => self.world.place(name),
             _ => None,
         };
-        let step = |unit: &Unit| self.brain.swap_step(&unit.name);
-        self.coverage.before(&self.world, &self.status, &input, step);
+        if let Some(coverage) = &mut self.coverage {
+            let step = |unit: &Unit| self.brain.swap_step(&unit.name);
+            coverage.before(&self.world, &self.status, &input, step);
+        }
         self.oracle.hears(&self.world, &input);
         let mut effects = Vec::new();
         self.brain.step(self.world.now, input, &mut effects);
@@ -127,7 +130,9 @@ impl<B: Brain> Sim<B> {
                 *after -= 1;
             }
             self.say(|| format!("             → {}", print_effect(&effect)));
-            self.coverage.sees(&effect);
+            if let Some(coverage) = &mut self.coverage {
+                coverage.sees(&effect);
+            }
             self.oracle.sees(&self.world, &effect)?;
             self.perform(effect);
         }
@@ -135,8 +140,10 @@ impl<B: Brain> Sim<B> {
             unit.accept();
         }
         self.look(place);
-        let step = |unit: &Unit| self.brain.swap_step(&unit.name);
-        self.coverage.after(&self.world, &self.status, step);
+        if let Some(coverage) = &mut self.coverage {
+            let step = |unit: &Unit| self.brain.swap_step(&unit.name);
+            coverage.after(&self.world, &self.status, step);
+        }
         self.oracle.judges(&self.world, &self.status, self.brain.deadline(), clock)
     }
 

@@ -28,6 +28,7 @@ pub(crate) fn run_seed<B: Brain>(seed: u64, brain: B, trace: bool) -> (Sim<B>, R
     let mut driver = Driver::new(seed);
     let mut sim = Sim::new(brain);
     sim.trace = trace.then(Vec::new);
+    sim.coverage = Some(Box::default());
     let mut steps = Vec::new();
     let length = driver.length();
     let mut queue: std::collections::VecDeque<Step> = driver.first_steps().into();
@@ -95,7 +96,7 @@ pub(crate) fn sweep(seeds: std::ops::Range<u64>) -> (Coverage, Vec<Failure>) {
                 }
                 for seed in first..seeds.end.min(first + 64) {
                     let (sim, outcome) = run_seed(seed, Machine::default(), false);
-                    coverage.merge(&sim.coverage);
+                    coverage.merge(sim.coverage.as_deref().unwrap());
                     failures.extend(outcome.err());
                 }
             }

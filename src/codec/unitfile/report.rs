@@ -195,7 +195,8 @@ impl<'s> Report<'s> {
         let tell = |findings: Vec<Finding>| -> Vec<Fault> {
             let told = findings.into_iter().map(|Finding { place, key, what, remedy }| {
                 let (line, column) = self.position(place);
-                Fault { file: self.source(place.file).path.clone(), line, column, key, what, remedy }
+                let file = self.source(place.file).path.clone();
+                Fault { line, column, key, ..Fault::of_file(file, what, remedy) }
             });
             told.collect()
         };

@@ -18,7 +18,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus as ProcessStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long supd may take to end what it started; its workers need a second or so.
@@ -30,7 +30,8 @@ const ORPHANS_END: Duration = Duration::from_secs(3);
 /// A look at what still lives: that often.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What supd wrote last, where it ended by itself.
+/// What supd writes, in the demo's folder; and how much of it is told where something went wrong.
+const LOG: &str = "supd.log";
 const LAST_WORDS: usize = 20;
 
 /// Variables that would tie the demo's supd to whatever runs the demo.
@@ -91,23 +92,22 @@ impl Keeper {
     /// Why there is no supd any more, once that is so.
     pub(super) fn failure(&mut self) -> Option<Failure> {
         let status = self.process.try_wait().ok()??;
-        let mut words = String::new();
-        let _what_there_is = self.says.read_to_string(&mut words);
-        let details = words.lines().map(ToOwned::to_owned).collect();
-        Some(Failure { details, ..trouble(format!("the demo's supd has ended by itself ({status})")) })
+        Some(failed_with(&last_words(&mut self.says), status))
     }
 
     /// Has everything taken away, and waits for that.
     pub(super) fn end(self) -> Result<(), Failure> {
-        let Self { mut process, orders, home, .. } = self;
+        let Self { mut process, orders, mut says, home } = self;
         drop(orders);
+        // It ends after its last words, which must not fill the pipe meanwhile.
+        let words = last_words(&mut says);
         let status = process.wait();
         if home.exists() {
             return Err(trouble(format!("{} could not be removed; remove it by hand", home.display())));
         }
         match status {
             Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(trouble(format!("the demo's keeper did not clean up well: {status}"))),
+            Ok(status) => Err(failed_with(&words, status)),
             Err(error) => Err(trouble(format!("cannot wait for the demo's keeper: {error}"))),
         }
     }
@@ -115,6 +115,19 @@ impl Keeper {
 
 fn trouble(text: String) -> Failure {
     Failure::new(ExitStatus::Failed, text)
+}
+
+/// What the keeper says at its end, if all was not well.
+fn last_words(says: &mut BufReader<ChildStdout>) -> String {
+    let mut words = String::new();
+    let _what_there_is = says.read_to_string(&mut words);
+    words
+}
+
+fn failed_with(words: &str, status: ProcessStatus) -> Failure {
+    let mut lines = words.lines().map(ToOwned::to_owned);
+    let text = lines.next().unwrap_or_else(|| format!("the demo's keeper is gone ({status})"));
+    Failure { details: lines.collect(), ..trouble(text) }
 }
 
 /// What the keeper's process does.
@@ -148,9 +161,9 @@ fn watch(home: &Path, signals: &Signals) -> io::Result<Option<String>> {
     if stdin.read(&mut [0])? == 0 {
         return Ok(None);
     }
-    let log = File::create(home.join("supd.log"))?;
+    let output = File::create(home.join(LOG))?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("supd").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.arg0("supd").stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
     for (flag, folder) in [("--units", "units"), ("--runtime", "run"), ("--state", "state")] {
         command.arg(flag).arg(home.join(folder));
     }
@@ -179,14 +192,20 @@ fn watch(home: &Path, signals: &Signals) -> io::Result<Option<String>> {
     }
     let _gone_or_stuck = supd.kill();
     let status = supd.wait()?;
-    let words = fs::read(home.join("supd.log"))?;
-    let words = String::from_utf8_lossy(&words);
     if demo_ended && status.success() {
         return Ok(None);
     }
+    let last = log(home).join("\n");
+    let how = if demo_ended { "did not end well" } else { "has ended by itself" };
+    Ok(Some(format!("the demo's supd {how} ({status}); it wrote last:\n{last}\n")))
+}
+
+/// The last lines that supd wrote.
+pub(super) fn log(home: &Path) -> Vec<String> {
+    let words = fs::read(home.join(LOG)).unwrap_or_default();
+    let words = String::from_utf8_lossy(&words);
     let lines: Vec<&str> = words.lines().collect();
-    let last = lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n");
-    Ok(Some(format!("supd: {status}\n{last}\n")))
+    lines[lines.len().saturating_sub(LAST_WORDS)..].iter().map(|line| (*line).to_owned()).collect()
 }
 
 /// Takes the folder away and waits until everything that lived in it has noticed.

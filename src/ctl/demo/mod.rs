@@ -176,10 +176,11 @@ impl Show<'_> {
             stage.end();
             let (story, seen) = watched?;
             let told = story.join().map_err(|_| trouble("the story broke off".into()))?;
-            seen?;
+            // The keeper knows best why there is no supd, the story only that there is none.
+            cleaned.and(seen)?;
             match told {
-                Ok(()) => cleaned,
-                Err(Stop::Failed(failure)) => Err(failure),
+                Ok(()) => Ok(()),
+                Err(Stop::Failed(failure)) => Err(Failure { status: ExitStatus::Failed, ..failure }),
                 Err(Stop::Interrupted) => Err(self.ended_by(Closed::Ended)),
                 Err(Stop::NotAsTold(details)) => {
                     let text = "this did not go as told".to_owned();
@@ -224,6 +225,9 @@ impl Show<'_> {
         let signal = match closed {
             Closed::Gone => Some(signal_hook::consts::SIGPIPE),
             Closed::Ended => self.signals.came(),
+            Closed::Failed(errno) => {
+                return trouble(format!("cannot write to standard output: {}", errno.desc()));
+            }
         };
         Failure { signal, ..trouble("the demo left nothing behind".into()) }
     }

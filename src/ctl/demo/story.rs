@@ -2,12 +2,13 @@
 //!
 //! Nothing here is shown that was not checked: who is active, which processes run, and who answered.
 
+use super::keeper::log;
 use super::load::Load;
 use super::stage::{Interrupted, Stage};
 use super::timeline::{TICK, Timeline};
 use super::unit::{NAME, Unit};
 use super::version::Version;
-use crate::codec::json::{OutcomeView, StatusView, UnitView};
+use crate::codec::json::{OutcomeView, StatusView};
 use crate::codec::varlink::{self, Meta, Method};
 use crate::ctl::act::error_of;
 use crate::ctl::client::{Client, Observer};
@@ -97,12 +98,15 @@ impl<'a> Story<'a> {
     /// Version 1.0 is there; the load begins.
     fn first(&self) -> Result<(), Stop> {
         let until = Instant::now() + FIRST;
-        while self.status()?.is_none_or(|unit| unit.state != "active") {
-            if Instant::now() > until {
-                let text = format!("supd did not bring {NAME} up within {} seconds", FIRST.as_secs());
-                return Err(Failure::new(ExitStatus::Timeout, text).into());
+        loop {
+            let status = self.status()?;
+            match status.as_ref().map(|status| status.units.first().map(|unit| unit.state.as_str())) {
+                Some(Some("active")) => break,
+                // Its file was refused, or its port was taken.
+                Some(None | Some("down" | "stopped")) => return Err(self.not_up().into()),
+                Some(Some(_)) | None if Instant::now() >= until => return Err(self.not_up().into()),
+                Some(Some(_)) | None => self.stage.pause(TICK)?,
             }
-            self.stage.pause(TICK)?;
         }
         let failed = |error| Failure::new(ExitStatus::Failed, format!("cannot start the load: {error}"));
         self.stage.begin(Load::start(self.unit.address).map_err(failed)?);
@@ -197,19 +201,23 @@ impl<'a> Story<'a> {
         })
     }
 
-    /// The unit; `None`: no supd is there yet, or it does not know the unit yet.
-    fn status(&self) -> Result<Option<UnitView>, Failure> {
+    fn not_up(&self) -> Failure {
+        let text = format!("supd could not bring {NAME} up; it wrote last:");
+        Failure { details: log(self.unit.home), ..Failure::new(ExitStatus::Failed, text) }
+    }
+
+    /// What there is; `None`: no supd is there yet.
+    fn status(&self) -> Result<Option<StatusView>, Failure> {
         let method = Method::Status { unit: Some(self.name.clone()) };
-        let answer = match self.client.ask(&method, &Meta::default(), None) {
-            Err(failure) if failure.status == ExitStatus::NoSupd => return Ok(None),
-            answer => answer?,
-        };
-        let status: StatusView = serde_json::from_str(answer.raw()).unwrap_or_default();
-        Ok(status.units.into_iter().next())
+        match self.client.ask(&method, &Meta::default(), None) {
+            Err(failure) if failure.status == ExitStatus::NoSupd => Ok(None),
+            Err(failure) => Err(failure),
+            Ok(answer) => Ok(Some(serde_json::from_str(answer.raw()).unwrap_or_default())),
+        }
     }
 
     fn serving(&self) -> Result<Serving, Failure> {
-        let unit = self.status()?.unwrap_or_default();
+        let unit = self.status()?.and_then(|status| status.units.into_iter().next()).unwrap_or_default();
         let generation = unit.active;
         let one = unit.generations.into_iter().find(|one| Some(one.generation) == generation);
         Ok(Serving { generation, pids: one.map(|one| one.pids).unwrap_or_default() })

@@ -371,6 +371,11 @@ impl Unit {
     ) {
         let run =
             self.groups.get(&generation).and_then(|group| group.workers.get(index)).map(|worker| worker.id);
+        if let Err(why) = &outcome {
+            // Also where nobody asked, and so nobody is answered.
+            let text = format!("worker {index} did not reload: {why}");
+            turn.note(Level::Warning, Some(generation), text);
+        }
         if let Some(run) = run {
             self.reload_done(run, outcome, turn);
         }

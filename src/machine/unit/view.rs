@@ -61,7 +61,8 @@ impl Unit {
         let active = self.groups.values().find(|group| group.role == Role::Active);
         let serves = active.is_some_and(Group::serves_at_all);
         match self.swap.as_ref().map(|swap| (swap.is_first(), swap.step)) {
-            Some((true, _)) if !serves => UnitState::Starting,
+            // Until its commit is on disk nothing can be undone, so nothing else is promised either.
+            Some((true, _)) => UnitState::Starting,
             Some((
                 false,
                 Step::Probation { .. } | Step::Checking { .. } | Step::Noting { commits: false, .. },

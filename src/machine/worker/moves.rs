@@ -91,7 +91,7 @@ impl Worker {
             Move::Feed | Move::SetPeriod | Move::Extend => self.move_deadline(cue, terms, turn.now),
             Move::Reload => self.reload_command(0, terms, turn),
             Move::Announce => self.announce(cue, terms, turn.now),
-            Move::Reloaded => self.reloaded(Ok(String::new()), terms),
+            Move::Reloaded => self.ready_again(terms),
             Move::ReloadFail => self.reloaded(Err(cue.why("ExecReload", "TimeoutStartSec")), terms),
             Move::ReloadDue => self.reload_due(cue, terms, turn),
             Move::Halt => {
@@ -408,6 +408,13 @@ impl Worker {
         }
         let until = terms.start_until(now);
         self.phase = Phase::Reloading { since, watchdog, stage: ReloadStage::Announced, until };
+    }
+
+    /// READY=1 ends a reload that was announced. Before that it is late: the end of an earlier one.
+    fn ready_again(&mut self, terms: &mut Terms<'_>) {
+        if matches!(self.phase, Phase::Reloading { stage: ReloadStage::Announced, .. }) {
+            self.reloaded(Ok(String::new()), terms);
+        }
     }
 
     fn reloaded(&mut self, outcome: Result<String, String>, terms: &mut Terms<'_>) {

@@ -280,6 +280,18 @@ impl Listener {
         queue::length(self.fd.as_fd(), &self.bound)
     }
 
+    /// Whether somebody who holds a copy has called shutdown(2): nobody can connect any more.
+    #[must_use]
+    pub fn is_shut_down(&self) -> bool {
+        self.bound.listens() && queue::is_hung_up(self.fd.as_fd())
+    }
+
+    /// Whether [`Listener::listen`] helps then. The mark stays on a UNIX socket for ever.
+    #[must_use]
+    pub fn can_listen_again(&self) -> bool {
+        matches!(self.bound, Address::Ip { .. })
+    }
+
     /// Whether clients find the public path; true for what has none.
     #[must_use]
     pub fn is_published(&self) -> bool {

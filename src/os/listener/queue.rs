@@ -3,6 +3,7 @@
 use super::sockopt;
 use crate::model::{Address, SocketKind};
 use crate::os::sock_diag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::fstat;
 use std::os::fd::BorrowedFd;
 
@@ -38,4 +39,12 @@ fn udp(fd: BorrowedFd<'_>) -> Option<u32> {
 fn unix(fd: BorrowedFd<'_>) -> Option<u32> {
     let inode = u32::try_from(fstat(fd).ok()?.st_ino).ok()?;
     sock_diag::unix_by_inode(inode).ok()?.queue
+}
+
+/// A listener that was shut down polls as HUP. (A UNIX one of which only reading was shut down refuses
+/// as well and does not, net/unix/af_unix.c, unix_poll: nix has no word for the RDHUP that it says.)
+pub(super) fn is_hung_up(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::empty())];
+    poll(&mut fds, PollTimeout::ZERO).is_ok()
+        && fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
 }

@@ -2,14 +2,18 @@
 //! and the identity of the file on disk, so that a change of it is seen.
 
 mod elf;
+mod identity;
 
+pub use identity::FileIdentity;
+
+use self::identity::open_regular;
 use super::Error;
 use super::task::Task;
 use crate::model::interpreters::is_interpreter;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::libc;
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::{Mode, fstat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{Gid, Uid, fchown, fsync, geteuid};
 use std::fmt;
@@ -18,61 +22,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// Which file this is, and in which state: any write to it, and any other file under its name,
-/// changes one of these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FileIdentity {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified_ns: i128,
-    changed_ns: i128,
-}
-
-impl FileIdentity {
-    /// That of the file at `path`. May wait for a slow disk, or for ever on a dead NFS server: for
-    /// a [`Task`] wherever the path is not known to be local.
-    ///
-    /// # Errors
-    /// What open(2) says; EINVAL for what is no regular file.
-    pub fn of(path: &Path) -> Result<Self, Error> {
-        open_regular(path).map(|(_, identity, _)| identity)
-    }
-
-    /// Takes back what [`fmt::Display`] wrote.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split(':');
-        let identity = Self {
-            device: parts.next()?.parse().ok()?,
-            inode: parts.next()?.parse().ok()?,
-            size: parts.next()?.parse().ok()?,
-            modified_ns: parts.next()?.parse().ok()?,
-            changed_ns: parts.next()?.parse().ok()?,
-        };
-        parts.next().is_none().then_some(identity)
-    }
-
-    fn from_stat(stat: &nix::sys::stat::FileStat) -> Self {
-        let ns = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
-        Self {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            modified_ns: ns(stat.st_mtime, stat.st_mtime_nsec),
-            changed_ns: ns(stat.st_ctime, stat.st_ctime_nsec),
-        }
-    }
-}
-
-/// `device:inode:size:mtime:ctime`, the times in nanoseconds since 1970.
-impl fmt::Display for FileIdentity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { device, inode, size, modified_ns, changed_ns } = self;
-        write!(f, "{device}:{inode}:{size}:{modified_ns}:{changed_ns}")
-    }
-}
 
 /// Why a copy of a program would pin nothing, or not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -164,22 +113,10 @@ pub fn decode(answer: &[u8]) -> Option<Pinned> {
     }
 }
 
-/// Opens a file without being held up by a FIFO or doing anything to a device.
-fn open_regular(path: &Path) -> Result<(OwnedFd, FileIdentity, u32), Error> {
-    let failed = |errno| Error::new("open", path.display(), errno);
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = open(path, flags, Mode::empty()).map_err(failed)?;
-    let stat = fstat(&file).map_err(failed)?;
-    if stat.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
-        return Err(failed(Errno::EINVAL));
-    }
-    Ok((file, FileIdentity::from_stat(&stat), stat.st_mode))
-}
-
-/// The work of [`pin`], for who is in a child already.
+/// The same within a child that the caller has forked already. Waits for the disk.
 ///
 /// # Errors
-/// A sentence; the earlier copy is as it was.
+/// What was being done, to what, and why it failed.
 pub fn copy(source: &Path, target: &Path, size_max: u64) -> Result<Pinned, String> {
     let (file, identity, mode) = open_regular(source).map_err(|error| error.to_string())?;
     let file = File::from(file);
@@ -435,6 +372,20 @@ mod tests {
         let error = finish(task.unwrap()).unwrap_err();
         assert!(error.contains("File too large"), "{error}");
         assert!(!bench.path("pinned").exists() && !bench.path("pinned.new").exists());
+    }
+
+    #[test]
+    fn a_source_that_changes_meanwhile_is_no_pin() {
+        let bench = Bench::new();
+        let source = bench.program("server");
+        let before = FileIdentity::of(&source).unwrap();
+        // As many bytes as before: only the times tell. Set, since the clock of a file system may
+        // not tick between two writes.
+        let writer = fs::File::options().write(true).open(&source).unwrap();
+        writer.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        let target = fs::File::create_new(bench.path("copy")).unwrap();
+        let error = super::fill(&fs::File::open(&source).unwrap(), target, before, 0o755).unwrap_err();
+        assert_eq!(error, "it changed while it was copied");
     }
 
     #[test]

@@ -117,11 +117,11 @@ impl Capabilities {
     pub(super) fn grant(self) -> Result<(), SpawnFailure> {
         let failed = |what: &'static str| move |errno| SpawnFailure::errno(Step::Capability, what, errno);
         let asked = "AmbientCapabilities";
-        prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as u64, 0).map_err(failed("clearing"))?;
         let mut sets = Sets::read().map_err(failed("reading"))?;
         if sets.permitted & self.ambient != self.ambient {
             return Err(failed(asked)(Errno::EPERM).hint("supd itself does not have them"));
         }
+        // The kernel takes out of the ambient set what leaves the inheritable one.
         sets.inheritable = self.ambient;
         if !nix::unistd::geteuid().is_root() {
             sets.permitted = self.ambient;

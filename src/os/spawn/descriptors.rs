@@ -1,15 +1,15 @@
 //! The descriptors of a worker: 0 to 2, its listeners from 3 on, and nothing else.
 #![allow(unsafe_code)]
 
-use super::directories::raw;
+use super::directories::{enter, raw, trusted};
 use super::failure::{SpawnFailure, Step};
 use crate::os::fork::{Reporter, close_from};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open, openat};
 use nix::libc;
 use nix::sys::stat::{Mode, SFlag, fstat};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Where StandardOutput or StandardError goes, with every "auto" resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +106,13 @@ fn open_stream(stream: &Stream) -> Result<Option<OwnedFd>, SpawnFailure> {
     };
     let failed = |errno| SpawnFailure::errno(Step::Output, path.display(), errno);
     let flags = flags | OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    let file = open(path, flags, Mode::from_bits_truncate(mode)).map_err(failed)?;
+    let mode = Mode::from_bits_truncate(mode);
+    let file = match stream {
+        Stream::File(_) | Stream::Append(_) => {
+            open_strangers(path, flags, mode).map_err(|(errno, hint)| failed(errno).hint(hint))?
+        }
+        Stream::Log(_) | Stream::Null | Stream::Inherit => open(path, flags, mode).map_err(failed)?,
+    };
     if matches!(stream, Stream::Log(_)) {
         let kind = fstat(&file).map_err(failed)?.st_mode & SFlag::S_IFMT.bits();
         if kind != SFlag::S_IFREG.bits() {
@@ -114,6 +120,31 @@ fn open_stream(stream: &Stream) -> Result<Option<OwnedFd>, SpawnFailure> {
         }
     }
     Ok(Some(file))
+}
+
+/// Opens a file whose folder may be a worker's own. This runs as root: through a symbolic link
+/// that User has put there, root would write wherever User likes.
+fn open_strangers(path: &Path, flags: OFlag, mode: Mode) -> Result<OwnedFd, (Errno, &'static str)> {
+    let plain = |errno| (errno, "");
+    let folder_flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut here = open("/", folder_flags, Mode::empty()).map_err(plain)?;
+    let name = path.file_name().ok_or((Errno::EISDIR, ""))?;
+    for part in path.parent().into_iter().flat_map(Path::components) {
+        match part {
+            Component::Normal(part) => here = enter(&here, part)?,
+            Component::RootDir | Component::CurDir => {}
+            Component::ParentDir | Component::Prefix(_) => {
+                return Err((Errno::EINVAL, "write it without .."));
+            }
+        }
+    }
+    match openat(&here, name, flags | OFlag::O_NOFOLLOW, mode) {
+        Err(Errno::ELOOP) => {
+            trusted(&here)?;
+            openat(&here, name, flags, mode).map_err(plain)
+        }
+        other => other.map_err(plain),
+    }
 }
 
 fn make_log_folder(log: &Path) -> Result<(), SpawnFailure> {

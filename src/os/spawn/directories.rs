@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, fchown, geteuid};
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -82,7 +83,7 @@ pub(super) fn make(roots: &Roots, directory: &Directory, uid: Uid, gid: Gid) -> 
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(failed(errno)),
         }
-        here = enter(&here, part).map_err(|(errno, hint)| failed(errno).hint(hint))?;
+        here = enter(&here, OsStr::new(part)).map_err(|(errno, hint)| failed(errno).hint(hint))?;
     }
     own(&here, uid, gid).map_err(failed)
 }
@@ -90,19 +91,25 @@ pub(super) fn make(roots: &Roots, directory: &Directory, uid: Uid, gid: Gid) -> 
 /// Opens a folder within `parent`. A symbolic link counts only where nobody else could have put
 /// it: an administrator's /var/lib/web → /data/web does, a link that User made in its own
 /// directory does not, for it would have root give anything away.
-fn enter(parent: &OwnedFd, name: &str) -> Result<OwnedFd, (Errno, &'static str)> {
+pub(super) fn enter(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, (Errno, &'static str)> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     match openat(parent, name, flags | OFlag::O_NOFOLLOW, Mode::empty()) {
         Err(Errno::ELOOP | Errno::ENOTDIR) => {
-            let stat = fstat(parent).map_err(|errno| (errno, ""))?;
-            let ours = stat.st_uid == 0 || stat.st_uid == geteuid().as_raw();
-            if !ours || stat.st_mode & 0o022 != 0 {
-                return Err((Errno::ELOOP, "a symbolic link in a folder that others may write"));
-            }
+            trusted(parent)?;
             openat(parent, name, flags, Mode::empty()).map_err(|errno| (errno, ""))
         }
         other => other.map_err(|errno| (errno, "")),
     }
+}
+
+/// Whether nobody but root and supd's own user can have put a link into this folder.
+pub(super) fn trusted(folder: &OwnedFd) -> Result<(), (Errno, &'static str)> {
+    let stat = fstat(folder).map_err(|errno| (errno, ""))?;
+    let ours = stat.st_uid == 0 || stat.st_uid == geteuid().as_raw();
+    if ours && stat.st_mode & 0o022 == 0 {
+        return Ok(());
+    }
+    Err((Errno::ELOOP, "a symbolic link in a folder that others may write"))
 }
 
 fn own(directory: &OwnedFd, uid: Uid, gid: Gid) -> Result<(), Errno> {

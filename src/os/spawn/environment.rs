@@ -47,7 +47,7 @@ pub struct Facts<'a> {
     pub unit: &'a UnitName,
     /// SUPD_GENERATION
     pub generation: Generation,
-    /// SUPD_WORKER: from 1 to the unit's Workers. `None` for a command beside the workers.
+    /// SUPD_WORKER: counts from 0 to below the unit's Workers. `None` for a command beside the workers.
     pub worker: Option<u32>,
     /// SUPD_RELEASE and SUPD_RELEASE_DIR.
     pub release: Option<(&'a str, &'a Path)>,
@@ -311,10 +311,15 @@ mod tests {
             [("TZ".to_owned(), "CET".to_owned()), ("NOTIFY_SOCKET".to_owned(), "/evil".to_owned())];
         let all = Environment::new(&Facts { passed: &passed, assigned: &assigned, ..facts(&unit) });
         let login = [("HOME".into(), "/home/web".into()), ("USER".into(), "web".into())];
+        let rest = [("LANG".into(), "de".into()), ("SUPD_UNIT".into(), "other".into())];
+        let all = Environment { unit: all.unit.iter().cloned().chain(rest).collect(), ..all };
         let merged = text(&all.merge(&login));
         assert!(merged.contains("TZ=CET") && merged.contains("HOME=/root") && merged.contains("USER=web"));
         assert!(!merged.contains("LISTEN_FDS") && !merged.contains("evil"), "{merged}");
-        assert_eq!(merged.matches("HOME=").count(), 1);
+        assert!(merged.contains("LANG=de") && merged.contains("SUPD_UNIT=web"), "{merged}");
+        for name in ["HOME=", "LANG=", "SUPD_UNIT="] {
+            assert_eq!(merged.matches(name).count(), 1);
+        }
     }
 
     #[test]

@@ -34,12 +34,12 @@ use std::task::Poll;
 /// Everything that a child does to become a worker, or a command beside the workers.
 #[derive(Clone)]
 pub struct Plan<'a> {
-    /// argv[0], as the unit file has it. Without a slash it is looked up in the worker's PATH;
+    /// `argv[0]`, as the unit file has it. Without a slash it is looked up in the worker's PATH;
     /// relative with a slash it is relative to `working_directory`.
     pub program: &'a str,
-    /// The file to run in its place: the release's, or a pinned copy. argv[0] stays as written.
+    /// The file to run in its place: the release's, or a pinned copy. `argv[0]` stays as written.
     pub executable: Option<PathBuf>,
-    /// argv[1..]; [`Plan::prepare`] may change them.
+    /// `argv[1..]`; [`Plan::prepare`] may change them.
     pub arguments: Vec<OsString>,
     /// What is known of the environment before the fork.
     pub environment: Environment,
@@ -89,7 +89,7 @@ pub type Prepare<'a> = dyn Fn(&mut Launch) -> Result<(), String> + 'a;
 #[derive(Debug)]
 pub struct Launch {
     environment: Vec<Variable>,
-    /// argv[1..]
+    /// `argv[1..]`
     pub arguments: Vec<OsString>,
     /// [`Plan::executable`]
     pub executable: Option<PathBuf>,

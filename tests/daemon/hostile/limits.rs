@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-const PRLIMIT: &[Need] = &[Need::Program("prlimit", "util-linux")];
+const PRLIMIT: &[Need] = &[Need::Program("prlimit", "util-linux"), Need::Program("setpriv", "util-linux")];
 const DISK: &[Need] = &[Need::Root, Need::Program("unshare", "util-linux"), Need::Program("mount", "mount")];
 
 pub(super) fn tests() -> Vec<Test> {
@@ -28,9 +28,26 @@ pub(super) fn tests() -> Vec<Test> {
 /// Sets a limit of supd alone (its workers keep what they were started with); the soft one, so that
 /// it can be taken back.
 fn limit(supd: &Supd, which: &str, value: &str) {
-    let mut command = Command::new("prlimit");
+    // As supd's own user: for another's processes root needs CAP_SYS_RESOURCE, which containers
+    // withhold.
+    let mut command = match supd.user() {
+        Some(user) => {
+            let mut command = Command::new("setpriv");
+            command.arg(format!("--reuid={user}")).arg(format!("--regid={user}"));
+            command.args(["--clear-groups", "prlimit"]);
+            command
+        }
+        None => Command::new("prlimit"),
+    };
     command.arg(format!("--pid={}", supd.pid())).arg(format!("--{which}={value}:"));
     Running::start(&mut command).finish(SOON).expect(0);
+}
+
+/// The hard limit of supd by its name in /proc/PID/limits, as prlimit takes it.
+fn hard_limit(supd: &Supd, name: &str) -> String {
+    let limits = fs::read_to_string(format!("/proc/{}/limits", supd.pid())).expect("its limits");
+    let line = limits.lines().find(|line| line.starts_with(name)).expect("a limit of this name");
+    line[name.len()..].split_ascii_whitespace().nth(1).expect("a hard limit").to_owned()
 }
 
 /// Any of the ends that say what happened; and where supd could not be asked at all, 4 or 5.
@@ -102,7 +119,8 @@ fn descriptors_taken_by_clients() {
 fn no_more_processes() {
     let user = nix::unistd::geteuid().is_root().then_some(65_534);
     let serving = Serving::start_with(&Setup { user, ..Setup::default() });
-    swap_in_need(&serving, |on| limit(&serving.supd, "nproc", if on { "0" } else { "unlimited" }));
+    let hard = hard_limit(&serving.supd, "Max processes");
+    swap_in_need(&serving, |on| limit(&serving.supd, "nproc", if on { "0" } else { &hard }));
     serving.supd.install_worker("2");
     serving.supd.ctl(&["swap", "web"]).expect(0);
     serving.took_over();

@@ -27,7 +27,19 @@ fn never_ready() {
     let serving = Serving::start();
     let failed = serving.swap(&["never-ready"], "TimeoutStartSec = \"1s\"", "").expect(1);
     says(&failed, &["TimeoutStartSec"]);
-    serving.unharmed();
+    let end = all_gone(&serving);
+    serving.unharmed_since(end);
+}
+
+/// Waits until no process of a candidate is left; since when.
+fn all_gone(serving: &Serving) -> Duration {
+    let needle = serving.supd.path().to_string_lossy().into_owned();
+    let mut known = serving.before.pids();
+    known.extend([serving.supd.pid(), std::process::id()]);
+    wait_until("the processes of the candidate to be ended", SOON, || {
+        proc::with_environment(&needle, &known).is_empty()
+    });
+    serving.load.now()
 }
 
 fn ready_twice() {
@@ -116,13 +128,8 @@ fn forks_and_tells() {
 fn forks_and_leaves() {
     let serving = Serving::start();
     serving.swap(&["fork"], "TimeoutStopSec = \"2s\"", "").expect(1);
-    let needle = serving.supd.path().to_string_lossy().into_owned();
-    let mut known = serving.before.pids();
-    known.extend([serving.supd.pid(), std::process::id()]);
-    wait_until("the child left behind to be ended", SOON, || {
-        proc::with_environment(&needle, &known).is_empty()
-    });
-    serving.unharmed();
+    let end = all_gone(&serving);
+    serving.unharmed_since(end);
 }
 
 /// READY=1 from a helper that is gone before supd looks: a socket for each generation makes it count,

@@ -21,15 +21,13 @@ fn udp() {
     version_file(&app, "1");
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     let server = app.join("udp_echo.py");
-    supd.launch(
-        "echo",
-        &format!(
-            "[[Socket]]\nName = \"echo\"\nListenDatagram = \"{address}\"\n\n[Service]\n\
+    let unit = format!(
+        "[[Socket]]\nName = \"echo\"\nListenDatagram = \"{address}\"\n\n[Service]\n\
              ExecStart = [\"/usr/bin/python3\", {server:?}]\n\
              Environment = {{ PYTHONDONTWRITEBYTECODE = \"1\" }}\n\
              ReadySettleSec = \"300ms\"\nTimeoutStopSec = \"10s\"\n\n[Swap]\nProbationSec = \"2s\"\n"
-        ),
     );
+    supd.launch("echo", &unit);
     let echo = Echo::start(address, 8);
     echo.wait_for_more(1_000, SOON);
 
@@ -45,7 +43,9 @@ fn udp() {
     step(&["swap", "echo"], "2", &first);
     let second = supd.status("echo").pids();
     version_file(&app, "3");
+    supd.write_unit("echo", &super::long_probation(&unit));
     supd.ctl(&["swap", "echo", "--wait=active"]).expect(0);
+    supd.write_unit("echo", &unit);
     let third: Vec<u32> =
         supd.status("echo").pids().into_iter().filter(|pid| !second.contains(pid)).collect();
     step(&["rollback", "echo"], "2", &third);

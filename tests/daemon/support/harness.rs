@@ -243,6 +243,11 @@ impl Supd {
         self.pid
     }
 
+    /// The user that it runs as, if that is another than the test's.
+    pub(crate) fn user(&self) -> Option<u32> {
+        self.setup.user
+    }
+
     pub(crate) fn is_alive(&self) -> bool {
         proc::alive(self.pid)
     }
@@ -261,7 +266,9 @@ impl Supd {
             self.app().join("worker")
         );
         for argument in arguments {
-            write!(text, ", {argument:?}").expect("writing to a string");
+            // JSON's escapes are TOML's; Rust's are not.
+            let quoted = serde_json::to_string(argument).expect("a string");
+            write!(text, ", {quoted}").expect("writing to a string");
         }
         text.push_str("]\nReleases = false\nEnvironment = { DAEMON_TEST_ROLE = \"worker\" }\n");
         for (table, lines, defaults) in [

@@ -114,8 +114,7 @@ mod tests {
             std::thread::yield_now();
         }
         load.stop();
-        let timeline = load.timeline().clone();
-        timeline
+        load.timeline().clone()
     }
 
     /// Whether a whole request came.

@@ -13,6 +13,8 @@ const CHUNK: usize = 4096;
 pub(in crate::ctl::demo) enum Closed {
     /// The reader has gone.
     Gone,
+    /// Something else is in the way, as a disk that is full.
+    Failed(Errno),
     /// Somebody wants the demo to end.
     Ended,
 }
@@ -53,7 +55,8 @@ impl Output {
             match write(&self.fd, &bytes[..bytes.len().min(CHUNK)]) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(Errno::EINTR | Errno::EAGAIN) => {}
-                Err(_) => return Err(Closed::Gone),
+                Err(Errno::EPIPE) => return Err(Closed::Gone),
+                Err(errno) => return Err(Closed::Failed(errno)),
             }
         }
         Ok(())

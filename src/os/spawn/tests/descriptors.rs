@@ -9,7 +9,8 @@ use crate::os::spawn::{Launch, Plan, Spawned, Stream, spawn};
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::PathBuf;
 
 #[test]
 fn three_hundred_listeners() {
@@ -66,11 +67,35 @@ fn where_the_streams_go() {
     assert_eq!(fs::read_to_string(bench.path("errors")).unwrap(), "b\n");
     assert_eq!(fs::metadata(bench.path("errors")).unwrap().mode() & 0o777, 0o600);
 
-    std::os::unix::fs::symlink("/etc/passwd", bench.path("link.log")).unwrap();
+    symlink("/etc/passwd", bench.path("link.log")).unwrap();
     let link = Plan { standard_output: Stream::Log(bench.path("link.log")), ..bench.plan("true", &[]) };
     assert!(refusal(&link).contains("symbolic link"), "{}", refusal(&link));
     let folder = Plan { standard_output: Stream::Append(bench.path("")), ..bench.plan("true", &[]) };
     assert!(refusal(&folder).contains("Is a directory"));
+}
+
+/// A worker that owns the folder of its output must not have supd write elsewhere for it.
+#[test]
+fn links_count_only_where_no_worker_can_make_them() {
+    let bench = Bench::new();
+    let (theirs, victim) = (bench.path("theirs"), bench.path("victim"));
+    fs::create_dir(&theirs).unwrap();
+    fs::write(&victim, "precious").unwrap();
+    symlink(&victim, theirs.join("out")).unwrap();
+    symlink(bench.path(""), theirs.join("folder")).unwrap();
+    let into = |path: PathBuf| Plan { standard_output: Stream::File(path), ..bench.shell("echo pwned") };
+    let (file, folder) = (into(theirs.join("out")), into(theirs.join("folder/victim")));
+    // The folder is ours alone: an administrator's links are followed.
+    fs::set_permissions(&theirs, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(run(&file), Ok(WorkerExit::Code(0)));
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "pwned\nus");
+    // Others may write there: anybody may have made them.
+    fs::write(&victim, "precious").unwrap();
+    fs::set_permissions(&theirs, fs::Permissions::from_mode(0o777)).unwrap();
+    for plan in [&file, &folder] {
+        assert!(refusal(plan).contains("symbolic link"), "{}", refusal(plan));
+    }
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn everyone_in_the_generation_is_known() {
         let mut speakers = Vec::new();
         for _ in 0..4 {
             let datagram = next(&socket);
-            let found = relation(datagram.pid, datagram.process.as_ref(), &[worker]);
+            let found = relation(datagram.pid, datagram.process.as_ref(), &[worker], &[worker]);
             let wanted = match datagram.text.as_str() {
                 "STATUS=worker" => Relation::Worker(worker),
                 "STATUS=child" | "STATUS=session" => Relation::Descendant(worker),
@@ -101,7 +101,8 @@ fn last_words_are_heard_and_their_speaker_is_gone() {
     assert_eq!(end(&spawned.process), WorkerExit::Code(0));
     let datagram = next(&socket);
     assert_eq!((datagram.pid, datagram.text.as_str()), (spawned.process.pid(), "ERRNO=5"));
-    assert_eq!(relation(datagram.pid, datagram.process.as_ref(), &[spawned.process.pid()]), Relation::Gone);
+    // Reaped by now: neither as a worker, nor by number.
+    assert_eq!(relation(datagram.pid, datagram.process.as_ref(), &[], &[datagram.pid]), Relation::Gone);
 }
 
 #[test]

@@ -46,6 +46,14 @@ impl Stream {
         }
     }
 
+    /// The client's own port, by which a server's records name the connection.
+    fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok().map(|address| address.port()),
+            Self::Unix(_) => None,
+        }
+    }
+
     fn set_timeout(&self, left: Duration) {
         let left = Some(left.max(Duration::from_millis(1)));
         match self {
@@ -109,7 +117,8 @@ pub(super) fn run(shared: &Shared, record: &Mutex<Tally>, seed: u64) {
         asked += 1;
         let begun = shared.began.elapsed();
         let served_before = connection.as_ref().map_or(0, |(_, served)| *served);
-        let (end, stream) = one_request(&shared.plan, asked, connection.take().map(|(stream, _)| stream));
+        let stream = connection.take().map(|(stream, _)| stream);
+        let (end, stream, port) = one_request(&shared.plan, asked, stream);
         let took = shared.began.elapsed() - begun;
         let mut tally = lock(record);
         tally.connections += u64::from(served_before == 0);
@@ -125,7 +134,7 @@ pub(super) fn run(shared: &Shared, record: &Mutex<Tally>, seed: u64) {
             End::IdleClose { by_half: false } => tally.idle.crossed += 1,
             End::IdleClose { by_half: true } => tally.idle.by_half += 1,
             End::Lost(kind, phase, detail) => {
-                tally.losses.push(Loss { kind, at: begun + took, served_before, phase, detail });
+                tally.losses.push(Loss { kind, at: begun + took, served_before, port, phase, detail });
                 drop(tally);
                 pause(AFTER_LOSS);
             }
@@ -151,16 +160,22 @@ fn think(plan: &Plan, random: &mut Random, stream: Option<&Stream>) {
 }
 
 /// Asks once, on `stream` or on a new connection; the connection comes back if it can be used on.
-fn one_request(plan: &Plan, asked: u64, stream: Option<Stream>) -> (End, Option<Stream>) {
+fn one_request(plan: &Plan, asked: u64, stream: Option<Stream>) -> (End, Option<Stream>, Option<u16>) {
     let until = Instant::now() + plan.patience;
     let reused = stream.is_some();
-    let mut stream = match stream {
+    let stream = match stream {
         Some(stream) => stream,
         None => match open(plan) {
             Ok(stream) => stream,
-            Err(error) => return (lost(&error, "connect"), None),
+            Err(error) => return (lost(&error, "connect"), None, None),
         },
     };
+    let port = stream.port();
+    let (end, stream) = ask(plan, asked, stream, reused, until);
+    (end, stream, port)
+}
+
+fn ask(plan: &Plan, asked: u64, mut stream: Stream, reused: bool, until: Instant) -> (End, Option<Stream>) {
     stream.set_timeout(plan.patience);
     let path = match plan.slow_every {
         Some(every) if asked % every == 0 => "/slow",

@@ -139,7 +139,14 @@ impl Client {
 
     fn lost(&mut self, kind: Kind, phase: &'static str, detail: String) {
         let at = self.began.elapsed();
-        self.tally.losses.push(Loss { kind, at, served_before: self.sequence - 1, phase, detail });
+        self.tally.losses.push(Loss {
+            kind,
+            at,
+            served_before: self.sequence - 1,
+            port: None,
+            phase,
+            detail,
+        });
         crate::wait::pause(Duration::from_millis(5));
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct Loss {
     pub(crate) at: Duration,
     /// How many requests this connection had served before.
     pub(crate) served_before: u64,
+    /// The client's port, where there was a TCP connection.
+    pub(crate) port: Option<u16>,
     /// Where it broke: "connect", "send", "wait for the answer", "read the body" …
     pub(crate) phase: &'static str,
     pub(crate) detail: String,

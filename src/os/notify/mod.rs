@@ -1,21 +1,20 @@
 //! The notify socket of a generation: datagrams in, each with who sent it by the kernel's word.
-#![allow(unsafe_code)]
 
+mod ancillary;
+
+use self::ancillary::{Raw, pass_pidfds, receive};
 use super::Error;
 use super::pidfd::PidFd;
 use nix::errno::Errno;
-use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, setsockopt, socket, sockopt};
 use nix::sys::stat::{Mode, fchmod};
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// systemd's limit: PIPE_BUF. What is longer is dropped whole.
 pub const DATAGRAM_MAX: usize = 4096;
-/// SCM_MAX_FD of the kernel: no datagram carries more descriptors.
-const DESCRIPTORS_MAX: usize = 253;
 /// The longest path of a UNIX socket, without its NUL (unix(7)).
 const PATH_MAX: usize = 107;
 
@@ -144,38 +143,24 @@ impl NotifySocket {
     /// # Errors
     /// What recvmsg(2) says, other than that nothing is there.
     pub fn receive(&self) -> Result<Received, Error> {
-        let mut control = Control([0; CONTROL_WORDS]);
         let mut bytes = [0u8; DATAGRAM_MAX];
-        let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-        // SAFETY: a msghdr of zeros is valid: no name, no parts, no control data.
-        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-        header.msg_iov = &raw mut part;
-        header.msg_iovlen = 1;
-        header.msg_control = control.0.as_mut_ptr().cast();
-        header.msg_controllen = size_of::<Control>() as _;
-        let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC | libc::MSG_TRUNC;
-        let length = loop {
-            // SAFETY: the header points at buffers that live, with their true lengths.
-            let length = unsafe { libc::recvmsg(self.fd.as_raw_fd(), &raw mut header, flags) };
-            match Errno::result(length) {
-                Ok(length) => break usize::try_from(length).expect("no error, so no negative number"),
+        let Raw { length, truncated, ancillary } = loop {
+            match receive(&self.fd, &mut bytes) {
+                Ok(raw) => break raw,
                 Err(Errno::EAGAIN) => return Ok(Received::Nothing),
                 // "Nothing" would end the caller's turn, and an edge comes once.
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(Error::new("receive from", self.path.display(), errno)),
             }
         };
-        // From here on the descriptors are owned, so that every way out closes them.
-        let ancillary = Ancillary::take(&header);
         let pid = ancillary.credentials.map_or(0, |credentials| credentials.pid);
         let dropped = |why| Ok(Received::Dropped { why, pid });
         let Some(credentials) = ancillary.credentials.filter(|credentials| credentials.pid > 0) else {
             return dropped(Dropped::NoCredentials);
         };
-        if header.msg_flags & libc::MSG_CTRUNC != 0 {
+        if truncated {
             return dropped(Dropped::TooManyDescriptors);
         }
-        // MSG_TRUNC among the flags has recvmsg give the true length.
         let Some(text) = bytes.get(..length) else { return dropped(Dropped::TooLong) };
         let text = text.strip_suffix(&[0]).unwrap_or(text);
         if text.contains(&0) {
@@ -199,90 +184,12 @@ impl AsFd for NotifySocket {
     }
 }
 
-/// SO_PASSPIDFD of asm-generic/socket.h (6.5), where older kernels say ENOPROTOOPT.
-const SO_PASSPIDFD: i32 = 76;
-/// SCM_PIDFD of linux/socket.h.
-const SCM_PIDFD: i32 = 4;
-
-fn pass_pidfds(fd: &OwnedFd) {
-    let on: libc::c_int = 1;
-    let length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: an option of one int. A refusal leaves us with the numbers, as before 6.5.
-    unsafe {
-        libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, SO_PASSPIDFD, (&raw const on).cast(), length)
-    };
-}
-
-/// Room for the credentials, a pidfd and as many descriptors as there can be, in words so that the
-/// headers in it are aligned.
-const CONTROL_WORDS: usize = 160;
-
-#[repr(C)]
-struct Control([u64; CONTROL_WORDS]);
-
-const _: () = {
-    // SAFETY: computes from a number; touches nothing.
-    let needed = unsafe {
-        libc::CMSG_SPACE(size_of::<libc::ucred>() as u32)
-            + libc::CMSG_SPACE(4)
-            + libc::CMSG_SPACE(4 * DESCRIPTORS_MAX as u32)
-    };
-    assert!(needed as usize <= size_of::<Control>(), "a control buffer with room for everything");
-};
-
-/// What came beside the text.
-#[derive(Default)]
-struct Ancillary {
-    credentials: Option<libc::ucred>,
-    process: Option<OwnedFd>,
-    descriptors: Vec<OwnedFd>,
-}
-
-impl Ancillary {
-    /// Takes everything out of a header that recvmsg(2) has filled.
-    fn take(header: &libc::msghdr) -> Self {
-        let mut all = Self::default();
-        // SAFETY: the header's control buffer lives and its length is what the kernel wrote.
-        let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
-        while !next.is_null() {
-            // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR give headers that lie within the buffer.
-            let (level, kind, length, data) = unsafe {
-                let part = &*next;
-                (part.cmsg_level, part.cmsg_type, part.cmsg_len as usize, libc::CMSG_DATA(next))
-            };
-            // SAFETY: computes from a number; touches nothing.
-            let length = length.saturating_sub(unsafe { libc::CMSG_LEN(0) } as usize);
-            match (level, kind) {
-                (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if length >= size_of::<libc::ucred>() => {
-                    // SAFETY: the kernel wrote a ucred there; it may be unaligned.
-                    all.credentials = Some(unsafe { data.cast::<libc::ucred>().read_unaligned() });
-                }
-                (libc::SOL_SOCKET, libc::SCM_RIGHTS) => all.descriptors.extend(own(data, length)),
-                (libc::SOL_SOCKET, SCM_PIDFD) => all.process = own(data, length).pop(),
-                _ => {}
-            }
-            // SAFETY: as for CMSG_FIRSTHDR, and `next` came from there.
-            next = unsafe { libc::CMSG_NXTHDR(header, next) };
-        }
-        all
-    }
-}
-
-/// The descriptors in one part of the control data. The kernel writes a negative one where it
-/// could not make a pidfd.
-fn own(data: *const u8, length: usize) -> Vec<OwnedFd> {
-    // SAFETY: the kernel wrote that many whole ints there; they may be unaligned.
-    let number = |index| unsafe { data.cast::<i32>().add(index).read_unaligned() };
-    let numbers = (0..length / size_of::<i32>()).map(number).filter(|number| *number >= 0);
-    // SAFETY: the kernel has just installed them for us alone.
-    numbers.map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Datagram, Dropped, NotifySocket, Received, make_folder};
     use crate::os::alone::{alone, root_or_skip};
     use nix::errno::Errno;
+    use nix::fcntl::{FcntlArg, fcntl};
     use nix::libc;
     use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, UnixCredentials, sendmsg};
     use std::io::IoSlice;
@@ -391,8 +298,7 @@ mod tests {
                 let datagram = bench.datagram();
                 assert_eq!(datagram.descriptors.len(), count);
                 for fd in &datagram.descriptors {
-                    // SAFETY: asks about a number.
-                    assert_eq!(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) }, libc::FD_CLOEXEC);
+                    assert_eq!(fcntl(fd, FcntlArg::F_GETFD), Ok(libc::FD_CLOEXEC));
                 }
                 drop(datagram);
                 // Those of a datagram that is dropped too.

@@ -1,0 +1,123 @@
+"""A worker that does what a test tells it, over a socket of its own: one JSON object a line, one answer
+each. Every message of the notify socket goes out exactly as the test wrote it.
+
+The socket is puppet-PID.sock beside this file. A signal is remembered and, but for those that a test told
+it to bear, obeyed.
+"""
+import json
+import os
+import pathlib
+import select
+import signal
+import socket
+import sys
+import time
+
+FOLDER = pathlib.Path(__file__).parent
+NOTIFY = os.environ["NOTIFY_SOCKET"]
+seen = []
+bears = {"SIGHUP", "SIGUSR1"}
+
+
+def on_signal(number, _):
+    name = signal.Signals(number).name
+    seen.append(name)
+    if name not in bears:
+        os._exit(0)
+
+
+for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+    signal.signal(number, on_signal)
+
+
+def send(text, fds=()):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.connect(NOTIFY)
+        socket.send_fds(sock, [text.encode()], list(fds))
+
+
+def say(text, fds=0, pidfd=None):
+    if pidfd is not None:
+        fd = os.pidfd_open(pidfd)
+        send(text, [fd])
+        os.close(fd)
+        return None
+    files = [os.open("/dev/null", os.O_RDONLY) for _ in range(fds)]
+    send(text, files)
+    for fd in files:
+        os.close(fd)
+
+
+def say_from_child(text):
+    """From a child that is gone before supd can look at it, or not: as it happens."""
+    if os.fork() == 0:
+        send(text)
+        os._exit(0)
+    os.wait()
+
+
+def barrier(text="BARRIER=1", copies=1):
+    """How long until every copy of the other end was closed; None: five seconds were not enough."""
+    ours, theirs = os.pipe()
+    began = time.monotonic()
+    send(text, [theirs] * copies)
+    os.close(theirs)
+    poll = select.poll()
+    poll.register(ours, 0)
+    hung_up = poll.poll(5000)
+    os.close(ours)
+    return time.monotonic() - began if hung_up else None
+
+
+def stamp(back_ms=0):
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000 - back_ms * 1000
+
+
+def bear(*names):
+    bears.update(names)
+
+
+def fork():
+    """A child that listens to the test as well, at its own socket."""
+    child = os.fork()
+    if child == 0:
+        door.close()
+        obey()
+    return child
+
+
+def inode(pid):
+    fd = os.pidfd_open(pid)
+    try:
+        return os.fstat(fd).st_ino
+    finally:
+        os.close(fd)
+
+
+verbs = {
+    "say": say, "say_from_child": say_from_child, "barrier": barrier, "stamp": stamp, "bear": bear,
+    "fork": fork, "inode": inode, "seen": lambda: list(seen), "exit": os._exit,
+    "exit_saying": lambda text, code: (send(text), os._exit(code)),
+}
+
+
+def obey():
+    global door
+    path = FOLDER / f"puppet-{os.getpid()}.sock"
+    door = socket.socket(socket.AF_UNIX)
+    door.bind(f"{path}.new")
+    door.listen()
+    os.rename(f"{path}.new", path)
+    while True:
+        connection, _ = door.accept()
+        with connection, connection.makefile("rw") as lines:
+            for line in lines:
+                verb, *arguments = json.loads(line)
+                options = arguments.pop() if arguments and isinstance(arguments[-1], dict) else {}
+                print(json.dumps(verbs[verb](*arguments, **options)), file=lines, flush=True)
+
+
+print("puppet", os.getpid(), *sys.argv[1:], flush=True)
+for text in sys.argv[1:]:
+    send(text.replace("\\n", "\n"))
+obey()

@@ -1,0 +1,549 @@
+//! A checker that has never failed has never been tested: a brain that does what it is told, and
+//! for each rule of the oracle at least one thing that it is wrong to be told.
+
+use crate::brain::Brain;
+use crate::knobs::{Knobs, settings};
+use crate::oracle::Rule;
+use crate::sim::{Checked, Sim};
+use crate::step::parse;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use supd::machine::swap_table::StepKind;
+use supd::machine::{Action, Effect, Input, JobKind, JobWork, Launch, Level};
+use supd::model::settings::Command;
+use supd::model::status::{
+    GenerationState, GenerationStatus, Health, SwapResult, Traffic, UnitState, UnitStatus, WorkerStatus,
+};
+use supd::model::{
+    ClientId, Durable, ExitStatus, Generation, Happening, Intent, JobId, Kept, Record, RecordId, Reply,
+    Settings, Signal, SwapId, SwapKind, Tick, UnitName, Want, WorkerId,
+};
+
+/// Says what it was told to say next, and remembers nothing.
+#[derive(Clone)]
+struct Script {
+    next: Vec<Effect>,
+    shown: UnitStatus,
+    deadline: Option<Tick>,
+}
+
+impl Brain for Script {
+    fn reborn(&self) -> Self {
+        self.clone()
+    }
+
+    fn step(&mut self, _now: Tick, _input: Input, out: &mut Vec<Effect>) {
+        out.append(&mut self.next);
+    }
+
+    fn deadline(&self) -> Option<Tick> {
+        self.deadline
+    }
+
+    fn status(&self, _unit: &UnitName, _now: Tick) -> Option<UnitStatus> {
+        Some(self.shown.clone())
+    }
+
+    fn launch(&self, _unit: &UnitName, _generation: Generation) -> Option<Launch> {
+        None
+    }
+
+    fn swap_step(&self, _unit: &UnitName) -> Option<StepKind> {
+        None
+    }
+}
+
+fn web() -> UnitName {
+    UnitName::new("web").unwrap()
+}
+
+/// A unit whose generation 1 serves, and what happens next.
+struct Story {
+    sim: Sim<Script>,
+    file: Arc<Settings>,
+    records: u64,
+}
+
+impl Story {
+    fn new(knobs: &str) -> Self {
+        let set = knobs.split_whitespace().try_fold(Knobs::default(), Knobs::parse).unwrap();
+        let generations = [1, 2].map(|number| GenerationStatus {
+            generation: Generation(number),
+            release: None,
+            state: GenerationState::Draining,
+            share: None,
+            workers: vec![WorkerStatus {
+                worker: WorkerId(number),
+                phase: "serving",
+                status_text: String::new(),
+                last_exit: None,
+            }],
+            uptime: Duration::ZERO,
+            pinned: None,
+        });
+        let shown = UnitStatus {
+            state: UnitState::Starting,
+            traffic: Traffic::On,
+            health: Health::Up,
+            active: Some(Generation(1)),
+            retained: None,
+            retained_pinned: false,
+            generations: generations.to_vec(),
+            last_swap: None,
+            notes: Vec::new(),
+        };
+        let script = Script { next: Vec::new(), shown, deadline: None };
+        let mut story = Self { sim: Sim::new(script), file: settings(&web(), 0, set, 0), records: 0 };
+        let bind = Action::Bind { job: JobId(1), settings: story.file.clone() };
+        story.happens(&format!("unit web {knobs}"), vec![bind]);
+        let began = story.began(1, SwapKind::Start, None, up(1, None, None));
+        story.happens("web bound", vec![began]);
+        let listen = Action::Listen(vec![story.file.clone()]);
+        let spawn = story.spawn(1, 1);
+        story.happens("web recorded", vec![listen, spawn]);
+        story.happens("web/1.0 spawned", vec![]);
+        let committed = story.ended(1, SwapResult::Committed, up(1, None, None));
+        story.happens("web/1.0 says ready", vec![committed]);
+        story.happens("web recorded", vec![]);
+        story
+    }
+
+    /// A swap to generation 2 is as far as ready.
+    fn swapping(knobs: &str) -> Self {
+        let mut story = Self::new(knobs);
+        story.happens("c1 asks web swap", vec![]);
+        let began = story.began(2, SwapKind::Swap, Some(1), up(2, Some(1), None));
+        story.happens("web/1.0 says status", vec![began]);
+        let spawn = story.spawn(2, 2);
+        story.happens("web recorded", vec![spawn]);
+        story.happens("web/2.0 spawned", vec![]);
+        story.happens("web/2.0 says ready", vec![intent()]);
+        story
+    }
+
+    /// Generation 2 has the traffic, by the ledger too, and has yet to commit.
+    fn switched(knobs: &str) -> Self {
+        let mut story = Self::swapping(knobs);
+        story.happens("web intent-saved", vec![switch()]);
+        let happening = Happening::Switched { swap_id: SwapId(2), to: Generation(2) };
+        let durable = Durable { previous: kept(1), ..up(2, Some(2), None) };
+        let record = story.record(happening, durable, None);
+        story.happens("web switched", vec![record]);
+        story.happens("web recorded", vec![]);
+        story
+    }
+
+    /// What the line says happens, and this is what the brain makes of it.
+    fn tries(&mut self, line: &str, actions: Vec<Action>) -> Checked<()> {
+        self.sim.brain.next = actions.into_iter().map(|action| Effect::Unit(web(), action)).collect();
+        for step in parse(line).unwrap() {
+            assert!(self.sim.apply(&step)?, "{line}: cannot happen");
+        }
+        Ok(())
+    }
+
+    fn happens(&mut self, line: &str, actions: Vec<Action>) {
+        self.tries(line, actions).unwrap_or_else(|violation| panic!("{line}: {violation}"));
+    }
+
+    fn record(&mut self, happening: Happening, durable: Durable, client: Option<u64>) -> Action {
+        self.records += 1;
+        let (id, client) = (RecordId(self.records), client.map(ClientId));
+        Action::Record { id, record: Record { unit: web(), durable, happening }, client }
+    }
+
+    fn began(&mut self, number: u64, kind: SwapKind, from: Option<u64>, durable: Durable) -> Action {
+        let client = from.map(|_| 1);
+        let (swap_id, from, to) = (SwapId(number), from.map(Generation), Generation(number));
+        self.record(Happening::Began { swap_id, kind, from, to }, durable, client)
+    }
+
+    fn ended(&mut self, number: u64, result: SwapResult, durable: Durable) -> Action {
+        self.record(Happening::Ended { swap_id: SwapId(number), result, cause: None }, durable, None)
+    }
+
+    fn launch(&self, generation: u64) -> Launch {
+        let (generation, settings) = (Generation(generation), self.file.clone());
+        Launch { generation, settings, release: None, origin: generation, pinned: false }
+    }
+
+    fn spawn(&self, worker: u64, generation: u64) -> Action {
+        Action::Spawn { worker: WorkerId(worker), index: 0, launch: Arc::new(self.launch(generation)) }
+    }
+
+    fn relaunch(&self, worker: u64, generation: u64) -> Action {
+        let launch = Launch { pinned: true, ..self.launch(generation) };
+        Action::Spawn { worker: WorkerId(worker), index: 0, launch: Arc::new(launch) }
+    }
+}
+
+fn kept(generation: u64) -> Option<Kept> {
+    Some(Kept { generation: Generation(generation), release: None, pinned: true })
+}
+
+/// Up, with this highest number, this active generation (the first, if none) and this retained one.
+fn up(last: u64, active: Option<u64>, retained: Option<u64>) -> Durable {
+    Durable {
+        want: Want::Up,
+        generation_last: last,
+        swap_last: last,
+        active: kept(active.unwrap_or(1)),
+        retained: retained.and_then(kept),
+        ..Durable::fresh()
+    }
+}
+
+fn intent() -> Action {
+    Action::SaveIntent(Intent { swap_id: SwapId(2), from: Some(Generation(1)), to: Generation(2) })
+}
+
+fn switch() -> Action {
+    Action::Switch { swap_id: SwapId(2), to: Generation(2) }
+}
+
+fn signal(worker: u64, signal: Signal) -> Action {
+    Action::Signal { worker: WorkerId(worker), signal, everyone: false }
+}
+
+fn note() -> Action {
+    Action::Note { level: Level::Info, generation: None, text: "all is well".to_owned() }
+}
+
+fn reply(client: u64, reply: Reply) -> Action {
+    Action::Reply(ClientId(client), reply)
+}
+
+fn done(client: u64) -> Action {
+    reply(client, Reply::done(true, "done").about(Some(SwapId(2)), Some(Generation(2))))
+}
+
+type Wrong = (Rule, &'static str, fn() -> Checked<()>);
+
+/// Everything that is wrong, by the rule that must say so.
+const WRONGS: &[Wrong] = &[
+    (Rule::Listeners, "listening ends while somebody serves", || {
+        Story::new("").tries("web/1.0 says alive", vec![Action::Unlisten])
+    }),
+    (Rule::Listeners, "connections are refused while somebody serves", || {
+        Story::new("").tries("web/1.0 says alive", vec![Action::Listen(vec![])])
+    }),
+    (Rule::Listeners, "an address is closed while somebody serves", || {
+        Story::new("").tries("web/1.0 says alive", vec![Action::CloseExcept(vec![])])
+    }),
+    (Rule::Listeners, "listens on what is not bound", || {
+        let other = settings(&web(), 0, Knobs::default().parse("sockets=other").unwrap(), 0);
+        Story::new("").tries("web/1.0 says alive", vec![Action::Listen(vec![other])])
+    }),
+    (Rule::MakeBeforeBreak, "the only one that serves is told to stop", || {
+        Story::new("").tries("web/1.0 says alive", vec![signal(1, Signal::TERM)])
+    }),
+    (Rule::MakeBeforeBreak, "a deadline kills the only one that serves", || {
+        Story::new("").tries("clock", vec![signal(1, Signal::KILL)])
+    }),
+    (Rule::MakeBeforeBreak, "ExecStop is run for the only one that serves", || {
+        let mut story = Story::new("stop=one");
+        let command = Command { ignore_failure: false, program: "/stop".to_owned(), arguments: vec![] };
+        let (launch, work) = (Arc::new(story.launch(1)), JobWork::Command(command));
+        let (job, kind, worker) = (JobId(2), JobKind::Stop, Some(WorkerId(1)));
+        story.tries("web/1.0 says alive", vec![Action::Run { job, kind, work, launch, worker }])
+    }),
+    (Rule::MakeBeforeBreak, "the old is told to stop before the new one has settled", || {
+        let mut story = Story::new("settle=1s");
+        story.happens("c1 asks web swap", vec![]);
+        let began = story.began(2, SwapKind::Swap, Some(1), up(2, Some(1), None));
+        story.happens("web/1.0 says alive", vec![began]);
+        let spawn = story.spawn(2, 2);
+        story.happens("web recorded", vec![spawn]);
+        story.happens("web/2.0 spawned", vec![]);
+        story.tries("web/2.0 says ready", vec![intent()])
+    }),
+    (Rule::OneOfEach, "two generations are active", || {
+        let mut story = Story::new("");
+        for generation in &mut story.sim.brain.shown.generations {
+            generation.state = GenerationState::Active;
+        }
+        story.tries("web/1.0 says alive", vec![])
+    }),
+    (Rule::OneOfEach, "two generations are candidates", || {
+        let mut story = Story::new("");
+        for generation in &mut story.sim.brain.shown.generations {
+            generation.state = GenerationState::Candidate;
+        }
+        story.tries("web/1.0 says alive", vec![])
+    }),
+    (Rule::OneOfEach, "status hides a worker", || {
+        let mut story = Story::new("");
+        story.sim.brain.shown.generations.clear();
+        story.tries("web/1.0 says alive", vec![])
+    }),
+    (Rule::OneOfEach, "status names another one active than the one that has the traffic", || {
+        let mut story = Story::new("");
+        (story.sim.brain.shown.state, story.sim.brain.shown.active) =
+            (UnitState::Active, Some(Generation(2)));
+        story.tries("web/1.0 says alive", vec![])
+    }),
+    (Rule::OneOfEach, "a swap begins beside another", || {
+        let mut story = Story::swapping("");
+        let began = story.began(3, SwapKind::Swap, Some(1), up(3, Some(1), None));
+        story.tries("c2 asks web swap", vec![began])
+    }),
+    (Rule::FailedSwap, "a failed swap changes who is active", || {
+        let mut story = Story::swapping("");
+        let ended = story.ended(2, SwapResult::Failed, up(2, Some(2), None));
+        story.tries("web intent-fails", vec![ended])
+    }),
+    (Rule::FailedSwap, "a beginning changes who is active", || {
+        let mut story = Story::new("");
+        let began = story.began(2, SwapKind::Swap, Some(1), up(2, Some(2), None));
+        story.tries("c1 asks web swap", vec![began])
+    }),
+    (Rule::FailedSwap, "a candidate is launched again", || {
+        let mut story = Story::swapping("restart=always restart-sec=0s");
+        story.happens("web/2.0 exits 1", vec![]);
+        let spawn = story.relaunch(3, 2);
+        story.tries("clock", vec![spawn])
+    }),
+    (Rule::Replies, "two answers", || {
+        let refused = || reply(1, Reply::refused("no", None));
+        Story::new("").tries("c1 asks web abort", vec![refused(), refused()])
+    }),
+    (Rule::Replies, "an answer to nobody", || {
+        Story::new("").tries("web/1.0 says alive", vec![reply(7, Reply::refused("no", None))])
+    }),
+    (Rule::Replies, "an answer to who hung up", || {
+        let mut story = Story::new("");
+        story.happens("c1 asks web wait", vec![]);
+        story.happens("c1 hangs-up", vec![]);
+        story.tries("web/1.0 says alive", vec![reply(1, Reply::done(false, "nothing is under way"))])
+    }),
+    (Rule::Replies, "refused, and changed", || {
+        let refused = Reply { changed: true, ..Reply::refused("no", None) };
+        Story::new("").tries("c1 asks web abort", vec![reply(1, refused)])
+    }),
+    (Rule::Replies, "swapped, and nothing changed", || {
+        Story::new("").tries("c1 asks web swap", vec![reply(1, Reply::done(false, "is active"))])
+    }),
+    (Rule::Replies, "nothing serves, and somebody does", || {
+        let down = Reply::new(ExitStatus::Down, true, "nothing serves");
+        Story::new("").tries("c1 asks web swap", vec![reply(1, down)])
+    }),
+    (Rule::Replies, "progress for who does not wait", || {
+        let progress = supd::model::Progress::Note("soon".to_owned());
+        Story::new("").tries("web/1.0 says alive", vec![Action::Progress(ClientId(7), progress)])
+    }),
+    (Rule::Replies, "stopped, and a worker is left", || {
+        let mut story = Story::new("");
+        let durable = Durable { want: Want::Down, ..up(1, None, None) };
+        let record = story.record(Happening::Stopped, durable, Some(1));
+        story.happens("c1 asks web stop", vec![Action::Unlisten, record]);
+        story.tries("web recorded", vec![reply(1, Reply::done(true, "is stopped"))])
+    }),
+    (Rule::Accounts, "a signal to who has ended", || {
+        let mut story = Story::new("");
+        story.happens("web/1.0 exits 0", vec![]);
+        story.tries("clock", vec![signal(1, Signal::TERM)])
+    }),
+    (Rule::Accounts, "a signal to who never was", || {
+        Story::new("").tries("clock", vec![signal(9, Signal::TERM)])
+    }),
+    (Rule::Accounts, "one number for two workers", || {
+        let mut story = Story::new("restart=always restart-sec=0s");
+        story.happens("web/1.0 exits 0", vec![]);
+        let spawn = story.relaunch(1, 1);
+        story.tries("clock", vec![spawn])
+    }),
+    (Rule::Accounts, "two workers in one place", || {
+        let mut story = Story::new("");
+        let spawn = story.relaunch(2, 1);
+        story.tries("clock", vec![spawn])
+    }),
+    (Rule::Accounts, "sweeping after who lives", || {
+        Story::new("").tries("clock", vec![Action::Sweep { worker: WorkerId(1), signal: None }])
+    }),
+    (Rule::Accounts, "a generation is retired while it lives", || {
+        Story::new("").tries("clock", vec![Action::Retire(Generation(1))])
+    }),
+    (Rule::Accounts, "a job is ended that never began", || {
+        Story::new("").tries("clock", vec![Action::EndJob { job: JobId(5) }])
+    }),
+    (Rule::Spin, "the deadline has passed when the clock was looked at", || {
+        let mut story = Story::new("");
+        story.sim.brain.deadline = Some(story.sim.world.now);
+        story.tries("clock", vec![])
+    }),
+    (Rule::Numbers, "a number is used again", || {
+        let mut story = Story::new("");
+        let began = story.began(1, SwapKind::Swap, Some(1), up(1, None, None));
+        story.tries("c1 asks web swap", vec![began])
+    }),
+    (Rule::Numbers, "a number is used again after a crash", || {
+        let mut story = Story::new("");
+        story.happens("crash after=0 saved=0", vec![]);
+        story.records = 0;
+        let began = story.began(1, SwapKind::Start, None, up(1, None, None));
+        story.tries("clock", vec![began])
+    }),
+    (Rule::Numbers, "a generation is launched before its number is saved", || {
+        let mut story = Story::new("");
+        let began = story.began(2, SwapKind::Swap, Some(1), up(2, Some(1), None));
+        let spawn = story.spawn(2, 2);
+        story.tries("c1 asks web swap", vec![began, spawn])
+    }),
+    (Rule::Restarts, "launched again at once", || {
+        let mut story = Story::new("restart=always restart-sec=2s");
+        story.happens("web/1.0 exits 0", vec![]);
+        let spawn = story.relaunch(2, 1);
+        story.tries("clock", vec![spawn])
+    }),
+    (Rule::Restarts, "Restart=no, and launched again", || {
+        let mut story = Story::new("restart=no");
+        story.happens("web/1.0 exits 0", vec![]);
+        let spawn = story.relaunch(2, 1);
+        story.tries("clock", vec![spawn])
+    }),
+    (Rule::Durable, "an answer before the record", || {
+        let mut story = Story::switched("");
+        let ended = story.ended(2, SwapResult::Committed, up(2, Some(2), Some(1)));
+        story.tries("clock", vec![ended, done(1)])
+    }),
+    (Rule::Durable, "a switch before the intent is saved", || {
+        Story::swapping("").tries("web/1.0 says alive", vec![switch()])
+    }),
+    (Rule::Durable, "the intent is forgotten before the ledger says it", || {
+        let mut story = Story::swapping("");
+        story.happens("web intent-saved", vec![switch()]);
+        story.tries("web switched", vec![Action::ClearIntent])
+    }),
+    (Rule::Described, "the ledger says another one is active", || {
+        let mut story = Story::switched("");
+        story.sim.brain.shown.state = UnitState::Probation;
+        story.sim.brain.shown.active = Some(Generation(2));
+        let unit = story.sim.world.unit_mut(0).unwrap();
+        unit.ledger.active = kept(1);
+        story.tries("c2 asks web abort", vec![reply(2, Reply::refused("no", None))])
+    }),
+    (Rule::Pinned, "a relaunch with other settings", || {
+        let mut story = Story::new("restart=always restart-sec=0s");
+        story.happens("edit web workers=2", vec![]);
+        story.file = story.sim.world.unit(0).unwrap().file().1.clone();
+        story.happens("web/1.0 exits 0", vec![]);
+        let spawn = story.relaunch(2, 1);
+        story.tries("clock", vec![spawn])
+    }),
+    (Rule::Pinned, "a relaunch of what is on disk", || {
+        let mut story = Story::new("restart=always restart-sec=0s");
+        story.happens("web/1.0 exits 0", vec![]);
+        let spawn = story.spawn(2, 1);
+        story.tries("clock", vec![spawn])
+    }),
+    (Rule::Pinned, "a swap to the file as it was", || {
+        let mut story = Story::new("");
+        story.happens("edit web workers=2", vec![]);
+        story.happens("c1 asks web swap", vec![]);
+        let began = story.began(2, SwapKind::Swap, Some(1), up(2, Some(1), None));
+        story.happens("web/1.0 says alive", vec![began]);
+        let spawn = story.spawn(2, 2);
+        story.tries("web recorded", vec![spawn])
+    }),
+    (Rule::Retained, "a commit that retains nothing", || {
+        let mut story = Story::switched("");
+        let ended = story.ended(2, SwapResult::Committed, up(2, Some(2), None));
+        story.tries("clock", vec![ended])
+    }),
+    (Rule::Retained, "a switch that forgets the previous one", || {
+        let mut story = Story::swapping("");
+        story.happens("web intent-saved", vec![switch()]);
+        let happening = Happening::Switched { swap_id: SwapId(2), to: Generation(2) };
+        let record = story.record(happening, up(2, Some(2), None), None);
+        story.tries("web switched", vec![record])
+    }),
+    (Rule::Retained, "what a rollback would need is let go", || {
+        Story::switched("").tries("clock", vec![Action::Prune { keep: vec![Generation(2)] }])
+    }),
+    (Rule::Stopped, "launched after a stop", || {
+        let mut story = Story::new("restart=always restart-sec=0s");
+        story.happens("c1 asks web stop", vec![Action::Unlisten]);
+        story.happens("web/1.0 exits 0", vec![]);
+        let spawn = story.relaunch(2, 1);
+        story.tries("clock", vec![spawn])
+    }),
+    (Rule::Stopped, "nobody stopped it, and it shall be down", || {
+        let mut story = Story::new("");
+        let durable = Durable { want: Want::Down, ..up(1, None, None) };
+        let record = story.record(Happening::Stopped, durable, None);
+        story.tries("clock", vec![record])
+    }),
+    (Rule::Stopped, "launched although a person had stopped it before the restart of supd", || {
+        let mut story = Story::new("");
+        let durable = Durable { want: Want::Down, ..up(1, None, None) };
+        let record = story.record(Happening::Stopped, durable, Some(1));
+        story.happens("c1 asks web stop", vec![Action::Unlisten, record]);
+        story.happens("web recorded", vec![]);
+        story.happens("crash after=0 saved=0", vec![]);
+        story.records = 0;
+        let began = story.began(2, SwapKind::Start, None, up(2, Some(2), None));
+        story.happens("clock", vec![began]);
+        let spawn = story.spawn(1, 2);
+        story.tries("web recorded", vec![spawn])
+    }),
+    (Rule::Sound, "quarantine", || {
+        Story::new("").tries("clock", vec![Action::Dump("two and two are five".to_owned())])
+    }),
+    (Rule::Sound, "one unit's event, another unit's effect", || {
+        let mut story = Story::new("");
+        story.happens("new api", vec![]);
+        let effect = Effect::Unit(UnitName::new("api").unwrap(), note());
+        story.sim.brain.next = vec![effect];
+        story.sim.apply(&parse("web/1.0 says alive").unwrap()[0]).map(|_| ())
+    }),
+    (Rule::Stale, "READY=1 of who never was counts", || {
+        let mut story = Story::new("");
+        let ended = story.ended(1, SwapResult::Committed, up(1, None, None));
+        story.tries("web forged ready", vec![ended])
+    }),
+    (Rule::Stale, "READY=1 of who has ended counts", || {
+        let mut story = Story::swapping("");
+        story.happens("web/2.0 exits 1", vec![]);
+        story.tries("web/2.0 says ready", vec![intent()])
+    }),
+    (Rule::Bounded, "endless effects", || {
+        Story::new("").tries("clock", std::iter::repeat_with(note).take(1000).collect())
+    }),
+    (Rule::Liveness, "a client that is never answered", || {
+        let mut story = Story::new("");
+        story.sim.brain.shown.state = UnitState::Active;
+        story.sim.brain.shown.generations.truncate(1);
+        story.sim.brain.shown.generations[0].state = GenerationState::Active;
+        story.happens("c1 asks web reload", vec![]);
+        story.tries("settle", vec![])
+    }),
+    (Rule::Expected, "an expectation that is not met", || {
+        Story::new("").tries("expect web active=2", vec![])
+    }),
+];
+
+#[test]
+fn every_rule_says_so_when_it_is_broken() {
+    let mut fired = BTreeSet::new();
+    for (rule, what, wrong) in WRONGS {
+        match wrong() {
+            Err(violation) if violation.rule == *rule => drop(fired.insert(*rule)),
+            Err(violation) => panic!("{what}: broke another rule: {violation}"),
+            Ok(()) => panic!("{what}: nobody said so"),
+        }
+    }
+    let silent: Vec<_> = Rule::ALL.iter().filter(|rule| !fired.contains(rule)).collect();
+    assert!(silent.is_empty(), "rules that were never seen to fire: {silent:?}");
+}
+
+#[test]
+fn a_script_that_does_right_is_left_alone() {
+    let mut story = Story::switched("");
+    let ended = story.ended(2, SwapResult::Committed, up(2, Some(2), Some(1)));
+    story.happens("clock", vec![ended]);
+    story.happens("web recorded", vec![Action::ClearIntent, done(1), signal(1, Signal::TERM)]);
+    let sweep = Action::Sweep { worker: WorkerId(1), signal: None };
+    story.happens("web/1.0 exits 0", vec![sweep]);
+    story.happens("web/1.0 swept", vec![Action::Retire(Generation(1))]);
+}
