@@ -30,7 +30,8 @@ pub type Inherited = Vec<OwnedFd>;
 #[derive(Debug)]
 pub struct Listeners {
     unit: UnitName,
-    bound: BTreeMap<Address, Listener>,
+    /// Boxed: a map has room for eleven from its first entry on, and most units have one.
+    bound: BTreeMap<Address, Box<Listener>>,
     watched: Vec<(Address, Token)>,
     /// Copies by which supd hears that a listener was shut down.
     guards: BTreeMap<Address, (OwnedFd, Token)>,
@@ -95,7 +96,7 @@ impl Listeners {
                         listener.listen().map_err(|error| error.to_string())?;
                     }
                     notes.extend(listener.notes().map(|note| format!("{}: {note}", socket.address)));
-                    added.push((socket.address.clone(), listener));
+                    added.push((socket.address.clone(), Box::new(listener)));
                 }
                 Err(error) => return Err(error.to_string()),
             }
@@ -253,7 +254,7 @@ impl Listeners {
         let waiting = |listener: &Listener| {
             listener.traffic() != Traffic::Refused && listener.queue_length().is_some_and(|length| length > 0)
         };
-        if now < end && self.bound.values().any(waiting) {
+        if now < end && self.bound.values().any(|listener| waiting(listener)) {
             self.last_call = Some((end, now.after(LOOK_EVERY)));
             return false;
         }
@@ -324,13 +325,16 @@ impl Listeners {
     #[must_use]
     pub fn is_knocked(&self) -> bool {
         let knocked = |listener: &Listener| listener.queue_length().is_none_or(|length| length > 0);
-        self.watched.iter().filter_map(|(address, _)| self.bound.get(address)).any(knocked)
+        self.watched
+            .iter()
+            .filter_map(|(address, _)| self.bound.get(address))
+            .any(|listener| knocked(listener))
     }
 
     /// The descriptor that a worker gets for this address.
     #[must_use]
     pub fn fd(&self, address: &Address) -> Option<BorrowedFd<'_>> {
-        self.bound.get(address).map(Listener::fd)
+        self.bound.get(address).map(|listener| listener.fd())
     }
 
     /// What waits there, if it is bound.

@@ -147,6 +147,8 @@ fn read(layer: &Layer, sources: &Sources, report: &mut Report<'_>) -> (Settings,
             rows.push(index);
         }
     }
+    // Settings live as long as their generation; a vector begins with room for four.
+    sockets.shrink_to_fit();
     let settings = Settings {
         unit: sources.unit.clone(),
         description: description.unwrap_or_default(),

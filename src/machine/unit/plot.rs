@@ -38,6 +38,7 @@ impl Unit {
         self.durable.generation_last += 1;
         let job = turn.job();
         turn.act(Action::Bind { job, settings: plan.settings.clone() });
+        self.bound.reserve_exact(plan.settings.sockets.len());
         self.bound.extend(plan.settings.sockets.iter().cloned());
         self.swap = Some(Swap {
             id: SwapId(self.durable.swap_last),
