@@ -3,7 +3,7 @@
 //! without supd, by starting the same program from here, in turns with the commands.
 
 use crate::Form;
-use crate::harness::{Supd, free_port};
+use crate::harness::{Setup, Supd, free_port};
 use crate::numbers::{Sample, millis};
 use crate::proc;
 use crate::report::{Budget, Section};
@@ -59,8 +59,19 @@ impl Measured {
     }
 }
 
+/// Once as it is, once with supd's state on a disk of memory, where to flush costs nothing: the
+/// difference is the disk's.
 pub(crate) fn run(_: Form, section: &mut Section) {
-    let supd = Supd::start();
+    measure(section, "", &Supd::start());
+    if nix::unistd::geteuid().is_root() {
+        let setup = Setup { disk: Some(("state", 1024)), ..Setup::default() };
+        measure(section, " without a disk", &Supd::start_with(&setup));
+    } else {
+        section.skipped("the same without a disk", "only root can mount one of memory");
+    }
+}
+
+fn measure(section: &mut Section, how: &str, supd: &Supd) {
     supd.install_worker("0");
     for (unit, probation) in [("web", "0"), ("waits", "1h")] {
         let swap = format!("ProbationSec = \"{probation}\"");
@@ -71,10 +82,10 @@ pub(crate) fn run(_: Form, section: &mut Section) {
     let mut unpinned = 0;
     for round in 0..ROUNDS {
         supd.install_worker(&(1 + round).to_string());
-        let own_start = own_start(&supd);
+        let own_start = own_start(supd);
         let took = supd.ctl(&["swap", "web"]).expect(0).took;
-        swap.add(&supd, "web", took, own_start);
-        one_worker(&supd, "web");
+        swap.add(supd, "web", took, own_start);
+        one_worker(supd, "web");
         // Unpinned where supd cannot keep the program: what is on disk is the same one then.
         let mut rollback = supd.ctl(&["rollback", "web"]);
         if rollback.code() == 3 && rollback.text().contains("--anyway") {
@@ -82,25 +93,29 @@ pub(crate) fn run(_: Form, section: &mut Section) {
             rollback = supd.ctl(&["rollback", "web", "--anyway"]);
         }
         let took = rollback.expect(0).took;
-        cold.add(&supd, "web", took, own_start);
-        one_worker(&supd, "web");
+        cold.add(supd, "web", took, own_start);
+        one_worker(supd, "web");
         supd.ctl(&["swap", "waits", "--wait=active"]).expect(0);
         let took = supd.ctl(&["rollback", "waits"]).expect(0).took;
-        early.add(&supd, "waits", took, Duration::ZERO);
-        one_worker(&supd, "waits");
+        early.add(supd, "waits", took, Duration::ZERO);
+        one_worker(supd, "waits");
         asks.push(supd.ctl(&["is-active", "web"]).expect(0).took);
-        flushes.push(flush(&supd));
+        flushes.push(flush(supd));
         starts.push(own_start);
     }
-    swap.tell(section, "swap", true);
-    cold.tell(section, "rollback, committed", true);
+    swap.tell(section, &format!("swap{how}"), true);
+    cold.tell(section, &format!("rollback{how}, committed"), true);
     if unpinned > 0 {
         section
             .note(&format!("{unpinned} of these rollbacks were of a program that is not pinned: --anyway"));
     }
-    early.tell(section, "rollback in probation", false);
+    early.tell(section, &format!("rollback{how}, in probation"), false);
     section.figure("beside: the worker's own start to READY=1, without supd", &Sample::millis(&starts), "ms");
-    section.figure("beside: one line appended and flushed in supd's folder", &Sample::millis(&flushes), "ms");
+    section.figure(
+        "beside: one line appended to a file of supd's folder and flushed",
+        &Sample::millis(&flushes),
+        "ms",
+    );
     section.figure("beside: supctl is-active, which changes nothing", &Sample::millis(&asks), "ms");
 }
 

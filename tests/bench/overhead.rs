@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// One round of one contender.
+/// One round of one of them.
 const ROUND: Duration = Duration::from_millis(700);
 const CLIENTS: usize = 16;
 const NAMES: [&str; 3] = ["under supd", "without", "without, once more"];
@@ -28,27 +28,26 @@ struct Alone(Running);
 impl Alone {
     fn start(program: &Path, port: u16, section: &mut Section) -> Self {
         let launcher = find_program("systemd-socket-activate");
-        let mut command = match &launcher {
+        // A session of its own, as under supd: processes of one session share what the scheduler
+        // gives it (sched(7), autogroup), and this one's would share it with the clients.
+        let mut command = Command::new("setsid");
+        match &launcher {
             Some(launcher) => {
-                let mut command = Command::new(launcher);
-                command.args([format!("--listen={}", address(port)), "-E".into()]);
+                command.arg(launcher).args([format!("--listen={}", address(port)), "-E".into()]);
                 command.arg("DAEMON_TEST_ROLE=worker").arg(program);
-                command
             }
             None => {
                 section.skipped("systemd-socket-activate", "apt-get install systemd; it binds for itself");
-                let mut command = Command::new(program);
-                command.arg(format!("bind={}", address(port)));
-                command
+                command.arg(program).arg(format!("bind={}", address(port)));
             }
-        };
+        }
         let running = Running::start(command.env("DAEMON_TEST_ROLE", "worker"));
         wait_until("the worker alone to listen", SOON, || TcpStream::connect(address(port)).is_ok());
         Self(running)
     }
 }
 
-/// What one contender did in one round.
+/// What one of them did in one round.
 #[derive(Debug, Clone, Copy)]
 struct Round {
     per_second: f64,
@@ -80,7 +79,7 @@ pub(crate) fn run(form: Form, section: &mut Section) {
     let program = supd.app().join("alone");
     fixture::mark(&program, "1");
     let alone = [ports[1], ports[2]].map(|port| Alone::start(&program, port, section));
-    // The launcher executes the worker in its own place.
+    // setsid and the launcher are replaced by the worker: the pid stays.
     let pids = [supd.status("web").pids()[0], alone[0].0.pid(), alone[1].0.pid()];
 
     let mut lost = (0, 0);

@@ -109,18 +109,17 @@ struct Resident {
 
 impl Resident {
     fn of(supd: &Supd) -> Self {
-        let family = family(supd);
-        let anonymous = |pid: u32| kib(pid, "RssAnon:");
+        let helpers = family(supd);
         Self {
-            all: kib(supd.pid(), "VmRSS:"),
-            anonymous: anonymous(supd.pid()),
-            helpers: family.iter().skip(1).map(|pid| anonymous(*pid)).sum(),
+            all: kib(supd.pid(), "status", "VmRSS:"),
+            anonymous: kib(supd.pid(), "status", "RssAnon:"),
+            helpers: helpers.iter().skip(1).map(|pid| kib(*pid, "smaps_rollup", "Private_Dirty:")).sum(),
         }
     }
 }
 
-fn kib(pid: u32, key: &str) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+fn kib(pid: u32, file: &str, key: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let value = status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
     value.and_then(|rest| rest.trim_end_matches("kB").trim().parse().ok()).expect("memory in a status")
 }
@@ -130,14 +129,15 @@ pub(crate) fn memory(_: Form, section: &mut Section) {
     for count in [1, 100, 1000] {
         let (supd, _) = thousand::boot(count);
         let found = Resident::of(&supd);
-        let what = format!("resident with {count} units, of which its own {:.0} KiB", found.anonymous);
+        let what = format!("resident with {count} unit(s), {:.0} KiB of it its own", found.anonymous);
         let mib = Sample::of([found.all / 1024.0]);
         match count {
             1 => section.judged(&what, &mib, "MiB", Budget(3.0)),
             _ => section.figure(&what, &mib, "MiB"),
         }
         if found.helpers > 0.0 {
-            section.note(&format!("and its helper processes' own: {:.0} KiB", found.helpers));
+            section
+                .note(&format!("and what its helper processes share with nobody: {:.0} KiB", found.helpers));
         }
         resident.push((count as f64, found.all));
     }
@@ -147,7 +147,7 @@ pub(crate) fn memory(_: Form, section: &mut Section) {
     section.judged("for each unit from 100 to 1,000", &Sample::of([slope(1, 2)]), "KiB", Budget(8.0));
     let mut sleep = Command::new("sleep").arg("60").spawn().expect("sleep");
     wait_until("sleep to be there", SOON, || proc::command_line(sleep.id()).starts_with("sleep"));
-    let floor = kib(sleep.id(), "VmRSS:") / 1024.0;
+    let floor = kib(sleep.id(), "status", "VmRSS:") / 1024.0;
     proc::signal(sleep.id(), Signal::SIGKILL);
     sleep.wait().expect("a killed child ends");
     section.figure("beside: a sleep(1), the least that glibc takes", &Sample::of([floor]), "MiB");

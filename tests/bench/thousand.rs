@@ -3,6 +3,7 @@
 use crate::Form;
 use crate::harness::Supd;
 use crate::numbers::Sample;
+use crate::proc;
 use crate::report::{Budget, Section};
 use crate::rest::{self, children};
 use crate::wait::wait_until;
@@ -56,18 +57,20 @@ fn bare() -> Duration {
 }
 
 pub(crate) fn run(form: Form, section: &mut Section) {
-    let (mut starts, mut bares, mut last) = (Vec::new(), Vec::new(), None);
+    let (mut starts, mut bares, mut busy, mut last) = (Vec::new(), Vec::new(), Vec::new(), None);
     let began = Instant::now();
     while starts.is_empty() || (starts.len() < 3 && began.elapsed() < ENOUGH) {
         drop(last.take());
         bares.push(bare());
         let (supd, took) = boot(UNITS);
         starts.push(took);
+        busy.push(proc::ticks(supd.pid()) as f64 / 100.0);
         last = Some(supd);
     }
     let supd = last.expect("at least one");
     let seconds = |spans: &[Duration]| Sample::of(spans.iter().map(Duration::as_secs_f64));
     section.judged("supd's start until 1,000 units are active", &seconds(&starts), "s", Budget(1.5));
+    section.figure("processor time of supd itself for that", &Sample::of(busy), "s");
     section.figure("beside: their programs launched bare", &seconds(&bares), "s");
 
     let took = |arguments: &[&str]| supd.ctl(arguments).expect(0).took;
