@@ -116,7 +116,9 @@ impl Listeners {
                 listener.traffic() == Traffic::Open && !listener.can_listen_again() && listener.is_shut_down()
             };
             // An abstract name stays taken as long as a worker has a copy.
-            if matches!(address, Address::Unix { .. }) && self.bound.get(address).is_some_and(dead) {
+            if matches!(address, Address::Unix { .. })
+                && self.bound.get(address).is_some_and(|listener| dead(listener))
+            {
                 self.unwatch_some(sources, |watched| watched == address);
                 self.unguard(address, sources);
                 self.bound.remove(address);
@@ -272,7 +274,7 @@ impl Listeners {
             Ok(true) => Some(format!("{} {address} had been removed: it is public again", listener.name())),
             Err(error) => Some(error.to_string()),
         };
-        self.bound.iter().filter_map(told).collect()
+        self.bound.iter().map(|(address, listener)| (address, &**listener)).filter_map(told).collect()
     }
 
     /// Closes the listeners that none of these names.

@@ -541,8 +541,7 @@ impl<B: Brain> Sim<B> {
                             _ => (None, false),
                         };
                         let named = record.durable.kept().map(|kept| kept.generation).chain(to);
-                        let recipe =
-                            |number| Some((number, self.brain.launch(&name, number)?.settings));
+                        let recipe = |number| Some((number, self.brain.launch(&name, number)?.settings));
                         let launches = named.filter_map(recipe).collect();
                         if let Some(unit) = self.world.unit_mut(place) {
                             if first {
