@@ -19,6 +19,7 @@ impl Hands {
     /// Reads everything again. The answer comes when every changed unit has said what it makes of
     /// that.
     pub fn daemon_reload(&mut self, client: Option<ClientId>, machine: &Machine) {
+        super::upward::reloading();
         let listing = self.units.list();
         let mut round = Round { client, faults: listing.faults, ..Round::default() };
         let mut asked = Vec::new();
