@@ -47,7 +47,7 @@ use version::Version;
 /// How often the picture is drawn.
 const FRAME: Duration = Duration::from_millis(100);
 
-/// Watch a small server being swapped and rolled back under load: 15 seconds, nothing left behind
+/// Watch a server being swapped and rolled back under load
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
