@@ -104,8 +104,10 @@ fn interrupted(moments: &[(&str, Signal)]) {
         }
         proc::signal(demo.child.id(), signal);
         let status = wait_for("the end of the demo", STORY, || demo.child.try_wait().expect("wait"));
+        let mut errors = String::new();
+        demo.child.stderr.take().expect("piped").read_to_string(&mut errors).expect("UTF-8");
         // So early that it was not yet taken, it ends the demo by itself: that is the same.
-        assert_eq!(status.signal(), Some(signal as i32), "{moment:?} {signal}: {status}");
+        assert_eq!(status.signal(), Some(signal as i32), "{moment:?} {signal}: {status}\n{errors}");
         demo.left_nothing();
     }
 }

@@ -16,7 +16,7 @@ use nix::unistd::mkdtemp;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus as ProcessStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -192,7 +192,9 @@ fn watch(home: &Path, signals: &Signals) -> io::Result<Option<String>> {
     }
     let _gone_or_stuck = supd.kill();
     let status = supd.wait()?;
-    if demo_ended && status.success() {
+    // Ended before it could take signals, it had begun nothing that it could have ended in order.
+    let unbegun = status.signal() == Some(15);
+    if demo_ended && (status.success() || unbegun) {
         return Ok(None);
     }
     let last = log(home).join("\n");
