@@ -2,7 +2,7 @@
 
 use crate::codec::json::wait_for;
 use crate::codec::varlink::method::{REASON_MAX, REQUEST_ID_MAX};
-use crate::model::{Generation, Signal, UnitName, WaitFor};
+use crate::model::{Generation, InvalidLabel, Label, Signal, UnitName, WaitFor};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::time::Duration;
@@ -78,12 +78,8 @@ pub(super) fn request_id(text: &str) -> Result<String, String> {
 }
 
 /// The label of a release.
-pub(super) fn label(text: &str) -> Result<String, String> {
-    let is_path = text.contains('/') || matches!(text, "" | "." | "..");
-    if is_path || text.len() > 255 || text.chars().any(char::is_control) {
-        return Err("a label names a folder: 1 to 255 bytes, without / and control characters".into());
-    }
-    Ok(text.to_owned())
+pub(super) fn label(text: &str) -> Result<Label, InvalidLabel> {
+    Label::new(text)
 }
 
 #[cfg(test)]

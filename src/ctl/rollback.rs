@@ -5,7 +5,7 @@ use super::args::{self, WaitArg};
 use super::context::Context;
 use super::failure::Failure;
 use crate::codec::varlink::Method;
-use crate::model::{ExitStatus, Generation, UnitName};
+use crate::model::{ExitStatus, Generation, Label, UnitName};
 
 /// Go back to what served before
 #[derive(Debug, clap::Args)]
@@ -25,7 +25,7 @@ pub(super) struct Rollback {
     unit: UnitName,
     /// The release, for units that have releases
     #[arg(value_name = "LABEL", value_parser = args::label)]
-    label: Option<String>,
+    label: Option<Label>,
     /// Only if this generation receives the traffic
     #[arg(long, value_name = "GENERATION", value_parser = args::generation)]
     from: Option<Generation>,

@@ -5,7 +5,7 @@ use super::args::{self, WaitArg};
 use super::context::Context;
 use super::failure::Failure;
 use crate::codec::varlink::Method;
-use crate::model::{ExitStatus, UnitName};
+use crate::model::{ExitStatus, Label, UnitName};
 
 /// Bring a new generation without losing a request
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,7 @@ pub(super) struct Swap {
     unit: UnitName,
     /// The release, for units that have releases
     #[arg(value_name = "LABEL", value_parser = args::label)]
-    label: Option<String>,
+    label: Option<Label>,
     /// Stop when the new generation is ready, and let a person decide: promote or abort
     #[arg(long)]
     hold: bool,

@@ -189,7 +189,10 @@ fn a_swap_is_told_line_by_line() {
     let fake = Fake::new(|control, call| {
         let Method::Swap { hold, wait, label, .. } = &call.method else { panic!("{:?}", call.method) };
         assert!(call.more && *hold);
-        assert_eq!((*wait, label.as_deref()), (WaitFor::Active, Some("1.5.0")));
+        assert_eq!(
+            (*wait, label.as_ref().map(crate::model::Label::as_str)),
+            (WaitFor::Active, Some("1.5.0"))
+        );
         assert_eq!(call.meta.reason.as_deref(), Some("fix the bug"));
         assert_eq!(call.meta.request_id.as_deref(), Some("ci-17"));
         swapped(control, &call);

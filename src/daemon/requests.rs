@@ -9,7 +9,7 @@ use crate::codec::json::FaultView;
 use crate::codec::varlink::{self, Method};
 use crate::machine::{Event, Input, Machine, Request, Restored};
 use crate::model::status::UnitState;
-use crate::model::{ClientId, Reply, Settings, Tick, UnitName};
+use crate::model::{ClientId, Label, Reply, Settings, Tick, UnitName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -230,7 +230,7 @@ pub(super) fn bad_files(changed: bool, faults: &[Fault]) -> varlink::Error {
 /// What the machine is asked; or why it is not, in a sentence.
 fn request(method: &Method, settings: &Arc<Settings>) -> Result<Request, String> {
     let unit = &settings.unit;
-    let no_label = |label: &Option<String>| match label {
+    let no_label = |label: &Option<Label>| match label {
         Some(label) => Err(format!("{unit}: it has no releases, so there is no {label}")),
         None => Ok(()),
     };

@@ -62,6 +62,54 @@ name!(
     ListenerName
 );
 
+/// The longest label, in bytes.
+pub const LABEL_MAX: usize = 128;
+
+/// Why a text is no label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidLabel;
+
+impl fmt::Display for InvalidLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "a label is 1 to {LABEL_MAX} of A-Z a-z 0-9 _ . + ~ @ - and begins with a letter or a digit"
+        )
+    }
+}
+
+impl std::error::Error for InvalidLabel {}
+
+/// The name of a release within its unit: a version, or a commit. It names a folder, and stands in
+/// tables, variables and command lines as it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Label(Box<str>);
+
+impl Label {
+    /// Checks `text` against the rule for labels.
+    ///
+    /// # Errors
+    /// [`InvalidLabel`], which says the rule.
+    pub fn new(text: &str) -> Result<Self, InvalidLabel> {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"_.+~@-".contains(&b);
+        let begins = text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric());
+        let good = begins && text.len() <= LABEL_MAX && text.bytes().all(fits);
+        if good { Ok(Self(text.into())) } else { Err(InvalidLabel) }
+    }
+
+    /// The label as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
 macro_rules! number {
     ($(#[$doc:meta])* $Name:ident) => {
         $(#[$doc])*
@@ -104,7 +152,7 @@ number!(
 
 #[cfg(test)]
 mod tests {
-    use super::UnitName;
+    use super::{Label, UnitName};
 
     #[test]
     fn a_name_can_be_a_file_name() {
@@ -113,6 +161,18 @@ mod tests {
         }
         for bad in ["", ".", "..", ".web", "-web", "a/b", "web@1", "a b", "é", "a\n", &"x".repeat(65)] {
             assert!(UnitName::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_label_can_be_a_folder_and_a_word_of_a_command_line() {
+        for good in ["1", "1.5.0", "v2.0~rc1+build.7", "2026-11-26@b1", "3f2a", &"x".repeat(128)] {
+            assert!(Label::new(good).is_ok(), "{good}");
+        }
+        let long = "x".repeat(129);
+        let bad = ["", ".", "..", ".new", "-f", "a/b", "a b", "a\n", "a\0", "a:b", "a=b", "$(a)", "é", &long];
+        for bad in bad {
+            assert!(Label::new(bad).is_err(), "{bad:?}");
         }
     }
 }

@@ -17,7 +17,10 @@ pub mod tick;
 
 pub use address::{Address, SocketKind};
 pub use exit::{ExitStatus, WorkerExit};
-pub use id::{ClientId, Generation, InvalidName, JobId, ListenerName, RecordId, SwapId, UnitName, WorkerId};
+pub use id::{
+    ClientId, Generation, InvalidLabel, InvalidName, JobId, Label, ListenerName, RecordId, SwapId, UnitName,
+    WorkerId,
+};
 pub use ledger::{Durable, Happening, Intent, Kept, Record, SwapKind, Want};
 pub use notice::Notice;
 pub use reply::{Ended, Progress, Reply, WaitFor};

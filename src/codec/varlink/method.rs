@@ -2,7 +2,7 @@
 
 use super::params::{Invalid, Parameters};
 use crate::codec::json::wait_word;
-use crate::model::{Generation, Signal, UnitName, WaitFor};
+use crate::model::{Generation, Label, Signal, UnitName, WaitFor};
 use serde_json::{Map, Value};
 
 /// What is asked.
@@ -55,7 +55,7 @@ pub enum Method {
         /// Which unit.
         unit: UnitName,
         /// Its release; `None`: the newest.
-        label: Option<String>,
+        label: Option<Label>,
         /// Stop when ready, until `Promote`.
         hold: bool,
         /// Abort a running swap first.
@@ -70,7 +70,7 @@ pub enum Method {
         /// Which unit.
         unit: UnitName,
         /// To which release; `None`: the retained one.
-        label: Option<String>,
+        label: Option<Label>,
         /// Only if this generation is active.
         from: Option<Generation>,
         /// End what is left at once.
@@ -265,14 +265,14 @@ impl Method {
             }
             Self::Kill { signal, .. } => put("signal", signal.to_string().into()),
             Self::Swap { label, hold, replace, force, wait, .. } => {
-                put("label", label.as_deref().into());
+                put("label", label.as_ref().map(Label::as_str).into());
                 put("hold", (*hold).into());
                 put("replace", (*replace).into());
                 put("force", (*force).into());
                 put("wait", wait_word(*wait).into());
             }
             Self::Rollback { label, from, stop, anyway, wait, .. } => {
-                put("label", label.as_deref().into());
+                put("label", label.as_ref().map(Label::as_str).into());
                 put("from", from.map(|generation| generation.0).into());
                 put("stop", (*stop).into());
                 put("anyway", (*anyway).into());
@@ -303,7 +303,7 @@ pub(super) mod tests {
     pub(in crate::codec::varlink) fn every_method() -> Vec<Method> {
         let unit = UnitName::new("web").unwrap();
         let wait = WaitFor::Drained;
-        let label = Some("1.5.0".to_owned());
+        let label = Label::new("1.5.0").ok();
         vec![
             Method::Status { unit: Some(unit.clone()) },
             Method::Start { unit: unit.clone(), wait },

@@ -1,7 +1,8 @@
 //! Parameters of a call, taken one by one; what is left over at the end was not asked for.
 
 use crate::codec::json::wait_for;
-use crate::model::{Generation, Signal, UnitName, WaitFor};
+use crate::model::id::LABEL_MAX;
+use crate::model::{Generation, Label, Signal, UnitName, WaitFor};
 use serde_json::{Map, Value};
 
 /// org.varlink.service.InvalidParameter: the name of the parameter that is missing, unknown or
@@ -63,14 +64,10 @@ impl Parameters {
         self.optional(name, read)
     }
 
-    /// `label`: it names a folder, so it is no path. (What else a label may not be is for the
-    /// release store to say.)
-    pub(super) fn label(&mut self) -> Result<Option<String>, Invalid> {
-        let label = self.text("label", 255)?;
-        match label.as_deref() {
-            Some(bad) if bad.contains('/') || bad == "." || bad == ".." => Err(Invalid("label".into())),
-            _ => Ok(label),
-        }
+    /// `label`
+    pub(super) fn label(&mut self) -> Result<Option<Label>, Invalid> {
+        let label = self.text("label", LABEL_MAX)?;
+        label.map(|text| Label::new(&text).map_err(|_| Invalid("label".into()))).transpose()
     }
 
     /// Everything is taken.
