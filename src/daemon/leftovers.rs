@@ -134,7 +134,7 @@ mod tests {
     }
 
     fn record(child: &Child, boot: &BootId, invocation: &str) -> WorkerRecord {
-        let process = PidFd::open(child.id().cast_signed()).unwrap();
+        let process = PidFd::open(i32::try_from(child.id()).unwrap()).unwrap();
         let identity = Identity::of(&process, boot).unwrap();
         WorkerRecord {
             unit: "web".into(),

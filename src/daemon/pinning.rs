@@ -187,7 +187,7 @@ mod tests {
 
     impl Ended {
         fn pid(&self) -> i32 {
-            self.0.id().cast_signed()
+            i32::try_from(self.0.id()).unwrap()
         }
     }
 
@@ -245,7 +245,7 @@ mod tests {
         let service = settings("ExecStart = [\"sh\", \"-c\", \"read x\"]").service;
         let mut child =
             Command::new("sh").args(["-c", "read x"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
-        let why = bench.copy(1).make(child.id().cast_signed(), &service, None).unwrap_err();
+        let why = bench.copy(1).make(i32::try_from(child.id()).unwrap(), &service, None).unwrap_err();
         assert!(why.contains("interpreter"), "{why}");
         drop(child.stdin.take());
         child.wait().unwrap();

@@ -72,13 +72,15 @@ impl AsFd for Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::unistd::pipe;
     use std::cell::Cell;
-    use std::io::{Read, pipe};
+    use std::fs::File;
+    use std::io::Read;
 
     #[test]
     fn a_reader_that_does_not_read_does_not_keep_the_demo_from_ending() {
-        let (mut reader, writer) = pipe().unwrap();
-        let output = Output::new(writer.into());
+        let (reader, writer) = pipe().unwrap();
+        let output = Output::new(writer);
         let asked = Cell::new(0);
         let ended = || {
             asked.set(asked.get() + 1);
@@ -89,7 +91,7 @@ mod tests {
         assert!(!output.is_ready(PollTimeout::ZERO));
         drop(output);
         let mut read = Vec::new();
-        reader.read_to_end(&mut read).unwrap();
+        File::from(reader).read_to_end(&mut read).unwrap();
         assert!(read.len() >= CHUNK && read.iter().all(|byte| *byte == b'x'));
     }
 
@@ -97,6 +99,6 @@ mod tests {
     fn a_reader_that_has_gone_is_noticed() {
         let (reader, writer) = pipe().unwrap();
         drop(reader);
-        assert_eq!(Output::new(writer.into()).write("x", &|| false), Err(Closed::Gone));
+        assert_eq!(Output::new(writer).write("x", &|| false), Err(Closed::Gone));
     }
 }

@@ -97,12 +97,12 @@ mod tests {
     use crate::ctl::demo::act::End;
     use crate::ctl::demo::timeline::Outcome;
     use crate::ctl::demo::version::Version;
-    use std::io::pipe;
+    use nix::unistd::pipe;
 
     #[test]
     fn each_piece_of_news_is_one_line_and_said_once() {
         let (_reader, writer) = pipe().unwrap();
-        let mut plain = Plain::new(Output::new(writer.into()));
+        let mut plain = Plain::new(Output::new(writer));
         let ms = Duration::from_millis;
         let mut timeline = Timeline::default();
         for at in 0..2000 {
