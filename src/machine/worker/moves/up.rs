@@ -1,0 +1,129 @@
+//! The way up: hooks, exec, ready, settled.
+
+use super::super::{Cue, Phase, Probe, Told, Worker};
+use super::Terms;
+use crate::machine::effect::{Action, JobKind, JobWork};
+use crate::machine::restart::Fault;
+use crate::machine::turn::Turn;
+use crate::model::Tick;
+use crate::model::settings::Ready;
+use std::time::Duration;
+
+/// Between two checks of readiness.
+const RECHECK: Duration = Duration::from_secs(1);
+
+impl Worker {
+    /// Launches a run in this place: hooks first.
+    pub(in crate::machine) fn launch(&mut self, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
+        self.born = turn.now;
+        self.pace.launched(turn.now, terms.service());
+        self.prepare(0, terms, turn);
+    }
+
+    pub(super) fn prepare(&mut self, index: usize, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
+        let until = terms.start_until(turn.now);
+        let commands = &terms.launch.settings.service.exec_start_pre;
+        self.phase = match self.run(JobKind::StartPre, index, commands, until, terms.launch, turn) {
+            Some(step) => Phase::Preparing(step),
+            None => {
+                self.forked = true;
+                turn.act(Action::Spawn { worker: self.id, index: self.index, launch: terms.launch.clone() });
+                Phase::Spawning { until }
+            }
+        };
+    }
+
+    pub(super) fn begin(&mut self, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
+        let until = terms.start_until(turn.now);
+        match self.probe(terms, turn) {
+            Some(probe) => self.phase = Phase::Starting { until, probe },
+            None => self.settle(terms, turn),
+        }
+    }
+
+    /// The first check; `None`: running is being ready.
+    pub(super) fn probe(&self, terms: &Terms<'_>, turn: &mut Turn<'_>) -> Option<Probe> {
+        let work = match &terms.launch.settings.service.ready {
+            Ready::Started => return None,
+            Ready::Notify => return Some(Probe::None),
+            Ready::Command(command) => JobWork::Command(command.clone()),
+            Ready::Http(address) => JobWork::Http(address.clone()),
+            // Refused when the unit file is checked, until a candidate has a slot of its own.
+            Ready::Listen | Ready::Tcp => return Some(Probe::None),
+        };
+        let job = turn.job();
+        let launch = terms.launch.clone();
+        turn.act(Action::Run { job, kind: JobKind::ReadyCheck, work, launch, worker: Some(self.id) });
+        Some(Probe::Running(job))
+    }
+
+    pub(super) fn said_ready(&mut self, cue: &Cue, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
+        if *cue == Cue::Passed || terms.service().ready == Ready::Notify {
+            self.settle(terms, turn);
+        }
+    }
+
+    pub(super) fn recheck(&mut self, now: Tick) {
+        if let Phase::Starting { until, .. } = self.phase {
+            self.phase = Phase::Starting { until, probe: Probe::Pause(now.after(RECHECK)) };
+        }
+    }
+
+    pub(super) fn start_due(&mut self, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
+        let Phase::Starting { until, .. } = self.phase else { return };
+        if until.is_some_and(|until| until <= turn.now) {
+            let limit = terms.service().timeout_start.unwrap_or_default();
+            self.tell_failed(
+                terms,
+                Fault::TimedOut,
+                format!("was not ready within {limit:?} (TimeoutStartSec)"),
+            );
+            self.terminate(terms, turn);
+        } else if let Some(probe) = self.probe(terms, turn) {
+            self.phase = Phase::Starting { until, probe };
+        }
+    }
+
+    pub(super) fn settle(&mut self, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
+        let span = terms.service().ready_settle;
+        if span.is_zero() {
+            self.post(0, terms, turn);
+        } else {
+            self.phase = Phase::Settling { until: turn.now.after(span) };
+        }
+    }
+
+    pub(super) fn post(&mut self, index: usize, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
+        let until = terms.start_until(turn.now);
+        let commands = &terms.launch.settings.service.exec_start_post;
+        self.phase = match self.run(JobKind::StartPost, index, commands, until, terms.launch, turn) {
+            Some(step) => Phase::Posting(step),
+            None => {
+                terms.told.push(Told::Ready);
+                Phase::Serving { since: turn.now, watchdog: self.watchdog(terms, turn.now) }
+            }
+        };
+    }
+
+    pub(super) fn give_up(&mut self, cue: &Cue, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
+        self.end_job_unless_over(cue, turn);
+        let cause = match cue.spawn_failure() {
+            Some(reason) => reason.to_owned(),
+            None => cue.why("ExecStartPre", "TimeoutStartSec"),
+        };
+        self.forked = false;
+        self.tell_failed(terms, Fault::Unlaunched, cause);
+        self.close(0, terms, turn);
+    }
+
+    pub(super) fn post_fail(&mut self, cue: &Cue, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
+        self.end_job_unless_over(cue, turn);
+        self.tell_failed(terms, Fault::TimedOut, cue.why("ExecStartPost", "TimeoutStartSec"));
+        self.terminate(terms, turn);
+    }
+
+    pub(super) fn overdue(&mut self, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
+        self.tell_failed(terms, Fault::TimedOut, "exec did not end within TimeoutStartSec".to_owned());
+        self.kill(turn);
+    }
+}
