@@ -1,6 +1,6 @@
 //! A swap, rollback, restart or start: from the request until it is committed or undone.
 //!
-//! What a step makes of a cue stands in [`table`]; how each move is made, in `unit/plot.rs`.
+//! What a step makes of a cue stands in [`table`]; how each move is made, in `unit/plot/`.
 
 pub mod table;
 

@@ -5,11 +5,9 @@ use super::super::event::Request;
 use super::super::swap::table::{SwapCueKind, SwapMove, decide};
 use super::super::swap::{Plan, Swap};
 use super::super::turn::Turn;
-use super::super::worker::{Cue, table::Kind};
-use super::{Drain, Life, Refreshing, Reloading, Unit, Waiter};
+use super::{Drain, Life, Unit, Waiter};
 use crate::model::status::SwapResult;
-use crate::model::{ClientId, ExitStatus, Generation, Reply, Settings, Signal, SwapKind, WaitFor, WorkerId};
-use std::collections::BTreeSet;
+use crate::model::{ClientId, ExitStatus, Generation, Reply, Settings, Signal, SwapKind, WaitFor};
 use std::sync::Arc;
 
 impl Unit {
@@ -40,7 +38,7 @@ impl Unit {
         }
     }
 
-    fn refuse(
+    pub(super) fn refuse(
         &self,
         client: ClientId,
         text: impl Into<String>,
@@ -51,7 +49,7 @@ impl Unit {
     }
 
     /// `supctl VERB UNIT` without the `supctl`.
-    fn command(&self, verb: &str) -> Option<String> {
+    pub(super) fn command(&self, verb: &str) -> Option<String> {
         Some(format!("{verb} {}", self.name))
     }
 
@@ -312,69 +310,6 @@ impl Unit {
         Reply::new(status, false, text).about(Some(last.swap_id), Some(last.to))
     }
 
-    // Reload and kill.
-
-    fn ask_reload(&mut self, client: ClientId, turn: &mut Turn<'_>) {
-        let active = self.durable.active.as_ref().map(|kept| kept.generation);
-        let Some(group) =
-            active.and_then(|active| self.groups.get(&active)).filter(|group| group.serves_at_all())
-        else {
-            return self.refuse(client, "no generation is active", self.command("start"), turn);
-        };
-        let service = &group.launch.settings.service;
-        if service.reload_signal.is_none() && service.exec_reload.is_empty() {
-            let text = "has neither ReloadSignal nor ExecReload";
-            return self.refuse(client, text, self.command("restart"), turn);
-        }
-        if self.reloading.is_some() {
-            return self.refuse(client, "is reloading already", self.command("status"), turn);
-        }
-        let kind = |kind: Kind| group.workers.iter().filter(move |worker| worker.phase.kind() == kind);
-        let ready: Vec<usize> = kind(Kind::Serving).map(|worker| worker.index as usize).collect();
-        let waiting: BTreeSet<WorkerId> =
-            kind(Kind::Serving).chain(kind(Kind::Reloading)).map(|worker| worker.id).collect();
-        let generation = group.generation();
-        let (remarks, failures) = (BTreeSet::new(), BTreeSet::new());
-        self.reloading = Some(Reloading { client: Some(client), waiting, remarks, failures });
-        for index in ready {
-            self.group_cue(generation, index, &Cue::Reload, turn);
-        }
-    }
-
-    /// One worker is done with its reload, well or badly.
-    pub(super) fn reload_done(
-        &mut self,
-        run: WorkerId,
-        outcome: Result<String, String>,
-        turn: &mut Turn<'_>,
-    ) {
-        let Some(reloading) = &mut self.reloading else { return };
-        if !reloading.waiting.remove(&run) {
-            return;
-        }
-        match outcome {
-            Ok(remark) if remark.is_empty() => {}
-            Ok(remark) => drop(reloading.remarks.insert(remark)),
-            Err(failure) => drop(reloading.failures.insert(failure)),
-        }
-        if !reloading.waiting.is_empty() {
-            return;
-        }
-        let Some(done) = self.reloading.take() else { return };
-        let list = |texts: &BTreeSet<String>| texts.iter().cloned().collect::<Vec<_>>().join("; ");
-        let reply = if !done.failures.is_empty() {
-            Reply::new(ExitStatus::Failed, true, format!("reload failed: {}", list(&done.failures)))
-        } else if done.remarks.is_empty() {
-            Reply::done(true, "has reloaded")
-        } else {
-            Reply::done(true, list(&done.remarks))
-        };
-        turn.note(Level::Info, None, reply.text.clone());
-        if let Some(client) = done.client {
-            self.reply(client, reply, turn);
-        }
-    }
-
     fn ask_kill(&mut self, client: ClientId, signal: Signal, turn: &mut Turn<'_>) {
         let active = self.durable.active.as_ref().map(|kept| kept.generation);
         let signalled =
@@ -389,28 +324,5 @@ impl Unit {
         }
         turn.note(Level::Info, active, format!("{signal} sent by request"));
         self.reply(client, Reply::done(true, format!("{signal} sent to {signalled} worker(s)")), turn);
-    }
-
-    /// daemon-reload: changed listeners are bound now and listen from the next swap on.
-    fn refresh(&mut self, client: ClientId, settings: Arc<Settings>, turn: &mut Turn<'_>) {
-        self.orphaned = false;
-        if self.refreshing.is_some() {
-            let text = "the listeners of the last daemon-reload are still being bound";
-            return self.refuse(client, text, Some("daemon-reload".to_owned()), turn);
-        }
-        let changed = *self.settings != *settings;
-        let moved = self.settings.sockets != settings.sockets;
-        let up = matches!(self.life, Life::Up | Life::Waiting { .. } | Life::Arming { .. });
-        if !up || !moved {
-            self.settings = settings;
-            let text =
-                if changed && up { "changed; applies at the next swap or restart" } else { "is up to date" };
-            self.reply(client, Reply::done(changed, text), turn);
-            return;
-        }
-        let job = turn.job();
-        turn.act(Action::Bind { job, settings: settings.clone() });
-        self.bound.extend(settings.sockets.iter().cloned());
-        self.refreshing = Some(Refreshing { job, client: Some(client), settings });
     }
 }

@@ -76,25 +76,6 @@ impl Unit {
         });
     }
 
-    /// A reload ends for workers that are no longer there.
-    fn end_reload(&mut self, turn: &mut Turn<'_>) {
-        let Some(reloading) = &self.reloading else { return };
-        let lost: Vec<_> = reloading
-            .waiting
-            .iter()
-            .copied()
-            .filter(|run| {
-                let found = self.find(*run);
-                let group = found.and_then(|(generation, _)| self.groups.get(&generation));
-                let worker = found.and_then(|(_, index)| group?.workers.get(index));
-                !worker.is_some_and(|worker| worker.phase.serves())
-            })
-            .collect();
-        for run in lost {
-            self.reload_done(run, Err("the worker ended meanwhile".to_owned()), turn);
-        }
-    }
-
     /// A unit on demand whose workers ended as they should waits again.
     fn rest_on_demand(&mut self, turn: &mut Turn<'_>) {
         if self.swap.is_some() || self.durable.want != Want::OnDemand {

@@ -1,0 +1,173 @@
+//! Before the switch: listeners, number, launch, ready; and what is undone there.
+
+use super::super::Unit;
+use super::want_of;
+use crate::machine::effect::{Action, Launch, Level};
+use crate::machine::group::{Group, Role};
+use crate::machine::swap::{Step, Swap, Try};
+use crate::machine::turn::Turn;
+use crate::model::status::SwapResult;
+use crate::model::{ExitStatus, Happening, Intent, Kept, Progress, Reply, SwapKind, WaitFor};
+use std::sync::Arc;
+
+impl Unit {
+    pub(super) fn number(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
+        let release = swap.plan.release.clone();
+        let named = Some(Kept { generation: swap.to, release, pinned: false });
+        if !swap.is_first() {
+            self.durable.candidate = named;
+        } else {
+            self.durable.want = want_of(&swap.plan.settings);
+            let last = std::mem::replace(&mut self.durable.active, named);
+            let starts_over = matches!(swap.plan.kind, SwapKind::Start | SwapKind::Restart);
+            let unproven = self.unproven.replace(swap.to);
+            self.durable.previous = last.filter(|last| !starts_over && unproven != Some(last.generation));
+        }
+        let origin = swap.plan.origin.unwrap_or(swap.to);
+        let launch = Launch {
+            generation: swap.to,
+            settings: swap.plan.settings.clone(),
+            release: swap.plan.release.clone(),
+            origin,
+            pinned: swap.plan.origin.is_some(),
+        };
+        self.recipes.insert(swap.to, Arc::new(launch));
+        let happening =
+            Happening::Began { swap_id: swap.id, kind: swap.plan.kind, from: swap.from, to: swap.to };
+        swap.step = Step::Numbering { record: self.record(happening, swap.client, turn) };
+        true
+    }
+
+    pub(super) fn unnumbered(&mut self, swap: &mut Swap, reason: &str, turn: &mut Turn<'_>) -> bool {
+        if !swap.is_first() {
+            return self.drop_swap(swap, &format!("its number cannot be made durable: {reason}"), turn);
+        }
+        // Nobody serves: to serve matters more than the number, and every later record has it.
+        self.launch(swap, turn)
+    }
+
+    pub(super) fn launch(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
+        let Some(launch) = self.recipes.get(&swap.to).cloned() else { return true };
+        self.clear_old_intent(turn);
+        swap.launched = turn.now;
+        swap.step = Step::Launching;
+        let workers = launch.settings.service.workers;
+        self.progress(&Progress::Launched { generation: swap.to, workers }, turn);
+        turn.note(Level::Info, Some(swap.to), format!("launched with {workers} worker(s)"));
+        let role = if swap.is_first() { Role::Active } else { Role::Candidate };
+        let mut group = Group::new(launch, role, turn);
+        let told = group.launch_all(turn);
+        self.groups.insert(swap.to, group);
+        debug_assert!(told.is_empty(), "a launch tells nothing before its first outcome");
+        true
+    }
+
+    pub(super) fn proceed(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
+        swap.ready = Some(turn.now.since(swap.launched));
+        let about = (Some(swap.id), Some(swap.to));
+        if swap.is_first() {
+            return self.note_commit(swap, Try::default(), turn);
+        }
+        let ready = Reply::done(true, format!("generation {} is ready", swap.to)).about(about.0, about.1);
+        if !swap.plan.hold {
+            self.resolve(WaitFor::Ready, &ready, turn);
+            return self.intend(swap, turn);
+        }
+        swap.step = Step::Held;
+        self.progress(&Progress::Held { generation: swap.to }, turn);
+        turn.note(Level::Info, Some(swap.to), "ready and held");
+        let held = Reply {
+            next: Some(format!("promote {}", self.name)),
+            text: format!("generation {} is ready and held", swap.to),
+            ..ready
+        };
+        self.resolve_all(&held, turn);
+        true
+    }
+
+    pub(super) fn intend(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
+        turn.act(Action::SaveIntent(Intent { swap_id: swap.id, from: swap.from, to: swap.to }));
+        swap.step = Step::Intending;
+        true
+    }
+
+    pub(super) fn drop_swap(&mut self, swap: &mut Swap, cause: &str, turn: &mut Turn<'_>) -> bool {
+        let cause = if cause.is_empty() { "aborted" } else { cause };
+        swap.cause.get_or_insert_with(|| cause.to_owned());
+        // Where the active generation is gone for good, the one that it replaced may serve on.
+        let alive = |group: &Group| group.role != Role::Leaving && !group.is_idle();
+        let down = swap.is_first() && !self.groups.values().any(alive);
+        let status = if down { ExitStatus::Down } else { ExitStatus::Failed };
+        turn.note(Level::Error, Some(swap.to), format!("not launched: {cause}"));
+        self.durable.candidate = None;
+        if down {
+            let alone = swap.client.is_none();
+            self.life = self.unbound(cause, alone, swap.plan.origin.filter(|_| alone), turn);
+        }
+        let result = if swap.by_person { SwapResult::Aborted } else { SwapResult::Failed };
+        self.last_swap = Some(swap.status(result));
+        let numbering = matches!(swap.step, Step::Numbering { .. });
+        if numbering && self.unsaved.as_ref().is_none_or(|unsaved| !unsaved.began(swap.id)) {
+            // A later record is on its way, or on the disk, and says that it began.
+            let happening = Happening::Ended { swap_id: swap.id, result, cause: swap.cause.clone() };
+            self.record(happening, swap.client, turn);
+        } else if let Some(unsaved) = self.unsaved.as_mut().filter(|unsaved| unsaved.began(swap.id)) {
+            // When the disk takes records again, this is what there is to say.
+            unsaved.happening = Happening::Ended { swap_id: swap.id, result, cause: swap.cause.clone() };
+        }
+        let reply = Reply::new(status, false, cause).about(Some(swap.id), None);
+        self.resolve_all(&reply, turn);
+        self.answer_undoers(swap, turn);
+        false
+    }
+
+    pub(in crate::machine::unit) fn undo(
+        &mut self,
+        swap: &mut Swap,
+        detail: &str,
+        turn: &mut Turn<'_>,
+    ) -> bool {
+        let cause = if detail.is_empty() { "aborted" } else { detail };
+        swap.cause.get_or_insert_with(|| cause.to_owned());
+        let result = if swap.by_person { SwapResult::Aborted } else { SwapResult::Failed };
+        self.clear_old_intent(turn);
+        self.durable.candidate = None;
+        if swap.is_first() {
+            self.retain_previous();
+        } else {
+            self.dismiss(swap.to, turn);
+        }
+        let happening = Happening::Ended { swap_id: swap.id, result, cause: swap.cause.clone() };
+        swap.step = Step::Undoing { record: self.record(happening, swap.client, turn), result };
+        true
+    }
+
+    pub(super) fn undone(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
+        let Step::Undoing { result, .. } = swap.step else { return true };
+        let cause = swap.cause.clone().unwrap_or_default();
+        self.last_swap = Some(swap.status(result));
+        let status = if swap.is_first() { ExitStatus::Down } else { ExitStatus::Failed };
+        turn.note(Level::Warning, Some(swap.to), format!("{}: {cause}", result.word()));
+        let mut reply = Reply::new(status, swap.is_first(), self.tell_undone(swap, &cause));
+        reply.ended = swap.ended.clone();
+        self.resolve_all(&reply.about(Some(swap.id), Some(swap.to)), turn);
+        self.answer_undoers(swap, turn);
+        false
+    }
+
+    pub(super) fn tell_undone(&self, swap: &Swap, cause: &str) -> String {
+        let Some(from) = swap.from else {
+            let tries_on = self.groups.get(&swap.to).is_some_and(|group| !group.is_gone());
+            let then = if tries_on { "supd goes on trying" } else { "Restart says not to try again" };
+            return format!("{cause}; nothing is serving, {then}");
+        };
+        format!("{cause}; generation {from} was not touched")
+    }
+
+    pub(super) fn answer_undoers(&self, swap: &mut Swap, turn: &mut Turn<'_>) {
+        let text = format!("the swap to generation {} is undone", swap.to);
+        for client in std::mem::take(&mut swap.undoers) {
+            self.reply(client, Reply::done(true, text.clone()).about(Some(swap.id), Some(swap.to)), turn);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Probation and commit.
+
+use super::super::{Drain, Unit};
+use crate::machine::effect::{Action, JobKind, JobWork, Level};
+use crate::machine::group::{Group, Role};
+use crate::machine::swap::{Step, Swap, Try};
+use crate::machine::turn::Turn;
+use crate::model::settings::Retain;
+use crate::model::status::{SwapResult, SwapStatus};
+use crate::model::{Generation, Happening, Progress, RecordId, Reply, SwapKind, WaitFor};
+use std::time::Duration;
+
+/// How long CheckCommand may take where TimeoutStartSec is infinite.
+const CHECK_LONGEST: Duration = Duration::from_secs(90);
+
+impl Unit {
+    pub(super) fn check_command(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
+        let Some(command) = swap.plan.settings.swap.check_command.clone() else {
+            return self.commit(swap, turn);
+        };
+        let Some(launch) = self.recipes.get(&swap.to).cloned() else { return true };
+        let (job, work) = (turn.job(), JobWork::Command(command));
+        turn.act(Action::Run { job, kind: JobKind::Check, work, launch, worker: None });
+        let limit = swap.plan.settings.service.timeout_start.unwrap_or(CHECK_LONGEST);
+        swap.step = Step::Checking { job, until: turn.now.after(limit) };
+        true
+    }
+
+    /// Ends a check whose answer is no longer waited for.
+    pub(in crate::machine::unit) fn end_check(swap: &Swap, turn: &mut Turn<'_>) {
+        if let Step::Checking { job, .. } = swap.step {
+            turn.act(Action::EndJob { job });
+        }
+    }
+
+    pub(super) fn commit(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
+        let record = self.record_commit(swap, turn);
+        swap.step = Step::Committing { save: Try::default().sent(record) };
+        true
+    }
+
+    /// What a commit makes of the durable state; saying it twice changes nothing.
+    pub(super) fn record_commit(&mut self, swap: &Swap, turn: &mut Turn<'_>) -> RecordId {
+        let previous = self.durable.previous.take();
+        let retains = self.recipe_retain(swap.to) != Retain::None;
+        match (swap.plan.kind, previous) {
+            (SwapKind::Swap, Some(previous)) => {
+                self.durable.retained = Some(previous).filter(|_| retains);
+                self.durable.forward = None;
+            }
+            (SwapKind::Rollback, previous) => {
+                self.durable.retained = None;
+                self.durable.forward = previous.or(self.durable.forward.take());
+            }
+            (SwapKind::Swap, None) => self.durable.forward = None,
+            (SwapKind::Start | SwapKind::Restart, _) => {}
+        }
+        let happening = Happening::Ended { swap_id: swap.id, result: SwapResult::Committed, cause: None };
+        self.record(happening, swap.client, turn)
+    }
+
+    pub(super) fn finish(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
+        turn.act(Action::ClearIntent);
+        if let Some(from) = swap.from {
+            self.set_role(from, Role::Replaced);
+        }
+        turn.note(Level::Info, Some(swap.to), "committed");
+        self.last_swap = Some(SwapStatus { cause: None, ..swap.status(SwapResult::Committed) });
+        let stays = if swap.is_first() { "active" } else { "committed" };
+        let reply = Reply::done(true, format!("generation {} is {stays}", swap.to))
+            .about(Some(swap.id), Some(swap.to));
+        self.resolve(WaitFor::Committed, &reply, turn);
+        // The answer said it to the others.
+        self.progress(&Progress::Committed { generation: swap.to }, turn);
+        match swap.from.filter(|from| self.groups.contains_key(from)) {
+            Some(from) => self.wait_for_drain(from, swap, turn),
+            None => self.resolve_all(&reply, turn),
+        }
+        let late = Reply::refused(format!("generation {} is committed", swap.to), Some(self.way_back()));
+        for client in std::mem::take(&mut swap.undoers) {
+            self.reply(client, late.clone(), turn);
+        }
+        false
+    }
+
+    /// Those who asked for `--wait=drained` go on waiting for the end of this generation.
+    pub(super) fn wait_for_drain(&mut self, generation: Generation, swap: &Swap, turn: &mut Turn<'_>) {
+        let workers = self.groups.get(&generation).map_or(0, Group::remaining);
+        for waiter in self.waiters.iter_mut().filter(|waiter| waiter.drained.is_none()) {
+            waiter.drained = Some(Drain { of: generation, swap_id: Some(swap.id), to: Some(swap.to) });
+            turn.act(Action::Progress(waiter.client, Progress::Draining { generation, workers }));
+        }
+    }
+}

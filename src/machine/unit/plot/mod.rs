@@ -1,0 +1,189 @@
+//! The plot of a swap: how each move of its table is made.
+//!
+//! | file | the moves |
+//! |---|---|
+//! | `before` | to ready, and undone before the switch |
+//! | `switch` | the switch itself |
+//! | `commit` | probation and commit |
+//! | `back` | the way back after the switch |
+
+mod back;
+mod before;
+mod commit;
+mod switch;
+
+use super::super::effect::{Action, Level};
+use super::super::group::{Group, Role};
+use super::super::swap::table::{SwapCueKind, SwapMove, decide};
+use super::super::swap::{Plan, Step, Swap, Try};
+use super::super::turn::Turn;
+use super::{Life, Unit, Waiter};
+use crate::model::settings::{Retain, Start};
+use crate::model::{Generation, Kept, Progress, Settings, SwapId, Want};
+use std::time::Duration;
+
+/// What a unit that runs with these settings should be doing.
+fn want_of(settings: &Settings) -> Want {
+    match settings.service.start {
+        Start::OnDemand => Want::OnDemand,
+        Start::Boot | Start::Manual => Want::Up,
+    }
+}
+
+impl Unit {
+    /// Begins a swap: everything that may refuse it was asked before.
+    pub(super) fn begin(&mut self, plan: Plan, waiter: Option<Waiter>, turn: &mut Turn<'_>) {
+        let active = self.durable.active.as_ref().map(|kept| kept.generation);
+        let from = active.filter(|active| self.groups.get(active).is_some_and(|group| !group.is_gone()));
+        for group in self.groups.values_mut().filter(|group| group.is_gone()) {
+            group.role = Role::Leaving;
+        }
+        self.durable.swap_last += 1;
+        self.durable.generation_last += 1;
+        let job = turn.job();
+        turn.act(Action::Bind { job, settings: plan.settings.clone() });
+        self.bound.reserve_exact(plan.settings.sockets.len());
+        self.bound.extend(plan.settings.sockets.iter().cloned());
+        self.swap = Some(Swap {
+            id: SwapId(self.durable.swap_last),
+            plan,
+            from,
+            to: Generation(self.durable.generation_last),
+            step: Step::Binding { job },
+            cause: None,
+            ended: None,
+            by_person: false,
+            launched: turn.now,
+            ready: None,
+            switch: None,
+            client: waiter.map(|waiter| waiter.client),
+            undoers: Vec::new(),
+        });
+        self.waiters.extend(waiter);
+        self.life = Life::Up;
+    }
+
+    /// Gives a cue to the running swap: looks the move up and makes it.
+    pub(super) fn swap_cue(&mut self, cue: SwapCueKind, detail: &str, turn: &mut Turn<'_>) {
+        let Some(mut swap) = self.swap.take() else { return };
+        let made = decide(swap.step.kind(), cue);
+        let answered = matches!(cue, SwapCueKind::Passed | SwapCueKind::Unpassed);
+        if matches!(made, SwapMove::Commit | SwapMove::TurnBack) && !answered {
+            Self::end_check(&swap, turn);
+        }
+        let goes_on = match made {
+            SwapMove::Stale | SwapMove::RefusePromote | SwapMove::RefuseAbort => true,
+            SwapMove::Drop => self.drop_swap(&mut swap, detail, turn),
+            SwapMove::Number => self.number(&mut swap, turn),
+            SwapMove::Launch => self.launch(&mut swap, turn),
+            SwapMove::Unnumbered => self.unnumbered(&mut swap, detail, turn),
+            SwapMove::Proceed => self.proceed(&mut swap, turn),
+            SwapMove::Intend => self.intend(&mut swap, turn),
+            SwapMove::Switch => self.switch(&mut swap, turn),
+            SwapMove::Note => self.note_switched(&mut swap, turn),
+            SwapMove::Settle => self.switched_for_good(&mut swap, turn),
+            SwapMove::Check => self.check_command(&mut swap, turn),
+            SwapMove::Commit => self.commit(&mut swap, turn),
+            SwapMove::Finish => self.finish(&mut swap, turn),
+            SwapMove::Undo => self.undo(&mut swap, detail, turn),
+            SwapMove::Undone => self.undone(&mut swap, turn),
+            SwapMove::Doom => Self::doom(&mut swap, detail),
+            SwapMove::TurnBack => self.turn_back(&mut swap, detail, turn),
+            SwapMove::TurnIntend => self.turn_intend(&mut swap, Try::default(), turn),
+            SwapMove::TurnSwitch => self.turn_switch(&mut swap, Try::default(), turn),
+            SwapMove::TurnNote => self.turn_note(&mut swap, turn),
+            SwapMove::TurnedBack => self.turned_back(&mut swap, turn),
+            SwapMove::Retry => self.retry(&mut swap, detail, turn),
+            SwapMove::Again => self.again(&mut swap, turn),
+        };
+        if goes_on {
+            self.swap = Some(swap);
+        } else if let Some((plan, waiter)) = self.next.take() {
+            self.begin(plan, waiter, turn);
+        }
+    }
+
+    fn retry(&mut self, swap: &mut Swap, reason: &str, turn: &mut Turn<'_>) -> bool {
+        let (Step::Noting { save, .. }
+        | Step::Committing { save }
+        | Step::TurnIntending { save }
+        | Step::TurnSwitching { save, .. }
+        | Step::TurnNoting { save }) = &mut swap.step
+        else {
+            return true;
+        };
+        *save = save.failed(turn.now);
+        let pause = save.again.map_or(Duration::ZERO, |again| again.since(turn.now));
+        let text = format!("{reason}, retrying in {pause:?}");
+        turn.note(Level::Error, Some(swap.to), text.clone());
+        self.progress(&Progress::Note(text), turn);
+        true
+    }
+
+    fn again(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
+        match swap.step {
+            Step::Noting { save, commits: true } => self.note_commit(swap, save, turn),
+            Step::Noting { save, commits: false } => self.note_switch(swap, save, turn),
+            Step::Committing { save } => {
+                let record = self.record_commit(swap, turn);
+                swap.step = Step::Committing { save: save.sent(record) };
+                true
+            }
+            Step::TurnIntending { save } => self.turn_intend(swap, save, turn),
+            Step::TurnSwitching { save, .. } => self.turn_switch(swap, save, turn),
+            Step::TurnNoting { save } => self.note_turned(swap, save, turn),
+            Step::Binding { .. }
+            | Step::Numbering { .. }
+            | Step::Launching
+            | Step::Held
+            | Step::Intending
+            | Step::Switching { .. }
+            | Step::Probation { .. }
+            | Step::Checking { .. }
+            | Step::Undoing { .. }
+            | Step::Returning => true,
+        }
+    }
+
+    /// Lets go of an intent that an earlier supd left, once the ledger has this one's first word.
+    pub(super) fn clear_old_intent(&self, turn: &mut Turn<'_>) {
+        if self.intent_left.is_none() {
+            turn.act(Action::ClearIntent);
+        }
+    }
+
+    fn set_role(&mut self, generation: Generation, role: Role) {
+        if let Some(group) = self.groups.get_mut(&generation) {
+            group.role = role;
+        }
+    }
+
+    fn recipe_retain(&self, generation: Generation) -> Retain {
+        self.recipes.get(&generation).map_or(Retain::None, |launch| launch.settings.swap.retain)
+    }
+
+    /// What was active before stays within reach, although nothing was committed.
+    pub(super) fn retain_previous(&mut self) {
+        if let Some(previous) = self.durable.previous.take() {
+            if self.recipe_retain(previous.generation) != Retain::None {
+                self.durable.retained = Some(previous);
+            }
+        }
+    }
+
+    fn kept(&self, generation: Generation) -> Option<Kept> {
+        self.groups.get(&generation).map(Group::as_kept)
+    }
+
+    /// Tells a generation to stop.
+    pub(super) fn dismiss(&mut self, generation: Generation, turn: &mut Turn<'_>) {
+        let Some(group) = self.groups.get_mut(&generation) else { return };
+        let told = group.leave(turn);
+        self.heard(generation, told, turn);
+    }
+
+    /// What to type to undo what is committed.
+    pub(super) fn way_back(&self) -> String {
+        format!("rollback {}", self.name)
+    }
+}
