@@ -29,6 +29,12 @@ pub fn fine(span: Duration) -> String {
     }
 }
 
+/// Microseconds for JSON: a started one counts, so that only what took no time is 0.
+#[must_use]
+pub fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX)
+}
+
 /// Whole milliseconds for JSON.
 #[must_use]
 pub fn millis(span: Duration) -> u64 {

@@ -87,6 +87,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         notifiers: Default::default(),
         ground,
         runtime,
+        intended: BTreeMap::new(),
         pins: Pins::new(&places.state),
         boot,
         quit_by: None,

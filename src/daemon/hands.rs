@@ -20,6 +20,7 @@ use crate::os::clock::BootId;
 use crate::store::pins::Pins;
 use crate::store::runtime::Runtime;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Instant;
 
 /// The shell around the machine, less the machine.
 #[derive(Debug)]
@@ -60,6 +61,8 @@ pub struct Hands {
     pub ground: Ground,
     /// The runtime folder.
     pub runtime: Runtime,
+    /// When the intent of a unit was saved whose switch is not yet made.
+    pub intended: BTreeMap<UnitName, Instant>,
     /// Pinned generations.
     pub pins: Pins,
     /// Which boot this is.

@@ -9,12 +9,12 @@ use super::units::Units;
 use super::workers::Around;
 use crate::machine::{Action, Effect, Event, JobKind, JobWork, Launch, Level, Machine};
 use crate::model::settings::Settings;
-use crate::model::{Generation, JobId, Signal, Tick, UnitName, WorkerId};
+use crate::model::{Generation, Intent, JobId, Signal, SwapId, Tick, UnitName, WorkerId};
 use crate::os::members;
 use crate::os::task::Task;
 use crate::store::pins;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the last answers and records may take once every unit has stopped.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -60,21 +60,14 @@ impl Hands {
                 }
             }
             Action::EndJob { job } => self.jobs.end(job, &mut self.chores),
-            Action::SaveIntent(intent) => {
-                let swap_id = intent.swap_id;
-                let event = match self.runtime.save_intent(unit, &intent) {
-                    Ok(()) => Event::IntentSaved { swap_id },
-                    Err(error) => Event::IntentFailed { swap_id, reason: error.to_string() },
-                };
-                self.say(unit, event);
-            }
+            Action::SaveIntent(intent) => self.save_intent(unit, &intent),
             Action::ClearIntent => {
+                self.intended.remove(unit);
                 if let Err(error) = self.runtime.clear_intent(unit) {
                     log::warn!("{unit}: {error}");
                 }
             }
-            // One slot is lent to all: the kernel has nothing to change.
-            Action::Switch { swap_id, to: _ } => self.say(unit, Event::Switched { swap_id }),
+            Action::Switch { swap_id, to: _ } => self.switch(unit, swap_id),
             Action::Record { id, record, client } => {
                 let by = client.and_then(|client| self.clients.author(client)).cloned();
                 let settings = |generation| machine.launch(unit, generation).map(|launch| &*launch.settings);
@@ -102,6 +95,25 @@ impl Hands {
                 self.units.forget(unit);
             }
         }
+    }
+
+    fn save_intent(&mut self, unit: &UnitName, intent: &Intent) {
+        let swap_id = intent.swap_id;
+        let event = match self.runtime.save_intent(unit, intent) {
+            Ok(()) => {
+                self.intended.insert(unit.clone(), Instant::now());
+                Event::IntentSaved { swap_id }
+            }
+            Err(error) => Event::IntentFailed { swap_id, reason: error.to_string() },
+        };
+        self.say(unit, event);
+    }
+
+    /// One slot is lent to all, so the kernel has nothing to change: what takes time is to get here
+    /// from the intent.
+    fn switch(&mut self, unit: &UnitName, swap_id: SwapId) {
+        let took = self.intended.remove(unit).map(|since| since.elapsed()).unwrap_or_default();
+        self.say(unit, Event::Switched { swap_id, took });
     }
 
     fn bind(&mut self, unit: &UnitName, job: JobId, settings: &Settings) {

@@ -7,6 +7,7 @@ use crate::model::{
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One entry of the inbox.
 #[derive(Debug, Clone)]
@@ -164,6 +165,8 @@ pub enum Event {
     Switched {
         /// By which swap.
         swap_id: SwapId,
+        /// From the intent saved to that, by a clock that was read around it.
+        took: Duration,
     },
     /// They do not.
     SwitchFailed {

@@ -188,7 +188,7 @@ pub struct SwapStatus {
     pub result: SwapResult,
     /// From the launch to ready.
     pub ready: Option<Duration>,
-    /// How long the switch itself took.
+    /// From the intent saved until new connections reached `to`.
     pub switch: Option<Duration>,
     /// Why, where it did not commit.
     pub cause: Option<String>,

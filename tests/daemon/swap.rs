@@ -107,6 +107,8 @@ fn rollback_before_commit_launches_nothing() {
     let probation = supd.status("web");
     assert_eq!(probation.state(), "probation");
     assert_eq!(probation.retained(), before.active());
+    let switch = probation.last_swap()["switch_us"].as_u64();
+    assert!(switch.is_some_and(|took| took > 0), "{switch:?}");
     let waiting = supd.ctl_start(&["wait", "web"]);
     let output = supd.ctl(&["rollback", "web"]).expect(0);
     assert!(output.took < SOON, "{output}");

@@ -367,7 +367,7 @@ impl<B: Brain> Sim<B> {
                     if void == 0 {
                         unit.traffic = Some(to);
                     }
-                    Event::Switched { swap_id }
+                    Event::Switched { swap_id, took: std::time::Duration::ZERO }
                 } else {
                     Event::SwitchFailed { swap_id, reason: "EPERM".to_owned() }
                 }

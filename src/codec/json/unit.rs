@@ -1,7 +1,7 @@
 //! Units, their listeners and generations.
 
 use super::FORMAT;
-use crate::codec::span::millis;
+use crate::codec::span::{micros, millis};
 use crate::model::status::{GenerationState, GenerationStatus, SwapStatus, UnitStatus};
 use crate::model::{UnitName, WorkerId};
 use serde::{Deserialize, Serialize};
@@ -110,7 +110,7 @@ pub struct SwapView {
     pub result: String,
     /// From the launch to ready.
     pub ready_ms: Option<u64>,
-    /// How long the switch itself took.
+    /// From the intent saved until new connections reached `to`; a started microsecond counts.
     pub switch_us: Option<u64>,
     /// Why, where it did not commit.
     pub cause: Option<String>,
@@ -224,7 +224,7 @@ impl From<&SwapStatus> for SwapView {
             to: status.to.0,
             result: status.result.word().to_owned(),
             ready_ms: status.ready.map(millis),
-            switch_us: status.switch.map(|span| u64::try_from(span.as_micros()).unwrap_or(u64::MAX)),
+            switch_us: status.switch.map(micros),
             cause: status.cause.clone(),
         }
     }
@@ -267,7 +267,7 @@ mod tests {
                 to: Generation(8),
                 result: SwapResult::Running,
                 ready: Some(Duration::from_millis(900)),
-                switch: Some(Duration::from_micros(90)),
+                switch: Some(Duration::from_nanos(89_001)),
                 cause: None,
             }),
             notes: vec!["probation: 8s left".into()],

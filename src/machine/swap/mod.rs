@@ -49,7 +49,7 @@ pub(super) enum Step {
     Launching,
     Held,
     Intending,
-    Switching { since: Tick },
+    Switching,
     Noting { save: Try, commits: bool },
     Probation { until: Tick },
     Checking { job: JobId, until: Tick },
@@ -57,7 +57,7 @@ pub(super) enum Step {
     Undoing { record: RecordId, result: SwapResult },
     Returning,
     TurnIntending { save: Try },
-    TurnSwitching { save: Try, since: Tick },
+    TurnSwitching { save: Try },
     TurnNoting { save: Try },
 }
 
@@ -70,7 +70,7 @@ impl Step {
             Self::Launching => StepKind::Launching,
             Self::Held => StepKind::Held,
             Self::Intending => StepKind::Intending,
-            Self::Switching { .. } => StepKind::Switching,
+            Self::Switching => StepKind::Switching,
             Self::Noting { .. } => StepKind::Noting,
             Self::Probation { .. } => StepKind::Probation,
             Self::Checking { .. } => StepKind::Checking,
@@ -90,14 +90,14 @@ impl Step {
             Self::Noting { save, .. }
             | Self::Committing { save }
             | Self::TurnIntending { save }
-            | Self::TurnSwitching { save, .. }
+            | Self::TurnSwitching { save }
             | Self::TurnNoting { save } => save.again,
             Self::Binding { .. }
             | Self::Numbering { .. }
             | Self::Launching
             | Self::Held
             | Self::Intending
-            | Self::Switching { .. }
+            | Self::Switching
             | Self::Undoing { .. }
             | Self::Returning => None,
         }
@@ -110,13 +110,13 @@ impl Step {
             Self::Noting { save, .. }
             | Self::Committing { save }
             | Self::TurnIntending { save }
-            | Self::TurnSwitching { save, .. }
+            | Self::TurnSwitching { save }
             | Self::TurnNoting { save } => save.record,
             Self::Binding { .. }
             | Self::Launching
             | Self::Held
             | Self::Intending
-            | Self::Switching { .. }
+            | Self::Switching
             | Self::Probation { .. }
             | Self::Checking { .. }
             | Self::Returning => None,
@@ -139,7 +139,7 @@ impl Step {
             | Self::Launching
             | Self::Held
             | Self::Intending
-            | Self::Switching { .. }
+            | Self::Switching
             | Self::Undoing { .. } => false,
         }
     }

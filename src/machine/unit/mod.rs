@@ -46,6 +46,7 @@ use reload::Reloading;
 pub(super) use restore::restore;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 use stop::{StopStage, Stopping};
 
 /// What the unit is doing as a whole.
@@ -151,7 +152,8 @@ impl Unit {
             Event::IntentFailed { swap_id, reason } if self.is_about(swap_id) => {
                 self.swap_cue(SwapCueKind::IntentFailed, &reason, turn);
             }
-            Event::Switched { swap_id } if self.is_about(swap_id) => {
+            Event::Switched { swap_id, took } if self.is_about(swap_id) => {
+                self.switched(took);
                 self.swap_cue(SwapCueKind::Switched, "", turn);
             }
             Event::SwitchFailed { swap_id, reason } if self.is_about(swap_id) => {
@@ -171,6 +173,12 @@ impl Unit {
             Event::Finished { job, result } => self.finished(job, result, turn),
             Event::Pinned { generation, pinned } => self.pinned(generation, pinned, turn),
             Event::Clock => self.clock(turn),
+        }
+    }
+
+    fn switched(&mut self, took: Duration) {
+        if let Some(swap) = &mut self.swap {
+            swap.switch = Some(took);
         }
     }
 

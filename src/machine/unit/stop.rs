@@ -109,7 +109,7 @@ impl Unit {
         let Some(mut swap) = self.swap.take() else { return };
         Self::end_check(&swap, turn);
         // Where the switch may have happened, the intent goes when the ledger says the same.
-        let switching = matches!(swap.step, Step::Switching { .. });
+        let switching = matches!(swap.step, Step::Switching);
         if switching || (swap.step.has_switched() && self.unsaved.is_some()) {
             self.intent_left = Some(swap.to);
         } else {

@@ -181,7 +181,7 @@ fn step_note(to: Generation, step: Step, now: Tick) -> Option<String> {
         Step::Binding { .. }
         | Step::Numbering { .. }
         | Step::Intending
-        | Step::Switching { .. }
+        | Step::Switching
         | Step::Noting { .. }
         | Step::Committing { .. }
         | Step::Undoing { .. }

@@ -48,15 +48,12 @@ impl Unit {
             return true;
         }
         turn.act(Action::Switch { swap_id: swap.id, to: from });
-        swap.step = Step::TurnSwitching { save: Try { again: None, ..save }, since: turn.now };
+        swap.step = Step::TurnSwitching { save: Try { again: None, ..save } };
         true
     }
 
     pub(super) fn turn_note(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
         let Some(from) = swap.from else { return true };
-        if let Step::TurnSwitching { since, .. } = swap.step {
-            swap.switch = Some(turn.now.since(since));
-        }
         self.set_role(from, Role::Active);
         self.set_role(swap.to, Role::Replaced);
         if let Some(group) = self.groups.get(&from) {

@@ -107,7 +107,7 @@ impl Unit {
         let (Step::Noting { save, .. }
         | Step::Committing { save }
         | Step::TurnIntending { save }
-        | Step::TurnSwitching { save, .. }
+        | Step::TurnSwitching { save }
         | Step::TurnNoting { save }) = &mut swap.step
         else {
             return true;
@@ -130,14 +130,14 @@ impl Unit {
                 true
             }
             Step::TurnIntending { save } => self.turn_intend(swap, save, turn),
-            Step::TurnSwitching { save, .. } => self.turn_switch(swap, save, turn),
+            Step::TurnSwitching { save } => self.turn_switch(swap, save, turn),
             Step::TurnNoting { save } => self.note_turned(swap, save, turn),
             Step::Binding { .. }
             | Step::Numbering { .. }
             | Step::Launching
             | Step::Held
             | Step::Intending
-            | Step::Switching { .. }
+            | Step::Switching
             | Step::Probation { .. }
             | Step::Checking { .. }
             | Step::Undoing { .. }

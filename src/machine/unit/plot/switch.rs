@@ -14,14 +14,11 @@ impl Unit {
             return self.undo(swap, "", turn);
         }
         turn.act(Action::Switch { swap_id: swap.id, to: swap.to });
-        swap.step = Step::Switching { since: turn.now };
+        swap.step = Step::Switching;
         true
     }
 
     pub(super) fn note_switched(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
-        if let Step::Switching { since } = swap.step {
-            swap.switch = Some(turn.now.since(since));
-        }
         let probation = self.has_probation(swap);
         self.set_role(swap.to, Role::Active);
         if let Some(from) = swap.from {
