@@ -6,11 +6,19 @@
 //! The checksum is CRC-32 (IEEE 802.3) of the JSON's bytes, in eight hexadecimal digits. Each line
 //! carries the whole durable state of its unit, so that a line which is damaged costs one step of
 //! history and no other line its meaning.
+//!
+//! The first record to name a generation carries its settings too, so that one flush of one file
+//! makes both durable, and a crash leaves both or neither:
+//! ```text
+//! 0f91c3d2 {"at":…,"unit":"web","settings":{"8":{"Service":{…},"format":1,…}}}
+//! ```
 
 use super::shape::{Misfit, Shape, member, object, shape, shape_words, tagged, variant};
+use crate::model::Generation;
 use crate::model::ledger::{Durable, Happening, Intent, Kept, Record, SwapKind, Want};
 use crate::model::status::SwapResult;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -36,6 +44,9 @@ pub struct Entry {
     pub by: Option<Author>,
     /// What happened, and the state since.
     pub record: Record,
+    /// The settings of generations that it is the first to name, as
+    /// [`encode_line`](super::pinned::encode_line) makes them.
+    pub settings: BTreeMap<Generation, Box<str>>,
 }
 
 /// Who asked.
@@ -121,8 +132,22 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
             map.insert("by".into(), by.clone().cut().write());
         }
     }
-    let json = value.to_string();
+    let mut json = value.to_string();
+    carry(&mut json, &entry.settings);
     format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes())).into_bytes()
+}
+
+/// Puts settings into the object that `json` ends with: they are JSON already.
+fn carry(json: &mut String, settings: &BTreeMap<Generation, Box<str>>) {
+    if settings.is_empty() || json.pop() != Some('}') {
+        return;
+    }
+    json.push_str(",\"settings\":");
+    for (index, (generation, text)) in settings.iter().enumerate() {
+        let before = if index == 0 { '{' } else { ',' };
+        json.push_str(&format!("{before}\"{generation}\":{text}"));
+    }
+    json.push_str("}}");
 }
 
 /// All lines.
@@ -170,8 +195,9 @@ fn entry(line: &[u8], last_seq: u64) -> Result<Entry, Fault> {
     if sum != format!("{:08x}", crc32fast::hash(json)).as_bytes() {
         return Err(damaged("its checksum is wrong"));
     }
-    let value: Value = serde_json::from_slice(json).map_err(|e| Fault::Damaged(e.to_string()))?;
+    let mut value: Value = serde_json::from_slice(json).map_err(|e| Fault::Damaged(e.to_string()))?;
     let misfit = |misfit: Misfit| Fault::Damaged(misfit.to_string());
+    let carried = value.as_object_mut().and_then(|map| map.remove("settings"));
     let map = object(&value).map_err(misfit)?;
     match member::<u64>(map, "format").map_err(misfit)? {
         FORMAT => {}
@@ -183,11 +209,21 @@ fn entry(line: &[u8], last_seq: u64) -> Result<Entry, Fault> {
         boot: member(map, "boot").map_err(misfit)?,
         by: member(map, "by").map_err(misfit)?,
         record: Record::read(&value).map_err(misfit)?,
+        settings: carried.map_or(Ok(BTreeMap::new()), |value| settings(&value)).map_err(misfit)?,
     };
     if entry.seq <= last_seq {
         return Err(Fault::Damaged(format!("its number {} was there before", entry.seq)));
     }
     Ok(entry)
+}
+
+/// The settings that a line carries. What they say is looked at when they are needed.
+fn settings(value: &Value) -> Result<BTreeMap<Generation, Box<str>>, Misfit> {
+    let one = |(number, settings): (&String, &Value)| {
+        let number = number.parse().map_err(|_| Misfit::new("a number of a generation"))?;
+        Ok((Generation(number), settings.to_string().into()))
+    };
+    object(value)?.iter().map(one).collect()
 }
 
 /// An intent as the text of a file in the runtime folder.
@@ -308,7 +344,8 @@ fn fields<const N: usize>(members: [(&str, Value); N]) -> Value {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::model::{Generation, SwapId, UnitName};
+    use crate::codec::pinned;
+    use crate::model::{SwapId, UnitName};
 
     pub(crate) fn sample(seq: u64, unit: &str, happening: Happening) -> Entry {
         let kept =
@@ -333,7 +370,14 @@ pub(crate) mod tests {
                 },
                 happening,
             },
+            settings: BTreeMap::new(),
         }
+    }
+
+    /// The same, the first to name its generation.
+    pub(crate) fn carrying(seq: u64, unit: &str, happening: Happening) -> Entry {
+        let text = pinned::encode_line(&pinned::tests::sample(unit)).into();
+        Entry { settings: BTreeMap::from([(Generation(seq), text)]), ..sample(seq, unit, happening) }
     }
 
     fn every_happening() -> Vec<Happening> {
@@ -349,21 +393,39 @@ pub(crate) mod tests {
         ]
     }
 
+    /// Every second line carries settings.
     fn file(count: u64) -> Vec<u8> {
-        (1..=count).flat_map(|seq| encode(&sample(seq, "web", Happening::Waiting))).collect()
+        let entry = |seq: u64| match seq % 2 {
+            0 => sample(seq, "web", Happening::Waiting),
+            _ => carrying(seq, "web", Happening::Waiting),
+        };
+        (1..=count).flat_map(|seq| encode(&entry(seq))).collect()
     }
 
     #[test]
     fn every_record_comes_back() {
         let entries: Vec<Entry> =
-            (1..).zip(every_happening()).map(|(seq, happening)| sample(seq, "web", happening)).collect();
+            (1..).zip(every_happening()).map(|(seq, happening)| carrying(seq, "web", happening)).collect();
         let bytes: Vec<u8> = entries.iter().flat_map(encode).collect();
         let replay = decode(&bytes).expect("format 1");
         assert_eq!(replay.entries.iter().map(|(entry, _)| entry.clone()).collect::<Vec<_>>(), entries);
         assert_eq!((replay.whole, replay.torn, replay.damaged.len()), (bytes.len(), 0, 0));
         for (entry, place) in &replay.entries {
             assert_eq!(encode(entry), bytes[place.clone()]);
+            let settings = pinned::decode(entry.settings[&Generation(entry.seq)].as_bytes());
+            assert_eq!(settings, Ok(pinned::tests::sample("web")));
         }
+    }
+
+    #[test]
+    fn settings_of_several_generations_are_told_apart() {
+        let mut entry = carrying(7, "web", Happening::Stopped);
+        entry.settings.insert(Generation(3), "{\"x\":[1,\"}\"]}".into());
+        let replay = decode(&encode(&entry)).expect("format 1");
+        assert_eq!(replay.entries[0].0, entry);
+        let json = r#"{"format":1,"settings":{"x":{}}}"#;
+        let line = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
+        assert_eq!(decode(line.as_bytes()).expect("format 1").entries.len(), 0);
     }
 
     #[test]
@@ -384,9 +446,9 @@ pub(crate) mod tests {
     #[test]
     fn a_flipped_bit_costs_its_own_line_only() {
         let good = file(3);
-        let line = good.len() / 3;
+        let place = decode(&good).expect("format 1").entries[1].1.clone();
         // But for its end: without it, it swallows the next one.
-        for at in line..2 * line - 1 {
+        for at in place.start..place.end - 1 {
             for bit in 0..8 {
                 let mut bad = good.clone();
                 bad[at] ^= 1 << bit;

@@ -40,16 +40,26 @@ impl fmt::Display for Unreadable {
 /// Settings as the text of `settings.json`.
 #[must_use]
 pub fn encode(settings: &Settings) -> String {
-    let mut value = settings.write();
-    if let Some(map) = value.as_object_mut() {
-        map.insert("format".into(), FORMAT.into());
-    }
-    let mut text = serde_json::to_string_pretty(&value).expect("a Value has text keys only");
+    let mut text = serde_json::to_string_pretty(&write(settings)).expect("a Value has text keys only");
     text.push('\n');
     text
 }
 
-/// Settings from the text of `settings.json`.
+/// The same on one line, as a record of the ledger carries them.
+#[must_use]
+pub fn encode_line(settings: &Settings) -> String {
+    write(settings).to_string()
+}
+
+fn write(settings: &Settings) -> Value {
+    let mut value = settings.write();
+    if let Some(map) = value.as_object_mut() {
+        map.insert("format".into(), FORMAT.into());
+    }
+    value
+}
+
+/// Settings from the text of either.
 ///
 /// # Errors
 /// [`Unreadable`], which says why.

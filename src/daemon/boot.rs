@@ -9,12 +9,13 @@ use super::leftovers;
 use super::lock::Lock;
 use super::reactor::Reactor;
 use super::recorder::Recorder;
+use super::requests::Carried;
 use super::sources::{CONTROL_FIRST, Source, Sources};
 use super::units::{Units, Unreadable};
 use crate::codec::ledger::Replay;
 use crate::machine::{Input, Restored};
 use crate::model::settings::Resource;
-use crate::model::{Durable, Settings, UnitName};
+use crate::model::{Durable, Generation, Settings, UnitName};
 use crate::os::clock::BootId;
 use crate::os::original::{Original, set_raw};
 use crate::os::places::{Caller, Places};
@@ -58,7 +59,9 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     let signals = signals(&mut sources).map_err(|error| format!("cannot catch signals: {error}"))?;
     let control = Control::bind(&places.control(), sources.registry(), CONTROL_FIRST, Limits::of_process())
         .map_err(|error| error.to_string())?;
+    let seq = replay.last_seq();
     let (last, booted) = last_words(&replay, &boot);
+    let carried = carried(replay, &last);
     let ground = Ground {
         original,
         roots: roots(&places),
@@ -67,7 +70,6 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         logs: places.logs.clone(),
     };
     let folders = UnitFolders { folders: places.units.clone(), defaults: places.defaults.clone() };
-    let seq = replay.last_seq();
     let mut hands = Hands {
         inbox: VecDeque::new(),
         sources,
@@ -92,7 +94,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         boot,
         quit_by: None,
     };
-    hands.add_all(&booted);
+    hands.add_all(&booted, &carried);
     Ok(Reactor::new(hands, signals, locks))
 }
 
@@ -156,9 +158,23 @@ fn last_words(replay: &Replay, boot: &BootId) -> (BTreeMap<UnitName, Durable>, B
     (last, booted)
 }
 
+/// The settings that records carry, of the generations that count.
+fn carried(replay: Replay, last: &BTreeMap<UnitName, Durable>) -> Carried {
+    let mut carried = Carried::new();
+    for (entry, _) in replay.entries {
+        let unit = entry.record.unit;
+        let Some(durable) = last.get(&unit) else { continue };
+        let counts = |generation: Generation| durable.kept().any(|kept| kept.generation == generation);
+        for (generation, text) in entry.settings.into_iter().filter(|(generation, _)| counts(*generation)) {
+            carried.insert((unit.clone(), generation), text);
+        }
+    }
+    carried
+}
+
 impl Hands {
     /// Every unit that has a file, and every one that the ledger says should serve.
-    fn add_all(&mut self, booted: &BTreeMap<UnitName, bool>) {
+    fn add_all(&mut self, booted: &BTreeMap<UnitName, bool>, carried: &Carried) {
         let listing = self.units.list();
         for fault in &listing.faults {
             log::error!("{fault}");
@@ -167,13 +183,13 @@ impl Hands {
         let known: Vec<UnitName> = self.recorder.units().cloned().collect();
         units.extend(known.into_iter().filter(|unit| !units.contains(unit)).collect::<Vec<_>>());
         for unit in units {
-            self.add_one(&unit, booted.get(&unit).copied());
+            self.add_one(&unit, booted.get(&unit).copied(), carried);
         }
     }
 
-    fn add_one(&mut self, unit: &UnitName, machine_booted: Option<bool>) {
+    fn add_one(&mut self, unit: &UnitName, machine_booted: Option<bool>, carried: &Carried) {
         let mut durable = self.recorder.durable(unit);
-        let launches = self.launches(unit, &mut durable);
+        let launches = self.launches(unit, &mut durable, carried);
         let pinned = || -> Option<Arc<Settings>> {
             let active = durable.active.as_ref().filter(|_| durable.want != crate::model::Want::Down)?;
             launches.get(&active.generation).cloned()

@@ -1,5 +1,5 @@
-//! Records on their way into the ledger, each behind the pinned settings of the generations that
-//! it names, and the word of each unit that counts.
+//! Records on their way into the ledger, each with the pinned settings of the generations that it
+//! is the first to name, and the word of each unit that counts.
 
 use super::flusher::{Flusher, Put};
 use super::sources::{Source, Sources};
@@ -15,6 +15,9 @@ use std::path::PathBuf;
 
 /// Where dumps of units in quarantine are, in the state folder.
 const QUARANTINE: &str = "quarantine";
+
+/// How many bytes of settings a record carries; what is longer is synced in a file of its own.
+const CARRIED_MAX: usize = 64 * 1024;
 
 /// How many dumps one life of supd writes: a unit is quarantined once, so these are many units.
 const DUMPS_MAX: u32 = 64;
@@ -100,17 +103,23 @@ impl Recorder {
         }
         named.retain(|generation| !self.stored.contains(&(unit.clone(), *generation)));
         named.dedup();
-        let files: Vec<Put<'_>> = named
-            .iter()
-            .filter_map(|generation| {
-                let path = format!("generations/{unit}/{generation}/settings.json");
-                Some(Put { path: path.into(), text: pinned::encode(settings(*generation)?).into() })
-            })
-            .collect();
+        let mut files: Vec<Put<'_>> = Vec::new();
+        let mut carried = BTreeMap::new();
+        let mut room = CARRIED_MAX;
+        for (generation, settings) in named.iter().filter_map(|one| Some((*one, settings(*one)?))) {
+            let line = pinned::encode_line(settings);
+            let fits = line.len() <= room;
+            let path = format!("generations/{unit}/{generation}/settings.json");
+            files.push(Put { path: path.into(), text: pinned::encode(settings).into(), carried: fits });
+            if fits {
+                room -= line.len();
+                carried.insert(generation, line.into());
+            }
+        }
         self.seq += 1;
         self.last.insert(unit.clone(), record.durable.clone());
         let at = u64::try_from(clock::wall().as_micros()).unwrap_or(u64::MAX);
-        let entry = Entry { seq: self.seq, at, boot: self.boot.clone(), by, record };
+        let entry = Entry { seq: self.seq, at, boot: self.boot.clone(), by, record, settings: carried };
         let line = String::from_utf8(encode(&entry)).expect("JSON is UTF-8");
         match self.flusher.submit(files, Some((self.seq, &line))) {
             Ok(flush) => {
@@ -128,7 +137,7 @@ impl Recorder {
             return format!("{unit}: in quarantine; too many dumps were written already");
         }
         let path = format!("{QUARANTINE}/{unit}-{}.txt", clock::wall().as_secs());
-        let put = Put { path: path.as_str().into(), text: text.into() };
+        let put = Put { path: path.as_str().into(), text: text.into(), carried: false };
         match self.flusher.submit(vec![put], None) {
             Ok(flush) => {
                 self.waiting.insert(flush, Waiting::Dump { path: path.clone().into() });
@@ -236,6 +245,11 @@ mod tests {
         assert_eq!(inbox.iter().map(said).collect::<Vec<_>>(), [1, 2, 3]);
         let replay = decode(&std::fs::read(state.path().join("ledger")).unwrap()).unwrap();
         assert_eq!(replay.last_seq(), 44);
+        // A crash that takes the file away, which nobody has synced, leaves what the record says.
+        for (entry, generation) in [(0, 7), (2, 8)] {
+            let carried = &replay.entries[entry].0.settings[&Generation(generation)];
+            assert_eq!(pinned::decode(carried.as_bytes()), Ok(settings.clone()));
+        }
         let pins = crate::store::pins::Pins::new(state.path());
         for generation in [7, 8] {
             assert_eq!(pins.load(&settings.unit, Generation(generation)), Ok(settings.clone()));
@@ -243,5 +257,28 @@ mod tests {
         assert!(recorder.is_idle() && recorder.stored.len() == 2);
         recorder.pruned(&settings.unit, &[], Generation(7));
         assert_eq!(recorder.stored.len(), 1);
+    }
+
+    #[test]
+    fn settings_too_long_for_a_record_are_synced_in_their_file() {
+        let state = tempfile::tempdir().unwrap();
+        let mut sources = Sources::new().unwrap();
+        let mut inbox = VecDeque::new();
+        let mut recorder = Recorder::new(state.path().into(), "b".into(), 0, BTreeMap::new());
+        let mut settings = sample("web");
+        settings.service.environment.push(("X".into(), "x".repeat(CARRIED_MAX)));
+        let kept = Kept { generation: Generation(1), release: None, pinned: true };
+        let durable = Durable { active: Some(kept), ..Durable::fresh() };
+        let record = Record { unit: settings.unit.clone(), durable, happening: Happening::Stopped };
+        recorder.record(RecordId(1), record, None, |_| Some(&settings)).unwrap();
+        while inbox.is_empty() {
+            assert_eq!(recorder.pump(&mut sources, &mut inbox), Vec::<String>::new());
+            let wait = Duration::from_secs(if inbox.is_empty() { 20 } else { 0 });
+            sources.wait(Some(wait)).unwrap();
+        }
+        let replay = decode(&std::fs::read(state.path().join("ledger")).unwrap()).unwrap();
+        assert!(replay.entries[0].0.settings.is_empty());
+        let pins = crate::store::pins::Pins::new(state.path());
+        assert_eq!(pins.load(&settings.unit, Generation(1)), Ok(settings));
     }
 }

@@ -9,9 +9,13 @@ use crate::codec::json::FaultView;
 use crate::codec::varlink::{self, Method};
 use crate::machine::{Event, Input, Machine, Request, Restored};
 use crate::model::status::UnitState;
-use crate::model::{ClientId, Label, Reply, Settings, Tick, UnitName};
+use crate::model::{ClientId, Durable, Generation, Label, Reply, Settings, Tick, UnitName};
+use crate::store::pins;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Settings of generations as the ledger's records carry them.
+pub(super) type Carried = BTreeMap<(UnitName, Generation), Box<str>>;
 
 impl Hands {
     /// Takes what came in at the control socket.
@@ -153,7 +157,7 @@ impl Hands {
     pub(super) fn add(&mut self, settings: Arc<Settings>) {
         let unit = settings.unit.clone();
         let mut durable = self.recorder.durable(&unit);
-        let launches = self.launches(&unit, &mut durable);
+        let launches = self.launches(&unit, &mut durable, &Carried::new());
         self.units.set(settings.clone());
         let restored = Restored {
             settings,
@@ -166,15 +170,27 @@ impl Hands {
         self.inbox.push_back(Input::Add(Box::new(restored)));
     }
 
-    /// The pinned settings of every generation that the ledger names, as far as they can be read.
+    /// The pinned settings of every generation that the ledger names, as far as they can be read:
+    /// as a record carries them, which is durable, or else from their file.
     pub(super) fn launches(
         &mut self,
         unit: &UnitName,
-        durable: &mut crate::model::Durable,
-    ) -> BTreeMap<crate::model::Generation, Arc<Settings>> {
+        durable: &mut Durable,
+        carried: &Carried,
+    ) -> BTreeMap<Generation, Arc<Settings>> {
         let mut launches = BTreeMap::new();
         for kept in durable.kept() {
-            match self.pins.load(unit, kept.generation) {
+            let text = carried.get(&(unit.clone(), kept.generation));
+            let loaded = match text.map(|text| pins::read(text.as_bytes(), unit, &"what the ledger has")) {
+                Some(Ok(settings)) => {
+                    if let Err(error) = self.pins.restore(unit, kept.generation, &settings) {
+                        log::warn!("{unit}/g{}: {error}", kept.generation);
+                    }
+                    Ok(settings)
+                }
+                Some(Err(_)) | None => self.pins.load(unit, kept.generation),
+            };
+            match loaded {
                 Ok(settings) => {
                     self.recorder.is_stored(unit, kept.generation);
                     launches.insert(kept.generation, Arc::new(settings));

@@ -2,6 +2,7 @@
 
 use super::files;
 use crate::codec::ledger::{Future, Replay, decode};
+use crate::model::{Generation, UnitName};
 use crate::os::Error;
 use nix::errno::Errno;
 use std::collections::BTreeSet;
@@ -126,11 +127,13 @@ impl Ledger {
         if replay.torn > 0 {
             ledger.cut()?;
         }
+        let fresh = of_use(&bytes, &replay).concat();
         let damaged = !replay.damaged.is_empty();
         let copied = || files::put_durably(&state.join(DAMAGED), &bytes, 0o600);
-        if (damaged && copied().is_ok()) || ledger.length > COMPACT_ABOVE / 4 {
+        let pays = ledger.length > COMPACT_ABOVE / 4 && fresh.len() as u64 <= ledger.length / 2;
+        if (damaged && copied().is_ok()) || pays {
             // On a full disk it stays as it is: what is damaged is passed over the next time too.
-            let _ = ledger.rewrite(&bytes, &replay);
+            let _ = ledger.rewrite(&fresh);
         }
         Ok((ledger, replay))
     }
@@ -188,31 +191,44 @@ impl Ledger {
         let bytes = files::read(&self.path, SIZE_MAX)?.unwrap_or_default();
         let replay =
             decode(&bytes).map_err(|_| Error::new("compact", self.path.display(), Errno::EPROTONOSUPPORT))?;
-        self.rewrite(&bytes, &replay)
+        self.rewrite(&of_use(&bytes, &replay).concat())
     }
 
-    /// Puts a file in place that holds the last record of each unit and the newest records of all.
-    fn rewrite(&mut self, bytes: &[u8], replay: &Replay) -> Result<(), Error> {
-        let mut units = BTreeSet::new();
-        let mut kept: Vec<&[u8]> = Vec::new();
-        for (age, (entry, place)) in replay.entries.iter().rev().enumerate() {
-            if units.insert(&entry.record.unit) || age < RECENT {
-                kept.push(&bytes[place.clone()]);
-            }
-        }
-        kept.reverse();
-        let fresh = kept.concat();
-        self.file = files::replace(&self.path, &fresh, 0o600)?;
+    /// Puts a file in place that holds only this.
+    fn rewrite(&mut self, fresh: &[u8]) -> Result<(), Error> {
+        self.file = files::replace(&self.path, fresh, 0o600)?;
         self.length = fresh.len() as u64;
         self.compact_above = COMPACT_ABOVE.max(2 * self.length);
         self.path.parent().map_or(Ok(()), files::sync_folder)
     }
 }
 
+/// The lines to be kept: the last of each unit, those that carry the settings of a generation that
+/// it names, and the newest of all.
+fn of_use<'a>(bytes: &'a [u8], replay: &Replay) -> Vec<&'a [u8]> {
+    let mut units = BTreeSet::new();
+    // What the last record of a unit names and no later line carries.
+    let mut wanted: BTreeSet<(&UnitName, Generation)> = BTreeSet::new();
+    let mut kept: Vec<&[u8]> = Vec::new();
+    for (age, (entry, place)) in replay.entries.iter().rev().enumerate() {
+        let unit = &entry.record.unit;
+        let last = units.insert(unit);
+        if last {
+            wanted.extend(entry.record.durable.kept().map(|kept| (unit, kept.generation)));
+        }
+        let carries = entry.settings.keys().filter(|generation| wanted.remove(&(unit, **generation))).count();
+        if last || carries > 0 || age < RECENT {
+            kept.push(&bytes[place.clone()]);
+        }
+    }
+    kept.reverse();
+    kept
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::ledger::{encode, tests::sample};
+    use crate::codec::ledger::{encode, tests::carrying, tests::sample};
     use crate::model::Happening;
     use std::fs;
 
@@ -305,5 +321,19 @@ mod tests {
         assert_eq!(kept[..3], [2, 3, 11_001]);
         assert_eq!(kept.last(), Some(&12_001));
         assert_eq!(Ledger::open(state.path()).unwrap().0.last_seq(), 12_001);
+    }
+
+    /// `sample` names its own number as active and 1 as retained.
+    #[test]
+    fn compaction_keeps_the_settings_that_something_may_go_back_to() {
+        let state = tempfile::tempdir().unwrap();
+        let (mut ledger, _) = Ledger::open(state.path()).unwrap();
+        let carries = |seq| encode(&carrying(seq, "web", Happening::Waiting));
+        ledger.append(&[(1, &carries(1)), (2, &line(2, "web")), (3, &carries(3))]).unwrap();
+        let lines: Vec<Vec<u8>> = (4..=12_001).map(|seq| line(seq, "api")).collect();
+        ledger.append(&(4..).zip(lines.iter().map(Vec::as_slice)).collect::<Vec<_>>()).unwrap();
+        assert_eq!(seqs(state.path())[..3], [1, 3, 11_002], "2 says nothing that 3 does not");
+        append(&mut ledger, 12_002..=24_003).unwrap();
+        assert_eq!(seqs(state.path())[..3], [1, 12_001, 23_004], "nothing names 3 any more");
     }
 }

@@ -5,6 +5,7 @@ use super::files;
 use crate::codec::pinned;
 use crate::model::{Generation, Settings, UnitName};
 use crate::os::Error;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -60,13 +61,21 @@ impl Pins {
         let path = self.settings(unit, generation);
         let bytes = files::read(&path, SETTINGS_MAX).map_err(|error| error.to_string())?;
         let bytes = bytes.ok_or_else(|| format!("{} is gone", path.display()))?;
-        let settings =
-            pinned::decode(&bytes).map_err(|why| format!("cannot use {}: {why}", path.display()))?;
-        if settings.unit == *unit {
-            Ok(settings)
-        } else {
-            Err(format!("{} is of another unit: {}", path.display(), settings.unit))
+        read(&bytes, unit, &path.display())
+    }
+
+    /// Puts the settings of a generation in place as a record of the ledger carries them, if they are
+    /// not there: a crash of the machine may have left an empty file, or none.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn restore(&self, unit: &UnitName, generation: Generation, settings: &Settings) -> Result<(), Error> {
+        let (path, text) = (self.settings(unit, generation), pinned::encode(settings));
+        if files::read(&path, SETTINGS_MAX).is_ok_and(|there| there.as_deref() == Some(text.as_bytes())) {
+            return Ok(());
         }
+        make_folders(self.root.parent().unwrap_or(&self.root), &self.folder(unit, generation))?;
+        files::put(&path, text.as_bytes(), 0o600)
     }
 
     /// The generations that have a folder, in order. They tell which numbers were used even where
@@ -74,6 +83,19 @@ impl Pins {
     #[must_use]
     pub fn generations(&self, unit: &UnitName) -> Vec<Generation> {
         numbered(&self.unit(unit), "")
+    }
+}
+
+/// Settings of this unit, from a file or a line of the ledger.
+///
+/// # Errors
+/// Why they are none, with `place`.
+pub fn read(text: &[u8], unit: &UnitName, place: &dyn fmt::Display) -> Result<Settings, String> {
+    let settings = pinned::decode(text).map_err(|why| format!("cannot use {place}: {why}"))?;
+    if settings.unit == *unit {
+        Ok(settings)
+    } else {
+        Err(format!("{place} is of another unit: {}", settings.unit))
     }
 }
 
@@ -142,6 +164,27 @@ mod tests {
         assert!(pins.load(&web, Generation(4)).unwrap_err().ends_with("is gone"));
         fs::rename(pins.unit(&web), pins.unit(&api)).unwrap();
         assert!(pins.load(&api, Generation(3)).unwrap_err().contains("of another unit: web"));
+    }
+
+    #[test]
+    fn settings_that_a_crash_took_away_are_restored() {
+        let state = tempfile::tempdir().unwrap();
+        let pins = Pins::new(state.path());
+        let web = UnitName::new("web").unwrap();
+        let settings = sample("web");
+        for left in
+            [None, Some(&b""[..]), Some(b"{\"format\":1,"), Some(pinned::encode(&settings).as_bytes())]
+        {
+            if let Some(left) = left {
+                fs::write(pins.settings(&web, Generation(3)), left).unwrap();
+            }
+            pins.restore(&web, Generation(3), &settings).unwrap();
+            assert_eq!(pins.load(&web, Generation(3)), Ok(settings.clone()));
+        }
+        let text = pinned::encode_line(&settings);
+        assert_eq!(read(text.as_bytes(), &web, &"x"), Ok(settings));
+        let api = UnitName::new("api").unwrap();
+        assert_eq!(read(text.as_bytes(), &api, &"x"), Err("x is of another unit: web".into()));
     }
 
     #[test]

@@ -123,6 +123,17 @@ fn sigterm_ends_everything() {
     assert_eq!(supd.ctl(&["status"]).code(), 5);
 }
 
+/// What the crash of a machine makes of files that nobody has synced.
+fn lose_settings(supd: &Supd, unit: &str) {
+    let folders = std::fs::read_dir(supd.state_folder().join("generations").join(unit)).expect("a folder");
+    let files: Vec<_> = folders.flatten().map(|folder| folder.path().join("settings.json")).collect();
+    assert!(files.len() >= 2, "{files:?}");
+    for (index, file) in files.iter().enumerate() {
+        let lost = if index == 0 { std::fs::remove_file(file) } else { std::fs::write(file, "") };
+        lost.expect("a file of supd's");
+    }
+}
+
 /// Its successor ends what it left, binds afresh and launches what the ledger names.
 fn supd_is_killed() {
     let supd = Supd::start();
@@ -132,6 +143,7 @@ fn supd_is_killed() {
     supd.install_worker("2");
     supd.ctl(&["swap", "web"]).expect(0);
     let before = supd.status("web");
+    lose_settings(&supd, "web");
     let supd = supd.crash_and_restart();
     let after = supd.wait_for_state("web", "active");
     assert!(after.active() >= before.active(), "{} after {}", after.0, before.0);

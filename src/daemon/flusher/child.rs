@@ -101,8 +101,8 @@ impl Disk<'_> {
             .map(|work| Answer { id: work.id, fault: self.write_files(work, &mut written).err() })
             .collect();
         if let Err(error) = written.sync(self.state) {
-            let with_files = batch.iter().zip(&mut answers).filter(|(work, _)| !work.files.is_empty());
-            for (_, answer) in with_files {
+            let synced = |work: &Work<'_>| work.files.iter().any(|put| !put.carried);
+            for (_, answer) in batch.iter().zip(&mut answers).filter(|(work, _)| synced(work)) {
                 answer.fault.get_or_insert_with(|| error.to_string());
             }
         }
@@ -133,7 +133,10 @@ impl Disk<'_> {
             let path = self.state.join(relative);
             let made = path.parent().map_or(Ok(()), |folder| pins::make_folders(self.state, folder));
             let file = made.and_then(|()| files::put_open(&path, put.text.as_bytes(), 0o600));
-            written.files.push((path, file.map_err(|error| error.to_string())?));
+            let file = file.map_err(|error| error.to_string())?;
+            if !put.carried {
+                written.files.push((path, file));
+            }
         }
         Ok(())
     }

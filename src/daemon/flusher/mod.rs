@@ -102,8 +102,8 @@ impl Flusher {
         self.work.is_empty()
     }
 
-    /// Takes files to be put in place and synced, and then a line of the ledger to be appended and
-    /// synced. What becomes of it comes out of [`Flusher::pump`], which is to be called next, under
+    /// Takes files to be put in place, and synced where the line does not carry what they say, and
+    /// then a line of the ledger to be appended and synced. What becomes of it comes out of [`Flusher::pump`], which is to be called next, under
     /// the number that this returns.
     ///
     /// # Errors
@@ -299,7 +299,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let mut flusher = Flusher::new(state.path().into());
         assert!(flusher.pump().done.is_empty() && flusher.socket().is_none());
-        let put = Put { path: "generations/web/1/settings.json".into(), text: "{}".into() };
+        let put = Put { path: "generations/web/1/settings.json".into(), text: "{}".into(), carried: false };
         let first = flusher.submit(vec![put], Some((1, &line(1)))).unwrap();
         let more: Vec<u64> =
             (2..=200).map(|seq| flusher.submit(vec![], Some((seq, &line(seq)))).unwrap()).collect();

@@ -13,8 +13,7 @@ pub(super) const HEAD: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Work<'a> {
     pub(super) id: u64,
-    /// Files to be in place and synced before the record is: a record must not name what a crash
-    /// of the machine then takes away.
+    /// Files to be in place before the record is.
     pub(super) files: Vec<Put<'a>>,
     pub(super) line: Option<Line<'a>>,
 }
@@ -26,6 +25,9 @@ pub struct Put<'a> {
     pub path: Cow<'a, str>,
     /// All of it.
     pub text: Cow<'a, str>,
+    /// The record carries all that it says, so that it need not be synced. If not it is, and before
+    /// the record: a record must not name what a crash of the machine then takes away.
+    pub carried: bool,
 }
 
 /// A line of the ledger, its end included.
@@ -86,7 +88,7 @@ mod tests {
     fn frames_come_apart_again_wherever_the_stream_was_cut() {
         let work = |id| Work {
             id,
-            files: vec![Put { path: "a/b".into(), text: "é\n".into() }],
+            files: vec![Put { path: "a/b".into(), text: "é\n".into(), carried: false }],
             line: Some(Line { seq: 9, text: "x\n".into() }),
         };
         let bytes = [frame(&work(1)), frame(&work(2))].concat();
