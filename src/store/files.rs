@@ -2,10 +2,14 @@
 
 use crate::os::Error;
 use nix::errno::Errno;
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// More files than this are cheaper to sync together with whatever else is on the file system.
+const SYNC_ALL_ABOVE: usize = 8;
 
 /// Makes a folder with exactly these permission bits, whatever the umask; one that is there
 /// already gets them too.
@@ -101,6 +105,38 @@ pub fn sync_folder(path: &Path) -> Result<(), Error> {
     File::open(path)
         .and_then(|folder| folder.sync_all())
         .map_err(|error| Error::from_io("sync the folder", path.display(), &error))
+}
+
+/// Files that are in place and not yet synced.
+#[derive(Debug, Default)]
+pub struct Unsynced {
+    files: Vec<(PathBuf, File)>,
+}
+
+impl Unsynced {
+    /// One more, at this path.
+    pub fn add(&mut self, path: PathBuf, file: File) {
+        self.files.push((path, file));
+    }
+
+    /// Syncs them all, and the folders that they are in, up to `top`. Files first and folders after:
+    /// a journal has mostly written both down by the first sync. Waits for the disk.
+    ///
+    /// # Errors
+    /// What the kernel answered; then none of them counts as synced.
+    pub fn sync(self, top: &Path) -> Result<(), Error> {
+        if self.files.len() > SYNC_ALL_ABOVE {
+            let told = |errno| Error::new("sync the file system of", top.display(), errno);
+            let folder = File::open(top).map_err(|error| Error::from_io("open", top.display(), &error))?;
+            return nix::unistd::syncfs(&folder).map_err(told);
+        }
+        let mut folders = BTreeSet::new();
+        for (path, file) in &self.files {
+            file.sync_all().map_err(|error| Error::from_io("write", path.display(), &error))?;
+            folders.extend(path.ancestors().skip(1).take_while(|folder| folder.starts_with(top)));
+        }
+        folders.into_iter().rev().try_for_each(sync_folder)
+    }
 }
 
 /// Reads a file of at most `max` bytes; `None`: there is none.

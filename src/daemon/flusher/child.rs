@@ -1,17 +1,12 @@
 //! The flusher itself: a child of supd that may wait for the disk.
 
 use super::wire::{Answer, Taken, Work, frame, take};
-use crate::os::Error;
-use crate::store::{files, ledger::Ledger, pins};
+use crate::store::files::{self, Unsynced};
+use crate::store::{ledger::Ledger, pins};
 use nix::sys::signal::{SigSet, Signal};
-use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Component, Path, PathBuf};
-
-/// More files than this are cheaper to sync together with whatever else is on the file system.
-const SYNC_ALL_ABOVE: usize = 8;
+use std::path::{Component, Path};
 
 /// How much is read at a time, in bytes.
 const CHUNK: usize = 1024 * 1024;
@@ -61,30 +56,6 @@ fn read_more(socket: &mut UnixStream, stream: &mut Vec<u8>) -> bool {
     }
 }
 
-/// Files that are in place and not yet synced.
-#[derive(Default)]
-struct Written {
-    files: Vec<(PathBuf, File)>,
-}
-
-impl Written {
-    /// Files first and folders after: a journal has mostly written both down by the first sync.
-    fn sync(self, state: &Path) -> Result<(), Error> {
-        if self.files.len() > SYNC_ALL_ABOVE {
-            let told = |errno| Error::new("sync the file system of", state.display(), errno);
-            let folder =
-                File::open(state).map_err(|error| Error::from_io("open", state.display(), &error))?;
-            return nix::unistd::syncfs(&folder).map_err(told);
-        }
-        let mut folders = BTreeSet::new();
-        for (path, file) in &self.files {
-            file.sync_all().map_err(|error| Error::from_io("write", path.display(), &error))?;
-            folders.extend(path.ancestors().skip(1).take_while(|folder| folder.starts_with(state)));
-        }
-        folders.into_iter().rev().try_for_each(files::sync_folder)
-    }
-}
-
 struct Disk<'a> {
     state: &'a Path,
     /// Opened at the first record, and again after a failure.
@@ -95,12 +66,12 @@ impl Disk<'_> {
     /// Does a batch: its files, then its records, with one sync for all of either as far as that
     /// can be.
     fn perform(&mut self, batch: &[Work<'_>]) -> Vec<Answer> {
-        let mut written = Written::default();
+        let mut unsynced = Unsynced::default();
         let mut answers: Vec<Answer> = batch
             .iter()
-            .map(|work| Answer { id: work.id, fault: self.write_files(work, &mut written).err() })
+            .map(|work| Answer { id: work.id, fault: self.write_files(work, &mut unsynced).err() })
             .collect();
-        if let Err(error) = written.sync(self.state) {
+        if let Err(error) = unsynced.sync(self.state) {
             let synced = |work: &Work<'_>| work.files.iter().any(|put| !put.carried);
             for (_, answer) in batch.iter().zip(&mut answers).filter(|(work, _)| synced(work)) {
                 answer.fault.get_or_insert_with(|| error.to_string());
@@ -124,7 +95,7 @@ impl Disk<'_> {
 
     /// Each is in place before it is synced: nothing names it before that, so a crash in between
     /// leaves rubbish at worst.
-    fn write_files(&self, work: &Work<'_>, written: &mut Written) -> Result<(), String> {
+    fn write_files(&self, work: &Work<'_>, unsynced: &mut Unsynced) -> Result<(), String> {
         for put in &work.files {
             let relative = Path::new(put.path.as_ref());
             if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
@@ -135,7 +106,7 @@ impl Disk<'_> {
             let file = made.and_then(|()| files::put_open(&path, put.text.as_bytes(), 0o600));
             let file = file.map_err(|error| error.to_string())?;
             if !put.carried {
-                written.files.push((path, file));
+                unsynced.add(path, file);
             }
         }
         Ok(())
