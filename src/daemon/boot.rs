@@ -85,6 +85,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         sweeper: Default::default(),
         jobs: Default::default(),
         chores: Default::default(),
+        pinner: Default::default(),
         logs: Default::default(),
         notifiers: Default::default(),
         ground,

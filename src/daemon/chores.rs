@@ -1,5 +1,6 @@
 //! Work that may take long, in forked children: what it is for, and what came of it.
 
+use super::pinner::Batch;
 use super::sources::{Source, Sources};
 use crate::model::{Generation, JobId, Signal, UnitName, WorkerId};
 use crate::os::task::Task;
@@ -16,8 +17,8 @@ pub enum Chore {
     Signal(Signal),
     /// It asks over HTTP.
     Probe(JobId),
-    /// It copies the program of a generation.
-    Pin(UnitName, Generation),
+    /// It copies the programs of generations.
+    Pin(Batch),
     /// It trims the logs of these generations.
     Trim(Vec<(UnitName, Generation)>),
     /// It removes what is stored of a unit's old generations.
@@ -73,6 +74,12 @@ impl Chores {
     #[must_use]
     pub fn count(&self) -> usize {
         self.running.len()
+    }
+
+    /// How many children copy programs.
+    #[must_use]
+    pub fn pins(&self) -> usize {
+        self.running.values().filter(|(_, _, chore)| matches!(chore, Chore::Pin(_))).count()
     }
 
     /// How many searches for processes are under way.

@@ -9,6 +9,7 @@ use super::launch::Ground;
 use super::listeners::{Inherited, Listeners};
 use super::logs::Logs;
 use super::notifier::Notifiers;
+use super::pinner::Pinner;
 use super::recorder::Recorder;
 use super::sources::Sources;
 use super::sweeper::Sweeper;
@@ -53,6 +54,8 @@ pub struct Hands {
     pub jobs: Jobs,
     /// Forked children with long work.
     pub chores: Chores,
+    /// Programs that are to be copied.
+    pub pinner: Pinner,
     /// Log files.
     pub logs: Logs,
     /// Notify sockets.
@@ -113,6 +116,7 @@ impl Hands {
             }
         }
         self.logs.tend(now, &mut self.chores, &mut self.sources);
+        self.begin_pins();
         let Self { sweeper, workers, chores, sources, inbox, runtime, boot, .. } = self;
         sweeper.pump(now, workers, chores, &mut Around { sources, inbox, runtime, boot });
     }

@@ -17,6 +17,7 @@ pub mod logging;
 pub mod logs;
 pub mod notifier;
 pub mod perform;
+pub mod pinner;
 pub mod pinning;
 pub mod probe;
 pub mod reactor;

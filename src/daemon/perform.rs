@@ -75,7 +75,7 @@ impl Hands {
                     self.say(unit, event);
                 }
             }
-            Action::Pin(launch) => self.pin(unit, &launch),
+            Action::Pin(launch) => self.pinner.pin(launch),
             Action::Retire(generation) => {
                 self.notifiers.close(unit, generation, &mut self.sources);
                 self.logs.remove(unit, generation);
@@ -301,7 +301,7 @@ impl Hands {
                 jobs.probed(job, result, &mut around);
             }
             Chore::Trim(logs) => self.logs.trimmed(logs, result.map(|_| ())),
-            Chore::Pin(unit, generation) => self.pinned(&unit, generation, &result.map(|_| ())),
+            Chore::Pin(batch) => self.copied(&batch, result),
             Chore::Prune(unit) => {
                 if let Err(why) = result {
                     note(&unit, Level::Warning, None, &format!("old generations stay on the disk: {why}"));

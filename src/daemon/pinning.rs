@@ -1,25 +1,23 @@
 //! Pinned programs: the copy that a relaunch or a rollback runs where the file on disk is another
 //! one by now.
 
-use super::chores::Chore;
-use super::hands::Hands;
-use crate::machine::{Event, Launch};
+use crate::machine::Launch;
 use crate::model::settings::Service;
 use crate::model::{Generation, UnitName};
 use crate::os::pin::{self, FileIdentity, Pinned};
 use crate::os::spawn::environment::PATH;
-use crate::os::task::Task;
-use crate::store::files;
+use crate::store::files::{self, Unsynced};
 use crate::store::pins::Pins;
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
 
 /// Programs of more bytes are not copied.
 const SIZE_MAX: u64 = 2 << 30;
 
-/// How long a copy may take.
-const COPY_BOUND: Duration = Duration::from_secs(600);
+/// Of how many earlier generations it is asked whether theirs is a copy of the same file.
+const EARLIER_MAX: usize = 8;
 
 /// The identity of a file is never longer, in bytes.
 const IDENTITY_MAX: u64 = 4096;
@@ -54,16 +52,25 @@ impl Copy {
         (on_disk != Some(source) && self.program.is_file()).then(|| self.program.clone())
     }
 
-    /// Makes this the copy of what process `pid` runs: of the file that the unit names, or of
-    /// `origin`, the copy that was to run instead.
-    fn make(&self, pid: i32, service: &Service, origin: Option<&Self>) -> Result<(), String> {
+    /// Puts the program that process `pid` runs in place: the file that the unit names, or `origin`,
+    /// the copy that was to run instead. Where there is a copy of the same file it becomes another
+    /// name of that: of those in `made`, by what they are copies of, or of an `earlier` generation's.
+    /// Gives which file it is a copy of; until [`Copy::vouch`] it does not count.
+    fn place(
+        &self,
+        pid: i32,
+        service: &Service,
+        origin: Option<&Self>,
+        earlier: &[Self],
+        made: &mut HashMap<FileIdentity, PathBuf>,
+    ) -> Result<FileIdentity, String> {
         let exe = PathBuf::from(format!("/proc/{pid}/exe"));
         let identify = |path: &Path| FileIdentity::of(path).map_err(|error| error.to_string());
         let runs = identify(&exe)?;
         if let Some(origin) = origin {
             let copied = FileIdentity::of(&origin.program).ok();
             if let Some(source) = origin.source().filter(|source| copied == Some(runs) || *source == runs) {
-                return self.link(&origin.program, source);
+                return self.link(&origin.program).map(|()| source);
             }
         }
         // A wrapper that has become another program by now, or a script.
@@ -72,25 +79,74 @@ impl Copy {
         if file.and_then(|file| FileIdentity::of(&file).ok()) != Some(runs) {
             return Err("what runs is not the file that ExecStart names".into());
         }
+        let same = earlier.iter().find(|copy| copy.source() == Some(runs)).map(|copy| &copy.program);
+        // A file can have only so many names.
+        if made.get(&runs).or(same).is_some_and(|program| self.link(program).is_ok()) {
+            return Ok(runs);
+        }
         match pin::copy(&exe, &self.program, SIZE_MAX)? {
-            Pinned::Copied(source) if identify(&exe)? == source => self.is_of(source),
+            Pinned::Copied(source) if identify(&exe)? == source => {
+                made.insert(source, self.program.clone());
+                Ok(source)
+            }
             Pinned::Copied(_) => Err("the process has become another program meanwhile".into()),
             Pinned::Not(_, why) => Err(why.to_string()),
         }
     }
 
     /// Neither of the two is ever written to, so one file serves both.
-    fn link(&self, program: &Path, source: FileIdentity) -> Result<(), String> {
-        let linked = files::remove_if_there(&self.program)
+    fn link(&self, program: &Path) -> Result<(), String> {
+        files::remove_if_there(&self.program)
             .and_then(|()| std::fs::hard_link(program, &self.program))
-            .map_err(|error| format!("cannot link {}: {error}", self.program.display()));
-        linked.and_then(|()| self.is_of(source))
+            .map_err(|error| format!("cannot link {}: {error}", self.program.display()))
     }
 
-    /// The copy is in place: only with this does it count.
-    fn is_of(&self, source: FileIdentity) -> Result<(), String> {
-        files::put_durably(&self.identity, source.to_string().as_bytes(), 0o600)
-            .map_err(|error| error.to_string())
+    /// The copy is in place: only with this does it count, once it is synced.
+    fn vouch(&self, source: FileIdentity, unsynced: &mut Unsynced) -> Result<(), String> {
+        let file = files::put_open(&self.identity, source.to_string().as_bytes(), 0o600)
+            .map_err(|error| error.to_string())?;
+        unsynced.add(self.identity.clone(), file);
+        Ok(())
+    }
+}
+
+/// A generation whose program is to be copied.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// A process that runs it.
+    pub(super) pid: i32,
+    /// Its recipe.
+    pub(super) launch: Arc<Launch>,
+}
+
+/// Makes the copies of several generations, in a child that may wait for the disk: all of them are
+/// synced together at the end. The bytes of a program are on disk before its name and its identity
+/// are written, so that after a crash none counts that is not whole.
+pub(super) fn make(jobs: &[Job], pins: &Pins) -> Vec<Result<(), String>> {
+    let mut made = HashMap::new();
+    let mut unsynced = Unsynced::default();
+    let results = jobs.iter().map(|job| job.make(pins, &mut made, &mut unsynced)).collect::<Vec<_>>();
+    match unsynced.sync(pins.state()) {
+        Ok(()) => results,
+        Err(error) => results.into_iter().map(|result| result.and(Err(error.to_string()))).collect(),
+    }
+}
+
+impl Job {
+    fn make(
+        &self,
+        pins: &Pins,
+        made: &mut HashMap<FileIdentity, PathBuf>,
+        unsynced: &mut Unsynced,
+    ) -> Result<(), String> {
+        let Launch { settings, generation, origin, .. } = &*self.launch;
+        let copy = |generation| Copy::of(pins, &settings.unit, generation);
+        let own = copy(*generation);
+        let origin = (origin != generation).then(|| copy(*origin));
+        let earlier = pins.generations(&settings.unit).into_iter().rev().filter(|other| other != generation);
+        let earlier: Vec<Copy> = earlier.take(EARLIER_MAX).map(copy).collect();
+        let source = own.place(self.pid, &settings.service, origin.as_ref(), &earlier, made)?;
+        own.vouch(source, unsynced)
     }
 }
 
@@ -105,50 +161,17 @@ fn find(service: &Service, path: Option<&OsStr>) -> Option<PathBuf> {
     folders.find_map(|folder| Some(folder.join(program)).filter(|file| file.is_absolute() && file.is_file()))
 }
 
-impl Hands {
-    /// Keeps a copy of the program that this generation runs.
-    pub(super) fn pin(&mut self, unit: &UnitName, launch: &Launch) {
-        let generation = launch.generation;
-        let runs = self.workers.of(unit, generation).find_map(|(_, worker)| worker.main());
-        let begun = match runs.map(crate::os::pidfd::PidFd::pid) {
-            None => Err("no worker of it runs".to_owned()),
-            Some(pid) => {
-                let copy = Copy::of(&self.pins, unit, generation);
-                let origin = (launch.origin != generation).then(|| Copy::of(&self.pins, unit, launch.origin));
-                let settings = launch.settings.clone();
-                let work = move || copy.make(pid, &settings.service, origin.as_ref()).map(|()| Vec::new());
-                Task::run("the copy of a program", COPY_BOUND, &[], work)
-                    .map_err(|error| error.to_string())
-                    .and_then(|task| {
-                        let chore = Chore::Pin(unit.clone(), generation);
-                        self.chores.begin(chore, task, &mut self.sources)
-                    })
-            }
-        };
-        if let Err(why) = begun {
-            self.pinned(unit, generation, &Err(why));
-        }
-    }
-
-    /// The copy is in place, or cannot be.
-    pub(super) fn pinned(&mut self, unit: &UnitName, generation: Generation, result: &Result<(), String>) {
-        if let Err(why) = result {
-            log::debug!("{unit}/g{generation}: its program is not pinned: {why}");
-        }
-        self.say(unit, Event::Pinned { generation, pinned: result.is_ok() });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testbed::settings;
     use super::*;
+    use crate::model::Settings;
     use std::os::unix::fs::MetadataExt;
     use std::process::{Child, Command};
 
     struct Bench {
         folder: tempfile::TempDir,
-        service: Service,
+        settings: Arc<Settings>,
         pins: Pins,
         unit: UnitName,
     }
@@ -159,22 +182,42 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let program = folder.path().join("server");
             std::fs::copy("/bin/sleep", &program).unwrap();
-            let service = settings(&format!("ExecStart = [\"{}\", \"600\"]", program.display())).service;
+            let settings = settings(&format!("ExecStart = [\"{}\", \"600\"]", program.display()));
+            let settings = Arc::new(settings);
             let pins = Pins::new(folder.path());
             let unit = UnitName::new("web").unwrap();
             for generation in [1, 2] {
                 std::fs::create_dir_all(pins.folder(&unit, Generation(generation))).unwrap();
             }
-            Self { folder, service, pins, unit }
+            Self { folder, settings, pins, unit }
         }
 
         fn copy(&self, generation: u64) -> Copy {
             Copy::of(&self.pins, &self.unit, Generation(generation))
         }
 
+        /// Makes the copy of what a process runs, which was to be `origin`'s.
+        fn make(&self, generation: u64, pid: i32, origin: u64) -> Result<(), String> {
+            make(&[self.job(generation, pid, origin)], &self.pins).remove(0)
+        }
+
+        fn job(&self, generation: u64, pid: i32, origin: u64) -> Job {
+            let (settings, release) = (self.settings.clone(), None);
+            let (generation, origin) = (Generation(generation), Generation(origin));
+            Job { pid, launch: Arc::new(Launch { generation, settings, release, origin, pinned: true }) }
+        }
+
+        fn inode(&self, generation: u64) -> u64 {
+            std::fs::metadata(self.copy(generation).program).unwrap().ino()
+        }
+
         fn replace(&self) {
+            self.replace_by("/bin/cat");
+        }
+
+        fn replace_by(&self, program: &str) {
             let fresh = self.folder.path().join("fresh");
-            std::fs::copy("/bin/cat", &fresh).unwrap();
+            std::fs::copy(program, &fresh).unwrap();
             std::fs::rename(fresh, self.folder.path().join("server")).unwrap();
         }
 
@@ -203,14 +246,14 @@ mod tests {
         let bench = Bench::new();
         let worker = bench.run(&bench.folder.path().join("server"));
         let copy = bench.copy(1);
-        assert_eq!(copy.instead(&bench.service, None), None, "there is none");
-        copy.make(worker.pid(), &bench.service, None).unwrap();
-        assert_eq!(copy.instead(&bench.service, None), None, "the disk has the same");
+        assert_eq!(copy.instead(&bench.settings.service, None), None, "there is none");
+        bench.make(1, worker.pid(), 1).unwrap();
+        assert_eq!(copy.instead(&bench.settings.service, None), None, "the disk has the same");
         bench.replace();
-        assert_eq!(copy.instead(&bench.service, None), Some(copy.program.clone()));
+        assert_eq!(copy.instead(&bench.settings.service, None), Some(copy.program.clone()));
         assert_eq!(std::fs::read(&copy.program).unwrap(), std::fs::read("/bin/sleep").unwrap());
         std::fs::remove_file(bench.folder.path().join("server")).unwrap();
-        assert_eq!(copy.instead(&bench.service, None), Some(copy.program));
+        assert_eq!(copy.instead(&bench.settings.service, None), Some(copy.program));
     }
 
     #[test]
@@ -218,9 +261,9 @@ mod tests {
         let bench = Bench::new();
         let worker = bench.run(&bench.folder.path().join("server"));
         bench.replace();
-        let why = bench.copy(1).make(worker.pid(), &bench.service, None).unwrap_err();
+        let why = bench.make(1, worker.pid(), 1).unwrap_err();
         assert!(why.contains("not the file that ExecStart names"), "{why}");
-        assert_eq!(bench.copy(1).instead(&bench.service, None), None);
+        assert_eq!(bench.copy(1).instead(&bench.settings.service, None), None);
     }
 
     #[test]
@@ -228,26 +271,56 @@ mod tests {
         let bench = Bench::new();
         let worker = bench.run(&bench.folder.path().join("server"));
         let (first, second) = (bench.copy(1), bench.copy(2));
-        first.make(worker.pid(), &bench.service, None).unwrap();
+        bench.make(1, worker.pid(), 1).unwrap();
         bench.replace();
         let again = bench.run(&first.program);
-        second.make(again.pid(), &bench.service, Some(&first)).unwrap();
-        let inode = |copy: &Copy| std::fs::metadata(&copy.program).unwrap().ino();
-        assert_eq!(inode(&first), inode(&second));
+        bench.make(2, again.pid(), 1).unwrap();
+        assert_eq!(bench.inode(1), bench.inode(2));
         assert_eq!(first.source(), second.source());
         std::fs::remove_dir_all(bench.pins.folder(&bench.unit, Generation(1))).unwrap();
-        assert_eq!(second.instead(&bench.service, None), Some(second.program));
+        assert_eq!(second.instead(&bench.settings.service, None), Some(second.program));
     }
 
     #[test]
     fn an_interpreter_pins_nothing() {
-        let bench = Bench::new();
-        let service = settings("ExecStart = [\"sh\", \"-c\", \"read x\"]").service;
+        let mut bench = Bench::new();
+        bench.settings = Arc::new(settings("ExecStart = [\"sh\", \"-c\", \"read x\"]"));
         let mut child =
             Command::new("sh").args(["-c", "read x"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
-        let why = bench.copy(1).make(i32::try_from(child.id()).unwrap(), &service, None).unwrap_err();
+        let why = bench.make(1, i32::try_from(child.id()).unwrap(), 1).unwrap_err();
         assert!(why.contains("interpreter"), "{why}");
         drop(child.stdin.take());
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn the_same_file_is_copied_once_and_has_many_names() {
+        let bench = Bench::new();
+        let worker = bench.run(&bench.folder.path().join("server"));
+        std::fs::create_dir_all(bench.pins.folder(&bench.unit, Generation(3))).unwrap();
+        let gone = bench.job(9, worker.pid(), 9);
+        let together = [bench.job(1, worker.pid(), 1), gone, bench.job(2, worker.pid(), 2)];
+        let results = make(&together, &bench.pins);
+        assert!(results[0].is_ok() && results[1].is_err() && results[2].is_ok(), "{results:?}");
+        // And later, by what an earlier generation has.
+        bench.make(3, worker.pid(), 3).unwrap();
+        assert!([2, 3].iter().all(|other| bench.inode(*other) == bench.inode(1)));
+        bench.replace_by("/bin/sleep");
+        assert_eq!(bench.copy(3).instead(&bench.settings.service, None), Some(bench.copy(3).program));
+        let other = bench.run(&bench.folder.path().join("server"));
+        bench.make(3, other.pid(), 3).unwrap();
+        assert_ne!(bench.inode(3), bench.inode(1), "another file under the same name");
+    }
+
+    #[test]
+    fn who_runs_another_programs_file_has_no_copy_of_it() {
+        let bench = Bench::new();
+        let server = bench.run(&bench.folder.path().join("server"));
+        bench.make(1, server.pid(), 1).unwrap();
+        // A wrapper now, that has become the server of before.
+        let settings = Arc::new(settings("ExecStart = [\"/bin/cat\"]"));
+        let wrapped = Bench { settings, ..bench };
+        let why = wrapped.make(2, server.pid(), 2).unwrap_err();
+        assert!(why.contains("not the file that ExecStart names"), "{why}");
     }
 }

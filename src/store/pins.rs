@@ -29,6 +29,12 @@ impl Pins {
         Self { root: state.join("generations") }
     }
 
+    /// The state folder.
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        self.root.parent().unwrap_or(&self.root)
+    }
+
     /// The folder of one unit's generations.
     #[must_use]
     pub fn unit(&self, unit: &UnitName) -> PathBuf {
@@ -74,7 +80,7 @@ impl Pins {
         if files::read(&path, SETTINGS_MAX).is_ok_and(|there| there.as_deref() == Some(text.as_bytes())) {
             return Ok(());
         }
-        make_folders(self.root.parent().unwrap_or(&self.root), &self.folder(unit, generation))?;
+        make_folders(self.state(), &self.folder(unit, generation))?;
         files::put(&path, text.as_bytes(), 0o600)
     }
 

@@ -72,14 +72,15 @@ impl fmt::Display for Unpinnable {
 /// What came of [`pin`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pinned {
-    /// The copy is in place, on disk, and was made from exactly this.
+    /// The copy is in place, and was made from exactly this. Its bytes are on disk; that its folder
+    /// names it is yet to be synced.
     Copied(FileIdentity),
     /// There is none; the source was this.
     Not(FileIdentity, Unpinnable),
 }
 
 /// Copies the program at `source` to `target`, in a child: an error is a sentence. The copy takes
-/// the place of an earlier one at once and whole, and is synced before it does. Programs of more
+/// the place of an earlier one at once and whole, and its bytes are synced before it does. Programs of more
 /// than `size_max` bytes are left alone.
 ///
 /// `source` may be /proc/PID/exe: then it is the very file that runs, even if that is deleted.
@@ -138,11 +139,8 @@ pub fn copy(source: &Path, target: &Path, size_max: u64) -> Result<Pinned, Strin
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let made = openat(&place, temporary.as_os_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)
         .map_err(|errno| says("make", &path, &errno.desc()))?;
-    let result = fill(&file, File::from(made), identity, mode).and_then(|()| {
-        std::fs::rename(&path, target)
-            .and_then(|()| File::from(place).sync_all())
-            .map_err(|error| error.to_string())
-    });
+    let result = fill(&file, File::from(made), identity, mode)
+        .and_then(|()| std::fs::rename(&path, target).map_err(|error| error.to_string()));
     result.map_err(|why| {
         let _ = std::fs::remove_file(&path);
         says("copy", source, &format!("{why} (to {})", target.display()))
