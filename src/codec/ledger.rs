@@ -45,7 +45,7 @@ pub struct Entry {
     /// What happened, and the state since.
     pub record: Record,
     /// The settings of generations that it is the first to name, as
-    /// [`encode_line`](super::pinned::encode_line) makes them.
+    /// [`encode`](super::pinned::encode) makes them.
     pub settings: BTreeMap<Generation, Box<str>>,
 }
 
@@ -376,7 +376,7 @@ pub(crate) mod tests {
 
     /// The same, the first to name its generation.
     pub(crate) fn carrying(seq: u64, unit: &str, happening: Happening) -> Entry {
-        let text = pinned::encode_line(&pinned::tests::sample(unit)).into();
+        let text = pinned::encode(&pinned::tests::sample(unit)).into();
         Entry { settings: BTreeMap::from([(Generation(seq), text)]), ..sample(seq, unit, happening) }
     }
 

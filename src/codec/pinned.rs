@@ -37,29 +37,18 @@ impl fmt::Display for Unreadable {
     }
 }
 
-/// Settings as the text of `settings.json`.
+/// Settings as the text of `settings.json`, and as a record of the ledger carries them: one line,
+/// without its end.
 #[must_use]
 pub fn encode(settings: &Settings) -> String {
-    let mut text = serde_json::to_string_pretty(&write(settings)).expect("a Value has text keys only");
-    text.push('\n');
-    text
-}
-
-/// The same on one line, as a record of the ledger carries them.
-#[must_use]
-pub fn encode_line(settings: &Settings) -> String {
-    write(settings).to_string()
-}
-
-fn write(settings: &Settings) -> Value {
     let mut value = settings.write();
     if let Some(map) = value.as_object_mut() {
         map.insert("format".into(), FORMAT.into());
     }
-    value
+    value.to_string()
 }
 
-/// Settings from the text of either.
+/// Settings from that text.
 ///
 /// # Errors
 /// [`Unreadable`], which says why.

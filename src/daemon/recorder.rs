@@ -1,7 +1,7 @@
 //! Records on their way into the ledger, each with the pinned settings of the generations that it
 //! is the first to name, and the word of each unit that counts.
 
-use super::flusher::{Flusher, Put};
+use super::flusher::{Flusher, Put, Text};
 use super::sources::{Source, Sources};
 use crate::codec::ledger::{Author, Entry, encode};
 use crate::codec::pinned;
@@ -102,25 +102,27 @@ impl Recorder {
             named.push(to);
         }
         named.retain(|generation| !self.stored.contains(&(unit.clone(), *generation)));
-        named.dedup();
-        let mut files: Vec<Put<'_>> = Vec::new();
-        let mut carried = BTreeMap::new();
-        let mut room = CARRIED_MAX;
-        for (generation, settings) in named.iter().filter_map(|one| Some((*one, settings(*one)?))) {
-            let line = pinned::encode_line(settings);
-            let fits = line.len() <= room;
-            let path = format!("generations/{unit}/{generation}/settings.json");
-            files.push(Put { path: path.into(), text: pinned::encode(settings).into(), carried: fits });
-            if fits {
-                room -= line.len();
-                carried.insert(generation, line.into());
-            }
-        }
+        let texts: BTreeMap<Generation, Box<str>> = named
+            .iter()
+            .filter_map(|generation| Some((*generation, pinned::encode(settings(*generation)?).into())))
+            .collect();
+        let fits = texts.values().map(|text| text.len()).sum::<usize>() <= CARRIED_MAX;
+        let (carried, own) = if fits { (texts, BTreeMap::new()) } else { (BTreeMap::new(), texts) };
         self.seq += 1;
         self.last.insert(unit.clone(), record.durable.clone());
         let at = u64::try_from(clock::wall().as_micros()).unwrap_or(u64::MAX);
         let entry = Entry { seq: self.seq, at, boot: self.boot.clone(), by, record, settings: carried };
         let line = String::from_utf8(encode(&entry)).expect("JSON is UTF-8");
+        let put = |generation: &Generation, text| Put {
+            path: format!("generations/{unit}/{generation}/settings.json").into(),
+            text,
+        };
+        // Wherever these bytes are first found, they are the same.
+        let part = |text: &str| Some(Text::Carried(line.find(text).map(|at| at..at + text.len())?));
+        let carried =
+            entry.settings.iter().filter_map(|(generation, text)| Some(put(generation, part(text)?)));
+        let own = own.iter().map(|(generation, text)| put(generation, Text::Own(text.as_ref().into())));
+        let files = carried.chain(own).collect();
         match self.flusher.submit(files, Some((self.seq, &line))) {
             Ok(flush) => {
                 self.waiting.insert(flush, Waiting::Record { unit, record: id, pinned: named });
@@ -137,7 +139,7 @@ impl Recorder {
             return format!("{unit}: in quarantine; too many dumps were written already");
         }
         let path = format!("{QUARANTINE}/{unit}-{}.txt", clock::wall().as_secs());
-        let put = Put { path: path.as_str().into(), text: text.into(), carried: false };
+        let put = Put { path: path.as_str().into(), text: Text::Own(text.into()) };
         match self.flusher.submit(vec![put], None) {
             Ok(flush) => {
                 self.waiting.insert(flush, Waiting::Dump { path: path.clone().into() });

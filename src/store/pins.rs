@@ -187,7 +187,7 @@ mod tests {
             pins.restore(&web, Generation(3), &settings).unwrap();
             assert_eq!(pins.load(&web, Generation(3)), Ok(settings.clone()));
         }
-        let text = pinned::encode_line(&settings);
+        let text = pinned::encode(&settings);
         assert_eq!(read(text.as_bytes(), &web, &"x"), Ok(settings));
         let api = UnitName::new("api").unwrap();
         assert_eq!(read(text.as_bytes(), &api, &"x"), Err("x is of another unit: web".into()));

@@ -1,6 +1,6 @@
 //! The flusher itself: a child of supd that may wait for the disk.
 
-use super::wire::{Answer, Taken, Work, frame, take};
+use super::wire::{Answer, Taken, Text, Work, frame, take};
 use crate::store::files::{self, Unsynced};
 use crate::store::{ledger::Ledger, pins};
 use nix::sys::signal::{SigSet, Signal};
@@ -72,7 +72,7 @@ impl Disk<'_> {
             .map(|work| Answer { id: work.id, fault: self.write_files(work, &mut unsynced).err() })
             .collect();
         if let Err(error) = unsynced.sync(self.state) {
-            let synced = |work: &Work<'_>| work.files.iter().any(|put| !put.carried);
+            let synced = |work: &Work<'_>| work.files.iter().any(|put| matches!(put.text, Text::Own(_)));
             for (_, answer) in batch.iter().zip(&mut answers).filter(|(work, _)| synced(work)) {
                 answer.fault.get_or_insert_with(|| error.to_string());
             }
@@ -102,10 +102,17 @@ impl Disk<'_> {
                 return Err(format!("cannot write {}: not below the state folder", relative.display()));
             }
             let path = self.state.join(relative);
+            let (text, synced) = match &put.text {
+                Text::Own(text) => (Some(text.as_ref()), true),
+                Text::Carried(part) => {
+                    (work.line.as_ref().and_then(|line| line.text.get(part.clone())), false)
+                }
+            };
+            let text = text.ok_or_else(|| format!("cannot write {}: no such line", path.display()))?;
             let made = path.parent().map_or(Ok(()), |folder| pins::make_folders(self.state, folder));
-            let file = made.and_then(|()| files::put_open(&path, put.text.as_bytes(), 0o600));
+            let file = made.and_then(|()| files::put_open(&path, text.as_bytes(), 0o600));
             let file = file.map_err(|error| error.to_string())?;
-            if !put.carried {
+            if synced {
                 unsynced.add(path, file);
             }
         }

@@ -7,7 +7,7 @@
 mod child;
 mod wire;
 
-pub use wire::Put;
+pub use wire::{Put, Text};
 
 use crate::model::Tick;
 use crate::os::fork::{close_all_but, fork};
@@ -299,7 +299,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let mut flusher = Flusher::new(state.path().into());
         assert!(flusher.pump().done.is_empty() && flusher.socket().is_none());
-        let put = Put { path: "generations/web/1/settings.json".into(), text: "{}".into(), carried: false };
+        let put = Put { path: "generations/web/1/settings.json".into(), text: Text::Own("{}".into()) };
         let first = flusher.submit(vec![put], Some((1, &line(1)))).unwrap();
         let more: Vec<u64> =
             (2..=200).map(|seq| flusher.submit(vec![], Some((seq, &line(seq)))).unwrap()).collect();

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// No frame is longer, in bytes. Pinned settings are the longest thing.
 pub(super) const FRAME_MAX: usize = 20 * 1024 * 1024;
@@ -24,10 +25,17 @@ pub struct Put<'a> {
     /// Relative to the state folder; made of names and numbers only.
     pub path: Cow<'a, str>,
     /// All of it.
-    pub text: Cow<'a, str>,
-    /// The record carries all that it says, so that it need not be synced. If not it is, and before
-    /// the record: a record must not name what a crash of the machine then takes away.
-    pub carried: bool,
+    pub text: Text<'a>,
+}
+
+/// What a file says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Text<'a> {
+    /// This. It is synced before the record is: a record must not name what a crash of the machine
+    /// then takes away.
+    Own(Cow<'a, str>),
+    /// These bytes of the record's own line: as that is durable, the file need not be.
+    Carried(Range<usize>),
 }
 
 /// A line of the ledger, its end included.
@@ -88,7 +96,7 @@ mod tests {
     fn frames_come_apart_again_wherever_the_stream_was_cut() {
         let work = |id| Work {
             id,
-            files: vec![Put { path: "a/b".into(), text: "é\n".into(), carried: false }],
+            files: vec![Put { path: "a/b".into(), text: Text::Own("é\n".into()) }],
             line: Some(Line { seq: 9, text: "x\n".into() }),
         };
         let bytes = [frame(&work(1)), frame(&work(2))].concat();
