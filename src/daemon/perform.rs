@@ -119,8 +119,8 @@ impl Hands {
     fn bind(&mut self, unit: &UnitName, job: JobId, settings: &Settings) {
         // Before the kernel is asked, which could only say that supd itself holds the port.
         let bound = |other: &UnitName| self.listeners.get(other).is_some_and(|its| !its.is_empty());
-        let others = self.units.known().filter(|(other, _)| bound(other) && *other != unit);
-        let conflict = Units::conflict(settings, others.map(|(_, known)| &*known.settings));
+        let others = self.units.rivals(settings).filter(|other| bound(&other.unit));
+        let conflict = Units::conflict(settings, others.map(|other| &**other));
         let listeners = self.listeners.entry(unit.clone()).or_insert_with(|| Listeners::new(unit.clone()));
         let private = self.runtime.listeners(unit);
         let result = match conflict {

@@ -149,8 +149,8 @@ impl Hands {
         let up = |unit: &UnitName| {
             machine.status(unit, now).is_some_and(|status| status.state != UnitState::Stopped)
         };
-        let others = self.units.known().filter(|(unit, _)| **unit != settings.unit && up(unit));
-        Units::conflict(settings, others.map(|(_, known)| &*known.settings))
+        let others = self.units.rivals(settings).filter(|other| up(&other.unit));
+        Units::conflict(settings, others.map(|other| &**other))
     }
 
     /// A unit that becomes known while supd runs: it waits for its start.

@@ -1,7 +1,7 @@
 //! The unit files as supd last read them.
 
 use crate::codec::fault::Fault;
-use crate::codec::unitfile::{self, Conflict, Loaded, Runner};
+use crate::codec::unitfile::{self, Conflict, Loaded, Runner, collision_key};
 use crate::model::{Settings, UnitName};
 use crate::os::groups::gid_of;
 use crate::store::units::{Listing, ReadError, UnitFolders};
@@ -14,6 +14,8 @@ pub struct Units {
     folders: UnitFolders,
     runner: Runner,
     known: BTreeMap<UnitName, Known>,
+    /// Where each of them has listeners, by [`collision_key`].
+    places: BTreeMap<u64, Vec<UnitName>>,
 }
 
 /// A unit that the machine knows.
@@ -42,7 +44,7 @@ impl Units {
     pub fn new(folders: UnitFolders) -> Self {
         let root = nix::unistd::geteuid().is_root();
         let runner = if root { Runner::Root } else { Runner::Ordinary };
-        Self { folders, runner, known: BTreeMap::new() }
+        Self { folders, runner, known: BTreeMap::new(), places: BTreeMap::new() }
     }
 
     /// Every unit that has a file.
@@ -72,6 +74,11 @@ impl Units {
 
     /// The machine is told this.
     pub fn set(&mut self, settings: Arc<Settings>) {
+        self.forget(&settings.unit);
+        for socket in &settings.sockets {
+            let units = self.places.entry(collision_key(&socket.address)).or_default();
+            units.push(settings.unit.clone());
+        }
         self.known.insert(settings.unit.clone(), Known { settings, orphaned: false });
     }
 
@@ -84,12 +91,22 @@ impl Units {
 
     /// The machine knows it no more.
     pub fn forget(&mut self, unit: &UnitName) {
-        self.known.remove(unit);
+        let Some(known) = self.known.remove(unit) else { return };
+        for socket in &known.settings.sockets {
+            let key = collision_key(&socket.address);
+            let Some(units) = self.places.get_mut(&key) else { continue };
+            units.retain(|there| there != unit);
+            if units.is_empty() {
+                self.places.remove(&key);
+            }
+        }
     }
 
-    /// Every unit that the machine knows.
-    pub fn known(&self) -> impl Iterator<Item = (&UnitName, &Known)> {
-        self.known.iter()
+    /// The other units that may have a listener where one of these is to be.
+    pub fn rivals<'a>(&'a self, settings: &'a Settings) -> impl Iterator<Item = &'a Arc<Settings>> {
+        let there = settings.sockets.iter().filter_map(|it| self.places.get(&collision_key(&it.address)));
+        let others = there.flatten().filter(|unit| **unit != settings.unit);
+        others.filter_map(|unit| Some(&self.known.get(unit)?.settings))
     }
 
     /// The group that may act on a unit.
@@ -108,5 +125,40 @@ impl Units {
         // The first of the list is the first of its conflicts.
         let ours = |conflict: &Conflict| conflict.first.0 == settings.unit;
         unitfile::conflicts(&all).into_iter().find(ours).map(|conflict| conflict.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::unitfile::{Source, Sources};
+
+    fn settings(name: &str, listen: &str) -> Arc<Settings> {
+        let text = format!("[[Socket]]\n{listen}\n[Service]\nExecStart = \"/bin/x\"\n");
+        let (unit, main) = (UnitName::new(name).unwrap(), Source::new("x.unit", text));
+        let sources = Sources { unit, defaults: None, main, drop_ins: Vec::new() };
+        Arc::new(unitfile::parse(&sources).unwrap().settings)
+    }
+
+    #[test]
+    fn rivals_are_found_as_long_as_they_are_in_the_way() {
+        let mut units = Units::new(UnitFolders { folders: Vec::new(), defaults: "x".into() });
+        let web = settings("web", "ListenStream = 80");
+        let rivals = |units: &Units| {
+            let conflict = Units::conflict(&web, units.rivals(&web).map(|other| &**other));
+            (units.rivals(&web).count(), conflict.is_some())
+        };
+        units.set(web.clone());
+        units.set(settings("api", "ListenStream = '127.0.0.1:80'"));
+        units.set(settings("other", "ListenStream = 81"));
+        assert_eq!(rivals(&units), (1, true));
+        units.set(settings("api", "ListenDatagram = 80"));
+        assert_eq!(rivals(&units), (0, false));
+        units.set(settings("api", "ListenStream = 80"));
+        units.forget(&UnitName::new("api").unwrap());
+        assert_eq!(rivals(&units), (0, false));
+        units.forget(&UnitName::new("other").unwrap());
+        units.forget(&web.unit);
+        assert!(units.places.is_empty());
     }
 }

@@ -4,6 +4,7 @@ use crate::model::settings::{BindIpv6Only, Settings, Socket};
 use crate::model::{Address, ListenerName, SocketKind, UnitName};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -71,8 +72,17 @@ pub fn conflicts(units: &[&Settings]) -> Vec<Conflict> {
     found
 }
 
+/// A number that two listeners have in common if they can collide, and others hardly ever: to find
+/// those that may among many.
+#[must_use]
+pub fn collision_key(address: &Address) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    Group::of(address).hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Only listeners of the same group can collide.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Group<'a> {
     Port(SocketKind, u16),
     Path(&'a Path),
@@ -122,7 +132,7 @@ pub fn collide(one: &Socket, other: &Socket) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::{Source, Sources, parse};
-    use super::{CONFLICTS_MAX, conflicts};
+    use super::{CONFLICTS_MAX, collision_key, conflicts};
     use crate::model::{Settings, UnitName};
 
     fn unit(name: &str, listen: &str) -> Settings {
@@ -138,8 +148,10 @@ mod tests {
 
     fn collide(one: &str, other: &str) -> bool {
         let (one, other) = (unit("one", one), unit("other", other));
+        let key = |settings: &Settings| collision_key(&settings.sockets[0].address);
         let there = conflicts(&[&one, &other]).len();
         assert_eq!(there, conflicts(&[&other, &one]).len());
+        assert!(there == 0 || key(&one) == key(&other));
         there > 0
     }
 
