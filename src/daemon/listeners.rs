@@ -3,7 +3,7 @@
 use super::sources::{Source, Sources};
 use crate::model::settings::Settings;
 use crate::model::{Address, Tick, UnitName};
-use crate::os::listener::{Listener, Traffic};
+use crate::os::listener::{Listener, Queues, Traffic};
 use mio::Token;
 use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -341,8 +341,8 @@ impl Listeners {
 
     /// What waits there, if it is bound.
     #[must_use]
-    pub fn queue(&self, address: &Address) -> Option<u32> {
-        self.bound.get(address)?.queue_length()
+    pub fn queue(&self, address: &Address, queues: &Queues) -> Option<u32> {
+        self.bound.get(address)?.queue_length_of(queues)
     }
 
     /// Whether nothing is bound.

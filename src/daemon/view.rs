@@ -6,6 +6,10 @@ use super::perform::note;
 use crate::codec::json::{ListenerView, UnitView};
 use crate::machine::{Level, Machine};
 use crate::model::{Tick, UnitName};
+use crate::os::listener::Queues;
+
+/// From so many units on their queues are asked for all at once.
+const MANY: usize = 8;
 
 impl Hands {
     /// One unit, or all by name. `None`: there is no such unit.
@@ -16,12 +20,16 @@ impl Hands {
         now: Tick,
     ) -> Option<Vec<UnitView>> {
         match unit {
-            Some(unit) => Some(vec![self.view(unit, machine, now)?]),
-            None => Some(machine.units().filter_map(|unit| self.view(unit, machine, now)).collect()),
+            Some(unit) => Some(vec![self.view(unit, machine, now, &Queues::default())?]),
+            None => {
+                let few = self.listeners.len() < MANY;
+                let queues = if few { Queues::default() } else { Queues::read() };
+                Some(machine.units().filter_map(|unit| self.view(unit, machine, now, &queues)).collect())
+            }
         }
     }
 
-    fn view(&self, unit: &UnitName, machine: &Machine, now: Tick) -> Option<UnitView> {
+    fn view(&self, unit: &UnitName, machine: &Machine, now: Tick, queues: &Queues) -> Option<UnitView> {
         let status = machine.status(unit, now)?;
         let settings = &self.units.get(unit)?.settings;
         let bound = self.listeners.get(unit);
@@ -36,7 +44,7 @@ impl Hands {
                 name: socket.name.to_string(),
                 address: socket.address.to_string(),
                 steered: false,
-                queue: bound.and_then(|bound| bound.queue(&socket.address)).map(u64::from),
+                queue: bound.and_then(|bound| bound.queue(&socket.address, queues)).map(u64::from),
             })
             .collect();
         let pid = |worker| Some(self.workers.get(worker)?.main()?.pid());

@@ -7,6 +7,7 @@
 use super::error::Error;
 use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -33,6 +34,8 @@ pub struct States(pub u32);
 impl States {
     /// Listening, and bound without listening (TCP_BOUND_INACTIVE, Linux 6.8; ignored before).
     pub const WAITING: Self = Self(1 << 10 | 1 << 13);
+    /// Listening.
+    pub const LISTENING: Self = Self(1 << 10);
     /// Every state.
     pub const ALL: Self = Self(0xffff_ffff);
 }
@@ -98,13 +101,24 @@ pub fn inet(udp: bool, port: u16, states: States) -> Result<Vec<InetSocket>, Err
     Ok(found)
 }
 
+/// The queue of every listening UNIX socket, by its inode.
+///
+/// # Errors
+/// As [`inet`].
+pub fn unix_queues() -> Result<HashMap<u32, u32>, Error> {
+    let mut found = HashMap::new();
+    let request = unix_request(NLM_F_DUMP, States::LISTENING, 0, UDIAG_SHOW_RQLEN);
+    dump(&request, |row| found.extend(unix_row(row).and_then(|socket| Some((socket.inode, socket.queue?)))))?;
+    Ok(found)
+}
+
 /// All UNIX sockets that `keep` wants.
 ///
 /// # Errors
 /// As [`inet`].
 pub fn unix(mut keep: impl FnMut(&UnixSocket) -> bool) -> Result<Vec<UnixSocket>, Error> {
     let mut found = Vec::new();
-    let request = unix_request(NLM_F_DUMP, 0, UDIAG_SHOW_NAME | UDIAG_SHOW_VFS);
+    let request = unix_request(NLM_F_DUMP, States::ALL, 0, UDIAG_SHOW_NAME | UDIAG_SHOW_VFS);
     dump(&request, |row| found.extend(unix_row(row).filter(|socket| keep(socket))))?;
     Ok(found)
 }
@@ -116,7 +130,7 @@ pub fn unix(mut keep: impl FnMut(&UnixSocket) -> bool) -> Result<Vec<UnixSocket>
 pub fn unix_by_inode(inode: u32) -> Result<UnixSocket, Error> {
     let mut found = None;
     let show = UDIAG_SHOW_NAME | UDIAG_SHOW_VFS | UDIAG_SHOW_RQLEN;
-    dump(&unix_request(0, inode, show), |row| found = unix_row(row))?;
+    dump(&unix_request(0, States::ALL, inode, show), |row| found = unix_row(row))?;
     found.ok_or_else(|| refused(Errno::ENOENT))
 }
 
@@ -137,9 +151,9 @@ fn inet_request(family: u8, udp: bool, port: u16, states: States) -> Vec<u8> {
 }
 
 /// struct unix_diag_req behind its nlmsghdr.
-fn unix_request(flags: u16, inode: u32, show: u32) -> Vec<u8> {
+fn unix_request(flags: u16, states: States, inode: u32, show: u32) -> Vec<u8> {
     let mut body = vec![u8::try_from(libc::AF_UNIX).expect("address families are small"), 0, 0, 0];
-    body.extend(States::ALL.0.to_ne_bytes());
+    body.extend(states.0.to_ne_bytes());
     body.extend(inode.to_ne_bytes());
     body.extend(show.to_ne_bytes());
     body.extend([0xff; 8]);
@@ -319,6 +333,7 @@ mod tests {
         let one = unix_by_inode(inode_of(&socket)).unwrap();
         assert!(one.file.unwrap().is(file.st_dev, file.st_ino), "{one:?} {file:?}");
         assert_eq!((one.name.as_slice(), one.queue), (path.to_str().unwrap().as_bytes(), Some(1)));
+        assert_eq!(unix_queues().unwrap().get(&inode_of(&socket)), Some(&1));
         let all = unix(|s| s.file == one.file).unwrap();
         assert!(all.iter().any(|s| s.inode == inode_of(&socket)), "{all:?}");
         let gone = inode_of(&socket);

@@ -32,6 +32,7 @@ mod sockopt;
 mod unix;
 
 pub use bind_error::{BindError, Why};
+pub use queue::Queues;
 
 use crate::model::settings::{Socket, SocketOptions};
 use crate::model::{Address, ListenerName, SocketKind};
@@ -277,7 +278,13 @@ impl Listener {
     /// kernel does not tell. Two system calls at most, four for UNIX sockets.
     #[must_use]
     pub fn queue_length(&self) -> Option<u32> {
-        queue::length(self.fd.as_fd(), &self.bound)
+        self.queue_length_of(&Queues::default())
+    }
+
+    /// The same, where the queues of many are asked for.
+    #[must_use]
+    pub fn queue_length_of(&self, queues: &Queues) -> Option<u32> {
+        queue::length(self.fd.as_fd(), &self.bound, queues)
     }
 
     /// Whether somebody who holds a copy has called shutdown(2): nobody can connect any more.

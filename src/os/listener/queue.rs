@@ -5,18 +5,32 @@ use crate::model::{Address, SocketKind};
 use crate::os::sock_diag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::fstat;
+use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 
 /// linux/socket.h, not in libc.
 const SO_MEMINFO: i32 = 55;
 
+/// The queues of all UNIX listeners, asked for at once: a thousand questions take the kernel longer
+/// than one list. What it does not have is asked for by itself.
+#[derive(Debug, Default)]
+pub struct Queues(HashMap<u32, u32>);
+
+impl Queues {
+    /// As they are now.
+    #[must_use]
+    pub fn read() -> Self {
+        Self(sock_diag::unix_queues().unwrap_or_default())
+    }
+}
+
 /// Connections that wait for accept(2); for UDP, datagram sockets and FIFOs the bytes that wait to be
 /// read. `None` if the kernel does not tell.
-pub(super) fn length(fd: BorrowedFd<'_>, address: &Address) -> Option<u32> {
+pub(super) fn length(fd: BorrowedFd<'_>, address: &Address, known: &Queues) -> Option<u32> {
     match address {
         Address::Ip { kind: SocketKind::Datagram, .. } => udp(fd),
         Address::Ip { .. } => tcp(fd),
-        Address::Unix { .. } | Address::Abstract { .. } => unix(fd),
+        Address::Unix { .. } | Address::Abstract { .. } => unix(fd, known),
         Address::Fifo { .. } => sockopt::readable(fd).ok(),
     }
 }
@@ -36,8 +50,11 @@ fn udp(fd: BorrowedFd<'_>) -> Option<u32> {
     Some(u32::from_ne_bytes(info))
 }
 
-fn unix(fd: BorrowedFd<'_>) -> Option<u32> {
+fn unix(fd: BorrowedFd<'_>, known: &Queues) -> Option<u32> {
     let inode = u32::try_from(fstat(fd).ok()?.st_ino).ok()?;
+    if let Some(queue) = known.0.get(&inode) {
+        return Some(*queue);
+    }
     sock_diag::unix_by_inode(inode).ok()?.queue
 }
 
