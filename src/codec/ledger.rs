@@ -257,6 +257,7 @@ shape!(Durable {
     want: "want",
     generation_last: "generation_last",
     swap_last: "swap_last",
+    swap: "swap",
     active: "active",
     candidate: "candidate",
     previous: "previous",
@@ -426,6 +427,16 @@ pub(crate) mod tests {
         let json = r#"{"format":1,"settings":{"x":{}}}"#;
         let line = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
         assert_eq!(decode(line.as_bytes()).expect("format 1").entries.len(), 0);
+    }
+
+    #[test]
+    fn a_record_from_before_swaps_had_a_kind_is_read() {
+        let text = String::from_utf8(encode(&sample(1, "web", Happening::Waiting))).unwrap();
+        let json = text[9..].trim_end().replace(r#""swap":null,"#, "");
+        assert!(json.len() < text.len() - 10, "the member has another name now: {json}");
+        let line = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
+        let replay = decode(line.as_bytes()).expect("format 1");
+        assert_eq!(replay.entries[0].0, sample(1, "web", Happening::Waiting));
     }
 
     #[test]

@@ -37,6 +37,9 @@ pub struct Durable {
     pub generation_last: u64,
     /// The highest swap ever used; 0: none.
     pub swap_last: u64,
+    /// What kind of change of generation has yet to be committed or undone. `None`: none; or,
+    /// beside a `previous`, a record of a supd that did not write it.
+    pub swap: Option<SwapKind>,
     /// Who is being launched to take over.
     pub candidate: Option<Kept>,
     /// Who receives the traffic; of a stopped unit, who did last.
@@ -57,6 +60,7 @@ impl Durable {
             want: Want::Down,
             generation_last: 0,
             swap_last: 0,
+            swap: None,
             candidate: None,
             active: None,
             previous: None,

@@ -241,6 +241,7 @@ fn fact(unit: &Unit, shown: &UnitStatus, key: &str) -> Option<String> {
         "retained" => number(shown.retained),
         "traffic" => number(unit.traffic),
         "ledger" => number(crate::world::number(unit.ledger.active.as_ref())),
+        "forward" => number(crate::world::number(unit.ledger.forward.as_ref())),
         "candidate" => {
             let candidates =
                 shown.generations.iter().filter(|generation| generation.state == GenerationState::Candidate);

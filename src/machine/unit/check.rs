@@ -54,6 +54,10 @@ impl Unit {
         if launched != with(Role::Candidate).next().is_some() {
             return Err("candidate and swap do not agree".to_owned());
         }
+        let over = self.swap.is_none() && !matches!(self.life, Life::Stopping(_) | Life::Stopped { .. });
+        if over && (self.durable.swap.is_some() || self.durable.previous.is_some()) {
+            return Err("the ledger is told of a change under way, and there is none".to_owned());
+        }
         if self.swap.is_none() && with(Role::Previous).next().is_some() {
             return Err("a previous generation is kept for no swap".to_owned());
         }

@@ -6,7 +6,7 @@ use super::super::swap::Plan;
 use super::super::turn::Turn;
 use super::{Life, Unit};
 use crate::model::settings::Start;
-use crate::model::{Durable, Generation, Intent, Kept, SwapKind, Want};
+use crate::model::{Durable, Generation, Intent, SwapKind, Want};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -64,28 +64,20 @@ fn recipe(generation: Generation, settings: Arc<crate::model::Settings>, durable
 }
 
 impl Unit {
-    /// An intent means that the switch may have happened: it did, from now on.
+    /// Says the end of what was under way when the last supd ended.
     fn finish_forward(&mut self, intent: Option<Intent>, turn: &mut Turn<'_>) {
+        let text = if intent.is_some_and(|intent| self.durable.finish(intent)) {
+            "supd ended in the middle of a switch: finished forward"
+        } else if self.durable.previous.is_some() {
+            "supd ended before its commit: it stays"
+        } else {
+            ""
+        };
         let active = self.durable.active.as_ref().map(|kept| kept.generation);
-        if let Some(intent) = intent.filter(|intent| intent.from == active && intent.from.is_some()) {
-            let to = intent.to;
-            let named = self.durable.kept().find(|kept| kept.generation == to).cloned();
-            let goes_back = self.durable.previous.as_ref().is_some_and(|kept| kept.generation == to);
-            let left = self.durable.active.take();
-            self.durable.active =
-                Some(named.unwrap_or(Kept { generation: to, release: None, pinned: false }));
-            if goes_back {
-                self.durable.previous = None;
-                self.durable.forward = left;
-            } else {
-                self.durable.previous = left;
-            }
-            turn.note(Level::Warning, Some(to), "supd ended in the middle of a switch: finished forward");
-        } else if let (Some(active), Some(_)) = (active, &self.durable.previous) {
-            turn.note(Level::Warning, Some(active), "supd ended during its probation: it stays");
+        if !text.is_empty() {
+            turn.note(Level::Warning, active, text);
         }
-        self.durable.candidate = None;
-        self.retain_previous();
+        self.conclude();
     }
 
     fn serves_at_boot(&self, machine_booted: bool) -> bool {

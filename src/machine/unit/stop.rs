@@ -118,7 +118,7 @@ impl Unit {
         let (text, status) = ("the unit was stopped meanwhile", ExitStatus::Down);
         swap.cause.get_or_insert_with(|| text.to_owned());
         self.last_swap = Some(swap.status(SwapResult::Stopped));
-        self.durable.candidate = None;
+        self.durable.give_up();
         let reply = Reply::new(status, true, text).about(Some(swap.id), Some(swap.to));
         self.resolve_all(&reply, turn);
         let undoers: Vec<ClientId> = std::mem::take(&mut swap.undoers);
@@ -175,8 +175,7 @@ impl Unit {
             return;
         }
         self.durable.want = Want::Down;
-        self.durable.candidate = None;
-        self.retain_previous();
+        self.conclude();
         let Life::Stopping(stopping) = &self.life else { return };
         let record = self.record(Happening::Stopped, stopping.clients.first().copied(), turn);
         if let Life::Stopping(stopping) = &mut self.life {

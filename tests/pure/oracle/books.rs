@@ -5,6 +5,7 @@ use crate::sim::boot_starts;
 use crate::world::{Unit, number};
 use std::collections::{BTreeMap, BTreeSet};
 use supd::machine::{Event, Request};
+use supd::model::settings::Retain;
 use supd::model::status::SwapResult;
 use supd::model::{
     Address, ClientId, Durable, Generation, Happening, Kept, Record, Signal, SwapId, SwapKind, Tick, Want,
@@ -32,6 +33,16 @@ pub(super) struct SwapBook {
     pub(super) switched_saved: bool,
     pub(super) ended_sent: Option<SwapResult>,
     pub(super) ended: Option<SwapResult>,
+}
+
+/// What a rollback that supd makes by itself leaves as the way forward.
+pub(super) fn forward_after_way_back(swap: &SwapBook) -> Option<Kept> {
+    match swap.kind {
+        SwapKind::Rollback => swap.before.forward.clone(),
+        SwapKind::Start | SwapKind::Swap | SwapKind::Restart => {
+            Some(Kept { generation: swap.to, release: None, pinned: false })
+        }
+    }
 }
 
 /// The oracle's notes on one unit.
@@ -71,8 +82,6 @@ pub(super) struct Book {
     pub(super) refused: Vec<Address>,
     /// When each place of a generation was launched again.
     pub(super) relaunches: BTreeMap<(Generation, u32), Vec<Tick>>,
-    /// Nothing was recorded in this life of supd yet.
-    pub(super) first_of_life: bool,
     /// What starts now starts because the machine booted: its file counts.
     pub(super) machine_booted: bool,
     /// A record of this life is on disk.
@@ -106,7 +115,6 @@ impl Book {
             closed: Vec::new(),
             refused: Vec::new(),
             relaunches: BTreeMap::new(),
-            first_of_life: true,
             machine_booted: true,
             saved_in_life: false,
             inherited: false,
@@ -158,12 +166,7 @@ impl Book {
         let (told, settings) = unit.file();
         self.base = durable.generation_last;
         self.floor = self.floor.max(durable.generation_last);
-        self.sent = durable.clone();
-        self.first_of_life = true;
-        if let Some(intent) = unit.intent.filter(|intent| intent.from == self.active_soon()) {
-            // A switch that may have happened is finished forward.
-            self.sent.active = Some(Kept { generation: intent.to, release: None, pinned: false });
-        }
+        self.sent = self.finished(unit);
         self.told = vec![told];
         let wanted = match (unit.booted, durable.want) {
             (true, _) => boot_starts(settings.service.start),
@@ -175,6 +178,41 @@ impl Book {
         self.inherited = unit.intent.is_some();
         self.saved_in_life = false;
         self.machine_booted = unit.booted;
+    }
+
+    /// What becomes of a change that was under way when supd died: what its own commit would have
+    /// made of it, whatever its kind; or its way back.
+    fn finished(&self, unit: &Unit) -> Durable {
+        let ledger = &unit.ledger;
+        let named = |generation| Some(Kept { generation, release: None, pinned: false });
+        let mut after = Durable { swap: None, candidate: None, previous: None, ..ledger.clone() };
+        let under_way = self.swaps.iter().rev().find(|swap| swap.began_saved && swap.ended.is_none());
+        let Some(swap) = under_way else { return after };
+        let active = number(ledger.active.as_ref());
+        let intent = unit.intent.filter(|intent| intent.from.is_some() && intent.from == active);
+        if swap.from.is_some() && intent.is_some_and(|intent| Some(intent.to) == swap.from) {
+            after.active = swap.from.and_then(named);
+            after.forward = forward_after_way_back(swap);
+            return after;
+        }
+        let switches = intent.is_some_and(|intent| intent.to == swap.to);
+        if !switches && active != Some(swap.to) {
+            return after;
+        }
+        after.active = named(swap.to);
+        let before = swap.from.and_then(named).or(ledger.previous.clone());
+        match swap.kind {
+            SwapKind::Start | SwapKind::Restart => {}
+            SwapKind::Rollback => (after.retained, after.forward) = (None, before.or(after.forward)),
+            SwapKind::Swap => {
+                let recipe = self.recipe(unit, swap.to).map(|version| unit.files[version].1.swap.retain);
+                if before.is_some() {
+                    after.retained = before.filter(|_| recipe != Some(Retain::None));
+                }
+                after.forward = None;
+            }
+        }
+        after
     }
 
     pub(super) fn next_step(&mut self) {
@@ -249,7 +287,12 @@ impl Book {
                     swap.switched_saved |= *result == SwapResult::Committed;
                 }
             }
-            Happening::Waiting | Happening::Stopped | Happening::Pinned { .. } => {}
+            Happening::Stopped => {
+                for swap in self.swaps.iter_mut().filter(|swap| swap.began_saved && swap.ended.is_none()) {
+                    swap.ended = Some(SwapResult::Stopped);
+                }
+            }
+            Happening::Waiting | Happening::Pinned { .. } => {}
         }
     }
 

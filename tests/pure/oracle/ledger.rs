@@ -1,6 +1,6 @@
 //! What the ledger may say, and when.
 
-use super::books::{Book, SwapBook};
+use super::books::{Book, SwapBook, forward_after_way_back};
 use super::{Checked, Rule, must, show};
 use crate::world::{Client, Unit, World, number};
 use supd::model::settings::Retain;
@@ -10,6 +10,14 @@ use supd::model::{ClientId, Durable, Generation, Happening, Intent, Kept, Record
 /// The numbers that a durable state names: active, previous, retained.
 fn numbers(durable: &Durable) -> [Option<Generation>; 3] {
     [&durable.active, &durable.previous, &durable.retained].map(|kept| number(kept.as_ref()))
+}
+
+/// Whether the way forward after a rollback is this one.
+fn leads_forward(swap: &SwapBook, durable: &Durable, wanted: Option<&Kept>) -> Checked {
+    let (found, wanted) = (number(durable.forward.as_ref()), number(wanted));
+    must(Rule::Retained, found == wanted, || {
+        format!("{:?}: forward is {}, should be {}", swap.kind, show(found), show(wanted))
+    })
 }
 
 impl Book {
@@ -67,7 +75,6 @@ impl Book {
         }
         self.wants(durable)?;
         self.sent = durable.clone();
-        self.first_of_life = false;
         Ok(())
     }
 
@@ -116,7 +123,7 @@ impl Book {
         let untouched = match from {
             Some(_) => numbers(durable) == numbers(&self.sent),
             // Nobody serves: the new one is what should, from now on.
-            None => active == Some(to) && (self.first_of_life || retained == retained_before),
+            None => active == Some(to) && retained == retained_before,
         };
         must(Rule::FailedSwap, untouched, || {
             format!("a beginning changes who is active: {durable:?} after {:?}", self.sent)
@@ -135,15 +142,7 @@ impl Book {
             to,
             client,
             hold: client.and_then(|client| world.client(client)).is_none_or(Client::holds),
-            before: Durable {
-                // A restart of supd may have made the previous one the retained one.
-                retained: if self.first_of_life {
-                    durable.retained.clone()
-                } else {
-                    self.sent.retained.clone()
-                },
-                ..self.sent.clone()
-            },
+            before: self.sent.clone(),
             began_saved: false,
             began_failed: false,
             end_failed: false,
@@ -193,7 +192,8 @@ impl Book {
             SwapResult::RolledBack => {
                 must(Rule::Described, numbers(durable) == numbers(&swap.before), || {
                     format!("swap {} rolled back: {durable:?} after {:?}", swap.id, swap.before)
-                })
+                })?;
+                leads_forward(swap, durable, forward_after_way_back(swap).as_ref())
             }
             SwapResult::Stopped => Ok(()),
             SwapResult::Running => must(Rule::Described, false, || "ends by running".to_owned()),
@@ -213,12 +213,15 @@ impl Book {
         })?;
         let before = number(swap.before.retained.as_ref());
         let retains = self.recipe(unit, swap.to).map(|version| unit.files[version].1.swap.retain);
+        if let SwapKind::Start | SwapKind::Restart = swap.kind {
+            leads_forward(swap, durable, swap.before.forward.as_ref())?;
+        }
         let wanted = match (swap.kind, retains) {
             (SwapKind::Swap, Some(Retain::None)) if swap.from.is_some() => None,
             (SwapKind::Swap, Some(Retain::Cold | Retain::Warm) | None) if swap.from.is_some() => swap.from,
             // Nothing served before: what was active once may be what to go back to.
-            (SwapKind::Swap | SwapKind::Start, _) => return Ok(()),
-            (SwapKind::Restart, _) => before,
+            (SwapKind::Swap, _) => return leads_forward(swap, durable, None),
+            (SwapKind::Start | SwapKind::Restart, _) => before,
             (SwapKind::Rollback, _) => {
                 let forward = number(durable.forward.as_ref());
                 must(Rule::Retained, forward == swap.from || swap.from.is_none(), || {

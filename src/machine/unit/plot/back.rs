@@ -59,8 +59,7 @@ impl Unit {
         if let Some(group) = self.groups.get(&from) {
             self.durable.want = want_of(&group.launch.settings);
         }
-        self.durable.forward = self.durable.active.take();
-        self.durable.active = self.durable.previous.take();
+        self.durable.turn_back();
         turn.note(Level::Info, Some(from), "receives the traffic again");
         self.note_turned(swap, Try::default(), turn)
     }

@@ -7,21 +7,20 @@ use crate::machine::group::{Group, Role};
 use crate::machine::swap::{Step, Swap, Try};
 use crate::machine::turn::Turn;
 use crate::model::status::SwapResult;
-use crate::model::{ExitStatus, Happening, Intent, Kept, Progress, Reply, SwapKind, WaitFor};
+use crate::model::{ExitStatus, Happening, Intent, Kept, Progress, Reply, WaitFor};
 use std::sync::Arc;
 
 impl Unit {
     pub(super) fn number(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
         let release = swap.plan.release.clone();
-        let named = Some(Kept { generation: swap.to, release, pinned: false });
-        if !swap.is_first() {
-            self.durable.candidate = named;
-        } else {
+        let named = Kept { generation: swap.to, release, pinned: false };
+        if swap.is_first() {
             self.durable.want = want_of(&swap.plan.settings);
-            let last = std::mem::replace(&mut self.durable.active, named);
-            let starts_over = matches!(swap.plan.kind, SwapKind::Start | SwapKind::Restart);
-            let unproven = self.unproven.replace(swap.to);
-            self.durable.previous = last.filter(|last| !starts_over && unproven != Some(last.generation));
+            let last = self.durable.active.as_ref().map(|kept| kept.generation);
+            let proven = self.unproven.replace(swap.to).is_none_or(|unproven| Some(unproven) != last);
+            self.durable.succeed(swap.plan.kind, named, proven);
+        } else {
+            self.durable.challenge(swap.plan.kind, named);
         }
         let origin = swap.plan.origin.unwrap_or(swap.to);
         let launch = Launch {
@@ -99,7 +98,7 @@ impl Unit {
         let down = swap.is_first() && !self.groups.values().any(alive);
         let status = if down { ExitStatus::Down } else { ExitStatus::Failed };
         turn.note(Level::Error, Some(swap.to), format!("not launched: {cause}"));
-        self.durable.candidate = None;
+        self.durable.give_up();
         if down {
             let alone = swap.client.is_none();
             self.life = self.unbound(cause, alone, swap.plan.origin.filter(|_| alone), turn);
@@ -131,10 +130,8 @@ impl Unit {
         swap.cause.get_or_insert_with(|| cause.to_owned());
         let result = if swap.by_person { SwapResult::Aborted } else { SwapResult::Failed };
         self.clear_old_intent(turn);
-        self.durable.candidate = None;
-        if swap.is_first() {
-            self.retain_previous();
-        } else {
+        self.conclude();
+        if !swap.is_first() {
             self.dismiss(swap.to, turn);
         }
         let happening = Happening::Ended { swap_id: swap.id, result, cause: swap.cause.clone() };

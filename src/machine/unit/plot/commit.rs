@@ -5,9 +5,8 @@ use crate::machine::effect::{Action, JobKind, JobWork, Level};
 use crate::machine::group::{Group, Role};
 use crate::machine::swap::{Step, Swap, Try};
 use crate::machine::turn::Turn;
-use crate::model::settings::Retain;
 use crate::model::status::{SwapResult, SwapStatus};
-use crate::model::{Generation, Happening, Progress, RecordId, Reply, SwapKind, WaitFor};
+use crate::model::{Generation, Happening, Progress, RecordId, Reply, WaitFor};
 use std::time::Duration;
 
 /// How long CheckCommand may take where TimeoutStartSec is infinite.
@@ -39,22 +38,8 @@ impl Unit {
         true
     }
 
-    /// What a commit makes of the durable state; saying it twice changes nothing.
     pub(super) fn record_commit(&mut self, swap: &Swap, turn: &mut Turn<'_>) -> RecordId {
-        let previous = self.durable.previous.take();
-        let retains = self.recipe_retain(swap.to) != Retain::None;
-        match (swap.plan.kind, previous) {
-            (SwapKind::Swap, Some(previous)) => {
-                self.durable.retained = Some(previous).filter(|_| retains);
-                self.durable.forward = None;
-            }
-            (SwapKind::Rollback, previous) => {
-                self.durable.retained = None;
-                self.durable.forward = previous.or(self.durable.forward.take());
-            }
-            (SwapKind::Swap, None) => self.durable.forward = None,
-            (SwapKind::Start | SwapKind::Restart, _) => {}
-        }
+        self.conclude();
         let happening = Happening::Ended { swap_id: swap.id, result: SwapResult::Committed, cause: None };
         self.record(happening, swap.client, turn)
     }

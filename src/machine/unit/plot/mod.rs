@@ -13,13 +13,13 @@ mod commit;
 mod switch;
 
 use super::super::effect::{Action, Level};
-use super::super::group::{Group, Role};
+use super::super::group::Role;
 use super::super::swap::table::{SwapCueKind, SwapMove, decide};
 use super::super::swap::{Plan, Step, Swap, Try};
 use super::super::turn::Turn;
 use super::{Life, Unit, Waiter};
 use crate::model::settings::{Retain, Start};
-use crate::model::{Generation, Kept, Progress, Settings, SwapId, Want};
+use crate::model::{Generation, Progress, Settings, SwapId, Want};
 use std::time::Duration;
 
 /// What a unit that runs with these settings should be doing.
@@ -158,21 +158,12 @@ impl Unit {
         }
     }
 
-    fn recipe_retain(&self, generation: Generation) -> Retain {
-        self.recipes.get(&generation).map_or(Retain::None, |launch| launch.settings.swap.retain)
-    }
-
-    /// What was active before stays within reach, although nothing was committed.
-    pub(super) fn retain_previous(&mut self) {
-        if let Some(previous) = self.durable.previous.take() {
-            if self.recipe_retain(previous.generation) != Retain::None {
-                self.durable.retained = Some(previous);
-            }
-        }
-    }
-
-    fn kept(&self, generation: Generation) -> Option<Kept> {
-        self.groups.get(&generation).map(Group::as_kept)
+    /// The end of what is under way, for the ledger: by the rules of who is active from now on.
+    pub(super) fn conclude(&mut self) {
+        let active = self.durable.active.as_ref().and_then(|kept| self.recipes.get(&kept.generation));
+        // Whose settings are lost may want it: to keep one too many costs little.
+        let retain = active.map_or(Retain::Cold, |recipe| recipe.settings.swap.retain);
+        self.durable.conclude(retain);
     }
 
     /// Tells a generation to stop.

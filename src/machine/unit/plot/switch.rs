@@ -25,9 +25,8 @@ impl Unit {
             self.set_role(from, Role::Previous);
         }
         self.durable.want = want_of(&swap.plan.settings);
-        self.durable.candidate = None;
-        self.durable.previous = self.durable.active.take();
-        self.durable.active = self.kept(swap.to);
+        let to = self.groups.get(&swap.to).map(Group::as_kept);
+        self.durable.switch(to);
         turn.note(Level::Info, Some(swap.to), "receives the traffic");
         if !probation && swap.cause.is_none() {
             return self.note_commit(swap, Try::default(), turn);
