@@ -104,7 +104,7 @@ impl Hands {
         for unit in self.last_calls.clone() {
             let Some(listeners) = self.listeners.get_mut(&unit) else { continue };
             let mut faults = Vec::new();
-            faults.extend(listeners.revive(now, true));
+            faults.extend(listeners.revive(now, true, &mut self.sources));
             if listeners.look(now, &mut faults) {
                 self.say(&unit, Event::Unlistened);
             }
@@ -124,7 +124,7 @@ impl Hands {
     /// Lets listeners listen again that somebody has shut down.
     pub fn revive(&mut self, unit: &UnitName, now: Tick) {
         let Some(listeners) = self.listeners.get_mut(unit) else { return };
-        for note in listeners.revive(now, false) {
+        for note in listeners.revive(now, false, &mut self.sources) {
             log::warn!("{unit}: {note}");
         }
         if listeners.deadline().is_some() {

@@ -23,6 +23,9 @@ const REVIVALS: u32 = 5;
 /// See [`REVIVALS`].
 const REVIVE_SPAN: Duration = Duration::from_secs(1);
 
+/// Who shuts a listener down all the time is told of once in this span.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
 /// Descriptors that supd was given (LISTEN_FDS), until a unit names their address.
 pub type Inherited = Vec<OwnedFd>;
 
@@ -37,8 +40,11 @@ pub struct Listeners {
     guards: BTreeMap<Address, (OwnedFd, Token)>,
     /// Since when, and how often, they were opened again.
     revived: Option<(Tick, u32)>,
-    /// When to do so next, after too often.
+    /// When to do so next, after too often. Nothing is guarded meanwhile: each shutdown(2) says
+    /// the same again, and one that comes in a loop would keep supd as busy as its worker.
     revive_at: Option<Tick>,
+    /// When it was last told that this happens again and again.
+    told: Option<Tick>,
     /// While listening ends: until when the queues may take, and when to look again.
     last_call: Option<(Tick, Tick)>,
 }
@@ -54,6 +60,7 @@ impl Listeners {
             guards: BTreeMap::new(),
             revived: None,
             revive_at: None,
+            told: None,
             last_call: None,
         }
     }
@@ -112,12 +119,9 @@ impl Listeners {
         let mut notes = Vec::new();
         for socket in &settings.sockets {
             let address = &socket.address;
-            let dead = |listener: &Listener| {
-                listener.traffic() == Traffic::Open && !listener.can_listen_again() && listener.is_shut_down()
-            };
             // An abstract name stays taken as long as a worker has a copy.
             if matches!(address, Address::Unix { .. })
-                && self.bound.get(address).is_some_and(|listener| dead(listener))
+                && self.bound.get(address).is_some_and(|listener| is_dead(listener))
             {
                 self.unwatch_some(sources, |watched| watched == address);
                 self.unguard(address, sources);
@@ -157,20 +161,28 @@ impl Listeners {
         faults
     }
 
-    /// Hears from here on when somebody shuts an open listener down.
+    /// Hears from here on when somebody shuts an open listener down, and of no other: what refuses
+    /// already, or can never listen again, has nothing to be told.
     fn guard(&mut self, sources: &mut Sources) -> Vec<String> {
         let mut faults = Vec::new();
+        let (mut idle, mut missing) = (Vec::new(), Vec::new());
+        let resting = self.last_call.is_some() || self.revive_at.is_some();
         for (address, listener) in &self.bound {
-            let open = address.listens() && listener.traffic() == Traffic::Open;
-            if !open || self.guards.contains_key(address) {
-                continue;
+            let open = !resting && address.listens() && listener.traffic() == Traffic::Open;
+            match (open && !is_dead(listener), self.guards.contains_key(address)) {
+                (false, true) => idle.push(address.clone()),
+                (true, false) => missing.push((address.clone(), listener.fd().try_clone_to_owned())),
+                (true, true) | (false, false) => {}
             }
-            let guarded = listener.fd().try_clone_to_owned().and_then(|copy| {
+        }
+        idle.iter().for_each(|address| self.unguard(address, sources));
+        for (address, copy) in missing {
+            let guarded = copy.and_then(|copy| {
                 let token = sources.watch_end(&copy, Source::Deaf(self.unit.clone()))?;
                 Ok((copy, token))
             });
             match guarded {
-                Ok(guard) => drop(self.guards.insert(address.clone(), guard)),
+                Ok(guard) => drop(self.guards.insert(address, guard)),
                 Err(error) => {
                     faults.push(format!("nobody will tell if a worker shuts {address} down: {error}"));
                 }
@@ -187,7 +199,7 @@ impl Listeners {
 
     /// Opens again what somebody shut down, `later`: where that was put off. Within bounds: a worker
     /// may do it in a loop. Gives what is to be told.
-    pub fn revive(&mut self, now: Tick, later: bool) -> Vec<String> {
+    pub fn revive(&mut self, now: Tick, later: bool, sources: &mut Sources) -> Vec<String> {
         let due = self.revive_at.is_none_or(|at| at <= now);
         // While listening ends it is as good.
         if self.last_call.is_some() || !due || (later && self.revive_at.is_none()) {
@@ -195,49 +207,61 @@ impl Listeners {
         }
         self.revive_at = None;
         let mut notes = Vec::new();
-        for (address, listener) in &mut self.bound {
-            if listener.traffic() != Traffic::Open || !listener.is_shut_down() {
-                continue;
-            }
-            let what = format!("{} {address} was shut down by a worker", listener.name());
-            if !listener.can_listen_again() {
-                let cure = match address {
-                    Address::Unix { .. } => "swap or restart it",
-                    _ => "stop and start it",
-                };
-                notes.push(format!(
-                    "{what}; a UNIX socket cannot listen again, and clients are refused until it is bound \
-                     anew: {cure}, and mend the program"
-                ));
-                continue;
-            }
-            let (since, times) =
-                self.revived.filter(|(since, _)| now < since.after(REVIVE_SPAN)).unwrap_or((now, 0));
-            if times >= REVIVALS {
-                self.revive_at = Some(since.after(REVIVE_SPAN));
-                notes.push(format!("{what} again and again; it listens again after a pause"));
-                break;
-            }
-            self.revived = Some((since, times + 1));
-            match listener.listen() {
-                Ok(()) => notes.push(format!("{what}; it listens again. Mend the program")),
-                Err(error) => {
-                    self.revive_at = Some(now.after(REVIVE_SPAN));
-                    notes.push(format!("{what}, and cannot listen again for now: {error}"));
-                }
-            }
+        let shut = |listener: &Listener| listener.traffic() == Traffic::Open && listener.is_shut_down();
+        let shut: Vec<Address> =
+            self.bound.iter().filter(|(_, it)| shut(it)).map(|(address, _)| address.clone()).collect();
+        for address in shut {
+            notes.extend(self.revive_one(&address, now));
         }
+        notes.extend(self.guard(sources));
         notes
     }
 
+    fn revive_one(&mut self, address: &Address, now: Tick) -> Option<String> {
+        let listener = self.bound.get_mut(address)?;
+        let what = format!("{} {address} was shut down by a worker", listener.name());
+        if !listener.can_listen_again() {
+            let cure = match address {
+                Address::Unix { .. } => "swap or restart it",
+                _ => "stop and start it",
+            };
+            // Not guarded any more, so this is said once.
+            return self.guards.contains_key(address).then(|| {
+                format!(
+                    "{what}; a UNIX socket cannot listen again, and clients are refused until it is bound \
+                     anew: {cure}, and mend the program"
+                )
+            });
+        }
+        let told = self.told.is_some_and(|told| now < told.after(TELL_EVERY));
+        let (since, times) =
+            self.revived.filter(|(since, _)| now < since.after(REVIVE_SPAN)).unwrap_or((now, 0));
+        if times >= REVIVALS {
+            self.revive_at = Some(since.after(REVIVE_SPAN));
+            self.told = if told { self.told } else { Some(now) };
+            return (!told).then(|| {
+                format!("{what} again and again; it listens again after a pause each time. Mend the program")
+            });
+        }
+        self.revived = Some((since, times + 1));
+        match listener.listen() {
+            Ok(()) => (!told).then(|| format!("{what}; it listens again. Mend the program")),
+            Err(error) => {
+                self.revive_at = Some(now.after(REVIVE_SPAN));
+                Some(format!("{what}, and cannot listen again for now: {error}"))
+            }
+        }
+    }
+
     /// Begins to end listening. [`Listeners::look`] is due now, and says when it is done.
-    pub fn unlisten(&mut self, now: Tick) -> Vec<String> {
+    pub fn unlisten(&mut self, now: Tick, sources: &mut Sources) -> Vec<String> {
         let mut faults = Vec::new();
         for listener in self.bound.values_mut().filter(|listener| listener.traffic() == Traffic::Open) {
             faults.extend(listener.hold_off().err().map(|error| error.to_string()));
         }
         self.revive_at = None;
         self.last_call = Some((now.after(LAST_CALL), now));
+        faults.extend(self.guard(sources));
         faults
     }
 
@@ -355,6 +379,11 @@ impl Listeners {
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.bound.keys()
     }
+}
+
+/// Shut down for good.
+fn is_dead(listener: &Listener) -> bool {
+    listener.traffic() == Traffic::Open && !listener.can_listen_again() && listener.is_shut_down()
 }
 
 fn names(named: &[Arc<Settings>], address: &Address) -> bool {

@@ -148,7 +148,7 @@ impl Hands {
     fn unlisten(&mut self, unit: &UnitName, now: Tick) {
         match self.listeners.get_mut(unit).filter(|listeners| !listeners.is_empty()) {
             Some(listeners) => {
-                for fault in listeners.unlisten(now) {
+                for fault in listeners.unlisten(now, &mut self.sources) {
                     note(unit, Level::Warning, None, &fault);
                 }
                 self.last_calls.insert(unit.clone());

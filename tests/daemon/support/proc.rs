@@ -46,6 +46,13 @@ pub(crate) fn ticks(pid: u32) -> u64 {
     [11, 12].iter().filter_map(|at| fields.get(*at)).filter_map(|field| field.parse::<u64>().ok()).sum()
 }
 
+/// How often it was put on a processor so far.
+pub(crate) fn switches(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let counts = status.lines().filter_map(|line| line.split_once("voluntary_ctxt_switches:"));
+    counts.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).sum()
+}
+
 /// Processes whose environment contains `needle`, but for `except`: whom supd or one of its workers
 /// started knows the test's folder by NOTIFY_SOCKET or by name.
 pub(crate) fn with_environment(needle: &str, except: &[u32]) -> Vec<u32> {
