@@ -1,4 +1,4 @@
-//! What comes beside the text of a datagram: credentials, a pidfd, descriptors.
+//! What goes beside the bytes of a UNIX socket: credentials, a pidfd, descriptors.
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
@@ -12,6 +12,7 @@ const SO_PASSPIDFD: i32 = 76;
 /// SCM_PIDFD of linux/socket.h.
 const SCM_PIDFD: i32 = 4;
 
+/// Has the kernel say who sends, as a pidfd, where it can.
 pub(super) fn pass_pidfds(fd: &OwnedFd) {
     let on: libc::c_int = 1;
     let length = size_of::<libc::c_int>() as libc::socklen_t;
@@ -38,11 +39,14 @@ const _: () = {
     assert!(needed as usize <= size_of::<Control>(), "a control buffer with room for everything");
 };
 
-/// What came beside the text.
+/// What came beside the bytes.
 #[derive(Default)]
 pub(super) struct Ancillary {
+    /// The sender, where the socket asks for it (SO_PASSCRED).
     pub(super) credentials: Option<libc::ucred>,
+    /// The same as a descriptor (SO_PASSPIDFD).
     pub(super) process: Option<OwnedFd>,
+    /// What was passed.
     pub(super) descriptors: Vec<OwnedFd>,
 }
 

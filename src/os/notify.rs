@@ -1,9 +1,7 @@
 //! The notify socket of a generation: datagrams in, each with who sent it by the kernel's word.
 
-mod ancillary;
-
-use self::ancillary::{Raw, pass_pidfds, receive};
 use super::Error;
+use super::ancillary::{Raw, pass_pidfds, receive};
 use super::pidfd::PidFd;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, setsockopt, socket, sockopt};
