@@ -1,4 +1,5 @@
-//! The one that asks: a connection to the control socket that waits, but never without a bound.
+//! The one that asks: a connection to the control socket that waits, but never without a bound. A
+//! descriptor may go with a call, and come with its answer.
 //!
 //! A swap may take long, and nobody but supd knows how long; so there is no time limit on a whole
 //! command unless `--timeout` sets one. Instead, whenever supd has said nothing for a while, it is
@@ -9,13 +10,14 @@ use super::signals::Signals;
 use crate::codec::json::OutcomeView;
 use crate::codec::varlink::{self, Answer, Frames, Meta, Method, REPLY_MAX};
 use crate::model::ExitStatus;
+use crate::os::ancillary::{receive_stream, send_stream};
 use crate::os::sun_path::SunPath;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt};
 use nix::sys::time::TimeVal;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -62,8 +64,8 @@ pub(super) struct Client {
 
 /// Where a call stands.
 enum Heard {
-    /// The final answer.
-    Answer(Answer),
+    /// The final answer, and what came with it.
+    Answer(Answer, Option<OwnedFd>),
     /// Nothing was begun: there is no place for one more client.
     Busy(String),
 }
@@ -91,16 +93,26 @@ impl Client {
         meta: &Meta,
         observer: Option<&mut dyn Observer>,
     ) -> Result<Answer, Failure> {
+        self.pass(method, meta, None, observer).map(|(answer, _)| answer)
+    }
+
+    /// The same with a descriptor that goes with the call; gives the one that came with the answer.
+    pub(super) fn pass(
+        &self,
+        method: &Method,
+        meta: &Meta,
+        descriptor: Option<BorrowedFd<'_>>,
+        observer: Option<&mut dyn Observer>,
+    ) -> Result<(Answer, Option<OwnedFd>), Failure> {
         let call = varlink::call(method, meta, observer.is_some());
         let mut nobody = ();
         let observer = observer.unwrap_or(&mut nobody);
         let give_up = Instant::now() + BUSY;
         loop {
-            let mut stream = self.connect()?;
-            // A broken pipe here means that supd has said something already: it is read below.
-            let _broken_pipe = stream.write_all(&call);
+            let stream = self.connect()?;
+            say(&stream, &call, descriptor)?;
             match self.hear(&stream, observer)? {
-                Heard::Answer(answer) => return Ok(answer),
+                Heard::Answer(answer, descriptor) => return Ok((answer, descriptor)),
                 Heard::Busy(reason) if Instant::now() >= give_up => {
                     return Err(Failure::new(ExitStatus::Timeout, reason).next("supctl status"));
                 }
@@ -128,6 +140,7 @@ impl Client {
         let mut chunk = vec![0; 64 << 10];
         let mut heard_at = Instant::now();
         let mut first = true;
+        let mut descriptor = None;
         loop {
             while let Some(message) = frames.take().map_err(|fault| garbled(&fault))? {
                 let answer: Answer = serde_json::from_slice(message).map_err(|fault| garbled(&fault))?;
@@ -136,7 +149,7 @@ impl Client {
                 }
                 first = false;
                 if !answer.continues || answer.error.is_some() {
-                    return Ok(Heard::Answer(answer));
+                    return Ok(Heard::Answer(answer, descriptor));
                 }
                 // A step that this supctl does not understand is no reason to give up.
                 if let Ok(outcome) = serde_json::from_str(answer.raw()) {
@@ -153,27 +166,38 @@ impl Client {
                 continue;
             }
             heard_at = Instant::now();
-            let mut reader = stream;
-            match reader.read(&mut chunk) {
-                Ok(0) => return Err(hung_up(None)),
-                Ok(count) => frames.push(&chunk[..count]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(hung_up(Some(&error))),
+            match receive_stream(stream, &mut chunk) {
+                Ok(read) if read.length == 0 => return Err(hung_up(None)),
+                Ok(read) => {
+                    frames.push(&chunk[..read.length]);
+                    descriptor = read.descriptors.into_iter().next().or(descriptor);
+                }
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(hung_up(Some(errno))),
             }
         }
     }
 
     /// Waits until the stream is readable (true) or the span is over (false).
     fn wait(&self, stream: Option<&UnixStream>, span: Duration) -> Result<bool, Failure> {
+        self.wait_for(stream.map(|stream| (stream.as_fd(), PollFlags::POLLIN)).as_slice(), span)
+    }
+
+    /// Waits until one of these is ready (true) or the span is over (false).
+    pub(super) fn wait_for(
+        &self,
+        others: &[(BorrowedFd<'_>, PollFlags)],
+        span: Duration,
+    ) -> Result<bool, Failure> {
         let now = Instant::now();
         let left = self.deadline.map_or(span, |deadline| deadline.saturating_duration_since(now).min(span));
         let mut watched = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        watched.extend(stream.map(|stream| PollFd::new(stream.as_fd(), PollFlags::POLLIN)));
+        watched.extend(others.iter().map(|(other, flags)| PollFd::new(*other, *flags)));
         // Rounded up, or the last millisecond would be a spin.
         let millis = left.as_micros().div_ceil(1000);
         let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
         let ready = match poll(&mut watched, timeout) {
-            Ok(_) | Err(Errno::EINTR) => watched.get(1).and_then(PollFd::any).unwrap_or(false),
+            Ok(_) | Err(Errno::EINTR) => watched[1..].iter().any(|other| other.any().unwrap_or(false)),
             Err(errno) => {
                 return Err(Failure::new(ExitStatus::Failed, format!("cannot poll: {}", errno.desc())));
             }
@@ -260,8 +284,26 @@ fn garbled(fault: &dyn std::fmt::Display) -> Failure {
     Failure::new(ExitStatus::Timeout, format!("what answers there is no supd, or a broken one: {fault}"))
 }
 
-fn hung_up(error: Option<&io::Error>) -> Failure {
-    let why = error.map_or(String::new(), |error| format!(" ({error})"));
+/// Sends a call, with a descriptor at its first byte.
+fn say(stream: &UnixStream, call: &[u8], descriptor: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
+    let (mut rest, mut descriptor) = (call, descriptor);
+    while !rest.is_empty() {
+        match send_stream(stream, rest, descriptor) {
+            Ok(count) => (rest, descriptor) = (&rest[count..], None),
+            Err(Errno::EINTR) => {}
+            // supd has said something already and closed: it is read.
+            Err(Errno::EPIPE | Errno::ECONNRESET) => return Ok(()),
+            Err(errno) => {
+                let text = format!("supd does not take the call: {}; nothing was begun", errno.desc());
+                return Err(Failure::new(ExitStatus::Timeout, text));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn hung_up(error: Option<Errno>) -> Failure {
+    let why = error.map_or(String::new(), |errno| format!(" ({})", errno.desc()));
     let text = format!("supd closed the connection before it answered{why}; the outcome is unknown");
     Failure::new(ExitStatus::Timeout, text)
 }

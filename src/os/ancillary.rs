@@ -3,7 +3,9 @@
 
 use nix::errno::Errno;
 use nix::libc;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// SCM_MAX_FD of the kernel: no datagram carries more descriptors.
 const DESCRIPTORS_MAX: usize = 253;
@@ -24,19 +26,19 @@ pub(super) fn pass_pidfds(fd: &OwnedFd) {
 
 /// Room for the credentials, a pidfd and as many descriptors as there can be, in words so that the
 /// headers in it are aligned.
-const CONTROL_WORDS: usize = 160;
+const DATAGRAM_WORDS: usize = 160;
 
-#[repr(C)]
-struct Control([u64; CONTROL_WORDS]);
+/// Room for two descriptors and nothing else: enough to see that there is more than one.
+const STREAM_WORDS: usize = 3;
 
 const _: () = {
-    // SAFETY: computes from a number; touches nothing.
-    let needed = unsafe {
-        libc::CMSG_SPACE(size_of::<libc::ucred>() as u32)
-            + libc::CMSG_SPACE(4)
-            + libc::CMSG_SPACE(4 * DESCRIPTORS_MAX as u32)
+    // SAFETY: computes from numbers; touches nothing.
+    let (needed, two) = unsafe {
+        let others = libc::CMSG_SPACE(size_of::<libc::ucred>() as u32) + libc::CMSG_SPACE(4);
+        (others + libc::CMSG_SPACE(4 * DESCRIPTORS_MAX as u32), libc::CMSG_SPACE(2 * 4))
     };
-    assert!(needed as usize <= size_of::<Control>(), "a control buffer with room for everything");
+    assert!(needed as usize <= 8 * DATAGRAM_WORDS, "a control buffer with room for everything");
+    assert!(two as usize == 8 * STREAM_WORDS, "a control buffer with room for two descriptors");
 };
 
 /// What came beside the bytes.
@@ -92,7 +94,7 @@ fn own(data: *const u8, length: usize) -> Vec<OwnedFd> {
 
 /// One recvmsg(2) as it came.
 pub(super) struct Raw {
-    /// The whole length, however much of it there was room for.
+    /// The whole length; of a datagram, however much of it there was room for.
     pub(super) length: usize,
     /// Some of the control data did not fit, or could not be made.
     pub(super) truncated: bool,
@@ -100,23 +102,112 @@ pub(super) struct Raw {
     pub(super) ancillary: Ancillary,
 }
 
-/// Receives one datagram into `bytes`.
-pub(super) fn receive(socket: &OwnedFd, bytes: &mut [u8]) -> Result<Raw, Errno> {
-    let mut control = Control([0; CONTROL_WORDS]);
+/// Receives one datagram into `bytes`, with all that comes beside it. Never blocks.
+pub(super) fn receive_datagram(socket: &OwnedFd, bytes: &mut [u8]) -> Result<Raw, Errno> {
+    // MSG_TRUNC has recvmsg give the true length.
+    let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+    receive(socket.as_raw_fd(), bytes, &mut [0; DATAGRAM_WORDS], flags)
+}
+
+/// What one read of a stream gave.
+#[derive(Debug)]
+pub struct Read {
+    /// How many bytes; 0: the other end has said all.
+    pub length: usize,
+    /// What came beside them, two at most; the kernel closes the rest.
+    pub descriptors: Vec<OwnedFd>,
+    /// There were more, or this process may have no more open.
+    pub truncated: bool,
+}
+
+/// Reads from a stream socket, with descriptors. Those of one sendmsg(2) come with the read that has
+/// its first byte, and that read ends within its bytes: so the last byte that was read is of the
+/// message that they were sent with (`unix_stream_read_generic` of the kernel).
+///
+/// # Errors
+/// What recvmsg(2) says; EAGAIN where the socket does not block and has nothing.
+pub fn receive_stream(socket: &impl AsFd, bytes: &mut [u8]) -> Result<Read, Errno> {
+    let raw = receive(socket.as_fd().as_raw_fd(), bytes, &mut [0; STREAM_WORDS], 0)?;
+    let Raw { length, truncated, ancillary } = raw;
+    Ok(Read { length, truncated, descriptors: ancillary.descriptors })
+}
+
+/// Writes to a stream socket, `descriptor` with the first byte. Returns how many bytes were taken;
+/// if any was, so was the descriptor.
+///
+/// # Errors
+/// What sendmsg(2) says; EPIPE without a SIGPIPE; ETOOMANYREFS where too many are under way.
+pub fn send_stream(
+    socket: &impl AsFd,
+    bytes: &[u8],
+    descriptor: Option<BorrowedFd<'_>>,
+) -> Result<usize, Errno> {
+    let numbers: Vec<RawFd> = descriptor.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = ControlMessage::ScmRights(&numbers);
+    let beside = if numbers.is_empty() { &[][..] } else { std::slice::from_ref(&rights) };
+    let parts = [IoSlice::new(bytes)];
+    sendmsg::<()>(socket.as_fd().as_raw_fd(), &parts, beside, MsgFlags::MSG_NOSIGNAL, None)
+}
+
+fn receive(socket: RawFd, bytes: &mut [u8], control: &mut [u64], flags: i32) -> Result<Raw, Errno> {
     let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     // SAFETY: a msghdr of zeros is valid: no name, no parts, no control data.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     header.msg_iov = &raw mut part;
     header.msg_iovlen = 1;
-    header.msg_control = control.0.as_mut_ptr().cast();
-    header.msg_controllen = size_of::<Control>() as _;
-    // MSG_TRUNC has recvmsg give the true length.
-    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC | libc::MSG_TRUNC;
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = size_of_val(control) as _;
     // SAFETY: the header points at buffers that live, with their true lengths.
-    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+    let length = unsafe { libc::recvmsg(socket, &raw mut header, flags | libc::MSG_CMSG_CLOEXEC) };
     Ok(Raw {
         length: usize::try_from(Errno::result(length)?).expect("no error, so no negative number"),
         truncated: header.msg_flags & libc::MSG_CTRUNC != 0,
         ancillary: Ancillary::take(&header),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{receive_stream, send_stream};
+    use nix::errno::Errno;
+    use nix::fcntl::{FcntlArg, fcntl};
+    use nix::libc;
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+    use std::io::{IoSlice, Read as _, Write as _};
+    use std::os::fd::{AsFd, AsRawFd};
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_descriptor_goes_with_the_first_byte_and_comes_with_the_last() {
+        let (mut one, other) = UnixStream::pair().unwrap();
+        let (mut far, near) = UnixStream::pair().unwrap();
+        one.write_all(b"before ").unwrap();
+        assert_eq!(send_stream(&one, b"with", Some(near.as_fd())), Ok(4));
+        one.write_all(b" after").unwrap();
+        drop(near);
+        let mut bytes = [0; 100];
+        let first = receive_stream(&other, &mut bytes).unwrap();
+        assert_eq!((&bytes[..first.length], first.truncated), (&b"before with"[..], false));
+        assert_eq!(fcntl(&first.descriptors[0], FcntlArg::F_GETFD), Ok(libc::FD_CLOEXEC));
+        let second = receive_stream(&other, &mut bytes).unwrap();
+        assert_eq!((&bytes[..second.length], second.descriptors.len()), (&b" after"[..], 0));
+        drop(first);
+        assert_eq!(far.read(&mut bytes).unwrap(), 0, "nobody holds it any more");
+        drop(other);
+        assert_eq!(send_stream(&one, b"x", None), Err(Errno::EPIPE));
+    }
+
+    #[test]
+    fn of_many_descriptors_two_are_seen_and_none_is_kept() {
+        let (one, other) = UnixStream::pair().unwrap();
+        let (mut far, near) = UnixStream::pair().unwrap();
+        let numbers = [near.as_raw_fd(); 200];
+        let rights = [ControlMessage::ScmRights(&numbers)];
+        sendmsg::<()>(one.as_raw_fd(), &[IoSlice::new(b"x")], &rights, MsgFlags::empty(), None).unwrap();
+        drop(near);
+        let read = receive_stream(&other, &mut [0; 10]).unwrap();
+        assert_eq!((read.descriptors.len(), read.truncated), (2, true));
+        drop(read);
+        assert_eq!(far.read(&mut [0]).unwrap(), 0);
+    }
 }

@@ -41,6 +41,16 @@ pub fn tail(path: &Path, count: usize) -> Vec<String> {
     if text.is_empty() { Vec::new() } else { last.iter().map(shown).collect() }
 }
 
+/// Opens a log file for reading, for somebody else: never what a link there points to, and never
+/// anything but a file.
+///
+/// # Errors
+/// ENOENT: there is no log; EINVAL or ELOOP: what is there is none.
+pub fn open_log(path: &Path) -> Result<File, Error> {
+    let opened = open_regular(path, OFlag::O_RDONLY);
+    opened.map(|(file, _)| file).map_err(|errno| Error::new("open", path.display(), errno))
+}
+
 /// Whether the file is larger than `size_max` bytes. One system call, which does not wait for the
 /// disk of a file that is open somewhere.
 #[must_use]
@@ -160,7 +170,7 @@ impl AsFd for LogWatch {
 
 #[cfg(test)]
 mod tests {
-    use super::{LINE_MAX, LogWatch, is_oversize, tail, trim, trim_one};
+    use super::{LINE_MAX, LogWatch, is_oversize, open_log, tail, trim, trim_one};
     use crate::os::task::tests::finish;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::fs::{self, File};
@@ -206,6 +216,9 @@ mod tests {
         let link = folder.path().join("link");
         std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
         assert_eq!(tail(&link, 1), Vec::<String>::new());
+        for path in [fifo.as_path(), folder.path(), &link] {
+            open_log(path).unwrap_err();
+        }
         assert!(trim_one(&link, 1).is_err());
         assert!(!is_oversize(&link, 1));
     }

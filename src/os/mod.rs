@@ -2,7 +2,7 @@
 
 #[cfg(test)]
 mod alone;
-mod ancillary;
+pub mod ancillary;
 pub mod clock;
 pub mod error;
 pub mod fork;

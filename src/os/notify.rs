@@ -1,7 +1,7 @@
 //! The notify socket of a generation: datagrams in, each with who sent it by the kernel's word.
 
 use super::Error;
-use super::ancillary::{Raw, pass_pidfds, receive};
+use super::ancillary::{Raw, pass_pidfds, receive_datagram};
 use super::pidfd::PidFd;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, setsockopt, socket, sockopt};
@@ -143,7 +143,7 @@ impl NotifySocket {
     pub fn receive(&self) -> Result<Received, Error> {
         let mut bytes = [0u8; DATAGRAM_MAX];
         let Raw { length, truncated, ancillary } = loop {
-            match receive(&self.fd, &mut bytes) {
+            match receive_datagram(&self.fd, &mut bytes) {
                 Ok(raw) => break raw,
                 Err(Errno::EAGAIN) => return Ok(Received::Nothing),
                 // "Nothing" would end the caller's turn, and an edge comes once.

@@ -191,6 +191,26 @@ impl Method {
         }
     }
 
+    /// Whether a descriptor may come with a call of it.
+    #[must_use]
+    pub fn takes_descriptor(&self) -> bool {
+        match self {
+            Self::Status { .. }
+            | Self::Start { .. }
+            | Self::Stop { .. }
+            | Self::Restart { .. }
+            | Self::Reload { .. }
+            | Self::Kill { .. }
+            | Self::DaemonReload
+            | Self::Swap { .. }
+            | Self::Rollback { .. }
+            | Self::Promote { .. }
+            | Self::Abort { .. }
+            | Self::Wait { .. }
+            | Self::Shutdown => false,
+        }
+    }
+
     /// Reads the method `name` of the interface, with its parameters.
     pub(super) fn read(name: &str, parameters: Map<String, Value>) -> Result<(Self, Meta), Rejected> {
         let mut p = Parameters(parameters);

@@ -1,10 +1,13 @@
-//! One client: bytes in, calls out, one at a time; replies in, bytes out.
+//! One client: bytes in, calls out, one at a time; replies in, bytes out. A call and a reply may each
+//! carry one descriptor.
 
 use crate::codec::varlink::{self, CALL_MAX, Frames};
 use crate::model::{ClientId, Tick};
+use crate::os::ancillary::{Read, receive_stream, send_stream};
 use crate::os::peer::Peer;
 use mio::net::UnixStream;
-use std::io::{self, Read, Write};
+use nix::errno::Errno;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Bytes read at once.
 pub(super) const CHUNK: usize = 16 << 10;
@@ -31,11 +34,34 @@ enum Input {
     Over,
 }
 
+/// Why a descriptor that came with a call is closed already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Excess {
+    /// It was not the only one.
+    TooMany,
+    /// supd has no room for it.
+    NoRoom,
+}
+
+/// What came beside the bytes of one call.
+pub(super) type Beside = Result<OwnedFd, Excess>;
+
+/// A descriptor whose call is not complete, or not taken yet.
+#[derive(Debug)]
+struct Passed {
+    /// The place in the stream of the last byte that was read with it: it is of the call with this
+    /// byte ([`receive_stream`] says why).
+    at: u64,
+    what: Beside,
+}
+
 /// What a client wants next.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// A call.
-    Call(varlink::Call),
+    /// A call, and what was passed with it.
+    Call(varlink::Call, Option<Beside>),
+    /// One more descriptor is held: is there room for it?
+    Descriptor,
     /// Bytes that are no call: answer with this and close.
     Broken(varlink::Error),
     /// Nothing for now.
@@ -62,6 +88,15 @@ pub(super) struct Connection {
     output: Vec<u8>,
     /// Of `output`, what the kernel has taken.
     written: usize,
+    /// What goes with this byte of `output`.
+    outgoing: Option<(usize, OwnedFd)>,
+    /// Descriptors of calls that are not taken yet: of the one that is not complete, and of one that
+    /// the last read completed.
+    passed: Vec<Passed>,
+    /// Bytes that were read in all.
+    received: u64,
+    /// Of those, the ones in messages that were taken.
+    taken: u64,
     /// The other end is closed: nobody hears.
     gone: bool,
 }
@@ -78,6 +113,10 @@ impl Connection {
             input: Input::Ready,
             output: Vec::new(),
             written: 0,
+            outgoing: None,
+            passed: Vec::new(),
+            received: 0,
+            taken: 0,
             gone: false,
         }
     }
@@ -94,6 +133,7 @@ impl Connection {
         self.gone = true;
         self.output = Vec::new();
         self.written = 0;
+        self.outgoing = None;
     }
 
     pub(super) fn is_gone(&self) -> bool {
@@ -104,6 +144,7 @@ impl Connection {
     pub(super) fn close_input(&mut self) {
         self.input = Input::Over;
         self.frames.clear();
+        self.passed.clear();
     }
 
     /// Whether nothing can come of it any more, after [`Next::Nothing`]. (Half a message, at its
@@ -129,6 +170,23 @@ impl Connection {
         self.frames.memory() + self.output.capacity()
     }
 
+    /// Descriptors that it holds.
+    pub(super) fn descriptors(&self) -> usize {
+        self.passed.iter().filter(|passed| passed.what.is_ok()).count() + usize::from(self.outgoing.is_some())
+    }
+
+    /// Whether one of them waits for its client to read.
+    pub(super) fn has_outgoing(&self) -> bool {
+        self.outgoing.is_some()
+    }
+
+    /// Closes the descriptor that came last; its call will be told.
+    pub(super) fn turn_descriptor_away(&mut self) {
+        if let Some(last) = self.passed.last_mut() {
+            last.what = Err(Excess::NoRoom);
+        }
+    }
+
     /// The next call, if the last one is answered and the answer has left: whoever does not read
     /// is not read from. `bytes` is what may still be read in this turn.
     pub(super) fn next(&mut self, bytes: &mut usize, now: Tick) -> Next {
@@ -138,42 +196,80 @@ impl Connection {
         loop {
             match self.frames.take() {
                 Ok(Some(message)) => {
-                    return match varlink::Call::parse(message) {
-                        Ok(call) => Next::Call(call),
+                    let call = varlink::Call::parse(message);
+                    self.taken += message.len() as u64 + 1;
+                    let beside = self.beside();
+                    return match call {
+                        Ok(call) => Next::Call(call, beside),
                         Err(fault) => Next::Broken(bad_message(&fault)),
                     };
                 }
                 Ok(None) if self.input != Input::Ready => return Next::Nothing,
                 Ok(None) if *bytes == 0 => return Next::TurnOver,
-                Ok(None) => self.read(bytes, now),
+                Ok(None) => {
+                    if self.read(bytes, now) {
+                        return Next::Descriptor;
+                    }
+                }
                 Err(fault) => return Next::Broken(bad_message(&fault)),
             }
         }
     }
 
-    fn read(&mut self, bytes: &mut usize, now: Tick) {
-        let mut chunk = [0; CHUNK];
-        match self.stream.read(&mut chunk) {
-            Ok(0) => self.input = Input::Over,
-            Ok(count) => {
-                *bytes = bytes.saturating_sub(count);
-                self.active_at = now;
-                self.frames.push(&chunk[..count]);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.input = Input::Dry,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_reset) => self.input = Input::Over,
-        }
+    /// What was passed with the message that was just taken.
+    fn beside(&mut self) -> Option<Beside> {
+        let first = self.passed.first().filter(|passed| passed.at < self.taken);
+        first.is_some().then(|| self.passed.remove(0).what)
     }
 
-    /// Takes bytes for the client, and gives the kernel what it takes now.
-    pub(super) fn send(&mut self, bytes: Vec<u8>, now: Tick) {
+    /// Reads once; whether a descriptor came.
+    fn read(&mut self, bytes: &mut usize, now: Tick) -> bool {
+        let mut chunk = [0; CHUNK];
+        match receive_stream(&self.stream, &mut chunk) {
+            Ok(Read { length: 0, .. }) => self.input = Input::Over,
+            Ok(read) => {
+                let count = read.length;
+                *bytes = bytes.saturating_sub(count);
+                self.active_at = now;
+                self.received += count as u64;
+                self.frames.push(&chunk[..count]);
+                return self.note(read, &chunk[..count - 1]);
+            }
+            Err(Errno::EAGAIN) => self.input = Input::Dry,
+            Err(Errno::EINTR) => {}
+            Err(_reset) => self.input = Input::Over,
+        }
+        false
+    }
+
+    /// Keeps what a read brought beside its bytes; `before` are those before its last one.
+    fn note(&mut self, read: Read, before: &[u8]) -> bool {
+        let mut descriptors = read.descriptors;
+        let what = match (descriptors.pop(), descriptors.is_empty(), read.truncated) {
+            (None, _, false) => return false,
+            (Some(_), false, _) => Err(Excess::TooMany),
+            (_, _, true) => Err(Excess::NoRoom),
+            (Some(only), true, false) => Ok(only),
+        };
+        let is_one_more = !before.contains(&0);
+        match self.passed.last_mut().filter(|_| is_one_more) {
+            Some(earlier) => earlier.what = Err(Excess::TooMany),
+            None => self.passed.push(Passed { at: self.received - 1, what }),
+        }
+        self.passed.last().is_some_and(|last| last.what.is_ok())
+    }
+
+    /// Takes bytes for the client, with a descriptor at the first of them, and gives the kernel what
+    /// it takes now.
+    pub(super) fn send(&mut self, bytes: Vec<u8>, descriptor: Option<OwnedFd>, now: Tick) {
         if self.gone {
             return;
         }
         if self.has_output() {
+            self.outgoing = descriptor.map(|descriptor| (self.output.len(), descriptor));
             self.output.extend_from_slice(&bytes);
         } else {
+            self.outgoing = descriptor.map(|descriptor| (0, descriptor));
             (self.output, self.written) = (bytes, 0);
         }
         self.flush(now);
@@ -182,13 +278,23 @@ impl Connection {
     /// Gives the kernel what it takes now.
     pub(super) fn flush(&mut self, now: Tick) {
         while self.has_output() {
-            match self.stream.write(&self.output[self.written..]) {
+            let (with, end) = match &self.outgoing {
+                Some((at, descriptor)) if *at == self.written => {
+                    (Some(descriptor.as_fd()), self.output.len())
+                }
+                Some((at, _)) => (None, *at),
+                None => (None, self.output.len()),
+            };
+            match send_stream(&self.stream, &self.output[self.written..end], with) {
                 Ok(count) => {
+                    if with.is_some() {
+                        self.outgoing = None;
+                    }
                     self.written += count;
                     self.active_at = now;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(Errno::EAGAIN) => return,
+                Err(Errno::EINTR) => {}
                 Err(_closed) => return self.lose(),
             }
         }

@@ -52,16 +52,8 @@ impl Control {
     fn welcome(&mut self, mut stream: UnixStream) {
         let Ok(peer) = Peer::of(&stream) else { return };
         let privileged = self.masters.is_privileged(peer.uid);
-        let guests: Vec<Guest> = self
-            .connections
-            .iter()
-            .map(|(serial, connection)| Guest {
-                serial: *serial,
-                uid: connection.peer.uid,
-                privileged: self.masters.is_privileged(connection.peer.uid),
-                idle_since: connection.idle_since(),
-            })
-            .collect();
+        let guests: Vec<Guest> =
+            self.connections.iter().map(|(serial, connection)| self.guest(*serial, connection)).collect();
         match self.limits.admit(peer.uid, privileged, &guests, self.now) {
             Verdict::Admit => {}
             Verdict::Replace(serial) => self.drop_connection(serial),
@@ -77,6 +69,38 @@ impl Control {
         self.serial_last = serial;
         self.connections.insert(serial, Connection::new(stream, peer, self.now));
         self.settle(serial);
+    }
+}
+
+impl Control {
+    fn guest(&self, serial: usize, connection: &Connection) -> Guest {
+        Guest {
+            serial,
+            uid: connection.peer.uid,
+            privileged: self.masters.is_privileged(connection.peer.uid),
+            idle_since: connection.idle_since(),
+        }
+    }
+
+    /// Whether there is room for the descriptor that this connection holds since a moment ago. One
+    /// that has long been idle with one may have to go for it.
+    pub(super) fn has_room_for_descriptor(&mut self, serial: usize) -> bool {
+        let Some(newcomer) = self.connections.get(&serial) else { return false };
+        let uid = newcomer.peer.uid;
+        let mut guests = Vec::new();
+        for (other, connection) in &self.connections {
+            let held = connection.descriptors() - usize::from(*other == serial);
+            guests.extend(std::iter::repeat_n(self.guest(*other, connection), held));
+        }
+        let privileged = self.masters.is_privileged(uid);
+        match self.limits.of_descriptors().admit(uid, privileged, &guests, self.now) {
+            Verdict::Admit => true,
+            Verdict::Replace(other) => {
+                self.drop_connection(other);
+                true
+            }
+            Verdict::Busy => false,
+        }
     }
 }
 

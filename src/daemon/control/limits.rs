@@ -23,14 +23,24 @@ pub struct Limits {
     pub reserve: usize,
     /// Bytes held for all clients together; past it whoever holds most is cut off.
     pub memory: usize,
+    /// Descriptors held for all clients together, of calls that are not complete and of answers that
+    /// are not read.
+    pub descriptors: usize,
 }
 
 impl Limits {
-    /// Limits that leave three quarters of `descriptors` to everything else.
+    /// Limits that leave two thirds of `descriptors` to everything else.
     #[must_use]
     pub fn for_descriptors(descriptors: u64) -> Self {
         let total = usize::try_from(descriptors / 4).unwrap_or(usize::MAX).clamp(8, 1024);
-        Self { total, per_user: total / 4, reserve: (total / 16).max(2), memory: 32 << 20 }
+        let (per_user, reserve, descriptors) = (total / 4, (total / 16).max(2), (total / 4).max(8));
+        Self { total, per_user, reserve, memory: 32 << 20, descriptors }
+    }
+
+    /// The same rules for places of descriptors as for places of connections.
+    pub(super) fn of_descriptors(&self) -> Self {
+        let total = self.descriptors;
+        Self { total, per_user: total / 4, reserve: total / 4, ..*self }
     }
 
     /// Limits for this process: by RLIMIT_NOFILE as it is now.
@@ -105,7 +115,7 @@ fn make_room<'a>(guests: impl Iterator<Item = &'a Guest>, now: Tick) -> Verdict 
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { total: 10, per_user: 4, reserve: 2, memory: 0 };
+    const LIMITS: Limits = Limits { total: 10, per_user: 4, reserve: 2, memory: 0, descriptors: 0 };
     const NOW: Tick = Tick(100_000_000);
 
     fn guests(of: &[(u32, usize)], idle_since: Option<Tick>) -> Vec<Guest> {
@@ -152,10 +162,12 @@ mod tests {
     fn most_descriptors_are_left_to_workers() {
         let of = |descriptors| {
             let limits = Limits::for_descriptors(descriptors);
-            (limits.total, limits.per_user, limits.reserve)
+            (limits.total, limits.per_user, limits.reserve, limits.descriptors)
         };
-        assert_eq!(of(1024), (256, 64, 16));
-        assert_eq!(of(u64::MAX), (1024, 256, 64));
-        assert_eq!(of(0), (8, 2, 2));
+        assert_eq!(of(1024), (256, 64, 16, 64));
+        assert_eq!(of(u64::MAX), (1024, 256, 64, 256));
+        assert_eq!(of(0), (8, 2, 2, 8));
+        let held = Limits::for_descriptors(1024).of_descriptors();
+        assert_eq!((held.total, held.per_user, held.reserve), (64, 16, 16));
     }
 }

@@ -5,7 +5,8 @@
 //! of work and hands over what arrived. While [`Control::pending`], the loop must not sleep.
 //!
 //! Everything that a client can hold is bounded: places ([`Limits`]), a call's length, the bytes
-//! read and the calls taken in a turn, the memory of all together. A client has one call answered
+//! read and the calls taken in a turn, the memory and the descriptors of all together. A call may
+//! carry one descriptor, if its method takes one; any other is closed, and its call refused. A client has one call answered
 //! at a time, in order, and the next is taken when the answer has left: one that does not read is
 //! not read from, so a slow reader delays nobody but itself. A complete call is carried out even
 //! if its client is gone by then.
@@ -28,14 +29,15 @@ use crate::codec::varlink::{self, Asked, Meta, Method};
 use crate::model::{ClientId, Progress, Reply, Tick};
 use crate::os::Error;
 use crate::os::peer::Peer;
-use connection::{Connection, Current, Next};
+use connection::{Beside, Connection, Current, Excess, Next};
 use mio::net::UnixListener;
 use mio::{Interest, Registry, Token};
 use rights::Masters;
-use serde_json::{Map, Value};
+use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// Calls taken in one turn, of the privileged and of all others.
@@ -46,7 +48,7 @@ const BYTES_PER_TURN: usize = 1 << 20;
 const PROGRESS_MAX: usize = 256 << 10;
 
 /// A call, complete and well formed; nobody has asked yet whether the peer may.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Call {
     /// Whom to answer.
     pub client: ClientId,
@@ -58,10 +60,12 @@ pub struct Call {
     pub meta: Meta,
     /// Progress is welcome.
     pub more: bool,
+    /// What was passed with it, where the method takes one. Nobody has looked at it.
+    pub descriptor: Option<OwnedFd>,
 }
 
 /// What came in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Arrival {
     /// A call.
     Call(Box<Call>),
@@ -248,20 +252,33 @@ impl Control {
             progress: Some(ProgressView::from(progress)),
             ..OutcomeView::default()
         };
-        connection.send(varlink::reply(&outcome, true), self.now);
+        connection.send(varlink::reply(&outcome, true), None, self.now);
         if connection.memory() > PROGRESS_MAX {
             self.drop_connection(serial);
         }
         self.settle(serial);
     }
 
-    /// The answer is written and the next call may come.
+    /// Answers a call with a descriptor, which is its last holder's from now on.
+    pub fn pass(&mut self, client: ClientId, parameters: &impl Serialize, descriptor: OwnedFd) {
+        self.finish_with(client, varlink::reply(parameters, false), Some(descriptor));
+    }
+
     fn finish(&mut self, client: ClientId, bytes: Vec<u8>) {
+        self.finish_with(client, bytes, None);
+    }
+
+    /// The answer is written and the next call may come.
+    fn finish_with(&mut self, client: ClientId, bytes: Vec<u8>, descriptor: Option<OwnedFd>) {
         let Some(serial) = self.calls.remove(&client) else { return };
         let Some(connection) = self.connections.get_mut(&serial) else { return };
         let Some(current) = connection.current.take() else { return };
         if !current.oneway {
-            connection.send(bytes, self.now);
+            connection.send(bytes, descriptor, self.now);
+            // Its client reads nothing, and so do those of too many others.
+            if connection.has_outgoing() && !self.has_room_for_descriptor(serial) {
+                self.drop_connection(serial);
+            }
         }
         self.settle(serial);
     }
@@ -297,12 +314,17 @@ impl Control {
             }
             let Some(connection) = self.connections.get_mut(&serial) else { return };
             match connection.next(bytes, self.now) {
-                Next::Call(call) => {
+                Next::Call(call, beside) => {
                     *calls -= 1;
-                    self.take(serial, call);
+                    self.take(serial, call, beside);
+                }
+                Next::Descriptor => {
+                    if !self.has_room_for_descriptor(serial) {
+                        self.turn_descriptor_away(serial);
+                    }
                 }
                 Next::Broken(error) => {
-                    connection.send(varlink::refusal(&error), self.now);
+                    connection.send(varlink::refusal(&error), None, self.now);
                     connection.close_input();
                 }
                 Next::TurnOver => return self.settle(serial),
@@ -316,32 +338,35 @@ impl Control {
         }
     }
 
+    fn turn_descriptor_away(&mut self, serial: usize) {
+        if let Some(connection) = self.connections.get_mut(&serial) {
+            connection.turn_descriptor_away();
+        }
+    }
+
     /// Answers what the codec can answer, and hands over everything else.
-    fn take(&mut self, serial: usize, call: varlink::Call) {
+    fn take(&mut self, serial: usize, call: varlink::Call, beside: Option<Beside>) {
         let Some(connection) = self.connections.get_mut(&serial) else { return };
         let (more, oneway) = (call.more, call.oneway);
-        let answer: Result<Map<String, Value>, varlink::Error> = match varlink::ask(call) {
-            Ok(Asked::Answered(parameters)) => Ok(parameters),
-            Ok(Asked::Method(method, meta)) => {
+        let bytes = match understand(call, beside) {
+            Ok((Asked::Answered(parameters), _)) => varlink::reply(&parameters, false),
+            Ok((Asked::Method(method, meta), descriptor)) => {
                 self.client_last += 1;
                 let client = ClientId(self.client_last);
                 connection.current = Some(Current { client, more, oneway });
                 let peer = connection.peer.clone();
                 self.calls.insert(client, serial);
-                self.arrivals.push(Arrival::Call(Box::new(Call { client, peer, method, meta, more })));
+                let call = Call { client, peer, method, meta, more, descriptor };
+                self.arrivals.push(Arrival::Call(Box::new(call)));
                 if connection.is_gone() {
                     self.settle(serial);
                 }
                 return;
             }
-            Err(error) => Err(error),
+            Err(error) => varlink::refusal(&error),
         };
         if !oneway {
-            let bytes = match answer {
-                Ok(parameters) => varlink::reply(&parameters, false),
-                Err(error) => varlink::refusal(&error),
-            };
-            connection.send(bytes, self.now);
+            connection.send(bytes, None, self.now);
         }
     }
 
@@ -376,6 +401,37 @@ impl Control {
             held.entry(uid).and_modify(|held| *held -= memory);
         }
     }
+}
+
+/// What is asked, with the descriptor that belongs to it; any other one is closed here.
+fn understand(
+    call: varlink::Call,
+    beside: Option<Beside>,
+) -> Result<(Asked, Option<OwnedFd>), varlink::Error> {
+    let refused = |reason: String| {
+        varlink::Error::Refused(varlink::error::Refusal { reason, ..varlink::error::Refusal::default() })
+    };
+    let descriptor = match beside {
+        None => None,
+        Some(Ok(descriptor)) => Some(descriptor),
+        Some(Err(Excess::TooMany)) => {
+            return Err(refused("a call takes at most one descriptor; more came with this one".into()));
+        }
+        Some(Err(Excess::NoRoom)) => {
+            let reason = "supd has no room for the descriptor that came with the call: try again".into();
+            return Err(varlink::Error::Busy(varlink::error::Plain { changed: false, reason }));
+        }
+    };
+    let asked = varlink::ask(call)?;
+    let name = match &asked {
+        Asked::Method(method, _) if descriptor.is_none() || method.takes_descriptor() => {
+            return Ok((asked, descriptor));
+        }
+        Asked::Method(method, _) => method.name(),
+        Asked::Answered(_) if descriptor.is_none() => return Ok((asked, None)),
+        Asked::Answered(_) => varlink::SERVICE,
+    };
+    Err(refused(format!("{name} takes no descriptor, and one came with the call")))
 }
 
 #[cfg(test)]
