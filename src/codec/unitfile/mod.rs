@@ -58,7 +58,8 @@ mod tests;
 pub use conflict::{Conflict, collision_key, conflicts};
 pub use document::BYTES_MAX;
 pub use origin::{Origin, Origins};
-pub use render::{effective, effective_with_origins};
+pub use page::{Row, Table};
+pub use render::{effective, effective_with_origins, rows};
 pub use source::{Source, Sources};
 
 use super::fault::Fault;

@@ -6,22 +6,51 @@ use crate::model::Signal;
 use crate::model::settings::Command;
 use std::time::Duration;
 
+/// A table of a unit file with its effective keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// As [`Origins`] names it: `Unit`, `Socket.NAME`, `Service` or `Swap`.
+    pub name: String,
+    /// Its keys.
+    pub rows: Vec<Row>,
+}
+
+impl Table {
+    /// How the table is begun in a unit file.
+    #[must_use]
+    pub fn header(&self) -> String {
+        match self.name.starts_with("Socket.") {
+            true => "[[Socket]]".to_owned(),
+            false => format!("[{}]", self.name),
+        }
+    }
+}
+
+/// A key that is in effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The key; `Environment.NAME` for a variable.
+    pub key: String,
+    /// The value as TOML.
+    pub value: String,
+    /// Where it comes from, where that is known.
+    pub origin: Option<Origin>,
+}
+
 /// A unit file while it is written.
 pub(super) struct Page<'o> {
-    pub text: String,
+    pub tables: Vec<Table>,
     pub origins: Option<&'o Origins>,
-    /// As [`Origins`] names it.
-    pub table: String,
 }
 
 impl Page<'_> {
-    pub(super) fn open(&mut self, header: &str, table: &str) {
-        if !self.text.is_empty() {
-            self.text.push('\n');
-        }
-        self.text.push_str(header);
-        self.text.push('\n');
-        self.table = table.to_owned();
+    pub(super) fn open(&mut self, table: &str) {
+        self.tables.push(Table { name: table.to_owned(), rows: Vec::new() });
+    }
+
+    /// The table that was opened last, as [`Origins`] names it.
+    pub(super) fn table(&self) -> &str {
+        self.tables.last().map_or("", |table| &table.name)
     }
 
     pub(super) fn row(&mut self, key: &str, value: impl AsRef<str>) {
@@ -30,12 +59,10 @@ impl Page<'_> {
 
     /// A row whose origin is that of another key.
     pub(super) fn line(&mut self, key: &str, origin_key: &str, value: &str) {
-        self.text.push_str(&format!("{key} = {value}"));
-        if let Some(origins) = self.origins {
-            let origin: Origin = origins.of(&self.table, origin_key);
-            self.text.push_str(&format!("  # {origin}"));
+        let origin = self.origins.map(|origins| origins.of(self.table(), origin_key));
+        if let Some(table) = self.tables.last_mut() {
+            table.rows.push(Row { key: key.to_owned(), value: value.to_owned(), origin });
         }
-        self.text.push('\n');
     }
 
     pub(super) fn some(&mut self, key: &str, value: Option<impl AsRef<str>>) {
@@ -62,12 +89,17 @@ pub(super) fn text(text: &str) -> String {
             '\\' => out.push_str("\\\\"),
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
-            control if control.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(control))),
+            // Some turn the direction of writing: on a terminal the line would say something else.
+            control if control.is_control() || is_direction(control) => out.push_str(&format!("\\u{:04X}", u32::from(control))),
             other => out.push(other),
         }
     }
     out.push('"');
     out
+}
+
+fn is_direction(c: char) -> bool {
+    matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
 }
 
 pub(super) fn list(items: impl IntoIterator<Item = String>) -> String {

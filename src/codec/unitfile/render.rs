@@ -1,7 +1,7 @@
 //! The effective settings as TOML, each key with where it comes from.
 
 use super::limits::key_of;
-use super::page::{Page, command_list, list, path, signal, span, span_or_infinity, text};
+use super::page::{Page, Row, Table, command_list, list, path, signal, span, span_or_infinity, text};
 use super::{Loaded, Origin, Origins};
 use crate::codec::{size, timespan};
 use crate::model::settings::{
@@ -15,34 +15,50 @@ use crate::model::{Address, SocketKind};
 /// Keys that are not set and have no value of their own are left out.
 #[must_use]
 pub fn effective(settings: &Settings) -> String {
-    render(settings, None)
+    text_of(&rows(settings, None))
 }
 
 /// The same with `# file:line` or `# default` behind each key, for people.
 #[must_use]
 pub fn effective_with_origins(loaded: &Loaded) -> String {
-    render(&loaded.settings, Some(&loaded.origins))
+    text_of(&rows(&loaded.settings, Some(&loaded.origins)))
 }
 
-fn render(settings: &Settings, origins: Option<&Origins>) -> String {
-    let mut page = Page { text: String::new(), origins, table: String::new() };
-    page.open("[Unit]", "Unit");
+/// A unit file of these tables.
+fn text_of(tables: &[Table]) -> String {
+    let mut text = String::new();
+    for table in tables {
+        let gap = if text.is_empty() { "" } else { "\n" };
+        text.push_str(&format!("{gap}{}\n", table.header()));
+        for Row { key, value, origin } in &table.rows {
+            let origin = origin.as_ref().map_or(String::new(), |origin| format!("  # {origin}"));
+            text.push_str(&format!("{key} = {value}{origin}\n"));
+        }
+    }
+    text
+}
+
+/// The effective settings, table by table; with origins where they are known.
+#[must_use]
+pub fn rows(settings: &Settings, origins: Option<&Origins>) -> Vec<Table> {
+    let mut page = Page { tables: Vec::new(), origins };
+    page.open("Unit");
     if !settings.description.is_empty() {
         page.row("Description", text(&settings.description));
     }
     page.some("ControlGroup", settings.control_group.as_deref().map(text));
     for one in &settings.sockets {
-        page.open("[[Socket]]", &format!("Socket.{}", one.name));
+        page.open(&format!("Socket.{}", one.name));
         socket(&mut page, one);
     }
-    page.open("[Service]", "Service");
+    page.open("Service");
     commands(&mut page, &settings.service);
     life(&mut page, &settings.service);
     process(&mut page, &settings.service);
     confinement(&mut page, &settings.service);
-    page.open("[Swap]", "Swap");
+    page.open("Swap");
     swap(&mut page, &settings.swap);
-    page.text
+    page.tables
 }
 
 fn socket(page: &mut Page<'_>, socket: &Socket) {
@@ -204,7 +220,7 @@ fn process(page: &mut Page<'_>, service: &Service) {
     for (name, value) in &service.environment {
         // A variable of a table has its own origin, one of a list that of the list.
         let own = format!("Environment.{name}");
-        let has_own = page.origins.is_some_and(|origins| origins.of(&page.table, &own) != Origin::Default);
+        let has_own = page.origins.is_some_and(|origins| origins.of(page.table(), &own) != Origin::Default);
         page.line(&own, if has_own { &own } else { "Environment" }, &text(value));
     }
     page.list(
