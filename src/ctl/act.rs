@@ -87,7 +87,7 @@ fn goes_on(failure: Failure, method: &Method) -> Failure {
         Method::Stop { .. } => "stop",
         Method::Promote { .. } => "promotion",
         Method::Reload { .. } => "reload",
-        Method::Wait { .. } | Method::Status { .. } => "wait",
+        Method::Wait { .. } | Method::Status { .. } | Method::Cat { .. } => "wait",
         Method::Kill { .. } | Method::Abort { .. } | Method::DaemonReload | Method::Shutdown => "request",
     };
     let next = match method.unit() {

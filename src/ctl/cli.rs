@@ -2,6 +2,7 @@
 
 use super::abort::Abort;
 use super::args;
+use super::cat::Cat;
 use super::check::Check;
 use super::completions::Completions;
 use super::context::{self, Context};
@@ -103,6 +104,7 @@ pub(super) enum Verb {
     Abort(Abort),
     Wait(Wait),
     Check(Check),
+    Cat(Cat),
     Shutdown(Shutdown),
     Demo(Demo),
     Completions(Completions),
@@ -145,6 +147,7 @@ impl Verb {
             Self::Abort(verb) => verb.run(context),
             Self::Wait(verb) => verb.run(context),
             Self::Check(verb) => verb.run(context),
+            Self::Cat(verb) => verb.run(context),
             Self::Shutdown(Shutdown {}) => Shutdown::run(context),
             Self::Demo(verb) => verb.run(context),
             Self::Completions(verb) => verb.run(),

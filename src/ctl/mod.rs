@@ -7,6 +7,7 @@
 mod abort;
 mod act;
 mod args;
+mod cat;
 mod check;
 mod cli;
 mod client;

@@ -1,6 +1,7 @@
 //! The shell of supd: boot, the loop, effects performed, outcomes returned as events.
 
 pub mod boot;
+pub mod cat;
 pub mod chores;
 pub mod cli;
 pub mod clients;

@@ -41,6 +41,9 @@ impl Hands {
         if !self.may(call, on_disk.as_ref()) {
             return;
         }
+        if let Method::Cat { unit, generation } = &call.method {
+            return self.cat(call, unit, *generation, machine, now);
+        }
         match self.clients.repeated(call, now) {
             None => {}
             Some(Repeated::Joined) => return,
@@ -54,7 +57,7 @@ impl Hands {
             }
         }
         match &call.method {
-            Method::Status { .. } => {}
+            Method::Status { .. } | Method::Cat { .. } => {}
             Method::DaemonReload => {
                 self.clients.ask(call, now);
                 self.daemon_reload(Some(call.client), machine);
@@ -65,23 +68,23 @@ impl Hands {
             }
             method => match (method.unit(), on_disk) {
                 (None, _) => {}
-                (Some(unit), Some(Err(Unreadable::Missing))) => {
-                    if machine.units().any(|known| known == unit) {
-                        let text = format!("{unit}: its file is gone; put it back, or stop the unit");
-                        self.refuse(call.client, text, Some(format!("stop {unit}")));
-                    } else {
-                        self.no_such_unit(call, machine);
-                    }
-                }
-                (Some(unit), Some(Err(Unreadable::Masked(text)))) => {
-                    self.refuse(call.client, format!("{unit}: {text}"), None);
-                }
-                (Some(_), Some(Err(Unreadable::Faulty(faults)))) => {
-                    self.control.refuse(call.client, &bad_files(false, &faults));
-                }
+                (Some(unit), Some(Err(why))) => self.unreadable(call, unit, why, machine),
                 (Some(_), Some(Ok(settings))) => self.ask(call, Some(settings), machine, now),
                 (Some(_), None) => self.ask(call, None, machine, now),
             },
+        }
+    }
+
+    /// The answer where a unit's files give no settings.
+    pub(super) fn unreadable(&mut self, call: &Call, unit: &UnitName, why: Unreadable, machine: &Machine) {
+        match why {
+            Unreadable::Missing if machine.units().any(|known| known == unit) => {
+                let text = format!("{unit}: its file is gone; put it back, or stop the unit");
+                self.refuse(call.client, text, Some(format!("stop {unit}")));
+            }
+            Unreadable::Missing => self.no_such_unit(call, machine),
+            Unreadable::Masked(text) => self.refuse(call.client, format!("{unit}: {text}"), None),
+            Unreadable::Faulty(faults) => self.control.refuse(call.client, &bad_files(false, &faults)),
         }
     }
 
@@ -210,7 +213,7 @@ impl Hands {
         self.inbox.push_back(Input::Shutdown { client });
     }
 
-    fn refuse(&mut self, client: ClientId, text: String, next: Option<String>) {
+    pub(super) fn refuse(&mut self, client: ClientId, text: String, next: Option<String>) {
         self.control.reply(client, &Reply::refused(text, next), Vec::new(), None);
     }
 
@@ -270,7 +273,7 @@ fn request(method: &Method, settings: &Arc<Settings>) -> Result<Request, String>
         Method::Wait { wait, .. } => Request::Wait { wait: *wait },
         Method::Reload { .. } => Request::Reload,
         Method::Kill { signal, .. } => Request::Kill { signal: *signal },
-        Method::Status { .. } | Method::DaemonReload | Method::Shutdown => {
+        Method::Status { .. } | Method::Cat { .. } | Method::DaemonReload | Method::Shutdown => {
             return Err(format!("{} is not about a unit", method.name()));
         }
     })

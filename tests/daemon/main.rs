@@ -7,6 +7,7 @@
 //! A test says what it needs besides a kernel. An ordinary user sees such a test named and skipped
 //! where that is missing; for root everything must be there, and what is missing is a failure.
 
+mod cat;
 mod demo;
 mod hostile;
 mod inherit;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         hostile::tests(),
         swap::tests(),
         life::tests(),
+        cat::tests(),
         demo::tests(),
     ];
     let trials = tests.into_iter().flatten().map(Test::trial).collect();

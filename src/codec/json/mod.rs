@@ -4,9 +4,11 @@
 //! A number that is not known (yet) is null. Words such as a state are text here and not an enum:
 //! a reader must bear one that it does not know, for its supd may be newer.
 
+mod cat;
 mod outcome;
 mod unit;
 
+pub use cat::{CatView, SettingView};
 pub use outcome::{EndedView, FaultView, OutcomeView, ProgressView, progress_text};
 pub use unit::{GenerationView, ListenerView, RollbackView, StatusView, SwapView, UnitView, WorkerView};
 

@@ -90,7 +90,9 @@ pub(super) fn text(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
             // Some turn the direction of writing: on a terminal the line would say something else.
-            control if control.is_control() || is_direction(control) => out.push_str(&format!("\\u{:04X}", u32::from(control))),
+            control if control.is_control() || is_direction(control) => {
+                out.push_str(&format!("\\u{:04X}", u32::from(control)));
+            }
             other => out.push(other),
         }
     }

@@ -240,6 +240,13 @@ fn full_outcome() -> OutcomeView {
     }
 }
 
+fn full_cat() -> CatView {
+    let text = || Some(String::new());
+    let setting =
+        SettingView { value: text(), file: text(), line: Some(1), running: text(), ..Default::default() };
+    CatView { generation: Some(1), compared_with: Some(1), settings: vec![setting], ..CatView::default() }
+}
+
 #[test]
 fn the_description_names_this_interface() {
     assert_eq!(parse(DESCRIPTION).name, super::INTERFACE);
@@ -288,6 +295,9 @@ fn replies_agree() {
             interface.holds_all(&object(&status), shape, method.name());
             let empty = StatusView { units: vec![UnitView::default()], ..Default::default() };
             interface.holds(&Value::from(object(&empty)), shape, method.name());
+        } else if matches!(method, Method::Cat { .. }) {
+            interface.holds_all(&object(&full_cat()), shape, method.name());
+            interface.holds(&Value::from(object(&CatView::default())), shape, method.name());
         } else {
             interface.holds_all(&object(&full_outcome()), shape, method.name());
             interface.holds(&Value::from(object(&OutcomeView::default())), shape, method.name());
@@ -300,6 +310,7 @@ fn replies_agree() {
         ("Worker", object(&full_unit().generations[0].workers[0])),
         ("LastSwap", object(&full_unit().last_swap)),
         ("RollbackTarget", object(&full_unit().rollback)),
+        ("Setting", object(&full_cat().settings[0])),
         ("Progress", object(&full_outcome().progress)),
         (
             "Ended",

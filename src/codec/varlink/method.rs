@@ -13,6 +13,13 @@ pub enum Method {
         /// `None`: all.
         unit: Option<UnitName>,
     },
+    /// The effective settings, with where each comes from.
+    Cat {
+        /// Which unit.
+        unit: UnitName,
+        /// What was pinned for this one; `None`: what the files say now.
+        generation: Option<Generation>,
+    },
     /// Begin to serve.
     Start {
         /// Which unit.
@@ -137,6 +144,7 @@ impl Method {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Status { .. } => "Status",
+            Self::Cat { .. } => "Cat",
             Self::Start { .. } => "Start",
             Self::Stop { .. } => "Stop",
             Self::Restart { .. } => "Restart",
@@ -157,7 +165,8 @@ impl Method {
     pub fn unit(&self) -> Option<&UnitName> {
         match self {
             Self::Status { unit } => unit.as_ref(),
-            Self::Start { unit, .. }
+            Self::Cat { unit, .. }
+            | Self::Start { unit, .. }
             | Self::Stop { unit, .. }
             | Self::Restart { unit, .. }
             | Self::Reload { unit }
@@ -172,13 +181,14 @@ impl Method {
     }
 
     /// Who may call it. Wait changes nothing, but holds a place at the machine, so it counts as
-    /// acting.
+    /// acting; and so does Cat, which shows what the environment holds.
     #[must_use]
     pub fn scope(&self) -> Scope {
         match self {
             Self::Status { .. } => Scope::Read,
             Self::DaemonReload | Self::Shutdown => Scope::Manager,
-            Self::Start { .. }
+            Self::Cat { .. }
+            | Self::Start { .. }
             | Self::Stop { .. }
             | Self::Restart { .. }
             | Self::Reload { .. }
@@ -207,6 +217,7 @@ impl Method {
             | Self::Promote { .. }
             | Self::Abort { .. }
             | Self::Wait { .. }
+            | Self::Cat { .. }
             | Self::Shutdown => false,
         }
     }
@@ -216,7 +227,7 @@ impl Method {
         let mut p = Parameters(parameters);
         let method = Self::take(name, &mut p)?;
         let meta = match method {
-            Self::Status { .. } | Self::Wait { .. } => Meta::default(),
+            Self::Status { .. } | Self::Cat { .. } | Self::Wait { .. } => Meta::default(),
             _ => Meta { reason: p.text("reason", REASON_MAX)?, request_id: request_id(&mut p)? },
         };
         p.end()?;
@@ -227,6 +238,7 @@ impl Method {
     fn take(name: &str, p: &mut Parameters) -> Result<Self, Rejected> {
         Ok(match name {
             "Status" => Self::Status { unit: p.unit_if_any()? },
+            "Cat" => Self::Cat { unit: p.unit()?, generation: p.generation("generation")? },
             "Start" => Self::Start { unit: p.unit()?, wait: p.wait()? },
             "Stop" => {
                 Self::Stop { unit: p.unit()?, now: p.flag("now")?, keep_listening: p.flag("keep_listening")? }
@@ -275,6 +287,7 @@ impl Method {
             | Self::DaemonReload
             | Self::Abort { .. }
             | Self::Shutdown => {}
+            Self::Cat { generation, .. } => put("generation", generation.map(|one| one.0).into()),
             Self::Start { wait, .. }
             | Self::Restart { wait, .. }
             | Self::Promote { wait, .. }
@@ -326,6 +339,7 @@ pub(super) mod tests {
         let label = Label::new("1.5.0").ok();
         vec![
             Method::Status { unit: Some(unit.clone()) },
+            Method::Cat { unit: unit.clone(), generation: Some(Generation(8)) },
             Method::Start { unit: unit.clone(), wait },
             Method::Stop { unit: unit.clone(), now: true, keep_listening: true },
             Method::Restart { unit: unit.clone(), wait },
@@ -358,7 +372,7 @@ pub(super) mod tests {
     /// What a method of this scope may carry, filled in.
     pub(in crate::codec::varlink) fn meta_of(method: &Method) -> Meta {
         match method {
-            Method::Status { .. } | Method::Wait { .. } => Meta::default(),
+            Method::Status { .. } | Method::Cat { .. } | Method::Wait { .. } => Meta::default(),
             _ => Meta { reason: Some("why not".into()), request_id: Some("r-1".into()) },
         }
     }
@@ -395,6 +409,8 @@ pub(super) mod tests {
             ("Kill", json!({"unit": "web", "signal": "SIGFOO"}), "signal"),
             ("Kill", json!({"unit": "web"}), "signal"),
             ("Stop", json!({"unit": "web", "now": "yes"}), "now"),
+            ("Cat", json!({"unit": "web", "generation": 0}), "generation"),
+            ("Cat", json!({"unit": "web", "reason": "x"}), "reason"),
             ("Rollback", json!({"unit": "web", "from": 0}), "from"),
             ("Rollback", json!({"unit": "web", "from": -1}), "from"),
             ("Rollback", json!({"unit": "web", "from": 1.5}), "from"),

@@ -24,7 +24,7 @@ mod socket;
 
 pub use limits::Limits;
 
-use crate::codec::json::{FORMAT, OutcomeView, ProgressView, StatusView, UnitView, progress_text};
+use crate::codec::json::{CatView, FORMAT, OutcomeView, ProgressView, StatusView, UnitView, progress_text};
 use crate::codec::varlink::{self, Asked, Meta, Method};
 use crate::model::{ClientId, Progress, Reply, Tick};
 use crate::os::Error;
@@ -237,6 +237,11 @@ impl Control {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let status = StatusView { format: FORMAT, version, notes, units };
         self.finish(client, varlink::reply(&status, false));
+    }
+
+    /// Answers `Cat`.
+    pub fn cat(&mut self, client: ClientId, view: &CatView) {
+        self.finish(client, varlink::reply(view, false));
     }
 
     /// Tells a step on the way to those who asked with `more`.

@@ -239,6 +239,7 @@ fn may_not() {
         &["rollback", "web"],
         &["restart", "web"],
         &["kill", "-s", "SIGKILL", "web"],
+        &["cat", "web"],
         &["daemon-reload"],
         &["shutdown"],
     ] {
