@@ -144,7 +144,9 @@ impl Coverage {
                 | (StepKind::TurnIntending, Action::SaveIntent(_))
                 | (StepKind::TurnSwitching, Action::Switch { .. })
         );
-        if again {
+        // Only the clock says this, and it is said to the log whoever waits.
+        let late = matches!(action, Action::Note { text, .. } if text.contains("is to take over again"));
+        if again || (step == StepKind::Returning && late) {
             self.swaps.count(step.name(), Cue::Due.name(), 1);
         }
     }

@@ -119,7 +119,7 @@ impl<B: Brain> Sim<B> {
         if self.world.shutdown {
             return Err("supd was told to end and has not".to_owned());
         }
-        // A rollback to what never comes up again waits for ever: whoever serves is not stopped for it.
+        // Whoever serves is not stopped for one that never comes up.
         let hopeless = |client: &Client| {
             let unit = client.asked.and_then(|(place, _)| self.world.unit(place));
             let drains = matches!(
@@ -135,8 +135,7 @@ impl<B: Brain> Sim<B> {
             unit.is_some_and(|unit| {
                 let down = number(unit.ledger.active.as_ref())
                     .is_some_and(|active| unit.ready_of(active).next().is_none());
-                let broken = unit.procs.iter().any(|proc| unit.knobs(&proc.launch.settings).broken());
-                broken || (drains && down)
+                drains && down
             })
         };
         if let Some(client) = self.world.clients.iter().find(|client| client.waits() && !hopeless(client)) {

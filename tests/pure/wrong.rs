@@ -328,6 +328,10 @@ const WRONGS: &[Wrong] = &[
         let down = Reply::new(ExitStatus::Down, true, "nothing serves");
         Story::new("").tries("c1 asks web swap", vec![reply(1, down)])
     }),
+    (Rule::Replies, "a way back takes too long, and none is under way", || {
+        let late = Reply::new(ExitStatus::Timeout, true, "is not ready in time");
+        Story::swapping("").tries("web/1.0 says alive", vec![reply(1, late)])
+    }),
     (Rule::Replies, "progress for who does not wait", || {
         let progress = supd::model::Progress::Note("soon".to_owned());
         Story::new("").tries("web/1.0 says alive", vec![Action::Progress(ClientId(7), progress)])

@@ -44,21 +44,48 @@ impl Try {
 /// See [`StepKind`] for what each means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    Binding { job: JobId },
-    Numbering { record: RecordId },
+    Binding {
+        job: JobId,
+    },
+    Numbering {
+        record: RecordId,
+    },
     Launching,
     Held,
     Intending,
     Switching,
-    Noting { save: Try, commits: bool },
-    Probation { until: Tick },
-    Checking { job: JobId, until: Tick },
-    Committing { save: Try },
-    Undoing { record: RecordId, result: SwapResult },
-    Returning,
-    TurnIntending { save: Try },
-    TurnSwitching { save: Try },
-    TurnNoting { save: Try },
+    Noting {
+        save: Try,
+        commits: bool,
+    },
+    Probation {
+        until: Tick,
+    },
+    Checking {
+        job: JobId,
+        until: Tick,
+    },
+    Committing {
+        save: Try,
+    },
+    Undoing {
+        record: RecordId,
+        result: SwapResult,
+    },
+    /// `late`: how often its time was over.
+    Returning {
+        until: Tick,
+        late: u32,
+    },
+    TurnIntending {
+        save: Try,
+    },
+    TurnSwitching {
+        save: Try,
+    },
+    TurnNoting {
+        save: Try,
+    },
 }
 
 impl Step {
@@ -76,7 +103,7 @@ impl Step {
             Self::Checking { .. } => StepKind::Checking,
             Self::Committing { .. } => StepKind::Committing,
             Self::Undoing { .. } => StepKind::Undoing,
-            Self::Returning => StepKind::Returning,
+            Self::Returning { .. } => StepKind::Returning,
             Self::TurnIntending { .. } => StepKind::TurnIntending,
             Self::TurnSwitching { .. } => StepKind::TurnSwitching,
             Self::TurnNoting { .. } => StepKind::TurnNoting,
@@ -86,7 +113,9 @@ impl Step {
     /// When the step ends by itself.
     pub(super) fn deadline(self) -> Option<Tick> {
         match self {
-            Self::Probation { until } | Self::Checking { until, .. } => Some(until),
+            Self::Probation { until } | Self::Checking { until, .. } | Self::Returning { until, .. } => {
+                Some(until)
+            }
             Self::Noting { save, .. }
             | Self::Committing { save }
             | Self::TurnIntending { save }
@@ -97,9 +126,8 @@ impl Step {
             | Self::Launching
             | Self::Held
             | Self::Intending
-            | Self::Switching
-            | Self::Undoing { .. }
-            | Self::Returning => None,
+            | Self::Switching { .. }
+            | Self::Undoing { .. } => None,
         }
     }
 
@@ -119,7 +147,7 @@ impl Step {
             | Self::Switching
             | Self::Probation { .. }
             | Self::Checking { .. }
-            | Self::Returning => None,
+            | Self::Returning { .. } => None,
         }
     }
 
@@ -130,7 +158,7 @@ impl Step {
             | Self::Probation { .. }
             | Self::Checking { .. }
             | Self::Committing { .. }
-            | Self::Returning
+            | Self::Returning { .. }
             | Self::TurnIntending { .. }
             | Self::TurnSwitching { .. }
             | Self::TurnNoting { .. } => true,

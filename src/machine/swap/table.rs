@@ -113,6 +113,8 @@ listed!(
         Doom,
         /// It took over and must not stay: back.
         TurnBack,
+        /// Back, but who was there before is not ready in time: say so, and go on.
+        NotBack,
         /// Back: save the intent.
         TurnIntend,
         /// Back: switch.
@@ -271,7 +273,10 @@ fn back(step: StepKind, cue: SwapCueKind) -> SwapMove {
         C::SwitchFailed if switching => M::Retry,
         C::Recorded if noting => M::TurnedBack,
         C::RecordFailed if noting => M::Retry,
-        C::Due if !returning => M::Again,
+        C::Due if returning => M::NotBack,
+        C::Due => M::Again,
+        // A person decides for the new one, while there is nobody to go back to.
+        C::Promote if returning => M::Commit,
         C::Promote => M::RefusePromote,
         C::Abort => M::Doom,
         C::Bound
@@ -286,7 +291,6 @@ fn back(step: StepKind, cue: SwapCueKind) -> SwapMove {
         | C::Switched
         | C::SwitchFailed
         | C::Passed
-        | C::Unpassed
-        | C::Due => M::Stale,
+        | C::Unpassed => M::Stale,
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::effect::{Action, Level};
 use super::super::event::Request;
+use super::super::group::Group;
 use super::super::swap::table::{SwapCueKind, SwapMove, decide};
 use super::super::swap::{Plan, Swap};
 use super::super::turn::Turn;
@@ -244,6 +245,11 @@ impl Unit {
         };
         if decide(swap.step.kind(), SwapCueKind::Promote) == SwapMove::RefusePromote {
             let text = format!("generation {} cannot be promoted now ({:?})", swap.to, swap.step.kind());
+            return self.refuse(client, text, self.command("wait"), turn);
+        }
+        let serves = self.groups.get(&swap.to).is_some_and(Group::serves_at_all);
+        if swap.step.has_switched() && !serves {
+            let text = format!("generation {} does not serve", swap.to);
             return self.refuse(client, text, self.command("wait"), turn);
         }
         self.waiters.push(Waiter { client, wait, drained: None });

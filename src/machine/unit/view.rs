@@ -172,7 +172,13 @@ fn step_note(to: Generation, step: Step, now: Tick) -> Option<String> {
         Step::Held => Some(format!("generation {to} is ready and held: promote or abort")),
         Step::Probation { until } => Some(format!("probation of generation {to}: {}s left", seconds(until))),
         Step::Checking { .. } => Some(format!("CheckCommand decides on generation {to}")),
-        Step::Returning => Some(format!("on the way back from generation {to}")),
+        Step::Returning { until, late: 0 } => Some(format!(
+            "on the way back from generation {to}: the one before has {}s to be ready",
+            seconds(until)
+        )),
+        Step::Returning { .. } => Some(format!(
+            "on the way back from generation {to}: the one before is still not ready; promote keeps {to}"
+        )),
         Step::Noting { save, .. } | Step::Committing { save } | Step::TurnNoting { save }
             if save.failures > 0 =>
         {

@@ -27,12 +27,9 @@ fn is_due<'a>(world: &'a World, client: ClientId, reply: &Reply) -> Result<&'a C
         | ExitStatus::Failed
         | ExitStatus::Refused
         | ExitStatus::RolledBack
-        | ExitStatus::Down => true,
-        ExitStatus::Usage
         | ExitStatus::Timeout
-        | ExitStatus::NoSupd
-        | ExitStatus::NotAllowed
-        | ExitStatus::BadUnitFile => false,
+        | ExitStatus::Down => true,
+        ExitStatus::Usage | ExitStatus::NoSupd | ExitStatus::NotAllowed | ExitStatus::BadUnitFile => false,
     };
     must(Rule::Replies, known_status, || format!("answers with {:?}", reply.status))?;
     Ok(known)
@@ -93,11 +90,17 @@ impl Book {
                     format!("says nothing serves, and {:?} does", serves.map(Proc::generation))
                 })
             }
-            ExitStatus::Usage
-            | ExitStatus::Timeout
-            | ExitStatus::NoSupd
-            | ExitStatus::NotAllowed
-            | ExitStatus::BadUnitFile => Ok(()),
+            ExitStatus::Timeout => {
+                let open = about.as_ref().is_some_and(|swap| swap.switched_saved && swap.ended.is_none());
+                let serves =
+                    unit.live().any(|proc| proc.is_ready() && self.served.contains(&proc.generation()));
+                must(Rule::Replies, open && serves, || {
+                    format!("says that a way back takes too long, and none is under way: {reply:?}")
+                })
+            }
+            ExitStatus::Usage | ExitStatus::NoSupd | ExitStatus::NotAllowed | ExitStatus::BadUnitFile => {
+                Ok(())
+            }
         }
     }
 

@@ -7,7 +7,15 @@ use crate::machine::group::{Group, Role};
 use crate::machine::swap::{Step, Swap, Try};
 use crate::machine::turn::Turn;
 use crate::model::status::SwapResult;
-use crate::model::{ExitStatus, Happening, Intent, Progress, Reply};
+use crate::model::{ExitStatus, Generation, Happening, Intent, Progress, Reply};
+use std::time::Duration;
+
+/// How long the previous generation may take to be ready again where TimeoutStartSec is infinite.
+const BACK_LONGEST: Duration = Duration::from_secs(90);
+/// The shortest such time: a TimeoutStartSec of nearly nothing must not spin the loop.
+const BACK_SHORTEST: Duration = Duration::from_secs(1);
+/// After that time the pauses between two words about it grow up to this.
+const LATE_LONGEST: Duration = Duration::from_secs(600);
 
 impl Unit {
     pub(super) fn doom(swap: &mut Swap, detail: &str) -> bool {
@@ -19,14 +27,62 @@ impl Unit {
         let detail = if detail.is_empty() { "CheckCommand took too long" } else { detail };
         let cause = swap.cause.get_or_insert_with(|| detail.to_owned()).clone();
         let Some(from) = swap.from else { return true };
-        turn.note(Level::Warning, Some(swap.to), format!("rolled back to generation {from}: {cause}"));
+        turn.note(
+            Level::Warning,
+            Some(swap.to),
+            format!("must not stay, so back to generation {from}: {cause}"),
+        );
         self.progress(&Progress::RollingBack { from: swap.to, to: from, cause }, turn);
-        swap.step = Step::Returning;
+        self.wait_for_previous(from, swap, 0, turn);
+        if self.groups.get(&from).is_some_and(Group::serves) {
+            return self.turn_intend(swap, Try::default(), turn);
+        }
+        true
+    }
+
+    /// Whoever serves goes on, however badly, until the previous generation is ready again.
+    fn wait_for_previous(&mut self, from: Generation, swap: &mut Swap, late: u32, turn: &mut Turn<'_>) {
         if let Some(group) = self.groups.get_mut(&from) {
             let _told_nothing = group.revive(turn);
         }
-        if self.groups.get(&from).is_some_and(Group::serves) {
+        let within = self.back_within(from);
+        let pause = within.saturating_mul(1 << late.min(16)).min(LATE_LONGEST.max(within));
+        swap.step = Step::Returning { until: turn.now.after(pause), late };
+    }
+
+    /// How long this generation may take to be ready again, by its own times.
+    fn back_within(&self, generation: Generation) -> Duration {
+        let service = self.groups.get(&generation).map(|group| &group.launch.settings.service);
+        let own = service.and_then(|service| Some(service.timeout_start? + service.ready_settle));
+        own.unwrap_or(BACK_LONGEST).max(BACK_SHORTEST)
+    }
+
+    /// The previous generation is not ready in time. No deadline removes the last one that serves:
+    /// it goes on being tried, and whoever waits is told how things are.
+    pub(super) fn not_back(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
+        let (Some(from), Step::Returning { late, .. }) = (swap.from, swap.step) else { return true };
+        let serves = |generation| self.groups.get(&generation).is_some_and(Group::serves_at_all);
+        if serves(from) {
+            // Not all of it, but some: it takes over, and what it takes over from goes on serving
+            // until the rest is ready, too.
             return self.turn_intend(swap, Try::default(), turn);
+        }
+        let (alone, to) = (serves(swap.to), swap.to);
+        self.wait_for_previous(from, swap, late + 1, turn);
+        let who =
+            if alone { format!("generation {to} goes on serving") } else { "nothing is serving".to_owned() };
+        let within = self.back_within(from);
+        let text = format!(
+            "generation {from} is to take over again and is not ready after {within:?}; {who}, supd goes on trying"
+        );
+        turn.note(Level::Error, Some(to), text.clone());
+        let cause = swap.cause.clone().unwrap_or_default();
+        let status = if alone { ExitStatus::Timeout } else { ExitStatus::Down };
+        let mut reply = Reply::new(status, true, format!("{cause}; {text}")).about(Some(swap.id), Some(to));
+        (reply.next, reply.ended) = (Some(format!("wait {}", self.name)), swap.ended.clone());
+        self.resolve_all(&reply, turn);
+        for client in std::mem::take(&mut swap.undoers) {
+            self.reply(client, reply.clone(), turn);
         }
         true
     }
@@ -44,7 +100,7 @@ impl Unit {
         if !serves(from) && serves(swap.to) {
             // It ended once more while the intent was on its way: who serves goes on.
             turn.act(Action::ClearIntent);
-            swap.step = Step::Returning;
+            self.wait_for_previous(from, swap, 0, turn);
             return true;
         }
         turn.act(Action::Switch { swap_id: swap.id, to: from });

@@ -89,6 +89,7 @@ impl Unit {
             SwapMove::Undone => self.undone(&mut swap, turn),
             SwapMove::Doom => Self::doom(&mut swap, detail),
             SwapMove::TurnBack => self.turn_back(&mut swap, detail, turn),
+            SwapMove::NotBack => self.not_back(&mut swap, turn),
             SwapMove::TurnIntend => self.turn_intend(&mut swap, Try::default(), turn),
             SwapMove::TurnSwitch => self.turn_switch(&mut swap, Try::default(), turn),
             SwapMove::TurnNote => self.turn_note(&mut swap, turn),
@@ -141,7 +142,7 @@ impl Unit {
             | Step::Probation { .. }
             | Step::Checking { .. }
             | Step::Undoing { .. }
-            | Step::Returning => true,
+            | Step::Returning { .. } => true,
         }
     }
 
