@@ -8,7 +8,7 @@ use super::super::swap::{Plan, Swap};
 use super::super::turn::Turn;
 use super::{Drain, Life, Unit, Waiter};
 use crate::model::status::SwapResult;
-use crate::model::{ClientId, ExitStatus, Generation, Reply, Settings, Signal, SwapKind, WaitFor};
+use crate::model::{ClientId, ExitStatus, Reply, Settings, Signal, SwapKind, WaitFor};
 use std::sync::Arc;
 
 impl Unit {
@@ -141,7 +141,7 @@ impl Unit {
     }
 
     /// A launch that no connection asked for.
-    fn unwatch(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn unwatch(&mut self, turn: &mut Turn<'_>) {
         if let Life::Arming { .. } | Life::Waiting { .. } = self.life {
             turn.act(Action::Unwatch);
             self.disarm();
@@ -149,7 +149,7 @@ impl Unit {
     }
 
     /// Whether too many generations live; says which is in the way.
-    fn is_full(&self, plan: &Plan, client: ClientId, turn: &mut Turn<'_>) -> bool {
+    pub(super) fn is_full(&self, plan: &Plan, client: ClientId, turn: &mut Turn<'_>) -> bool {
         let live = || self.groups.iter().filter(|(_, group)| !group.is_gone());
         let limit = plan.settings.swap.max_generations.max(2) as usize;
         if live().count() < limit {
@@ -178,67 +178,6 @@ impl Unit {
         self.swap_cue(SwapCueKind::Abort, "replaced by another swap", turn);
     }
 
-    fn ask_rollback(
-        &mut self,
-        client: ClientId,
-        from: Option<Generation>,
-        anyway: bool,
-        wait: WaitFor,
-        turn: &mut Turn<'_>,
-    ) {
-        let active = self.durable.active.as_ref().map(|kept| kept.generation);
-        if let Some(from) = from.filter(|from| Some(*from) != active) {
-            let active = active.map_or_else(|| "none".to_owned(), |active| active.to_string());
-            let text = format!("generation {from} is not active ({active} is): nothing to roll back");
-            return self.refuse(client, text, self.command("status"), turn);
-        }
-        if let Life::Stopping(_) = self.life {
-            return self.refuse(client, "is stopping", self.command("wait"), turn);
-        }
-        if self.swap.is_some() {
-            return self.ask_abort(client, turn);
-        }
-        // Who names what is active knows where a second step back goes to.
-        if let (Some(left), None) = (&self.durable.forward, from) {
-            let further = match (&self.durable.retained, active) {
-                (Some(retained), Some(active)) => {
-                    let to = retained.generation;
-                    format!("; further back, to generation {to}: rollback {} --from {active}", self.name)
-                }
-                (Some(_), None) | (None, _) => String::new(),
-            };
-            let left = left.generation;
-            let text = format!("was rolled back from generation {left} already; forward is a swap{further}");
-            return self.refuse(client, text, self.command("swap"), turn);
-        }
-        let Some(retained) = self.durable.retained.clone() else {
-            return self.refuse(client, "nothing is retained to roll back to", self.command("swap"), turn);
-        };
-        if !retained.pinned && !anyway {
-            let text = format!(
-                "generation {}'s program is not pinned: a rollback would run what is on disk now",
-                retained.generation
-            );
-            return self.refuse(client, text, Some(format!("rollback {} --anyway", self.name)), turn);
-        }
-        let Some(recipe) = self.recipes.get(&retained.generation).cloned() else {
-            let text = format!("the settings of generation {} are lost", retained.generation);
-            return self.refuse(client, text, self.command("swap"), turn);
-        };
-        let plan = Plan {
-            kind: SwapKind::Rollback,
-            settings: recipe.settings.clone(),
-            release: retained.release,
-            origin: Some(retained.generation),
-            hold: false,
-        };
-        if self.is_full(&plan, client, turn) {
-            return;
-        }
-        self.unwatch(turn);
-        self.begin(plan, Some(Waiter { client, wait, drained: None }), turn);
-    }
-
     fn ask_promote(&mut self, client: ClientId, wait: WaitFor, turn: &mut Turn<'_>) {
         let Some(swap) = &self.swap else {
             return self.refuse(client, "no swap is under way", self.command("swap"), turn);
@@ -256,7 +195,7 @@ impl Unit {
         self.swap_cue(SwapCueKind::Promote, "", turn);
     }
 
-    fn ask_abort(&mut self, client: ClientId, turn: &mut Turn<'_>) {
+    pub(super) fn ask_abort(&mut self, client: ClientId, turn: &mut Turn<'_>) {
         let Some(swap) = &mut self.swap else {
             let (text, next) = if self.durable.retained.is_some() {
                 ("no swap is under way; what is committed is undone by a rollback", Some(self.way_back()))

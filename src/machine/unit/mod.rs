@@ -6,7 +6,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `restore` | what boot finds |
-//! | `ask`, `reload`, `refresh` | what people ask |
+//! | `ask`, `rollback`, `reload`, `refresh` | what people ask |
 //! | `hear` | what workers do and say |
 //! | `plot/` | the moves of a swap |
 //! | `life`, `stop` | on demand, blocked, stopping, stopped |
@@ -23,6 +23,7 @@ mod plot;
 mod refresh;
 mod reload;
 mod restore;
+mod rollback;
 mod settle;
 mod stop;
 mod view;
