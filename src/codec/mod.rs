@@ -9,6 +9,7 @@ pub mod pinned;
 mod shape;
 pub mod size;
 pub mod span;
+pub mod systemd;
 pub mod timespan;
 pub mod unitfile;
 pub mod variables;

@@ -44,20 +44,40 @@ impl std::error::Error for WordFault {}
 /// # Errors
 /// [`WordFault`]: systemd drops such a line with a log message, supd refuses the file.
 pub fn split(text: &str) -> Result<Vec<Word>, WordFault> {
-    Splitter { rest: text.chars().peekable(), strict: true }.all()
+    Splitter { rest: text.chars().peekable(), escapes: Escapes::Strict }.all()
+}
+
+/// The same, but a backslash before something that has no meaning there stays, as systemd does
+/// for its own unit files, with a log message.
+///
+/// # Errors
+/// [`WordFault`], but never [`WordFault::Escape`].
+pub fn split_keeping(text: &str) -> Result<Vec<Word>, WordFault> {
+    Splitter { rest: text.chars().peekable(), escapes: Escapes::Keep }.all()
 }
 
 /// Splits the value of a variable: quotes group, a backslash takes the next character as it is,
 /// and what is left open at the end counts as closed, as systemd does for `$VAR`.
 #[must_use]
 pub fn split_relaxed(text: &str) -> Vec<String> {
-    let words = Splitter { rest: text.chars().peekable(), strict: false }.all();
+    let words = Splitter { rest: text.chars().peekable(), escapes: Escapes::Plain }.all();
     words.unwrap_or_default().into_iter().map(|word| word.text).collect()
+}
+
+/// What a backslash does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Escapes {
+    /// Begins an escape of C, and nothing else.
+    Strict,
+    /// Begins an escape of C, or stays.
+    Keep,
+    /// Takes the next character as it is; and an end closes everything.
+    Plain,
 }
 
 struct Splitter<'t> {
     rest: std::iter::Peekable<std::str::Chars<'t>>,
-    strict: bool,
+    escapes: Escapes,
 }
 
 impl Splitter<'_> {
@@ -78,7 +98,7 @@ impl Splitter<'_> {
         loop {
             let Some(character) = self.rest.peek().copied() else {
                 return match quote {
-                    Some(open) if self.strict => Err(WordFault::Unclosed(open)),
+                    Some(open) if self.escapes != Escapes::Plain => Err(WordFault::Unclosed(open)),
                     _ => Ok(word),
                 };
             };
@@ -104,13 +124,28 @@ impl Splitter<'_> {
     /// What a backslash stands for, with what follows it.
     fn escape(&mut self, text: &mut String) -> Result<(), WordFault> {
         let Some(kind) = self.rest.next() else {
-            return if self.strict { Err(WordFault::Trailing) } else { Ok(()) };
+            return if self.escapes == Escapes::Plain { Ok(()) } else { Err(WordFault::Trailing) };
         };
-        if !self.strict {
+        if self.escapes == Escapes::Plain {
             text.push(kind);
             return Ok(());
         }
-        let plain = match kind {
+        let begun = self.rest.clone();
+        match self.meaning(kind) {
+            Ok('\0') => return Err(WordFault::Nul),
+            Ok(plain) => text.push(plain),
+            Err(_) if self.escapes == Escapes::Keep => {
+                self.rest = begun;
+                text.extend(['\\', kind]);
+            }
+            Err(fault) => return Err(fault),
+        }
+        Ok(())
+    }
+
+    /// The character that an escape stands for.
+    fn meaning(&mut self, kind: char) -> Result<char, WordFault> {
+        Ok(match kind {
             'a' => '\u{7}',
             'b' => '\u{8}',
             'f' => '\u{c}',
@@ -125,12 +160,7 @@ impl Splitter<'_> {
             'U' => self.number(kind, 16, 8)?,
             '0'..='7' => self.number(kind, 8, 3)?,
             _ => return Err(WordFault::Escape(format!("\\{kind}"))),
-        };
-        if plain == '\0' {
-            return Err(WordFault::Nul);
-        }
-        text.push(plain);
-        Ok(())
+        })
     }
 
     /// A character by its number. Bytes past 0x7f are refused: alone they are not UTF-8.
