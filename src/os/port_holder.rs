@@ -272,9 +272,23 @@ mod tests {
         Address::Ip { kind: SocketKind::Stream, host: host.parse().unwrap(), port }
     }
 
-    /// Whether this process holds `address`; a child on its way to exec may, too.
+    /// Whether this process holds `address`.
     fn mine(address: &Address) -> bool {
         holders(address).iter().any(|holder| holder.pid == Some(std::process::id()))
+    }
+
+    /// That this process holds `address` and no other does. Asked again, as a child that another test
+    /// forked holds everything of ours until it execs.
+    #[track_caller]
+    fn only_mine(address: &Address) {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let pids: Vec<Option<u32>> = holders(address).iter().map(|holder| holder.pid).collect();
+            if pids == [Some(std::process::id())] {
+                return;
+            }
+            assert!(Instant::now() < end, "{address} is held by {pids:?}");
+        }
     }
 
     #[test]
@@ -282,7 +296,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         for host in ["127.0.0.1", "0.0.0.0", "::", "::ffff:127.0.0.1"] {
-            assert!(mine(&tcp(host, port)), "{host}");
+            only_mine(&tcp(host, port));
         }
         let found = holders(&tcp("127.0.0.1", port)).remove(0);
         let exe = std::env::current_exe().unwrap();
@@ -291,30 +305,46 @@ mod tests {
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let port = udp.local_addr().unwrap().port();
-        assert!(mine(&Address::Ip { kind: SocketKind::Datagram, host, port }));
+        only_mine(&Address::Ip { kind: SocketKind::Datagram, host, port });
 
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         let _unix = UnixListener::bind(&path).unwrap();
-        assert!(mine(&Address::Unix { kind: SocketKind::Stream, path }));
+        only_mine(&Address::Unix { kind: SocketKind::Stream, path });
 
         let name = format!("supd-holder-{}", std::process::id());
         let _named = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-        assert!(mine(&Address::Abstract { kind: SocketKind::Stream, name }));
+        only_mine(&Address::Abstract { kind: SocketKind::Stream, name });
 
         let path = folder.path().join("f");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let fifo = Address::Fifo { path: path.clone() };
         assert!(!mine(&fifo));
         let _open = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
-        assert!(mine(&fifo));
+        only_mine(&fifo);
     }
 
     #[test]
     fn a_connection_that_goes_out_from_the_port_is_found() {
         let far = TcpListener::bind("127.0.0.1:0").unwrap();
         let near = TcpStream::connect(far.local_addr().unwrap()).unwrap();
-        assert!(mine(&tcp("127.0.0.1", near.local_addr().unwrap().port())));
+        only_mine(&tcp("127.0.0.1", near.local_addr().unwrap().port()));
+    }
+
+    #[test]
+    fn a_bystander_on_another_port_is_not_taken_for_the_holder() {
+        use nix::sys::socket;
+        use std::os::fd::AsRawFd;
+        let cloexec = socket::SockFlag::SOCK_CLOEXEC;
+        let stream = socket::SockType::Stream;
+        let bound = socket::socket(socket::AddressFamily::Inet, stream, cloexec, None).unwrap();
+        socket::bind(bound.as_raw_fd(), &socket::SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+        let mut bystander =
+            std::process::Command::new("sleep").arg("60").stdin(bound).spawn().expect("sleep is there");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        only_mine(&tcp("127.0.0.1", listener.local_addr().unwrap().port()));
+        bystander.kill().unwrap();
+        bystander.wait().unwrap();
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub fn inet(udp: bool, port: u16, states: States) -> Result<Vec<InetSocket>, Err
     let mut found = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         let family = u8::try_from(family).expect("address families are small");
-        dump(&inet_request(family, udp, port, states), |row| found.extend(inet_row(row)))?;
+        dump(&inet_request(family, udp, port, states), |row| found.extend(inet_row(row, port)))?;
     }
     Ok(found)
 }
@@ -226,8 +226,12 @@ fn netlink_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     Some((kind, body, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
 }
 
-/// struct inet_diag_msg
-fn inet_row(row: &[u8]) -> Option<InetSocket> {
+/// struct inet_diag_msg, if it is about `port`: of sockets that are bound and do not listen the kernel
+/// gives all, whatever port was asked for (inet_csk_diag_dump of Linux 6.8 filters the others only).
+fn inet_row(row: &[u8], port: u16) -> Option<InetSocket> {
+    if row.get(4..6)? != port.to_be_bytes() {
+        return None;
+    }
     let address: [u8; 16] = row.get(8..24)?.try_into().ok()?;
     let host = if i32::from(*row.first()?) == libc::AF_INET {
         IpAddr::V4(Ipv4Addr::new(address[0], address[1], address[2], address[3]))
@@ -315,6 +319,20 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_that_is_bound_and_does_not_listen_is_found_by_its_port_alone() {
+        let bound = || {
+            let tcp = SockFlag::SOCK_CLOEXEC;
+            let fd = socket::socket(AddressFamily::Inet, SockType::Stream, tcp, None).unwrap();
+            socket::bind(fd.as_raw_fd(), &socket::SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+            fd
+        };
+        let (mine, bystander) = (bound(), bound());
+        let port = socket::getsockname::<socket::SockaddrIn>(mine.as_raw_fd()).unwrap().port();
+        let found = inet(false, port, States::WAITING).unwrap();
+        assert!(found.iter().all(|s| s.inode == inode_of(&mine)), "{found:?} beside {bystander:?}");
+    }
+
+    #[test]
     fn an_mptcp_listener_is_found_by_the_descriptor_that_somebody_has() {
         let Some(listener) = mptcp_listener() else { return };
         let port = socket::getsockname::<socket::SockaddrIn>(listener.as_raw_fd()).unwrap().port();
@@ -353,7 +371,7 @@ mod tests {
     fn answers_cut_short_are_no_rows() {
         assert_eq!(netlink_message(&[0; 3]), None);
         assert_eq!(netlink_message(&[8, 0, 0, 0, 20, 0, 0, 0]), None, "a length within the header");
-        assert_eq!(inet_row(&[2; 71]), None);
+        assert_eq!(inet_row(&[2; 71], 0x202), None);
         assert_eq!(unix_row(&[0; 15]), None);
         let mut row = vec![0; 16];
         row.extend([2, 0, 0, 0]);
