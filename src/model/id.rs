@@ -2,6 +2,7 @@
 //! for one of the present.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// Why a text is no name: says the rule, not only that it was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +28,7 @@ macro_rules! name {
     ($(#[$doc:meta])* $Name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $Name(Box<str>);
+        pub struct $Name(Arc<str>);
 
         impl $Name {
             /// Checks `text` against the rule for names.
