@@ -272,14 +272,15 @@ pub(crate) mod tests {
     use super::*;
     use crate::model::settings::Command;
     use crate::model::{Address, ListenerName, Signal, SocketKind, UnitName};
+    use std::sync::Arc;
     use std::time::Duration;
 
     pub(crate) fn command(program: &str) -> Command {
         Command { ignore_failure: false, program: program.into(), arguments: vec![] }
     }
 
-    fn socket(name: &str, address: Address) -> Socket {
-        Socket {
+    fn socket(name: &str, address: Address) -> Arc<Socket> {
+        Arc::new(Socket {
             name: ListenerName::new(name).unwrap(),
             address,
             bind_as: Some("/run/x.sock".into()),
@@ -302,7 +303,7 @@ pub(crate) mod tests {
                 tcp_congestion: None,
                 pass_packet_info: true,
             },
-        }
+        })
     }
 
     fn service() -> Service {

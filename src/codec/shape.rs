@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Why a JSON value is not what was expected: where, and what should be there.
@@ -155,6 +156,16 @@ impl<T: Shape> Shape for Option<T> {
 
     fn absent() -> Option<Self> {
         Some(None)
+    }
+}
+
+impl<T: Shape> Shape for Arc<T> {
+    fn write(&self) -> Value {
+        T::write(self)
+    }
+
+    fn read(value: &Value) -> Result<Self, Misfit> {
+        T::read(value).map(Self::new)
     }
 }
 

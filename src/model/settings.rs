@@ -6,6 +6,7 @@ use super::address::Address;
 use super::id::{ListenerName, UnitName};
 use super::signal::Signal;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything that a unit file, its drop-ins and supd.toml say about one unit.
@@ -17,8 +18,9 @@ pub struct Settings {
     pub description: String,
     /// ControlGroup: this group may act on this unit.
     pub control_group: Option<String>,
-    /// `[[Socket]]`, in the order of the file: descriptor 3 is the first.
-    pub sockets: Vec<Socket>,
+    /// `[[Socket]]`, in the order of the file: descriptor 3 is the first. Who holds the listener
+    /// shares its settings.
+    pub sockets: Vec<Arc<Socket>>,
     /// `[Service]`
     pub service: Service,
     /// `[Swap]`

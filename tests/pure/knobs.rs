@@ -165,8 +165,8 @@ fn command(program: &str, ignore_failure: bool) -> Command {
     Command { ignore_failure, program: program.to_owned(), arguments: Vec::new() }
 }
 
-fn socket(name: &str, port: u16) -> Socket {
-    Socket {
+fn socket(name: &str, port: u16) -> Arc<Socket> {
+    Arc::new(Socket {
         name: ListenerName::new(name).unwrap(),
         address: Address::Ip { kind: SocketKind::Stream, host: IpAddr::V4(Ipv4Addr::LOCALHOST), port },
         bind_as: None,
@@ -189,7 +189,7 @@ fn socket(name: &str, port: u16) -> Socket {
             tcp_congestion: None,
             pass_packet_info: false,
         },
-    }
+    })
 }
 
 /// The settings that a unit file with these knobs stands for. `version` counts the unit's files;

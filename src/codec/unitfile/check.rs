@@ -196,7 +196,7 @@ impl Rules<'_, '_> {
                 "write \"notify\", or a check such as [\"command\"]",
             ),
             Ready::Tcp if self.sockets_are_whole() => {
-                if !self.settings.sockets.iter().any(is_tcp) {
+                if !self.settings.sockets.iter().any(|socket| is_tcp(socket)) {
                     self.refuse(
                         &[ready],
                         "the unit has no TCP listener",

@@ -67,6 +67,7 @@ use crate::model::Settings;
 use layer::{Kind, Layer};
 use report::{Report, bad};
 use section::Section;
+use std::sync::Arc;
 
 /// Whose rights a worker without User has: those of supd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +145,7 @@ fn read(layer: &Layer, sources: &Sources, report: &mut Report<'_>) -> (Settings,
     let (mut sockets, mut rows) = (Vec::new(), Vec::new());
     for (index, socket) in layer.sockets.iter().enumerate() {
         if let Some(socket) = socket::read(socket, &sources.unit, report) {
-            sockets.push(socket);
+            sockets.push(Arc::new(socket));
             rows.push(index);
         }
     }

@@ -94,7 +94,7 @@ pub(super) struct Unit {
     refreshing: Option<Refreshing>,
     /// What the hands were told last: which listeners listen, which are bound, what is stored.
     listening: Vec<Arc<Settings>>,
-    bound: Vec<Socket>,
+    bound: Vec<Arc<Socket>>,
     stored: BTreeSet<Generation>,
     /// What the last record of an earlier life names, until one of this life is on disk.
     on_disk: BTreeSet<Generation>,

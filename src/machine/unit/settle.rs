@@ -5,7 +5,7 @@ use super::super::effect::Action;
 use super::super::group::{Group, Role};
 use super::super::turn::Turn;
 use super::{Life, StopStage, Stopping, Unit};
-use crate::model::settings::WhenDown;
+use crate::model::settings::{Socket, WhenDown};
 use crate::model::{Generation, Reply, Settings, Want};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -156,9 +156,7 @@ impl Unit {
     /// Gives addresses free that nothing names any more: before anybody is told that it is done.
     fn close_unnamed(&mut self, start: usize, turn: &mut Turn<'_>) {
         let named = self.naming();
-        let is_named = |socket: &&crate::model::settings::Socket| {
-            named.iter().any(|settings| settings.sockets.contains(socket))
-        };
+        let is_named = |socket: &&Arc<Socket>| named.iter().any(|settings| settings.sockets.contains(socket));
         let before = self.bound.len();
         let mut left: Vec<_> = self.bound.iter().filter(is_named).cloned().collect();
         left.dedup();

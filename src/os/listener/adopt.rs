@@ -13,11 +13,12 @@ use nix::sys::stat::{SFlag, fstat};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 /// linux/in.h: newer Go, and systemd with SocketProtocol=mptcp, listen so; to clients it is TCP.
 const MPTCP: i32 = 262;
 
-pub(super) fn adopt(socket: &Socket, fd: OwnedFd, folder: &Path) -> Result<Listener, Why> {
+pub(super) fn adopt(socket: &Arc<Socket>, fd: OwnedFd, folder: &Path) -> Result<Listener, Why> {
     let failed = |errno| Error::new("take over", &socket.address, errno);
     fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(failed)?;
     let mut bound = socket.address.clone();

@@ -42,6 +42,7 @@ use owner::Owner;
 use place::Place;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use unix::Park;
 
 /// What becomes of a client that comes now.
@@ -59,7 +60,7 @@ pub enum Traffic {
 /// [`Listener::leave`] keeps that for a successor.
 #[derive(Debug)]
 pub struct Listener {
-    socket: Socket,
+    socket: Arc<Socket>,
     /// Where it is bound in truth: 0.0.0.0 for `[::]` on a kernel without IPv6.
     bound: Address,
     private_folder: PathBuf,
@@ -84,7 +85,7 @@ impl Listener {
     ///
     /// # Errors
     /// [`BindError`], which says what to do.
-    pub fn bind(socket: &Socket, private_folder: &Path) -> Result<Self, BindError> {
+    pub fn bind(socket: &Arc<Socket>, private_folder: &Path) -> Result<Self, BindError> {
         let mut notes = Vec::new();
         let mut cuts = Vec::from_iter(backlog_note(socket));
         let bound = match &socket.address {
@@ -120,7 +121,7 @@ impl Listener {
     ///
     /// # Errors
     /// [`Why::Mismatch`] says what it is instead; the descriptor is closed.
-    pub fn adopt(socket: &Socket, fd: OwnedFd, private_folder: &Path) -> Result<Self, BindError> {
+    pub fn adopt(socket: &Arc<Socket>, fd: OwnedFd, private_folder: &Path) -> Result<Self, BindError> {
         adopt::adopt(socket, fd, private_folder).map_err(|why| BindError::new(socket, why))
     }
 
@@ -330,10 +331,13 @@ impl Listener {
     pub fn apply_options(&mut self, new: &SocketOptions) -> Result<Vec<&'static str>, BindError> {
         let later = options::needs_new_bind(&self.bound, &self.socket.options, new);
         let options = options::in_force(&self.socket.options, new);
-        let wanted = Socket { options, ..self.socket.clone() };
+        let wanted = Socket { options, ..Socket::clone(&self.socket) };
         let mut cuts = Vec::from_iter(backlog_note(&wanted));
         self.change(&wanted, &mut cuts).map_err(|why| BindError::new(&wanted, why))?;
-        self.socket = wanted;
+        // Unchanged, it stays shared with the unit's settings.
+        if wanted != *self.socket {
+            self.socket = Arc::new(wanted);
+        }
         self.cuts = cuts;
         Ok(later)
     }

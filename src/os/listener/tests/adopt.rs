@@ -6,14 +6,14 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-fn adopt(socket: &Socket, fd: impl Into<OwnedFd>, folder: &Path) -> Result<Listener, BindError> {
+fn adopt(socket: &Arc<Socket>, fd: impl Into<OwnedFd>, folder: &Path) -> Result<Listener, BindError> {
     let fd = fd.into();
     // As they come over exec.
     fcntl(&fd, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
     Listener::adopt(socket, fd, folder)
 }
 
-fn found(socket: &Socket, fd: impl Into<OwnedFd>) -> String {
+fn found(socket: &Arc<Socket>, fd: impl Into<OwnedFd>) -> String {
     let folder = tempfile::tempdir().unwrap();
     let error = adopt(socket, fd, folder.path()).unwrap_err();
     match &error.why {

@@ -9,7 +9,7 @@ fn descriptors() -> usize {
 }
 
 /// One of each kind, in `folder`.
-fn one_of_each(folder: &Path) -> Vec<Socket> {
+fn one_of_each(folder: &Path) -> Vec<Arc<Socket>> {
     let mut all = vec![socket(tcp("127.0.0.1", free_port())), socket(udp("::1", free_port()))];
     for kind in [SocketKind::Stream, SocketKind::Datagram, SocketKind::SequentialPacket] {
         all.push(socket(Address::Unix { kind, path: folder.join("s") }));

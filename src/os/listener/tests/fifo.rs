@@ -4,7 +4,7 @@ use super::*;
 use std::fs::OpenOptions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-fn stage() -> (tempfile::TempDir, Socket, PathBuf) {
+fn stage() -> (tempfile::TempDir, Arc<Socket>, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("fifo");
     let wanted = with(Address::Fifo { path: path.clone() }, |o| o.mode = 0o620);

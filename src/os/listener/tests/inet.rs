@@ -3,13 +3,13 @@
 use super::*;
 use std::net::{Ipv6Addr, UdpSocket};
 
-fn open(socket: &Socket) -> Listener {
+fn open(socket: &Arc<Socket>) -> Listener {
     let mut listener = bind(socket).unwrap();
     listener.listen().unwrap();
     listener
 }
 
-fn why(socket: &Socket) -> String {
+fn why(socket: &Arc<Socket>) -> String {
     bind(socket).unwrap_err().to_string()
 }
 

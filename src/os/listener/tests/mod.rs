@@ -43,13 +43,13 @@ fn plain() -> SocketOptions {
     }
 }
 
-fn socket(address: Address) -> Socket {
-    Socket { name: ListenerName::new("http").unwrap(), address, bind_as: None, options: plain() }
+fn socket(address: Address) -> Arc<Socket> {
+    Arc::new(Socket { name: ListenerName::new("http").unwrap(), address, bind_as: None, options: plain() })
 }
 
-fn with(address: Address, change: impl FnOnce(&mut SocketOptions)) -> Socket {
+fn with(address: Address, change: impl FnOnce(&mut SocketOptions)) -> Arc<Socket> {
     let mut socket = socket(address);
-    change(&mut socket.options);
+    change(&mut Arc::make_mut(&mut socket).options);
     socket
 }
 
@@ -83,7 +83,7 @@ fn free_port() -> u16 {
 }
 
 /// Bound in a folder of its own for private names, which is not needed for IP.
-fn bind(socket: &Socket) -> Result<Listener, BindError> {
+fn bind(socket: &Arc<Socket>) -> Result<Listener, BindError> {
     Listener::bind(socket, Path::new("/nonexistent"))
 }
 

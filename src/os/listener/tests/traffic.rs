@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::mpsc;
 
-fn open(socket: &Socket) -> Listener {
+fn open(socket: &Arc<Socket>) -> Listener {
     let mut listener = bind(socket).unwrap();
     listener.listen().unwrap();
     listener

@@ -24,7 +24,7 @@ impl Stage {
         self.0.path().join("private")
     }
 
-    fn socket(&self) -> Socket {
+    fn socket(&self) -> Arc<Socket> {
         socket(Address::Unix { kind: SocketKind::Stream, path: self.public() })
     }
 
@@ -82,12 +82,12 @@ fn a_path_is_public_only_while_it_is_open_and_right_from_the_first_moment() {
     for kind in KINDS {
         let stage = Stage::new();
         let mut wanted = socket(Address::Unix { kind, path: stage.public() });
-        wanted.options.mode = 0o624;
+        Arc::make_mut(&mut wanted).options.mode = 0o624;
         if is_root_or_skip(
             "unix::a_path_is_public_only_while_it_is_open_and_right_from_the_first_moment (in part)",
         ) {
-            wanted.options.user = Some("12345".into());
-            wanted.options.group = Some("54321".into());
+            Arc::make_mut(&mut wanted).options.user = Some("12345".into());
+            Arc::make_mut(&mut wanted).options.group = Some("54321".into());
         }
         let mut listener = Listener::bind(&wanted, &stage.private()).unwrap();
         assert_eq!(stage.names(), ["http.0", "private"]);
@@ -161,13 +161,13 @@ fn an_owner_that_nobody_knows_or_that_supd_may_not_set_is_told() {
         [("SocketUser", Some("nobody-such"), None), ("SocketGroup", None, Some("nogroup-such"))]
     {
         let mut wanted = stage.socket();
-        wanted.options.user = user.map(Into::into);
-        wanted.options.group = group.map(Into::into);
+        Arc::make_mut(&mut wanted).options.user = user.map(Into::into);
+        Arc::make_mut(&mut wanted).options.group = group.map(Into::into);
         let error = why(Listener::bind(&wanted, &stage.private()));
         assert!(error.contains(&format!("{key} = \"no")) && error.contains("not known here"), "{error}");
     }
     let mut wanted = stage.socket();
-    wanted.options.user = Some(if is_root() { "12345".into() } else { "0".to_string() });
+    Arc::make_mut(&mut wanted).options.user = Some(if is_root() { "12345".into() } else { "0".to_string() });
     let private = stage.private();
     let error = std::thread::spawn(move || {
         caps::clear(None, caps::CapSet::Effective).unwrap();
@@ -182,7 +182,7 @@ fn an_owner_that_nobody_knows_or_that_supd_may_not_set_is_told() {
 fn a_user_alone_brings_its_group() {
     let stage = Stage::new();
     let mut wanted = stage.socket();
-    wanted.options.user = Some("root".into());
+    Arc::make_mut(&mut wanted).options.user = Some("root".into());
     if is_root_or_skip("unix::a_user_alone_brings_its_group (in part)") {
         let _listener = Listener::bind(&wanted, &stage.private()).unwrap();
         let found = std::fs::symlink_metadata(stage.private().join("http.0")).unwrap();
