@@ -51,7 +51,7 @@ impl Place {
     ) -> Result<(Self, T), Why> {
         let beside = prepare(public, folder)?;
         vacant(public, kind)?;
-        let (private, id, made) = fresh(folder, name, kind, owner, &mut make)?;
+        let (private, id, made) = fresh(folder, name, kind, owner, None, &mut make)?;
         let mut place = Self { public: public.into(), private, id, kind, theirs: false, keep: false };
         match place.try_link(beside, name) {
             Ok(()) => Ok((place, made)),
@@ -61,7 +61,7 @@ impl Place {
                 drop(made);
                 place.forget_private();
                 let hidden = format!(".supd-{name}");
-                let (private, id, made) = fresh(beside, &hidden, kind, owner, &mut make)?;
+                let (private, id, made) = fresh(beside, &hidden, kind, owner, None, &mut make)?;
                 place.private = private;
                 place.id = id;
                 Ok((place, made))
@@ -84,7 +84,7 @@ impl Place {
             here if here == beside => (beside.unwrap_or(folder), hidden.as_str()),
             _ => (folder, name),
         };
-        let (private, id, made) = fresh(folder, name, self.kind, owner, &mut make)?;
+        let (private, id, made) = fresh(folder, name, self.kind, owner, Some(self.id), &mut make)?;
         let public = self.public.clone();
         Ok((Self { public, private, id, kind: self.kind, theirs: false, keep: false }, made))
     }
@@ -257,12 +257,14 @@ fn folders(public: &Path) -> Result<(), Error> {
         .map_err(|error| Error::from_io("make the folder", parent.display(), &error))
 }
 
-/// `make` under the first name that is free in `folder`, and given to its owner.
+/// `make` under the first name that is free in `folder`, and given to its owner. `sibling` is known to
+/// have its name: to ask the kernel would take a list of every socket.
 fn fresh<T>(
     folder: &Path,
     name: &str,
     kind: SFlag,
     owner: &Owner,
+    sibling: Option<FileId>,
     make: &mut impl FnMut(&Path) -> Result<T, Error>,
 ) -> Result<(PathBuf, FileId, T), Error> {
     let mut number = 0;
@@ -276,7 +278,8 @@ fn fresh<T>(
                 return Ok((path, id, made));
             }
             Err(Error { errno: Errno::EADDRINUSE | Errno::EEXIST, .. }) => {
-                let stale = FileId::at(&path).filter(|id| is_left_behind(&path, kind, *id));
+                let left = |id: &FileId| Some(*id) != sibling && is_left_behind(&path, kind, *id);
+                let stale = FileId::at(&path).filter(left);
                 if !stale.is_some_and(|id| remove_if(&path, id)) {
                     number += 1;
                 }
