@@ -71,12 +71,8 @@ impl Reactor {
         let hands = &mut self.hands;
         let busy =
             !hands.inbox.is_empty() || hands.control.pending() || hands.notifiers.pending() || self.orphans;
-        let due = self.machine.deadline().into_iter().chain(hands.deadline()).min();
-        let timeout = match (busy, due) {
-            (true, _) => Some(Duration::ZERO),
-            (false, Some(due)) => Some(due.since(clock::now())),
-            (false, None) => None,
-        };
+        let due = || self.machine.deadline().into_iter().chain(hands.deadline()).min();
+        let timeout = if busy { Some(Duration::ZERO) } else { due().map(|due| due.since(clock::now())) };
         hands.sources.wait(timeout)
     }
 
