@@ -32,6 +32,10 @@ const PING: Duration = Duration::from_secs(10);
 const BUSY: Duration = Duration::from_secs(10);
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
+/// How much is read at a time: as much as the kernel holds for a reader, so that supd has to be waited
+/// for no more often than that.
+const CHUNK: usize = 256 << 10;
+
 /// Whoever wants to know what happens while the answer is on its way.
 pub(super) trait Observer {
     /// A step.
@@ -137,7 +141,7 @@ impl Client {
     /// Reads messages until the final one.
     fn hear(&self, stream: &UnixStream, observer: &mut dyn Observer) -> Result<Heard, Failure> {
         let mut frames = Frames::new(REPLY_MAX);
-        let mut chunk = vec![0; 64 << 10];
+        let mut chunk = vec![0; CHUNK];
         let mut heard_at = Instant::now();
         let mut first = true;
         let mut descriptor = None;

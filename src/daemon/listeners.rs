@@ -301,6 +301,15 @@ impl Listeners {
         self.bound.iter().map(|(address, listener)| (address, &**listener)).filter_map(told).collect()
     }
 
+    /// The same at the price of one look: whether the private name is there as well is not asked.
+    pub fn republish_if_gone(&self) -> Vec<String> {
+        if self.bound.values().all(|listener| listener.is_published()) {
+            Vec::new()
+        } else {
+            self.republish()
+        }
+    }
+
     /// Closes the listeners that none of these names.
     pub fn close_except(&mut self, named: &[Arc<Settings>], sources: &mut Sources) {
         let gone: Vec<Address> =

@@ -34,7 +34,7 @@ impl Hands {
         let settings = &self.units.get(unit)?.settings;
         let bound = self.listeners.get(unit);
         // The kernel tells nobody that a path was removed: whoever looks finds it mended.
-        for text in bound.map(Listeners::republish).unwrap_or_default() {
+        for text in bound.map(Listeners::republish_if_gone).unwrap_or_default() {
             note(unit, Level::Warning, None, &text);
         }
         let listeners = settings

@@ -1,5 +1,6 @@
 //! Framing: JSON objects, each ended by one NUL byte.
 
+use std::ffi::CStr;
 use std::fmt;
 
 /// A message is longer than this end is willing to hold.
@@ -53,7 +54,8 @@ impl Frames {
     /// # Errors
     /// [`TooLong`]; then nothing more can be made of this stream.
     pub fn take(&mut self) -> Result<Option<&[u8]>, TooLong> {
-        let found = self.bytes[self.scanned..].iter().position(|byte| *byte == 0);
+        // The standard library's fastest way to the first NUL.
+        let found = CStr::from_bytes_until_nul(&self.bytes[self.scanned..]).ok().map(CStr::count_bytes);
         let end = found.map_or(self.bytes.len(), |offset| self.scanned + offset);
         if end - self.start > self.limit {
             return Err(TooLong { limit: self.limit });

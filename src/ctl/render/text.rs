@@ -13,7 +13,7 @@ pub(in crate::ctl) fn clean(text: &str) -> Cow<'_, str> {
         c.is_control()
             || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
     };
-    if !text.chars().any(harmful) {
+    if is_plain(text) || !text.chars().any(harmful) {
         return Cow::Borrowed(text);
     }
     let replaced = text.trim_end().chars().map(|c| match c {
@@ -26,7 +26,12 @@ pub(in crate::ctl) fn clean(text: &str) -> Cow<'_, str> {
 
 /// The columns that a text takes on a terminal.
 pub(in crate::ctl) fn width(text: &str) -> usize {
-    text.width()
+    if is_plain(text) { text.len() } else { text.width() }
+}
+
+/// Most cells of most tables: nothing in it needs a look.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// The text, cut so that it takes at most `columns`; a cut is shown by `...`. Colours of
