@@ -426,7 +426,7 @@ pub(crate) mod tests {
         assert!(matches!(decode(&text.as_bytes()[..text.len() / 2]), Err(Unreadable::Garbled(_))));
         assert!(matches!(decode(b"{\"format\": 1}"), Err(Unreadable::Misfit(_))));
         assert!(matches!(decode(b"[]"), Err(Unreadable::Misfit(_))));
-        let newer = text.replace("\"format\": 1", "\"format\": 2");
+        let newer = text.replace("\"format\":1", "\"format\":2");
         assert_eq!(decode(newer.as_bytes()), Err(Unreadable::Future(2)));
     }
 
