@@ -181,12 +181,13 @@ impl Group {
         unready.into_iter().flat_map(|index| self.cue(index, &Cue::Stop, turn)).collect()
     }
 
-    /// Asks for a copy of the program, once.
-    pub(super) fn pin(&mut self, turn: &mut Turn<'_>) {
-        if !self.pinning {
-            self.pinning = true;
+    /// Asks for a copy of the program, once; says whether it did.
+    pub(super) fn pin(&mut self, turn: &mut Turn<'_>) -> bool {
+        let asks = !std::mem::replace(&mut self.pinning, true);
+        if asks {
             turn.act(Action::Pin(self.launch.clone()));
         }
+        asks
     }
 
     /// Sends a signal to the main process of every worker; says to how many.

@@ -191,6 +191,8 @@ impl Coverage {
 /// What an event means to a swap that is under way, where that is certain.
 fn cue(event: &Event, of_new: bool, check: bool) -> Option<Cue> {
     Some(match event {
+        Event::Pinned { pinned: true, .. } => Cue::Copied,
+        Event::Pinned { pinned: false, .. } => Cue::Uncopied,
         Event::Bound { .. } => Cue::Bound,
         Event::BindFailed { .. } => Cue::BindFailed,
         Event::Recorded { .. } => Cue::Recorded,
@@ -220,7 +222,6 @@ fn cue(event: &Event, of_new: bool, check: bool) -> Option<Cue> {
         | Event::Swept { .. }
         | Event::Noticed { .. }
         | Event::Finished { .. }
-        | Event::Pinned { .. }
         | Event::Clock => return None,
     })
 }

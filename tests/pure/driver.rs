@@ -6,7 +6,7 @@ use crate::knobs::{Knob, Knobs};
 use crate::rng::Rng;
 use crate::sim::{CLEAN, Sim};
 use crate::step::{Act, Ask, Say, Step, Turn, UNITS};
-use crate::world::{Life, Proc, Unit};
+use crate::world::{Life, Proc, Unit, number};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use supd::machine::JobKind;
@@ -69,6 +69,7 @@ macro_rules! classes {
 classes! {
     Odd, BindFails, IntentFails, SwitchFails, RecordFails, DiskFull, NotPinned, SpawnFails, Early, Stale, Forged,
     JobFails, JobHangs, HangUp, Edit, Connect, Late, Spurious, Crash, Reboot, Shutdown, Orphan, Dies, Unanswered,
+    SlowCopy,
     Ask, Start, Stop, Restart, Swap, Rollback, Promote, Abort, Wait, Reload, Kill, Refresh,
 }
 
@@ -79,6 +80,7 @@ enum Choice {
     Worker(usize, WorkerId, Act),
     Job(usize, JobKind, bool),
     Asks(usize),
+    GoesBack(usize),
     HangsUp(u64),
     Forged(usize),
     Edit(usize),
@@ -239,8 +241,15 @@ impl Driver {
         self.may(Choice::At(place, Turn::Recorded), if self.disk_full { 0 } else { good(records) });
         let full = if self.disk_full { 40 } else { self.weight(Class::RecordFails) };
         self.may(Choice::At(place, Turn::RecordFails), bad(records, full));
-        self.may(Choice::At(place, Turn::Pinned), good(pins) / 4);
-        self.may(Choice::At(place, Turn::NotPinned), bad(pins, self.weight(Class::NotPinned)));
+        // Slow: not before a rollback would need it. Then there is a short while to ask for one.
+        let needed = number(unit.ledger.retained.as_ref()).is_some_and(|it| unit.pins.contains(&it));
+        let (copied, uncopied) = match self.weight(Class::SlowCopy) {
+            0 => (good(pins) / 4, bad(pins, self.weight(Class::NotPinned))),
+            _ => (bad(needed || unit.pins.len() > 4, 3), bad(needed, 2)),
+        };
+        self.may(Choice::At(place, Turn::Pinned), copied);
+        self.may(Choice::At(place, Turn::NotPinned), uncopied);
+        self.may(Choice::GoesBack(place), bad(needed, self.weight(Class::Rollback).max(1) * 10));
         self.may(Choice::At(place, Turn::Unlistened), good(unit.unlistens > 0));
         self.may(Choice::At(place, Turn::Connect), self.weight(Class::Connect).min(4));
         self.may(Choice::At(place, Turn::Knocked), good(unit.watched));
@@ -422,6 +431,14 @@ impl Driver {
             }
             Choice::Job(unit, kind, passes) => Step::Job { unit, kind, passes },
             Choice::Asks(unit) => self.asks(unit),
+            Choice::GoesBack(unit) => {
+                let (anyway, wait) = (self.rng.chance(25), WaitFor::Committed);
+                let ask = match self.rng.below(8) {
+                    0 => Ask::Promote(wait),
+                    _ => Ask::Rollback { from: None, stop: false, anyway, wait },
+                };
+                Step::Asks { client: self.client(), unit, ask }
+            }
             Choice::HangsUp(client) => Step::HangsUp { client },
             Choice::Forged(unit) => {
                 let say = self.rng.pick(&[Say::Ready, Say::Stopping, Say::Trigger, Say::Alive]);

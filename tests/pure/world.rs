@@ -352,10 +352,8 @@ impl Unit {
         let mut count = 0;
         let mut wanted = u32::MAX;
         for proc in self.ready_of(generation) {
-            let service = &proc.launch.settings.service;
-            wanted = service.workers;
-            let settled = proc.told_ready.is_some_and(|since| since.after(service.ready_settle) <= now);
-            count += u32::from(settled);
+            wanted = proc.launch.settings.service.workers;
+            count += u32::from(proc.has_settled(now));
         }
         count >= wanted
     }
@@ -483,6 +481,12 @@ impl Proc {
     pub(crate) fn is_over(&self) -> bool {
         let alone = self.launch.settings.service.kill_mode == KillMode::Process && !self.sweep_asked;
         self.told_end.is_some() && (self.life == Life::Unlaunched || self.told_swept || alone)
+    }
+
+    /// It has lived on for as long as `ReadySettleSec` wants.
+    pub(crate) fn has_settled(&self, now: Tick) -> bool {
+        let span = self.launch.settings.service.ready_settle;
+        self.told_ready.is_some_and(|since| since.after(span) <= now)
     }
 
     /// The machine may count on it.

@@ -441,6 +441,16 @@ const WRONGS: &[Wrong] = &[
         let spawn = story.spawn(2, 1);
         story.tries("clock", vec![spawn])
     }),
+    (Rule::Pinned, "a rollback is refused for want of a copy that is being made", || {
+        let mut story = Story::switched("");
+        let ended = story.ended(2, SwapResult::Committed, up(2, Some(2), Some(1)));
+        story.happens("clock", vec![ended, Action::Pin(Arc::new(story.launch(1)))]);
+        story.happens("web recorded", vec![]);
+        story.tries(
+            "c2 asks web rollback",
+            vec![reply(2, Reply::refused("is not pinned", "swap web".to_owned()))],
+        )
+    }),
     (Rule::Pinned, "a swap to the file as it was", || {
         let mut story = Story::new("");
         story.happens("edit web workers=2", vec![]);

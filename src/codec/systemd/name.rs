@@ -91,7 +91,8 @@ impl Name {
         folders.extend(self.template().map(|template| format!("{template}.d")));
         folders.dedup();
         let at = if self.instance.is_some() { "@" } else { "" };
-        let dashes = self.prefix.char_indices().rev().filter(|(at, c)| *c == '-' && *at + 1 < self.prefix.len());
+        let dashes =
+            self.prefix.char_indices().rev().filter(|(at, c)| *c == '-' && *at + 1 < self.prefix.len());
         for (index, _) in dashes {
             folders.push(format!("{}{at}.{suffix}.d", &self.prefix[..=index]));
         }

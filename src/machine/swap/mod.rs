@@ -41,57 +41,33 @@ impl Try {
     }
 }
 
-/// See [`StepKind`] for what each means.
+/// See [`StepKind`] for what each means. `anyway`: without a copy what is on disk is launched.
+/// `late`: how often the time of the step was over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    Binding {
-        job: JobId,
-    },
-    Numbering {
-        record: RecordId,
-    },
+    Copying { until: Tick, anyway: bool },
+    Binding { job: JobId },
+    Numbering { record: RecordId },
     Launching,
     Held,
     Intending,
     Switching,
-    Noting {
-        save: Try,
-        commits: bool,
-    },
-    Probation {
-        until: Tick,
-    },
-    Checking {
-        job: JobId,
-        until: Tick,
-    },
-    Committing {
-        save: Try,
-    },
-    Undoing {
-        record: RecordId,
-        result: SwapResult,
-    },
-    /// `late`: how often its time was over.
-    Returning {
-        until: Tick,
-        late: u32,
-    },
-    TurnIntending {
-        save: Try,
-    },
-    TurnSwitching {
-        save: Try,
-    },
-    TurnNoting {
-        save: Try,
-    },
+    Noting { save: Try, commits: bool },
+    Probation { until: Tick },
+    Checking { job: JobId, until: Tick },
+    Committing { save: Try },
+    Undoing { record: RecordId, result: SwapResult },
+    Returning { until: Tick, late: u32 },
+    TurnIntending { save: Try },
+    TurnSwitching { save: Try },
+    TurnNoting { save: Try },
 }
 
 impl Step {
     /// The row of the table.
     pub(super) fn kind(self) -> StepKind {
         match self {
+            Self::Copying { .. } => StepKind::Copying,
             Self::Binding { .. } => StepKind::Binding,
             Self::Numbering { .. } => StepKind::Numbering,
             Self::Launching => StepKind::Launching,
@@ -113,9 +89,10 @@ impl Step {
     /// When the step ends by itself.
     pub(super) fn deadline(self) -> Option<Tick> {
         match self {
-            Self::Probation { until } | Self::Checking { until, .. } | Self::Returning { until, .. } => {
-                Some(until)
-            }
+            Self::Copying { until, .. }
+            | Self::Probation { until }
+            | Self::Checking { until, .. }
+            | Self::Returning { until, .. } => Some(until),
             Self::Noting { save, .. }
             | Self::Committing { save }
             | Self::TurnIntending { save }
@@ -140,7 +117,8 @@ impl Step {
             | Self::TurnIntending { save }
             | Self::TurnSwitching { save }
             | Self::TurnNoting { save } => save.record,
-            Self::Binding { .. }
+            Self::Copying { .. }
+            | Self::Binding { .. }
             | Self::Launching
             | Self::Held
             | Self::Intending
@@ -162,7 +140,8 @@ impl Step {
             | Self::TurnIntending { .. }
             | Self::TurnSwitching { .. }
             | Self::TurnNoting { .. } => true,
-            Self::Binding { .. }
+            Self::Copying { .. }
+            | Self::Binding { .. }
             | Self::Numbering { .. }
             | Self::Launching
             | Self::Held

@@ -5,6 +5,8 @@ use super::super::worker::table::listed;
 listed!(
     /// A step of a swap, without what it carries.
     StepKind {
+        /// The program of the generation to go back to is still being copied.
+        Copying,
         /// The listeners of the new settings are being bound.
         Binding,
         /// The generation's number is on its way into the ledger.
@@ -41,6 +43,10 @@ listed!(
 listed!(
     /// What can happen to a swap, without what it carries.
     SwapCueKind {
+        /// The copy of the program is made.
+        Copied,
+        /// It cannot be made.
+        Uncopied,
         /// The listeners are bound.
         Bound,
         /// They are not.
@@ -81,6 +87,10 @@ listed!(
     SwapMove {
         /// Nothing: it comes too late, or changes nothing now.
         Stale,
+        /// Bind the listeners.
+        Bind,
+        /// Go on without a copy, or refuse.
+        Uncopied,
         /// Not begun after all.
         Drop,
         /// Give it a number.
@@ -138,7 +148,11 @@ listed!(
 #[must_use]
 pub fn decide(step: StepKind, cue: SwapCueKind) -> SwapMove {
     match step {
-        StepKind::Binding | StepKind::Numbering | StepKind::Launching | StepKind::Held => before(step, cue),
+        StepKind::Copying
+        | StepKind::Binding
+        | StepKind::Numbering
+        | StepKind::Launching
+        | StepKind::Held => before(step, cue),
         StepKind::Intending | StepKind::Switching | StepKind::Noting => during(step, cue),
         StepKind::Probation | StepKind::Checking | StepKind::Committing | StepKind::Undoing => {
             after(step, cue)
@@ -153,11 +167,14 @@ pub fn decide(step: StepKind, cue: SwapCueKind) -> SwapMove {
 fn before(step: StepKind, cue: SwapCueKind) -> SwapMove {
     use SwapCueKind as C;
     use SwapMove as M;
+    let copying = step == StepKind::Copying;
     let binding = step == StepKind::Binding;
     let numbering = step == StepKind::Numbering;
     let launching = step == StepKind::Launching;
     let held = step == StepKind::Held;
     match cue {
+        C::Copied if copying => M::Bind,
+        C::Uncopied | C::Due if copying => M::Uncopied,
         C::Bound if binding => M::Number,
         C::BindFailed if binding => M::Drop,
         C::Recorded if numbering => M::Launch,
@@ -166,9 +183,11 @@ fn before(step: StepKind, cue: SwapCueKind) -> SwapMove {
         C::Failed if launching || held => M::Undo,
         C::Promote if held => M::Intend,
         C::Promote => M::RefusePromote,
-        C::Abort if binding => M::Drop,
+        C::Abort if copying || binding => M::Drop,
         C::Abort => M::Undo,
-        C::Bound
+        C::Copied
+        | C::Uncopied
+        | C::Bound
         | C::BindFailed
         | C::Recorded
         | C::RecordFailed
@@ -202,7 +221,9 @@ fn during(step: StepKind, cue: SwapCueKind) -> SwapMove {
         C::Due if noting => M::Again,
         C::Failed | C::Abort => M::Doom,
         C::Promote => M::RefusePromote,
-        C::Bound
+        C::Copied
+        | C::Uncopied
+        | C::Bound
         | C::BindFailed
         | C::Recorded
         | C::RecordFailed
@@ -240,7 +261,9 @@ fn after(step: StepKind, cue: SwapCueKind) -> SwapMove {
         C::Recorded if committing => M::Finish,
         C::RecordFailed if committing => M::Retry,
         C::Recorded | C::RecordFailed if !open => M::Undone,
-        C::Bound
+        C::Copied
+        | C::Uncopied
+        | C::Bound
         | C::BindFailed
         | C::Recorded
         | C::RecordFailed
@@ -279,7 +302,9 @@ fn back(step: StepKind, cue: SwapCueKind) -> SwapMove {
         C::Promote if returning => M::Commit,
         C::Promote => M::RefusePromote,
         C::Abort => M::Doom,
-        C::Bound
+        C::Copied
+        | C::Uncopied
+        | C::Bound
         | C::BindFailed
         | C::Recorded
         | C::RecordFailed

@@ -29,7 +29,9 @@ impl Unit {
 
     pub(super) fn spawned(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
         if let Some(group) = self.find(worker).and_then(|(generation, _)| self.groups.get_mut(&generation)) {
-            group.pin(turn);
+            if group.pin(turn) {
+                self.copying.insert(group.generation());
+            }
         }
         self.worker_cue(worker, &Cue::Spawned, turn);
     }
@@ -141,6 +143,7 @@ impl Unit {
     }
 
     pub(super) fn pinned(&mut self, generation: Generation, pinned: bool, turn: &mut Turn<'_>) {
+        self.copying.remove(&generation);
         if let Some(group) = self.groups.get_mut(&generation) {
             group.pinned = Some(pinned);
             if pinned {
@@ -164,6 +167,10 @@ impl Unit {
         if changed {
             let happening = Happening::Pinned { generation, pinned };
             self.record(happening, None, turn);
+        }
+        if self.swap.as_ref().is_some_and(|swap| swap.plan.origin == Some(generation)) {
+            let cue = if pinned { SwapCueKind::Copied } else { SwapCueKind::Uncopied };
+            self.swap_cue(cue, "", turn);
         }
     }
 }

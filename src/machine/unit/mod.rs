@@ -82,6 +82,8 @@ pub(super) struct Unit {
     groups: BTreeMap<Generation, Group>,
     /// How to launch what the ledger names.
     recipes: BTreeMap<Generation, Arc<Launch>>,
+    /// Generations whose programs are being copied.
+    copying: BTreeSet<Generation>,
     swap: Option<Swap>,
     last_swap: Option<SwapStatus>,
     /// The active generation, as long as it was never ready: nothing to go back to.
@@ -203,9 +205,8 @@ impl Unit {
         if due(self.life_deadline()) {
             self.life_due(turn);
         }
-        if due(self.swap.as_ref().and_then(|swap| swap.step.deadline())) {
-            self.swap_cue(SwapCueKind::Due, "", turn);
-        }
+        // Facts about workers come before what is decided by them: who is ready, or silent, at the
+        // very end of a step's time is so in time.
         let workers: Vec<WorkerId> = self
             .groups
             .values()
@@ -215,6 +216,9 @@ impl Unit {
             .collect();
         for worker in workers {
             self.worker_cue(worker, &Cue::Due, turn);
+        }
+        if due(self.swap.as_ref().and_then(|swap| swap.step.deadline())) {
+            self.swap_cue(SwapCueKind::Due, "", turn);
         }
         if due(self.ledger_deadline()) {
             if let Some(unsaved) = self.unsaved.take() {

@@ -28,6 +28,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         life: Life::STOPPED,
         groups: BTreeMap::new(),
         recipes,
+        copying: BTreeSet::new(),
         swap: None,
         last_swap: None,
         unproven: None,

@@ -168,6 +168,7 @@ impl Unit {
 fn step_note(to: Generation, step: Step, now: Tick) -> Option<String> {
     let seconds = |until: Tick| until.since(now).as_secs();
     match step {
+        Step::Copying { .. } => Some("a rollback waits for the copy of the program to go back to".to_owned()),
         Step::Launching => Some(format!("generation {to} is on its way to ready")),
         Step::Held => Some(format!("generation {to} is ready and held: promote or abort")),
         Step::Probation { until } => Some(format!("probation of generation {to}: {}s left", seconds(until))),

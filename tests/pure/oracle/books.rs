@@ -24,6 +24,8 @@ pub(super) struct SwapBook {
     /// The durable state before it began.
     pub(super) before: Durable,
     pub(super) began_saved: bool,
+    /// A record that is on disk names its generation.
+    pub(super) on_disk: bool,
     pub(super) began_failed: bool,
     /// That it ended could not be saved, and may be said again.
     pub(super) end_failed: bool,
@@ -75,6 +77,8 @@ pub(super) struct Book {
     pub(super) revived: Tick,
     /// What a person had sent to the workers, in this step.
     pub(super) kill: Option<Signal>,
+    /// Who asks in this step.
+    pub(super) asker: Option<ClientId>,
     /// A rollback that is asked for in this step.
     pub(super) rollback: bool,
     /// Addresses that were closed, or refused, in this step.
@@ -111,6 +115,7 @@ impl Book {
             told: Vec::new(),
             revived: Tick(0),
             kill: None,
+            asker: None,
             rollback: false,
             closed: Vec::new(),
             refused: Vec::new(),
@@ -151,7 +156,7 @@ impl Book {
         self.relaunches.clear();
         self.unsaved = false;
         // What was not saved never was.
-        self.swaps.retain(|swap| swap.began_saved);
+        self.swaps.retain(|swap| swap.began_saved || swap.on_disk);
         let swaps = &self.swaps;
         self.recipes.retain(|generation, _| swaps.iter().any(|swap| swap.to == *generation));
         for swap in &mut self.swaps {
@@ -186,7 +191,7 @@ impl Book {
         let ledger = &unit.ledger;
         let named = |generation| Some(Kept { generation, release: None, pinned: false });
         let mut after = Durable { swap: None, candidate: None, previous: None, ..ledger.clone() };
-        let under_way = self.swaps.iter().rev().find(|swap| swap.began_saved && swap.ended.is_none());
+        let under_way = self.swaps.iter().rev().find(|swap| swap.on_disk && swap.ended.is_none());
         let Some(swap) = under_way else { return after };
         let active = number(ledger.active.as_ref());
         let intent = unit.intent.filter(|intent| intent.from.is_some() && intent.from == active);
@@ -217,6 +222,7 @@ impl Book {
 
     pub(super) fn next_step(&mut self) {
         self.kill = None;
+        self.asker = None;
         self.rollback = false;
         self.closed.clear();
         self.refused.clear();
@@ -226,8 +232,11 @@ impl Book {
         self.halted = true;
     }
 
-    /// The request of this step came to nothing.
-    pub(super) fn unasked(&mut self) {
+    /// The request of this step came to nothing. One that is refused later has changed nothing.
+    pub(super) fn unasked(&mut self, client: ClientId) {
+        if self.asker != Some(client) {
+            return;
+        }
         self.halted = self.halted_before;
         self.told.truncate(self.told_before);
         self.stopped_by_person = self.stopped_before;
@@ -237,7 +246,8 @@ impl Book {
         if let Event::Switched { .. } = event {
             self.served.extend(unit.traffic);
         }
-        let Event::Asked { request, .. } = event else { return };
+        let Event::Asked { client, request } = event else { return };
+        self.asker = Some(*client);
         self.halted_before = self.halted;
         self.told_before = self.told.len();
         self.stopped_before = self.stopped_by_person;
@@ -269,6 +279,10 @@ impl Book {
         self.floor = self.floor.max(record.durable.generation_last);
         self.unsaved = false;
         self.saved_in_life = true;
+        for kept in record.durable.kept() {
+            let swap = self.swaps.iter_mut().rev().find(|swap| swap.to == kept.generation);
+            swap.into_iter().for_each(|swap| swap.on_disk = true);
+        }
         match &record.happening {
             Happening::Began { swap_id, .. } => {
                 if let Some(swap) = self.swap_mut(*swap_id) {
@@ -288,7 +302,7 @@ impl Book {
                 }
             }
             Happening::Stopped => {
-                for swap in self.swaps.iter_mut().filter(|swap| swap.began_saved && swap.ended.is_none()) {
+                for swap in self.swaps.iter_mut().filter(|swap| swap.on_disk && swap.ended.is_none()) {
                     swap.ended = Some(SwapResult::Stopped);
                 }
             }

@@ -144,6 +144,7 @@ impl Book {
             hold: client.and_then(|client| world.client(client)).is_none_or(Client::holds),
             before: self.sent.clone(),
             began_saved: false,
+            on_disk: false,
             began_failed: false,
             end_failed: false,
             dropped: false,

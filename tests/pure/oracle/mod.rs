@@ -192,7 +192,7 @@ impl Oracle {
             Effect::Unit(name, action) => (name, action),
             Effect::Reply(client, reply) => {
                 if let (Some(place), true) = (self.subject, reply.status == ExitStatus::Refused) {
-                    self.book(place).unasked();
+                    self.book(place).unasked(*client);
                 }
                 return reply::to_nobodys(world, *client, reply);
             }

@@ -3,7 +3,7 @@
 use super::books::{Book, SwapBook};
 use super::{Checked, Rule, must};
 use crate::step::Ask;
-use crate::world::{Client, Door, Proc, Unit, World};
+use crate::world::{Client, Door, Proc, Unit, World, number};
 use supd::model::status::SwapResult;
 use supd::model::{ClientId, ExitStatus, Reply, WaitFor, Want};
 
@@ -60,8 +60,12 @@ impl Book {
         }
         match reply.status {
             ExitStatus::Refused => {
-                self.unasked();
-                Ok(())
+                self.unasked(client);
+                let copied = number(unit.ledger_soon().retained.as_ref());
+                let pending = copied.is_some_and(|copied| unit.pins.contains(&copied));
+                must(Rule::Pinned, !pending || !reply.text.contains("is not pinned"), || {
+                    format!("a copy is being made, yet: {}", reply.text)
+                })
             }
             ExitStatus::Done => self.done(world, unit, known, ask, reply),
             ExitStatus::Failed => {
@@ -80,8 +84,10 @@ impl Book {
                 must(Rule::Durable, back, || format!("says rolled back, and the ledger does not: {reply:?}"))
             }
             ExitStatus::Down => {
-                let serves =
-                    unit.live().find(|proc| proc.is_ready() && self.served.contains(&proc.generation()));
+                // One that has yet to settle counts for nobody.
+                let serves = unit.live().find(|proc| {
+                    proc.is_ready() && proc.has_settled(world.now) && self.served.contains(&proc.generation())
+                });
                 // A first start that failed has failed, even if a later attempt of supd's went well.
                 let first = about
                     .as_ref()

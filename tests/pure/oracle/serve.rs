@@ -66,6 +66,12 @@ impl Book {
             let wanted = target.and_then(|target| self.recipe(unit, target));
             must(Rule::Pinned, launch.pinned, || "a rollback runs what is on disk".to_owned())?;
             must(Rule::Pinned, launch.origin != launch.generation, || "a rollback pins itself".to_owned())?;
+            let asked = swap.client.and_then(|client| world.client(client)).and_then(|client| client.asked);
+            let anyway = !matches!(asked, Some((_, crate::step::Ask::Rollback { anyway: false, .. })));
+            let pinned = before.retained.as_ref().is_some_and(|kept| kept.pinned);
+            must(Rule::Pinned, anyway || pinned, || {
+                format!("a rollback to {} without a copy, and without --anyway", show(target))
+            })?;
             return must(Rule::Pinned, wanted.is_none_or(|wanted| wanted == found), || {
                 format!("a rollback to {} runs v{found}, not v{wanted:?}", show(target))
             });

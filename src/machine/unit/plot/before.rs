@@ -4,13 +4,40 @@ use super::super::Unit;
 use super::want_of;
 use crate::machine::effect::{Action, Launch, Level};
 use crate::machine::group::{Group, Role};
-use crate::machine::swap::{Step, Swap, Try};
+use crate::machine::swap::{Plan, Step, Swap, Try};
 use crate::machine::turn::Turn;
 use crate::model::status::SwapResult;
 use crate::model::{ExitStatus, Happening, Intent, Kept, Progress, Reply, WaitFor};
 use std::sync::Arc;
 
 impl Unit {
+    /// Asks for the listeners of what is about to be launched.
+    pub(super) fn bind(&mut self, plan: &Plan, turn: &mut Turn<'_>) -> Step {
+        let job = turn.job();
+        turn.act(Action::Bind { job, settings: plan.settings.clone() });
+        self.bound.reserve_exact(plan.settings.sockets.len());
+        self.bound.extend(plan.settings.sockets.iter().cloned());
+        Step::Binding { job }
+    }
+
+    pub(super) fn bind_copied(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
+        swap.step = self.bind(&swap.plan, turn);
+        true
+    }
+
+    /// What a rollback would launch is not pinned, or not yet.
+    pub(super) fn uncopied(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
+        let (Some(origin), Step::Copying { anyway, .. }) = (swap.plan.origin, swap.step) else { return true };
+        if anyway {
+            return self.bind_copied(swap, turn);
+        }
+        let still = self.copying.contains(&origin);
+        let refusal = if still { self.still_copied(origin) } else { self.unpinned(origin) };
+        turn.note(Level::Warning, Some(origin), format!("no rollback: {}", refusal.text));
+        self.resolve_all(&refusal, turn);
+        false
+    }
+
     pub(super) fn number(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
         let release = swap.plan.release.clone();
         let named = Kept { generation: swap.to, release, pinned: false };

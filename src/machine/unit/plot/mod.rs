@@ -22,6 +22,9 @@ use crate::model::settings::{Retain, Start};
 use crate::model::{Generation, Progress, Settings, SwapId, Want};
 use std::time::Duration;
 
+/// How long a rollback waits for the copy of what it launches.
+const COPY_LONGEST: Duration = Duration::from_secs(30);
+
 /// What a unit that runs with these settings should be doing.
 fn want_of(settings: &Settings) -> Want {
     match settings.service.start {
@@ -33,6 +36,25 @@ fn want_of(settings: &Settings) -> Want {
 impl Unit {
     /// Begins a swap: everything that may refuse it was asked before.
     pub(super) fn begin(&mut self, plan: Plan, waiter: Option<Waiter>, turn: &mut Turn<'_>) {
+        let step = self.bind(&plan, turn);
+        self.open(plan, step, waiter, turn);
+    }
+
+    /// Begins a rollback once the copy of what it launches is made. Without one, what is on disk
+    /// now is launched if `anyway`, else nothing.
+    pub(super) fn begin_when_copied(
+        &mut self,
+        plan: Plan,
+        waiter: Option<Waiter>,
+        anyway: bool,
+        turn: &mut Turn<'_>,
+    ) {
+        let until = turn.now.after(COPY_LONGEST);
+        self.open(plan, Step::Copying { until, anyway }, waiter, turn);
+        self.progress(&Progress::Note("the program to go back to is still being copied".to_owned()), turn);
+    }
+
+    fn open(&mut self, plan: Plan, step: Step, waiter: Option<Waiter>, turn: &Turn<'_>) {
         let active = self.durable.active.as_ref().map(|kept| kept.generation);
         let from = active.filter(|active| self.groups.get(active).is_some_and(|group| !group.is_gone()));
         for group in self.groups.values_mut().filter(|group| group.is_gone()) {
@@ -40,16 +62,12 @@ impl Unit {
         }
         self.durable.swap_last += 1;
         self.durable.generation_last += 1;
-        let job = turn.job();
-        turn.act(Action::Bind { job, settings: plan.settings.clone() });
-        self.bound.reserve_exact(plan.settings.sockets.len());
-        self.bound.extend(plan.settings.sockets.iter().cloned());
         self.swap = Some(Swap {
             id: SwapId(self.durable.swap_last),
             plan,
             from,
             to: Generation(self.durable.generation_last),
-            step: Step::Binding { job },
+            step,
             cause: None,
             ended: None,
             by_person: false,
@@ -73,6 +91,8 @@ impl Unit {
         }
         let goes_on = match made {
             SwapMove::Stale | SwapMove::RefusePromote | SwapMove::RefuseAbort => true,
+            SwapMove::Bind => self.bind_copied(&mut swap, turn),
+            SwapMove::Uncopied => self.uncopied(&mut swap, turn),
             SwapMove::Drop => self.drop_swap(&mut swap, detail, turn),
             SwapMove::Number => self.number(&mut swap, turn),
             SwapMove::Launch => self.launch(&mut swap, turn),
@@ -133,7 +153,8 @@ impl Unit {
             Step::TurnIntending { save } => self.turn_intend(swap, save, turn),
             Step::TurnSwitching { save } => self.turn_switch(swap, save, turn),
             Step::TurnNoting { save } => self.note_turned(swap, save, turn),
-            Step::Binding { .. }
+            Step::Copying { .. }
+            | Step::Binding { .. }
             | Step::Numbering { .. }
             | Step::Launching
             | Step::Held
