@@ -8,10 +8,12 @@
 //! | `worker/` | one process: its phases, and the table of what each makes of each cue |
 //! | `group` | a generation: its workers and what it is to the unit |
 //! | `swap/` | a change of generation: its steps, and the table of the plot |
+//! | `disk` | what the disk must take: again, and how long it takes |
 //! | `succession` | what a change of generation makes of the durable state, crash or not |
 //! | `unit/` | one unit: requests, the plot's moves, start and stop, what becomes due, the checks |
 //! | `restart` | whether and when a worker is launched again |
 
+mod disk;
 pub mod effect;
 pub mod event;
 mod group;

@@ -262,7 +262,8 @@ impl Driver {
             let slow = job.kind == JobKind::Check && job.id.0 % 2 == 0;
             let passes = if slow { 3 } else { 40 };
             self.may(Choice::Job(place, job.kind, true), if job.ended || hangs { 0 } else { passes });
-            let fails = if job.ended { 40 } else { self.weight(Class::JobFails) };
+            let least = u64::from(job.kind == JobKind::Check);
+            let fails = if job.ended { 40 } else { self.weight(Class::JobFails).max(least) };
             self.may(Choice::Job(place, job.kind, false), fails);
         }
         for proc in &unit.procs {

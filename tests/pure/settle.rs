@@ -254,6 +254,7 @@ fn fact(unit: &Unit, shown: &UnitStatus, key: &str) -> Option<String> {
         "queued" => sum(|listener| listener.queue).to_string(),
         "refused" => sum(|listener| listener.refused).to_string(),
         "served" => sum(|listener| listener.served.values().sum()).to_string(),
+        "slow-disk" => shown.notes.iter().filter(|note| note.contains("has not taken")).count().to_string(),
         _ => return None,
     })
 }

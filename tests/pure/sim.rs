@@ -297,6 +297,7 @@ impl<B: Brain> Sim<B> {
     }
 
     fn turn(&mut self, place: usize, turn: Turn) -> Checked<bool> {
+        let now = self.world.now;
         let Some(unit) = self.world.unit_mut(place) else { return Ok(false) };
         let reason = || "ENOSPC (No space left on device)".to_owned();
         let event = match turn {
@@ -373,11 +374,15 @@ impl<B: Brain> Sim<B> {
                 }
             }
             Turn::Recorded => match save_next(unit, &mut self.oracle) {
-                Some(record) => Event::Recorded { record },
+                Some(record) => {
+                    unit.disk_since = now;
+                    Event::Recorded { record }
+                }
                 None => return Ok(false),
             },
             Turn::RecordFails => {
                 let Some(InFlight { id, record, .. }) = unit.records.pop_front() else { return Ok(false) };
+                unit.disk_since = now;
                 self.oracle.unsaved(place, &record);
                 Event::RecordFailed { record: id, reason: reason() }
             }
@@ -543,12 +548,16 @@ impl<B: Brain> Sim<B> {
                         let named = record.durable.kept().map(|kept| kept.generation).chain(to);
                         let recipe = |number| Some((number, self.brain.launch(&name, number)?.settings));
                         let launches = named.filter_map(recipe).collect();
+                        let now = self.world.now;
                         if let Some(unit) = self.world.unit_mut(place) {
                             if first {
                                 // Nobody has the traffic, so there is nothing to switch; what
                                 // was under way has been overtaken.
                                 unit.traffic = to;
                                 unit.switches_void = unit.switches.len();
+                            }
+                            if unit.records.is_empty() {
+                                unit.disk_since = now;
                             }
                             unit.records.push_back(InFlight { id, record, launches });
                         }

@@ -57,6 +57,8 @@ pub(crate) struct Unit {
     /// Where new connections go: the last switch that succeeded.
     pub(crate) traffic: Option<Generation>,
     pub(crate) records: VecDeque<InFlight>,
+    /// When the disk answered last, or was asked after that.
+    pub(crate) disk_since: Tick,
     /// The last record that is on disk.
     pub(crate) ledger: Durable,
     /// The machine booted and nothing was recorded since.
@@ -252,6 +254,7 @@ impl Unit {
             switches_void: 0,
             traffic: None,
             records: VecDeque::new(),
+            disk_since: Tick(0),
             ledger: Durable::fresh(),
             booted: true,
             store: BTreeMap::new(),

@@ -532,6 +532,24 @@ const WRONGS: &[Wrong] = &[
         story.happens("c1 asks web reload", vec![]);
         story.tries("settle", vec![])
     }),
+    (Rule::Told, "the disk is stuck, and status does not say so", || {
+        let mut story = Story::new("");
+        let began = story.began(2, SwapKind::Swap, Some(1), up(2, Some(1), None));
+        story.happens("c1 asks web swap", vec![began]);
+        story.happens("advance 6s", vec![]);
+        story.tries("clock", vec![])
+    }),
+    (Rule::Told, "the disk is stuck, and the log says so twice", || {
+        let mut story = Story::new("");
+        let began = story.began(2, SwapKind::Swap, Some(1), up(2, Some(1), None));
+        story.happens("c1 asks web swap", vec![began]);
+        story.happens("advance 6s", vec![]);
+        let text = "the disk has not taken a record for 6s".to_owned();
+        story.sim.brain.shown.notes.push(text.clone());
+        let said = || Action::Note { level: Level::Error, generation: None, text: text.clone() };
+        story.happens("clock", vec![said()]);
+        story.tries("clock", vec![said()])
+    }),
     (Rule::Expected, "an expectation that is not met", || {
         Story::new("").tries("expect web active=2", vec![])
     }),

@@ -4,6 +4,7 @@
 
 pub mod table;
 
+use super::disk::{Owed, Try};
 use crate::model::{
     ClientId, Ended, Generation, JobId, RecordId, Settings, SwapId, SwapKind, Tick,
     status::{SwapResult, SwapStatus},
@@ -11,35 +12,6 @@ use crate::model::{
 use std::sync::Arc;
 use std::time::Duration;
 use table::StepKind;
-
-/// The first pause after the disk or the kernel said no; it doubles.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-/// The longest such pause.
-const RETRY_LONGEST: Duration = Duration::from_secs(30);
-
-/// Something that must succeed in the end: on its way, or waiting for another try.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Try {
-    /// The record that is on its way.
-    pub(super) record: Option<RecordId>,
-    /// When to try again.
-    pub(super) again: Option<Tick>,
-    /// How often it failed.
-    pub(super) failures: u32,
-}
-
-impl Try {
-    /// On its way, as this record.
-    pub(super) fn sent(self, record: RecordId) -> Self {
-        Self { record: Some(record), again: None, ..self }
-    }
-
-    /// It failed: when to try again.
-    pub(super) fn failed(self, now: Tick) -> Self {
-        let pause = RETRY_FIRST.saturating_mul(1 << self.failures.min(8)).min(RETRY_LONGEST);
-        Self { record: None, again: Some(now.after(pause)), failures: self.failures.saturating_add(1) }
-    }
-}
 
 /// See [`StepKind`] for what each means. `anyway`: without a copy what is on disk is launched.
 /// `late`: how often the time of the step was over.
@@ -50,7 +22,7 @@ pub(super) enum Step {
     Numbering { record: RecordId },
     Launching,
     Held,
-    Intending,
+    Intending { owed: Owed },
     Switching,
     Noting { save: Try, commits: bool },
     Probation { until: Tick },
@@ -58,7 +30,7 @@ pub(super) enum Step {
     Committing { save: Try },
     Undoing { record: RecordId, result: SwapResult },
     Returning { until: Tick, late: u32 },
-    TurnIntending { save: Try },
+    TurnIntending { save: Try, owed: Owed },
     TurnSwitching { save: Try },
     TurnNoting { save: Try },
 }
@@ -72,7 +44,7 @@ impl Step {
             Self::Numbering { .. } => StepKind::Numbering,
             Self::Launching => StepKind::Launching,
             Self::Held => StepKind::Held,
-            Self::Intending => StepKind::Intending,
+            Self::Intending { .. } => StepKind::Intending,
             Self::Switching => StepKind::Switching,
             Self::Noting { .. } => StepKind::Noting,
             Self::Probation { .. } => StepKind::Probation,
@@ -95,15 +67,15 @@ impl Step {
             | Self::Returning { until, .. } => Some(until),
             Self::Noting { save, .. }
             | Self::Committing { save }
-            | Self::TurnIntending { save }
+            | Self::TurnIntending { save, .. }
             | Self::TurnSwitching { save }
             | Self::TurnNoting { save } => save.again,
             Self::Binding { .. }
             | Self::Numbering { .. }
             | Self::Launching
             | Self::Held
-            | Self::Intending
-            | Self::Switching { .. }
+            | Self::Intending { .. }
+            | Self::Switching
             | Self::Undoing { .. } => None,
         }
     }
@@ -114,14 +86,14 @@ impl Step {
             Self::Numbering { record } | Self::Undoing { record, .. } => Some(record),
             Self::Noting { save, .. }
             | Self::Committing { save }
-            | Self::TurnIntending { save }
+            | Self::TurnIntending { save, .. }
             | Self::TurnSwitching { save }
             | Self::TurnNoting { save } => save.record,
             Self::Copying { .. }
             | Self::Binding { .. }
             | Self::Launching
             | Self::Held
-            | Self::Intending
+            | Self::Intending { .. }
             | Self::Switching
             | Self::Probation { .. }
             | Self::Checking { .. }
@@ -145,7 +117,7 @@ impl Step {
             | Self::Numbering { .. }
             | Self::Launching
             | Self::Held
-            | Self::Intending
+            | Self::Intending { .. }
             | Self::Switching
             | Self::Undoing { .. } => false,
         }

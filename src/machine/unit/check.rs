@@ -48,7 +48,7 @@ impl Unit {
             }
         }
         let launched = match self.swap.as_ref().map(|swap| (swap.is_first(), swap.step)) {
-            Some((false, Step::Launching | Step::Held | Step::Intending | Step::Switching)) => true,
+            Some((false, Step::Launching | Step::Held | Step::Intending { .. } | Step::Switching)) => true,
             Some(_) | None => false,
         };
         if launched != with(Role::Candidate).next().is_some() {

@@ -1,8 +1,9 @@
 //! What is on its way into the ledger.
 
+use super::super::disk::{Owed, Try};
 use super::super::effect::{Action, Level};
+use super::super::swap::Step;
 use super::super::swap::table::SwapCueKind;
-use super::super::swap::{Step, Try};
 use super::super::turn::Turn;
 use super::Unit;
 use crate::model::{ClientId, Happening, RecordId, SwapId, Tick};
@@ -13,6 +14,10 @@ pub(super) struct Unsaved {
     pub(super) happening: Happening,
     pub(super) client: Option<ClientId>,
     pub(super) save: Try,
+    /// Since when the disk has owed an answer, for this record or one before it.
+    owed: Owed,
+    /// Why it failed last.
+    why: String,
 }
 
 impl Unsaved {
@@ -30,17 +35,28 @@ impl Unit {
         client: Option<ClientId>,
         turn: &mut Turn<'_>,
     ) -> RecordId {
-        let save = Try::default();
-        self.send(Unsaved { happening, client, save }, turn)
+        let last = self.unsaved.take();
+        let why = last.as_ref().map(|last| last.why.clone()).unwrap_or_default();
+        // Records are answered in order: one that waits behind another waits as long.
+        let waits = last.filter(|last| last.save.record.is_some());
+        let owed = waits.map_or(Owed::new(turn.now), |last| last.owed);
+        self.send(Unsaved { happening, client, save: Try::default(), owed, why }, turn)
     }
 
-    pub(super) fn send(&mut self, unsaved: Unsaved, turn: &mut Turn<'_>) -> RecordId {
-        let Unsaved { happening, client, save } = unsaved;
+    /// Sends what failed once more.
+    pub(super) fn send_again(&mut self, turn: &mut Turn<'_>) {
+        if let Some(unsaved) = self.unsaved.take() {
+            self.send(Unsaved { owed: Owed::new(turn.now), ..unsaved }, turn);
+        }
+    }
+
+    fn send(&mut self, unsaved: Unsaved, turn: &mut Turn<'_>) -> RecordId {
+        let Unsaved { happening, client, save, owed, why } = unsaved;
         let id = turn.record();
         let (unit, durable) = (self.name.clone(), self.durable.clone());
         let record = crate::model::Record { unit, durable, happening: happening.clone() };
         turn.act(Action::Record { id, record, client });
-        self.unsaved = Some(Unsaved { happening, client, save: save.sent(id) });
+        self.unsaved = Some(Unsaved { happening, client, save: save.sent(id), owed, why });
         id
     }
 
@@ -57,17 +73,25 @@ impl Unit {
         self.unsaved.as_ref().and_then(|unsaved| unsaved.save.again)
     }
 
-    pub(super) fn note_outcome(&mut self, record: RecordId, failed: bool, now: Tick) {
+    fn note_outcome(&mut self, record: RecordId, failure: Option<&str>, turn: &mut Turn<'_>) {
         let Some(unsaved) = &mut self.unsaved else { return };
+        if let (true, Some(waited)) = (unsaved.owed.told, unsaved.owed.slow(turn.now)) {
+            turn.note(Level::Warning, None, format!("the disk has answered after {}s", waited.as_secs()));
+        }
+        unsaved.owed = Owed::new(turn.now);
         if unsaved.save.record != Some(record) {
             return;
         }
-        if failed {
-            unsaved.save = unsaved.save.failed(now);
-        } else {
-            self.unsaved = None;
-            self.intent_left = None;
-            self.on_disk.clear();
+        match failure {
+            Some(why) => {
+                unsaved.save = unsaved.save.failed(turn.now);
+                why.clone_into(&mut unsaved.why);
+            }
+            None => {
+                self.unsaved = None;
+                self.intent_left = None;
+                self.on_disk.clear();
+            }
         }
     }
 
@@ -75,7 +99,7 @@ impl Unit {
         if let Some(reason) = failure {
             turn.note(Level::Error, None, format!("ledger: {reason}"));
         }
-        self.note_outcome(record, failure.is_some(), turn.now);
+        self.note_outcome(record, failure, turn);
         if self.swap.as_ref().is_some_and(|swap| swap.step.record() == Some(record)) {
             match failure {
                 None => self.swap_cue(SwapCueKind::Recorded, "", turn),
@@ -85,4 +109,55 @@ impl Unit {
         }
         self.life_recorded(record, failure, turn);
     }
+
+    // A disk that takes its time.
+
+    /// What the disk owes an answer for.
+    fn owed(&self) -> impl Iterator<Item = (&'static str, Owed)> {
+        let record = self.unsaved.as_ref().filter(|unsaved| unsaved.save.record.is_some());
+        let intent = match self.swap.as_ref().map(|swap| swap.step) {
+            Some(Step::Intending { owed } | Step::TurnIntending { save: Try { again: None, .. }, owed }) => {
+                Some(("the intent of a switch", owed))
+            }
+            Some(_) | None => None,
+        };
+        record.map(|unsaved| ("a record", unsaved.owed)).into_iter().chain(intent)
+    }
+
+    /// When to say that it takes long.
+    pub(super) fn slow_deadline(&self) -> Option<Tick> {
+        self.owed().filter_map(|(_, owed)| owed.due()).min()
+    }
+
+    /// Says once that it takes long.
+    pub(super) fn say_slow(&mut self, turn: &mut Turn<'_>) {
+        for text in slow_notes(self.owed().filter(|(_, owed)| !owed.told), turn.now) {
+            turn.note(Level::Error, None, text);
+        }
+        if let Some(unsaved) = &mut self.unsaved {
+            unsaved.owed.told |= unsaved.owed.slow(turn.now).is_some();
+        }
+        if let Some(Step::Intending { owed } | Step::TurnIntending { owed, .. }) =
+            self.swap.as_mut().map(|swap| &mut swap.step)
+        {
+            owed.told |= owed.slow(turn.now).is_some();
+        }
+    }
+
+    /// What status says of the disk.
+    pub(super) fn disk_notes(&self, now: Tick) -> Vec<String> {
+        let mut notes = slow_notes(self.owed(), now);
+        if let Some(unsaved) = self.unsaved.as_ref().filter(|unsaved| !unsaved.why.is_empty()) {
+            notes.push(format!("the ledger cannot be written: {}", unsaved.why));
+        }
+        notes
+    }
+}
+
+fn slow_notes(owed: impl Iterator<Item = (&'static str, Owed)>, now: Tick) -> Vec<String> {
+    let slow = owed.filter_map(|(what, owed)| Some((what, owed.slow(now)?.as_secs())));
+    let text = |(what, waited)| {
+        format!("the disk has not taken {what} for {waited}s: what serves goes on, answers wait for the disk")
+    };
+    slow.map(text).collect()
 }

@@ -196,7 +196,12 @@ impl Unit {
         }
         let swap = self.swap.as_ref().and_then(|swap| swap.step.deadline());
         let groups = self.groups.values().filter_map(Group::deadline);
-        groups.chain(swap).chain(self.life_deadline()).chain(self.ledger_deadline()).min()
+        groups
+            .chain(swap)
+            .chain(self.life_deadline())
+            .chain(self.ledger_deadline())
+            .chain(self.slow_deadline())
+            .min()
     }
 
     fn clock(&mut self, turn: &mut Turn<'_>) {
@@ -221,9 +226,10 @@ impl Unit {
             self.swap_cue(SwapCueKind::Due, "", turn);
         }
         if due(self.ledger_deadline()) {
-            if let Some(unsaved) = self.unsaved.take() {
-                self.send(unsaved, turn);
-            }
+            self.send_again(turn);
+        }
+        if due(self.slow_deadline()) {
+            self.say_slow(turn);
         }
     }
 }

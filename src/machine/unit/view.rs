@@ -149,6 +149,7 @@ impl Unit {
         if let Life::Blocked { reason, .. } = &self.life {
             notes.push(reason.clone());
         }
+        notes.extend(self.disk_notes(now));
         if let Some(swap) = &self.swap {
             notes.extend(step_note(swap.to, swap.step, now));
         }
@@ -180,14 +181,9 @@ fn step_note(to: Generation, step: Step, now: Tick) -> Option<String> {
         Step::Returning { .. } => Some(format!(
             "on the way back from generation {to}: the one before is still not ready; promote keeps {to}"
         )),
-        Step::Noting { save, .. } | Step::Committing { save } | Step::TurnNoting { save }
-            if save.failures > 0 =>
-        {
-            Some("the ledger cannot be written".to_owned())
-        }
         Step::Binding { .. }
         | Step::Numbering { .. }
-        | Step::Intending
+        | Step::Intending { .. }
         | Step::Switching
         | Step::Noting { .. }
         | Step::Committing { .. }

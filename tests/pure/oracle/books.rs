@@ -92,6 +92,8 @@ pub(super) struct Book {
     pub(super) saved_in_life: bool,
     /// The intent in the runtime folder is that of a supd that died.
     pub(super) inherited: bool,
+    /// The log says that the disk is stuck, since then.
+    pub(super) told_slow: Option<Tick>,
     /// A person has stopped the unit, and nobody has started it since.
     pub(super) stopped_by_person: bool,
 }
@@ -123,6 +125,7 @@ impl Book {
             machine_booted: true,
             saved_in_life: false,
             inherited: false,
+            told_slow: None,
             stopped_by_person: false,
         }
     }
@@ -154,6 +157,7 @@ impl Book {
     pub(super) fn reborn(&mut self) {
         self.served.clear();
         self.relaunches.clear();
+        self.told_slow = None;
         self.unsaved = false;
         // What was not saved never was.
         self.swaps.retain(|swap| swap.began_saved || swap.on_disk);

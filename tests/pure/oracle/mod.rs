@@ -2,6 +2,7 @@
 //! knows the world and what the brain wants of it, and nothing of how the brain decides.
 
 mod books;
+mod disk;
 mod doors;
 mod ledger;
 mod reply;
@@ -67,6 +68,8 @@ rules! {
     Bounded = "bounded",
     /// Without faults everything ends where it should.
     Liveness = "liveness",
+    /// What goes wrong is said, in the log once.
+    Told = "told",
     /// What a hand-written scenario expects.
     Expected = "expected",
 }
@@ -264,6 +267,7 @@ impl Oracle {
                 })
             }
             Action::Note { level, text, .. } => {
+                self.book(place).notes(unit, text)?;
                 must(Rule::Bounded, !text.is_empty() && text.len() < 2000, || format!("note {text:?}"))?;
                 must(Rule::Sound, *level != Level::Error || !text.contains("quarantine"), || text.clone())
             }
@@ -322,6 +326,7 @@ impl Oracle {
             };
             shows_all(unit, shown)?;
             let Some(book) = self.books.iter().find(|book| book.place == unit.place) else { continue };
+            book.says_slow(world, unit, shown, clock)?;
             book.closed_well(unit)?;
             book.refused_well(unit)?;
             if self.answered == Some(unit.place) {

@@ -2,9 +2,10 @@
 
 use super::super::Unit;
 use super::want_of;
+use crate::machine::disk::{Owed, Try};
 use crate::machine::effect::{Action, Level};
 use crate::machine::group::{Group, Role};
-use crate::machine::swap::{Step, Swap, Try};
+use crate::machine::swap::{Step, Swap};
 use crate::machine::turn::Turn;
 use crate::model::status::SwapResult;
 use crate::model::{ExitStatus, Generation, Happening, Intent, Progress, Reply};
@@ -84,13 +85,17 @@ impl Unit {
         for client in std::mem::take(&mut swap.undoers) {
             self.reply(client, reply.clone(), turn);
         }
+        if let Some((_, Some(waiter))) = self.next.take() {
+            let text = format!("{}; what was to replace it is not begun", reply.text);
+            self.reply(waiter.client, Reply { text, ..reply }, turn);
+        }
         true
     }
 
     pub(super) fn turn_intend(&mut self, swap: &mut Swap, save: Try, turn: &mut Turn<'_>) -> bool {
         let Some(from) = swap.from else { return true };
         turn.act(Action::SaveIntent(Intent { swap_id: swap.id, from: Some(swap.to), to: from }));
-        swap.step = Step::TurnIntending { save: Try { again: None, ..save } };
+        swap.step = Step::TurnIntending { save: Try { again: None, ..save }, owed: Owed::new(turn.now) };
         true
     }
 

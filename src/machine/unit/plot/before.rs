@@ -2,9 +2,10 @@
 
 use super::super::Unit;
 use super::want_of;
+use crate::machine::disk::{Owed, Try};
 use crate::machine::effect::{Action, Launch, Level};
 use crate::machine::group::{Group, Role};
-use crate::machine::swap::{Plan, Step, Swap, Try};
+use crate::machine::swap::{Plan, Step, Swap};
 use crate::machine::turn::Turn;
 use crate::model::status::SwapResult;
 use crate::model::{ExitStatus, Happening, Intent, Kept, Progress, Reply, WaitFor};
@@ -113,7 +114,7 @@ impl Unit {
 
     pub(super) fn intend(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
         turn.act(Action::SaveIntent(Intent { swap_id: swap.id, from: swap.from, to: swap.to }));
-        swap.step = Step::Intending;
+        swap.step = Step::Intending { owed: Owed::new(turn.now) };
         true
     }
 

@@ -1,9 +1,10 @@
 //! Probation and commit.
 
 use super::super::{Drain, Unit};
+use crate::machine::disk::Try;
 use crate::machine::effect::{Action, JobKind, JobWork, Level};
 use crate::machine::group::{Group, Role};
-use crate::machine::swap::{Step, Swap, Try};
+use crate::machine::swap::{Step, Swap};
 use crate::machine::turn::Turn;
 use crate::model::status::{SwapResult, SwapStatus};
 use crate::model::{Generation, Happening, Progress, RecordId, Reply, WaitFor};

@@ -12,10 +12,11 @@ mod before;
 mod commit;
 mod switch;
 
+use super::super::disk::Try;
 use super::super::effect::{Action, Level};
 use super::super::group::Role;
 use super::super::swap::table::{SwapCueKind, SwapMove, decide};
-use super::super::swap::{Plan, Step, Swap, Try};
+use super::super::swap::{Plan, Step, Swap};
 use super::super::turn::Turn;
 use super::{Life, Unit, Waiter};
 use crate::model::settings::{Retain, Start};
@@ -127,7 +128,7 @@ impl Unit {
     fn retry(&mut self, swap: &mut Swap, reason: &str, turn: &mut Turn<'_>) -> bool {
         let (Step::Noting { save, .. }
         | Step::Committing { save }
-        | Step::TurnIntending { save }
+        | Step::TurnIntending { save, .. }
         | Step::TurnSwitching { save }
         | Step::TurnNoting { save }) = &mut swap.step
         else {
@@ -150,7 +151,7 @@ impl Unit {
                 swap.step = Step::Committing { save: save.sent(record) };
                 true
             }
-            Step::TurnIntending { save } => self.turn_intend(swap, save, turn),
+            Step::TurnIntending { save, .. } => self.turn_intend(swap, save, turn),
             Step::TurnSwitching { save } => self.turn_switch(swap, save, turn),
             Step::TurnNoting { save } => self.note_turned(swap, save, turn),
             Step::Copying { .. }
@@ -158,7 +159,7 @@ impl Unit {
             | Step::Numbering { .. }
             | Step::Launching
             | Step::Held
-            | Step::Intending
+            | Step::Intending { .. }
             | Step::Switching
             | Step::Probation { .. }
             | Step::Checking { .. }

@@ -2,9 +2,10 @@
 
 use super::super::Unit;
 use super::want_of;
+use crate::machine::disk::Try;
 use crate::machine::effect::{Action, Level};
 use crate::machine::group::{Group, Role};
-use crate::machine::swap::{Step, Swap, Try};
+use crate::machine::swap::{Step, Swap};
 use crate::machine::turn::Turn;
 use crate::model::{Happening, Progress, Reply, SwapKind, WaitFor};
 
