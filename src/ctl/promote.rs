@@ -13,7 +13,8 @@ use crate::model::{ExitStatus, UnitName};
 Examples:
   supctl swap web --hold && supctl promote web
 
-A held generation takes over; one in probation is there to stay from now on.")]
+A held generation takes over; one in probation is there to stay from now on. So is
+one that has to go back while there is nobody to go back to: what served before does not come up.")]
 pub(super) struct Promote {
     /// The unit
     #[arg(value_name = "UNIT", value_parser = args::unit)]

@@ -13,12 +13,13 @@ use crate::model::{ExitStatus, Generation, Label, UnitName};
 Examples:
   supctl rollback web            before commit nothing is launched: the old one still runs
   supctl rollback web --from 8   only if generation 8 still receives the traffic (for scripts)
-  supctl rollback web --stop     and end the bad one at once
+  supctl rollback web --stop     and end the bad one at once; this version always does
 
 It takes the same path as a swap, less canary and probation. It is no toggle: a second one is
 refused, with the command that goes forward again. It covers code, not database migrations.
 
-Exit status: 0 done; 1 failed, what served still serves; 3 refused; 7 nothing serves.")]
+Exit status: 0 done; 1 failed, what served still serves; 3 refused; 4 on the way back, and what
+should take over is not ready in its time; 7 nothing serves.")]
 pub(super) struct Rollback {
     /// The unit
     #[arg(value_name = "UNIT", value_parser = args::unit)]
@@ -29,7 +30,8 @@ pub(super) struct Rollback {
     /// Only if this generation receives the traffic
     #[arg(long, value_name = "GENERATION", value_parser = args::generation)]
     from: Option<Generation>,
-    /// End what is rolled back from at once, instead of keeping it as standby
+    /// End what is rolled back from at once, instead of keeping it as standby; as no standby is kept
+    /// yet, it always is
     #[arg(long)]
     stop: bool,
     /// Even if the program to go back to is not pinned, so that what is on disk is launched

@@ -22,7 +22,8 @@ rolled back by itself.
 Ctrl-C ends supctl and not the swap; supctl wait web joins it again.
 
 Exit status: 0 done, or held as asked; 1 failed before the switch, the old one was not touched;
-3 refused; 4 no answer, outcome unknown; 6 switched, then rolled back; 7 nothing serves.")]
+3 refused; 4 no answer, or still on the way back: outcome unknown; 6 switched, then rolled back;
+7 nothing serves.")]
 pub(super) struct Swap {
     /// The unit
     #[arg(value_name = "UNIT", value_parser = args::unit)]

@@ -85,7 +85,8 @@ pub enum Request {
     Rollback {
         /// Only if this generation is active.
         from: Option<Generation>,
-        /// End what is left at once.
+        /// End what it leaves at once, rather than keep it as standby. Without a warm standby there is
+        /// nothing else to do with it: in one shared slot it would go on accepting.
         stop: bool,
         /// Even if the program of the retained generation is not pinned.
         anyway: bool,

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// The one final answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// How supctl is to exit: Done, Failed, Refused, RolledBack or Down.
+    /// How supctl is to exit: Done, Failed, Refused, Timeout, RolledBack or Down.
     pub status: ExitStatus,
     /// Whether anything is different from before.
     pub changed: bool,

@@ -205,8 +205,12 @@ impl<B: Brain> Sim<B> {
                     format!("{} {changed}", answer(reply.status))
                 }
             };
-            let text = client.and_then(|client| client.reply.as_ref()).map(|reply| reply.text.clone());
-            return if found.starts_with(rest) { Ok(()) } else { fault(format!("{found}: {text:?}")) };
+            let reply = client.and_then(|client| client.reply.as_ref());
+            let next = reply.and_then(|reply| reply.next.as_deref()).unwrap_or_default();
+            let text = reply.map(|reply| format!("{}: {next}", reply.text)).unwrap_or_default();
+            let (status, says) = rest.split_once(" says ").unwrap_or((rest, ""));
+            let met = found.starts_with(status) && text.contains(says);
+            return if met { Ok(()) } else { fault(format!("{found}: {text:?}")) };
         }
         let Some(unit) = self.world.units.iter().find(|unit| unit.name.as_str() == subject) else {
             return fault("there is no such unit".to_owned());

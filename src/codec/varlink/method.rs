@@ -80,7 +80,7 @@ pub enum Method {
         label: Option<Label>,
         /// Only if this generation is active.
         from: Option<Generation>,
-        /// End what is left at once.
+        /// End what it leaves at once, rather than keep it as standby.
         stop: bool,
         /// Even if the program to go back to is not pinned.
         anyway: bool,

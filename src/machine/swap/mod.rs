@@ -101,6 +101,26 @@ impl Step {
         }
     }
 
+    /// Whether it is on the way back, and the ledger is yet to hear of it.
+    pub(super) fn is_turning(self) -> bool {
+        match self {
+            Self::Returning { .. } | Self::TurnIntending { .. } | Self::TurnSwitching { .. } => true,
+            Self::Copying { .. }
+            | Self::Binding { .. }
+            | Self::Numbering { .. }
+            | Self::Launching
+            | Self::Held
+            | Self::Intending { .. }
+            | Self::Switching
+            | Self::Noting { .. }
+            | Self::Probation { .. }
+            | Self::Checking { .. }
+            | Self::Committing { .. }
+            | Self::Undoing { .. }
+            | Self::TurnNoting { .. } => false,
+        }
+    }
+
     /// Whether the traffic has changed over, or may have.
     pub(super) fn has_switched(self) -> bool {
         match self {

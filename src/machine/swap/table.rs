@@ -246,6 +246,7 @@ fn after(step: StepKind, cue: SwapCueKind) -> SwapMove {
     let probation = step == StepKind::Probation;
     let checking = step == StepKind::Checking;
     let committing = step == StepKind::Committing;
+    let undoing = step == StepKind::Undoing;
     let open = probation || checking;
     match cue {
         C::Due if probation => M::Check,
@@ -255,6 +256,8 @@ fn after(step: StepKind, cue: SwapCueKind) -> SwapMove {
         C::Unpassed if checking => M::TurnBack,
         C::Failed if open => M::TurnBack,
         C::Abort if open => M::TurnBack,
+        // It is being undone already: who asks hears when it is.
+        C::Abort if undoing => M::Doom,
         C::Abort => M::RefuseAbort,
         C::Promote if open => M::Commit,
         C::Promote => M::RefusePromote,

@@ -2,7 +2,7 @@
 
 use super::super::effect::{Action, Level};
 use super::super::event::Request;
-use super::super::group::Group;
+use super::super::group::{Group, Role};
 use super::super::swap::table::{SwapCueKind, SwapMove, decide};
 use super::super::swap::{Plan, Swap};
 use super::super::turn::Turn;
@@ -27,6 +27,7 @@ impl Unit {
                 let plan = Plan { kind: SwapKind::Swap, settings, release: None, origin: None, hold };
                 self.ask_swap(client, plan, replace, wait, turn);
             }
+            // What is left is stopped at once whether asked or not: nothing is kept as standby yet.
             Request::Rollback { from, stop: _, anyway, wait } => {
                 self.ask_rollback(client, from, anyway, wait, turn);
             }
@@ -155,13 +156,15 @@ impl Unit {
         if live().count() < limit {
             return false;
         }
-        let Some((oldest, group)) = live().next() else { return false };
+        // What serves is in nobody's way.
+        let leaving = live().find(|(_, group)| group.role == Role::Leaving).or_else(|| live().next());
+        let Some((oldest, group)) = leaving else { return false };
         let workers = group.remaining();
         let text = format!(
             "{} generations live (MaxGenerations = {limit}); generation {oldest} still has {workers} worker(s)",
             live().count()
         );
-        self.refuse(client, text, self.command("status"), turn);
+        self.refuse(client, text, Some(format!("wait {} --wait=drained", self.name)), turn);
         true
     }
 
@@ -200,12 +203,13 @@ impl Unit {
             let (text, next) = if self.durable.retained.is_some() {
                 ("no swap is under way; what is committed is undone by a rollback", Some(self.way_back()))
             } else {
-                ("no swap is under way", None)
+                ("no swap is under way, and nothing is retained to roll back to", self.command("swap"))
             };
             return self.refuse(client, text, next, turn);
         };
         if swap.is_first() {
-            let text = "there is nothing to go back to; end it by a stop";
+            let then = if self.durable.retained.is_some() { ", then roll back" } else { "" };
+            let text = format!("nothing else serves that could go on; end it by a stop{then}");
             return self.refuse(client, text, self.command("stop"), turn);
         }
         if decide(swap.step.kind(), SwapCueKind::Abort) == SwapMove::RefuseAbort {

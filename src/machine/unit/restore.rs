@@ -120,9 +120,11 @@ impl Unit {
         }
     }
 
-    /// Whether nothing of it is left, and nobody waits for an answer about it.
+    /// Whether nothing of it is left, nobody waits for an answer about it, and the ledger knows that
+    /// it was stopped: else the next supd would start it.
     pub(super) fn is_forgettable(&self) -> bool {
-        self.orphaned && matches!(self.life, Life::Stopped { .. }) && self.refreshing.is_none()
+        let stopped = matches!(self.life, Life::Stopped { .. }) && self.unsaved.is_none();
+        self.orphaned && stopped && self.refreshing.is_none()
     }
 
     /// supd itself ends.

@@ -108,9 +108,13 @@ impl Unit {
     pub(super) fn cut_swap(&mut self, turn: &mut Turn<'_>) {
         let Some(mut swap) = self.swap.take() else { return };
         Self::end_check(&swap, turn);
-        // Where the switch may have happened, the intent goes when the ledger says the same.
+        // Where the switch may have happened, the intent goes when the ledger says the same. So does
+        // that of a way back: what must not stay is not what a start takes.
         let switching = matches!(swap.step, Step::Switching);
-        if switching || (swap.step.has_switched() && self.unsaved.is_some()) {
+        if swap.step.is_turning() {
+            self.durable.turn_back();
+            self.intent_left = swap.from;
+        } else if switching || (swap.step.has_switched() && self.unsaved.is_some()) {
             self.intent_left = Some(swap.to);
         } else {
             self.clear_old_intent(turn);

@@ -70,7 +70,10 @@ impl Book {
                     format!("pinned {generation}, which nothing names")
                 })?;
                 let same = numbers(durable) == numbers(&self.sent);
-                must(Rule::Retained, same, || "a copy of a program changes who is active".to_owned())?;
+                // A stop ends what is under way, and the next record says so.
+                must(Rule::Retained, same || self.halted, || {
+                    "a copy of a program changes who is active".to_owned()
+                })?;
             }
         }
         self.wants(durable)?;

@@ -34,10 +34,12 @@ impl Unit {
             format!("must not stay, so back to generation {from}: {cause}"),
         );
         self.progress(&Progress::RollingBack { from: swap.to, to: from, cause }, turn);
-        self.wait_for_previous(from, swap, 0, turn);
         if self.groups.get(&from).is_some_and(Group::serves) {
             return self.turn_intend(swap, Try::default(), turn);
         }
+        // It may take a while: should supd end meanwhile, the next one goes back, too.
+        turn.act(Action::SaveIntent(Intent { swap_id: swap.id, from: Some(swap.to), to: from }));
+        self.wait_for_previous(from, swap, 0, turn);
         true
     }
 
@@ -104,7 +106,6 @@ impl Unit {
         let serves = |generation| self.groups.get(&generation).is_some_and(Group::serves_at_all);
         if !serves(from) && serves(swap.to) {
             // It ended once more while the intent was on its way: who serves goes on.
-            turn.act(Action::ClearIntent);
             self.wait_for_previous(from, swap, 0, turn);
             return true;
         }
