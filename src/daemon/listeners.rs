@@ -5,7 +5,6 @@ use crate::model::settings::Settings;
 use crate::model::{Address, Tick, UnitName};
 use crate::os::listener::{Listener, Queues, Traffic};
 use mio::Token;
-use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -29,15 +28,14 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Descriptors that supd was given (LISTEN_FDS), until a unit names their address.
 pub type Inherited = Vec<OwnedFd>;
 
-/// The listeners of one unit, by address: the name is the unit file's to change.
+/// The listeners of one unit, in the order in which they were bound. They are known by their
+/// addresses: the name is the unit file's to change.
 #[derive(Debug)]
 pub struct Listeners {
     unit: UnitName,
-    /// Boxed: a map has room for eleven from its first entry on, and most units have one.
-    bound: BTreeMap<Address, Box<Listener>>,
-    watched: Vec<(Address, Token)>,
-    /// Copies by which supd hears that a listener was shut down.
-    guards: BTreeMap<Address, (OwnedFd, Token)>,
+    /// A list and no map: a map has room for eleven from its first entry on, and most units have
+    /// one.
+    bound: Vec<Bound>,
     /// Since when, and how often, they were opened again.
     revived: Option<(Tick, u32)>,
     /// When to do so next, after too often. Nothing is guarded meanwhile: each shutdown(2) says
@@ -49,20 +47,33 @@ pub struct Listeners {
     last_call: Option<(Tick, Tick)>,
 }
 
+/// One of them, and how supd hears of it.
+#[derive(Debug)]
+struct Bound {
+    listener: Listener,
+    /// A copy by which supd hears that it was shut down.
+    guard: Option<(OwnedFd, Token)>,
+    /// Its own descriptor is waited for: somebody knocks.
+    watched: Option<Token>,
+}
+
 impl Listeners {
     /// None yet.
     #[must_use]
     pub fn new(unit: UnitName) -> Self {
-        Self {
-            unit,
-            bound: BTreeMap::new(),
-            watched: Vec::new(),
-            guards: BTreeMap::new(),
-            revived: None,
-            revive_at: None,
-            told: None,
-            last_call: None,
-        }
+        Self { unit, bound: Vec::new(), revived: None, revive_at: None, told: None, last_call: None }
+    }
+
+    fn at(&self, address: &Address) -> Option<&Listener> {
+        self.all().find(|listener| listener.address() == address)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Listener> {
+        self.bound.iter().map(|bound| &bound.listener)
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Listener> {
+        self.bound.iter_mut().map(|bound| &mut bound.listener)
     }
 
     /// Binds what these settings name and is not bound, and lets the options of what is be as they
@@ -82,7 +93,7 @@ impl Listeners {
         let reopened = !notes.is_empty();
         let mut added = Vec::new();
         for socket in &settings.sockets {
-            if let Some(listener) = self.bound.get_mut(&socket.address) {
+            if let Some(listener) = self.all_mut().find(|known| *known.address() == socket.address) {
                 match listener.apply_options(&socket.options) {
                     Ok(later) if later.is_empty() => {}
                     Ok(later) => {
@@ -103,11 +114,12 @@ impl Listeners {
                         listener.listen().map_err(|error| error.to_string())?;
                     }
                     notes.extend(listener.notes().map(|note| format!("{}: {note}", socket.address)));
-                    added.push((socket.address.clone(), Box::new(listener)));
+                    added.push(Bound { listener, guard: None, watched: None });
                 }
                 Err(error) => return Err(error.to_string()),
             }
         }
+        self.bound.reserve_exact(added.len());
         self.bound.extend(added);
         notes.extend(self.guard(sources));
         Ok(notes)
@@ -120,12 +132,12 @@ impl Listeners {
         for socket in &settings.sockets {
             let address = &socket.address;
             // An abstract name stays taken as long as a worker has a copy.
-            if matches!(address, Address::Unix { .. })
-                && self.bound.get(address).is_some_and(|listener| is_dead(listener))
-            {
-                self.unwatch_some(sources, |watched| watched == address);
-                self.unguard(address, sources);
-                self.bound.remove(address);
+            if !matches!(address, Address::Unix { .. }) {
+                continue;
+            }
+            let dead = |Bound { listener, .. }: &Bound| listener.address() == address && is_dead(listener);
+            if let Some(at) = self.bound.iter().position(dead) {
+                self.bound.remove(at).let_go(sources);
                 notes.push(format!("{} {address} was shut down by a worker: it is bound anew", socket.name));
             }
         }
@@ -139,15 +151,11 @@ impl Listeners {
         self.revive_at = None;
         let mut faults = Vec::new();
         // An abstract name is free for a new socket only when there is no copy of the old one.
-        let shut: Vec<Address> = self
-            .bound
-            .iter()
-            .filter(|(_, it)| it.traffic() == Traffic::Refused)
-            .map(|(at, _)| at.clone())
-            .collect();
-        shut.iter().for_each(|address| self.unguard(address, sources));
-        for (address, listener) in &mut self.bound {
-            if names(named, address) {
+        for bound in self.bound.iter_mut().filter(|bound| bound.listener.traffic() == Traffic::Refused) {
+            bound.unguard(sources);
+        }
+        for listener in self.all_mut() {
+            if names(named, listener.address()) {
                 let fit =
                     listener.is_published() && !(listener.can_listen_again() && listener.is_shut_down());
                 if listener.traffic() != Traffic::Open || !fit {
@@ -165,36 +173,29 @@ impl Listeners {
     /// already, or can never listen again, has nothing to be told.
     fn guard(&mut self, sources: &mut Sources) -> Vec<String> {
         let mut faults = Vec::new();
-        let (mut idle, mut missing) = (Vec::new(), Vec::new());
         let resting = self.last_call.is_some() || self.revive_at.is_some();
-        for (address, listener) in &self.bound {
+        for bound in &mut self.bound {
+            let (listener, address) = (&bound.listener, bound.listener.address());
             let open = !resting && address.listens() && listener.traffic() == Traffic::Open;
-            match (open && !is_dead(listener), self.guards.contains_key(address)) {
-                (false, true) => idle.push(address.clone()),
-                (true, false) => missing.push((address.clone(), listener.fd().try_clone_to_owned())),
-                (true, true) | (false, false) => {}
+            if !open || is_dead(listener) {
+                bound.unguard(sources);
+                continue;
             }
-        }
-        idle.iter().for_each(|address| self.unguard(address, sources));
-        for (address, copy) in missing {
-            let guarded = copy.and_then(|copy| {
+            if bound.guard.is_some() {
+                continue;
+            }
+            let guarded = listener.fd().try_clone_to_owned().and_then(|copy| {
                 let token = sources.watch_end(&copy, Source::Deaf(self.unit.clone()))?;
                 Ok((copy, token))
             });
             match guarded {
-                Ok(guard) => drop(self.guards.insert(address, guard)),
+                Ok(guard) => bound.guard = Some(guard),
                 Err(error) => {
                     faults.push(format!("nobody will tell if a worker shuts {address} down: {error}"));
                 }
             }
         }
         faults
-    }
-
-    fn unguard(&mut self, address: &Address, sources: &mut Sources) {
-        if let Some((copy, token)) = self.guards.remove(address) {
-            sources.unwatch(token, &copy);
-        }
     }
 
     /// Opens again what somebody shut down, `later`: where that was put off. Within bounds: a worker
@@ -208,17 +209,17 @@ impl Listeners {
         self.revive_at = None;
         let mut notes = Vec::new();
         let shut = |listener: &Listener| listener.traffic() == Traffic::Open && listener.is_shut_down();
-        let shut: Vec<Address> =
-            self.bound.iter().filter(|(_, it)| shut(it)).map(|(address, _)| address.clone()).collect();
-        for address in shut {
-            notes.extend(self.revive_one(&address, now));
+        let shut: Vec<usize> = self.all().enumerate().filter(|(_, it)| shut(it)).map(|(at, _)| at).collect();
+        for at in shut {
+            notes.extend(self.revive_one(at, now));
         }
         notes.extend(self.guard(sources));
         notes
     }
 
-    fn revive_one(&mut self, address: &Address, now: Tick) -> Option<String> {
-        let listener = self.bound.get_mut(address)?;
+    fn revive_one(&mut self, at: usize, now: Tick) -> Option<String> {
+        let Bound { listener, guard, .. } = self.bound.get_mut(at)?;
+        let address = listener.address();
         let what = format!("{} {address} was shut down by a worker", listener.name());
         if !listener.can_listen_again() {
             let cure = match address {
@@ -226,7 +227,7 @@ impl Listeners {
                 _ => "stop and start it",
             };
             // Not guarded any more, so this is said once.
-            return self.guards.contains_key(address).then(|| {
+            return guard.is_some().then(|| {
                 format!(
                     "{what}; a UNIX socket cannot listen again, and clients are refused until it is bound \
                      anew: {cure}, and mend the program"
@@ -256,7 +257,7 @@ impl Listeners {
     /// Begins to end listening. [`Listeners::look`] is due now, and says when it is done.
     pub fn unlisten(&mut self, now: Tick, sources: &mut Sources) -> Vec<String> {
         let mut faults = Vec::new();
-        for listener in self.bound.values_mut().filter(|listener| listener.traffic() == Traffic::Open) {
+        for listener in self.all_mut().filter(|listener| listener.traffic() == Traffic::Open) {
             faults.extend(listener.hold_off().err().map(|error| error.to_string()));
         }
         self.revive_at = None;
@@ -280,11 +281,11 @@ impl Listeners {
         let waiting = |listener: &Listener| {
             listener.traffic() != Traffic::Refused && listener.queue_length().is_some_and(|length| length > 0)
         };
-        if now < end && self.bound.values().any(|listener| waiting(listener)) {
+        if now < end && self.all().any(waiting) {
             self.last_call = Some((end, now.after(LOOK_EVERY)));
             return false;
         }
-        for listener in self.bound.values_mut().filter(|listener| listener.traffic() != Traffic::Refused) {
+        for listener in self.all_mut().filter(|listener| listener.traffic() != Traffic::Refused) {
             faults.extend(listener.refuse().err().map(|error| error.to_string()));
         }
         self.last_call = None;
@@ -293,33 +294,27 @@ impl Listeners {
 
     /// Puts back the public paths that somebody removed. Gives what is to be told.
     pub fn republish(&self) -> Vec<String> {
-        let told = |(address, listener): (&Address, &Listener)| match listener.republish() {
+        let told = |listener: &Listener| match listener.republish() {
             Ok(false) => None,
-            Ok(true) => Some(format!("{} {address} had been removed: it is public again", listener.name())),
+            Ok(true) => {
+                let (name, address) = (listener.name(), listener.address());
+                Some(format!("{name} {address} had been removed: it is public again"))
+            }
             Err(error) => Some(error.to_string()),
         };
-        self.bound.iter().map(|(address, listener)| (address, &**listener)).filter_map(told).collect()
+        self.all().filter_map(told).collect()
     }
 
     /// The same at the price of one look: whether the private name is there as well is not asked.
     pub fn republish_if_gone(&self) -> Vec<String> {
-        if self.bound.values().all(|listener| listener.is_published()) {
-            Vec::new()
-        } else {
-            self.republish()
-        }
+        if self.all().all(Listener::is_published) { Vec::new() } else { self.republish() }
     }
 
     /// Closes the listeners that none of these names.
     pub fn close_except(&mut self, named: &[Arc<Settings>], sources: &mut Sources) {
-        let gone: Vec<Address> =
-            self.bound.keys().filter(|address| !names(named, address)).cloned().collect();
-        for address in gone {
-            self.unwatch_some(sources, |watched| *watched == address);
-            self.unguard(&address, sources);
-            if let Some(listener) = self.bound.remove(&address) {
-                listener.close();
-            }
+        let gone = |bound: &Bound| !names(named, bound.listener.address());
+        while let Some(at) = self.bound.iter().position(gone) {
+            self.bound.remove(at).let_go(sources);
         }
     }
 
@@ -328,54 +323,40 @@ impl Listeners {
     /// # Errors
     /// What the kernel answered: the unit will not wake up by itself.
     pub fn watch(&mut self, sources: &mut Sources) -> Result<(), String> {
-        for (address, listener) in &self.bound {
-            let known = self.watched.iter().any(|(watched, _)| watched == address);
-            if known || listener.traffic() != Traffic::Open {
+        for Bound { listener, watched, .. } in &mut self.bound {
+            if watched.is_some() || listener.traffic() != Traffic::Open {
                 continue;
             }
             let token = sources
                 .watch(&listener.fd(), Source::Knock(self.unit.clone()))
-                .map_err(|error| format!("cannot wait for connections at {address}: {error}"))?;
-            self.watched.push((address.clone(), token));
+                .map_err(|error| format!("cannot wait for connections at {}: {error}", listener.address()))?;
+            *watched = Some(token);
         }
         Ok(())
     }
 
     /// No longer.
     pub fn unwatch(&mut self, sources: &mut Sources) {
-        self.unwatch_some(sources, |_| true);
-    }
-
-    fn unwatch_some(&mut self, sources: &mut Sources, which: impl Fn(&Address) -> bool) {
-        self.watched.retain(|(address, token)| {
-            let over = which(address);
-            if let Some(listener) = self.bound.get(address).filter(|_| over) {
-                sources.unwatch(*token, &listener.fd());
-            }
-            !over
-        });
+        self.bound.iter_mut().for_each(|bound| bound.unwatch(sources));
     }
 
     /// Whether something waits indeed: an event may have been for a connection that is gone.
     #[must_use]
     pub fn is_knocked(&self) -> bool {
         let knocked = |listener: &Listener| listener.queue_length().is_none_or(|length| length > 0);
-        self.watched
-            .iter()
-            .filter_map(|(address, _)| self.bound.get(address))
-            .any(|listener| knocked(listener))
+        self.bound.iter().any(|bound| bound.watched.is_some() && knocked(&bound.listener))
     }
 
     /// The descriptor that a worker gets for this address.
     #[must_use]
     pub fn fd(&self, address: &Address) -> Option<BorrowedFd<'_>> {
-        self.bound.get(address).map(|listener| listener.fd())
+        self.at(address).map(Listener::fd)
     }
 
     /// What waits there, if it is bound.
     #[must_use]
     pub fn queue(&self, address: &Address, queues: &Queues) -> Option<u32> {
-        self.bound.get(address)?.queue_length_of(queues)
+        self.at(address)?.queue_length_of(queues)
     }
 
     /// Whether nothing is bound.
@@ -386,7 +367,28 @@ impl Listeners {
 
     /// Every address that is bound.
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
-        self.bound.keys()
+        self.all().map(Listener::address)
+    }
+}
+
+impl Bound {
+    fn unguard(&mut self, sources: &mut Sources) {
+        if let Some((copy, token)) = self.guard.take() {
+            sources.unwatch(token, &copy);
+        }
+    }
+
+    fn unwatch(&mut self, sources: &mut Sources) {
+        if let Some(token) = self.watched.take() {
+            sources.unwatch(token, &self.listener.fd());
+        }
+    }
+
+    /// Closes it.
+    fn let_go(mut self, sources: &mut Sources) {
+        self.unwatch(sources);
+        self.unguard(sources);
+        self.listener.close();
     }
 }
 
