@@ -39,7 +39,8 @@ const DUE_AT_ONCE: usize = 16;
 /// All units and what becomes of them.
 #[derive(Debug, Clone, Default)]
 pub struct Machine {
-    units: BTreeMap<UnitName, Unit>,
+    /// Boxed: the nodes of a map are half empty, and a unit is large.
+    units: BTreeMap<UnitName, Box<Unit>>,
     numbers: Numbers,
     ending: Option<Ending>,
 }
@@ -105,7 +106,7 @@ impl Machine {
         }
         let mut turn = Turn { now, unit: &name, numbers: &mut self.numbers, out };
         let unit = unit::restore(restored, &mut turn);
-        self.units.insert(name, unit);
+        self.units.insert(name, Box::new(unit));
     }
 
     fn each(&mut self, now: Tick, out: &mut Vec<Effect>, mut act: impl FnMut(&mut Unit, &mut Turn<'_>)) {
@@ -123,7 +124,7 @@ impl Machine {
     /// Once every unit is over, supd may end.
     fn end(&mut self, out: &mut Vec<Effect>) {
         let Some(ending) = &mut self.ending else { return };
-        if ending.said || !self.units.values().all(Unit::is_over) {
+        if ending.said || !self.units.values().all(|unit| unit.is_over()) {
             return;
         }
         ending.said = true;
@@ -136,7 +137,7 @@ impl Machine {
     /// When [`Input::Clock`] is due: the earliest deadline of all phases; computed, never stored.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
-        self.units.values().filter_map(Unit::deadline).min()
+        self.units.values().filter_map(|unit| unit.deadline()).min()
     }
 
     /// What `supctl status` shows.

@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod exit;
+pub mod few;
 pub mod id;
 pub mod interpreters;
 pub mod ledger;
@@ -17,6 +18,7 @@ pub mod tick;
 
 pub use address::{Address, SocketKind};
 pub use exit::{ExitStatus, WorkerExit};
+pub use few::Few;
 pub use id::{
     ClientId, Generation, InvalidLabel, InvalidName, JobId, Label, ListenerName, RecordId, SwapId, UnitName,
     WorkerId,

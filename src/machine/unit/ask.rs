@@ -3,8 +3,8 @@
 use super::super::effect::{Action, Level};
 use super::super::event::Request;
 use super::super::group::{Group, Role};
+use super::super::swap::Plan;
 use super::super::swap::table::{SwapCueKind, SwapMove, decide};
-use super::super::swap::{Plan, Swap};
 use super::super::turn::Turn;
 use super::{Drain, Life, Unit, Waiter};
 use crate::model::status::SwapResult;
@@ -77,7 +77,7 @@ impl Unit {
 
     /// A start of what is up: nothing to do, unless nothing of it is left.
     fn start_up(&mut self, waiter: Waiter, settings: Arc<Settings>, turn: &mut Turn<'_>) {
-        if self.swap.as_ref().is_some_and(Swap::is_first) {
+        if self.swap.as_ref().is_some_and(|swap| swap.is_first()) {
             self.waiters.push(waiter);
             return;
         }
@@ -177,7 +177,7 @@ impl Unit {
         }
         swap.by_person = true;
         self.settings = plan.settings.clone();
-        self.next = Some((plan, Some(waiter)));
+        self.next = Some(Box::new((plan, Some(waiter))));
         self.swap_cue(SwapCueKind::Abort, "replaced by another swap", turn);
     }
 

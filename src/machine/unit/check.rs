@@ -15,7 +15,7 @@ impl Unit {
     }
 
     fn check_numbers(&self, turn: &Turn<'_>) -> Result<(), String> {
-        for (generation, group) in &self.groups {
+        for (generation, group) in self.groups.iter() {
             if generation.0 == 0 || generation.0 > self.durable.generation_last {
                 return Err(format!("generation {generation} was never numbered"));
             }

@@ -28,7 +28,7 @@ impl Unit {
         if let Some(swap) = &mut self.swap {
             swap.undoers.retain(|undoer| *undoer != client);
         }
-        if let Some((_, waiter)) = &mut self.next {
+        if let Some((_, waiter)) = self.next.as_deref_mut() {
             *waiter = waiter.filter(|waiter| waiter.client != client);
         }
         if let Some(refreshing) = &mut self.refreshing {

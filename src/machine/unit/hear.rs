@@ -126,7 +126,8 @@ impl Unit {
     }
 
     pub(super) fn finished(&mut self, job: JobId, result: Result<(), String>, turn: &mut Turn<'_>) {
-        if matches!(&self.swap, Some(Swap { step: Step::Checking { job: asked, .. }, .. }) if *asked == job) {
+        if matches!(self.swap.as_deref(), Some(Swap { step: Step::Checking { job: asked, .. }, .. }) if *asked == job)
+        {
             match result {
                 Ok(()) => self.swap_cue(SwapCueKind::Passed, "", turn),
                 Err(reason) => {

@@ -33,7 +33,8 @@ impl Unit {
     }
 
     pub(super) fn bound(&mut self, job: crate::model::JobId, failure: Option<String>, turn: &mut Turn<'_>) {
-        if matches!(&self.swap, Some(Swap { step: Step::Binding { job: asked }, .. }) if *asked == job) {
+        if matches!(self.swap.as_deref(), Some(Swap { step: Step::Binding { job: asked }, .. }) if *asked == job)
+        {
             match failure {
                 None => self.swap_cue(SwapCueKind::Bound, "", turn),
                 Some(reason) => self.swap_cue(SwapCueKind::BindFailed, &reason, turn),

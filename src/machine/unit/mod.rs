@@ -37,7 +37,7 @@ use super::turn::Turn;
 use super::worker::Cue;
 use crate::model::settings::Socket;
 use crate::model::{
-    ClientId, Durable, Generation, JobId, RecordId, Reply, Settings, SwapId, Tick, UnitName, WorkerId,
+    ClientId, Durable, Few, Generation, JobId, RecordId, Reply, Settings, SwapId, Tick, UnitName, WorkerId,
     status::SwapStatus,
 };
 use clients::{Drain, Waiter};
@@ -45,7 +45,7 @@ use ledger::Unsaved;
 use refresh::Refreshing;
 use reload::Reloading;
 pub(super) use restore::restore;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use stop::{StopStage, Stopping};
@@ -79,19 +79,19 @@ pub(super) struct Unit {
     orphaned: bool,
     durable: Durable,
     life: Life,
-    groups: BTreeMap<Generation, Group>,
+    groups: Few<Generation, Group>,
     /// How to launch what the ledger names.
-    recipes: BTreeMap<Generation, Arc<Launch>>,
+    recipes: Few<Generation, Arc<Launch>>,
     /// Generations whose programs are being copied.
     copying: BTreeSet<Generation>,
-    swap: Option<Swap>,
+    swap: Option<Box<Swap>>,
     last_swap: Option<SwapStatus>,
     /// The active generation, as long as it was never ready: nothing to go back to.
     unproven: Option<Generation>,
     waiters: Vec<Waiter>,
     /// A swap that begins once the running one is undone.
-    next: Option<(super::swap::Plan, Option<Waiter>)>,
-    reloading: Option<Reloading>,
+    next: Option<Box<(super::swap::Plan, Option<Waiter>)>>,
+    reloading: Option<Box<Reloading>>,
     /// A daemon-reload that waits for its listeners.
     refreshing: Option<Refreshing>,
     /// What the hands were told last: which listeners listen, which are bound, what is stored.

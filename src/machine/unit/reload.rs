@@ -38,7 +38,8 @@ impl Unit {
             kind(Kind::Serving).chain(kind(Kind::Reloading)).map(|worker| worker.id).collect();
         let generation = group.generation();
         let (remarks, failures) = (BTreeSet::new(), BTreeSet::new());
-        self.reloading = Some(Reloading { client: Some(client), waiting, remarks, failures });
+        let client = Some(client);
+        self.reloading = Some(Box::new(Reloading { client, waiting, remarks, failures }));
         for index in ready {
             self.group_cue(generation, index, &Cue::Reload, turn);
         }

@@ -6,15 +6,15 @@ use super::super::swap::Plan;
 use super::super::turn::Turn;
 use super::{Life, Unit};
 use crate::model::settings::Start;
-use crate::model::{Durable, Generation, Intent, SwapKind, Want};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::model::{Durable, Few, Generation, Intent, SwapKind, Want};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Makes the unit and begins what it should be doing.
 pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Unit {
     let Restored { settings, durable, launches, intent, machine_booted, supd_booting } = restored;
     let stored: BTreeSet<Generation> = launches.keys().copied().collect();
-    let recipes: BTreeMap<Generation, Arc<Launch>> = launches
+    let recipes: Few<Generation, Arc<Launch>> = launches
         .into_iter()
         .map(|(generation, settings)| (generation, recipe(generation, settings, &durable)))
         .collect();
@@ -26,7 +26,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         orphaned: false,
         durable,
         life: Life::STOPPED,
-        groups: BTreeMap::new(),
+        groups: Few::new(),
         recipes,
         copying: BTreeSet::new(),
         swap: None,

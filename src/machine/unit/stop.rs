@@ -95,7 +95,7 @@ impl Unit {
     /// What serves finishes what is queued; what does not serve is not begun any more.
     pub(super) fn end_unready(&mut self, turn: &mut Turn<'_>) {
         let mut told = Vec::new();
-        for (generation, group) in &mut self.groups {
+        for (generation, group) in self.groups.iter_mut() {
             group.role = Role::Leaving;
             told.push((*generation, group.leave_unready(turn)));
         }
@@ -129,7 +129,7 @@ impl Unit {
         for client in undoers {
             self.reply(client, reply.clone(), turn);
         }
-        if let Some((_, Some(waiter))) = self.next.take() {
+        if let Some((_, Some(waiter))) = self.next.take().map(|next| *next) {
             self.reply(waiter.client, reply, turn);
         }
     }

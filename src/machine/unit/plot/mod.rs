@@ -63,7 +63,7 @@ impl Unit {
         }
         self.durable.swap_last += 1;
         self.durable.generation_last += 1;
-        self.swap = Some(Swap {
+        self.swap = Some(Box::new(Swap {
             id: SwapId(self.durable.swap_last),
             plan,
             from,
@@ -77,7 +77,7 @@ impl Unit {
             switch: None,
             client: waiter.map(|waiter| waiter.client),
             undoers: Vec::new(),
-        });
+        }));
         self.waiters.extend(waiter);
         self.life = Life::Up;
     }
@@ -120,7 +120,7 @@ impl Unit {
         };
         if goes_on {
             self.swap = Some(swap);
-        } else if let Some((plan, waiter)) = self.next.take() {
+        } else if let Some((plan, waiter)) = self.next.take().map(|next| *next) {
             self.begin(plan, waiter, turn);
         }
     }
