@@ -29,6 +29,7 @@ pub mod sources;
 pub mod sweeper;
 #[cfg(test)]
 mod testbed;
+pub mod thrift;
 pub mod units;
 pub mod upward;
 pub mod view;

@@ -4,10 +4,11 @@ use super::control::Arrival;
 use super::hands::Hands;
 use super::lock::Lock;
 use super::sources::{Ready, Source};
+use super::thrift::Thrift;
 use crate::machine::{Effect, Event, Input, Machine};
 use crate::model::{Generation, Tick, UnitName, WorkerId};
-use crate::os::clock;
 use crate::os::process::{Reaped, reap_orphans};
+use crate::os::{clock, heap};
 use signal_hook_mio::v1_0::Signals;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ pub struct Reactor {
     signals: Signals,
     /// Ended children may be left to be reaped.
     orphans: bool,
+    thrift: Thrift,
     _locks: [Lock; 2],
 }
 
@@ -33,7 +35,14 @@ impl Reactor {
     #[must_use]
     pub fn new(hands: Hands, signals: Signals, locks: [Lock; 2]) -> Self {
         // A child may have ended before its signal could be caught.
-        Self { machine: Machine::default(), hands, signals, orphans: true, _locks: locks }
+        Self {
+            machine: Machine::default(),
+            hands,
+            signals,
+            orphans: true,
+            thrift: Thrift::default(),
+            _locks: locks,
+        }
     }
 
     /// Runs until every unit has stopped.
@@ -54,6 +63,10 @@ impl Reactor {
             self.step(now);
             // Last: a step may leave something to begin that no descriptor will tell of.
             self.hands.tend(now);
+            if self.thrift.is_due(now) {
+                self.hands.inbox.shrink_to_fit();
+                heap::trim();
+            }
         }
         log::info!("supd ends");
         Ok(())
@@ -71,7 +84,10 @@ impl Reactor {
         let hands = &mut self.hands;
         let busy =
             !hands.inbox.is_empty() || hands.control.pending() || hands.notifiers.pending() || self.orphans;
-        let due = || self.machine.deadline().into_iter().chain(hands.deadline()).min();
+        let due = || {
+            let own = self.machine.deadline().into_iter().chain(self.thrift.deadline());
+            own.chain(hands.deadline()).min()
+        };
         let timeout = if busy { Some(Duration::ZERO) } else { due().map(|due| due.since(clock::now())) };
         hands.sources.wait(timeout)
     }
@@ -157,8 +173,10 @@ impl Reactor {
     /// Lets the machine take what is in the inbox, and does what it decides.
     fn step(&mut self, now: Tick) {
         let mut effects: Vec<Effect> = Vec::new();
-        for _ in 0..INPUTS_PER_TURN {
+        let mut taken = 0;
+        while taken < INPUTS_PER_TURN {
             let Some(input) = self.hands.inbox.pop_front() else { break };
+            taken += 1;
             log::trace!("{input:?}");
             self.machine.step(now, input, &mut effects);
             for effect in effects.drain(..) {
@@ -166,6 +184,7 @@ impl Reactor {
                 self.hands.perform(effect, &self.machine, now);
             }
         }
+        self.thrift.took(taken, now);
         if self.hands.inbox.is_empty() {
             self.hands.notifiers.lift_barriers();
         }

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod error;
 pub mod fork;
 pub mod groups;
+pub mod heap;
 pub mod inherited;
 pub mod listener;
 pub mod logfile;
