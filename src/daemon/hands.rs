@@ -40,8 +40,8 @@ pub struct Hands {
     pub units: Units,
     /// The way into the ledger.
     pub recorder: Recorder,
-    /// By unit.
-    pub listeners: BTreeMap<UnitName, Listeners>,
+    /// By unit. Boxed, as in other maps by unit: their nodes are half empty.
+    pub listeners: BTreeMap<UnitName, Box<Listeners>>,
     /// Units whose listening ends, or comes back.
     pub last_calls: BTreeSet<UnitName>,
     /// Descriptors that supd was given.

@@ -121,7 +121,8 @@ impl Hands {
         let bound = |other: &UnitName| self.listeners.get(other).is_some_and(|its| !its.is_empty());
         let others = self.units.rivals(settings).filter(|other| bound(&other.unit));
         let conflict = Units::conflict(settings, others.map(|other| &**other));
-        let listeners = self.listeners.entry(unit.clone()).or_insert_with(|| Listeners::new(unit.clone()));
+        let listeners =
+            self.listeners.entry(unit.clone()).or_insert_with(|| Listeners::new(unit.clone()).into());
         let private = self.runtime.listeners(unit);
         let result = match conflict {
             Some(conflict) => Err(conflict),
@@ -182,7 +183,7 @@ impl Hands {
         self.notifiers.open(unit, launch.generation, &notify, &mut self.sources)?;
         let invocation = new_invocation().map_err(|error| error.to_string())?;
         let bound = self.listeners.get(unit);
-        for text in bound.map(Listeners::republish).unwrap_or_default() {
+        for text in bound.map(|bound| bound.republish()).unwrap_or_default() {
             note(unit, Level::Warning, None, &text);
         }
         let mut listeners = Vec::new();

@@ -34,7 +34,7 @@ pub struct Recorder {
     /// The generations whose settings are on disk.
     stored: BTreeSet<(UnitName, Generation)>,
     /// The last state of each unit that was given on, whether it is on disk yet or not.
-    last: BTreeMap<UnitName, Durable>,
+    last: BTreeMap<UnitName, Box<Durable>>,
     dumps: u32,
 }
 
@@ -58,7 +58,7 @@ impl Recorder {
             boot,
             waiting: BTreeMap::new(),
             stored: BTreeSet::new(),
-            last,
+            last: last.into_iter().map(|(unit, durable)| (unit, Box::new(durable))).collect(),
             dumps: 0,
         }
     }
@@ -71,7 +71,7 @@ impl Recorder {
     /// What was last given on of this unit; [`Durable::fresh`] of one that is unknown.
     #[must_use]
     pub fn durable(&self, unit: &UnitName) -> Durable {
-        self.last.get(unit).cloned().unwrap_or_else(Durable::fresh)
+        self.last.get(unit).map_or_else(Durable::fresh, |last| Durable::clone(last))
     }
 
     /// Every unit that the ledger knows.
@@ -109,7 +109,7 @@ impl Recorder {
         let fits = texts.values().map(|text| text.len()).sum::<usize>() <= CARRIED_MAX;
         let (carried, own) = if fits { (texts, BTreeMap::new()) } else { (BTreeMap::new(), texts) };
         self.seq += 1;
-        self.last.insert(unit.clone(), record.durable.clone());
+        self.last.insert(unit.clone(), Box::new(record.durable.clone()));
         let at = u64::try_from(clock::wall().as_micros()).unwrap_or(u64::MAX);
         let entry = Entry { seq: self.seq, at, boot: self.boot.clone(), by, record, settings: carried };
         let line = String::from_utf8(encode(&entry)).expect("JSON is UTF-8");

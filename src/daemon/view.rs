@@ -1,7 +1,6 @@
 //! What `supctl status` shows: the machine's word, with what only the kernel knows.
 
 use super::hands::Hands;
-use super::listeners::Listeners;
 use super::perform::note;
 use crate::codec::json::{ListenerView, UnitView};
 use crate::machine::{Level, Machine};
@@ -34,7 +33,7 @@ impl Hands {
         let settings = &self.units.get(unit)?.settings;
         let bound = self.listeners.get(unit);
         // The kernel tells nobody that a path was removed: whoever looks finds it mended.
-        for text in bound.map(Listeners::republish_if_gone).unwrap_or_default() {
+        for text in bound.map(|bound| bound.republish_if_gone()).unwrap_or_default() {
             note(unit, Level::Warning, None, &text);
         }
         let listeners = settings

@@ -52,7 +52,8 @@ struct Held {
 /// All of them.
 #[derive(Debug, Default)]
 pub struct Workers {
-    all: BTreeMap<WorkerId, Worker>,
+    /// Boxed: the nodes of a map are half empty.
+    all: BTreeMap<WorkerId, Box<Worker>>,
 }
 
 /// What a launch needs of the rest of the shell.
@@ -123,19 +124,19 @@ impl Workers {
             main: None,
             outcome,
         };
-        self.all.insert(id, worker);
+        self.all.insert(id, Box::new(worker));
         Ok(())
     }
 
     /// One of them.
     #[must_use]
     pub fn get(&self, id: WorkerId) -> Option<&Worker> {
-        self.all.get(&id)
+        self.all.get(&id).map(|worker| &**worker)
     }
 
     /// One of them.
     pub fn get_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
-        self.all.get_mut(&id)
+        self.all.get_mut(&id).map(|worker| &mut **worker)
     }
 
     /// Those of one generation.
@@ -145,7 +146,7 @@ impl Workers {
         generation: Generation,
     ) -> impl Iterator<Item = (WorkerId, &'a Worker)> {
         let its = move |worker: &Worker| worker.launch.generation == generation && worker.unit == *unit;
-        self.all.iter().filter(move |(_, worker)| its(worker)).map(|(id, worker)| (*id, worker))
+        self.all.iter().filter(move |(_, worker)| its(worker)).map(|(id, worker)| (*id, &**worker))
     }
 
     /// Whether a process of this number is held here, so that its end is not to be taken away.

@@ -74,6 +74,7 @@ fn from_words(nodes: &[Node], purpose: Use, warnings: &mut Vec<Bad>) -> Reading<
         warn_of_word(node.place, word, warnings);
     }
     let program = words.remove(0);
+    words.shrink_to_fit();
     let place = nodes.first().map(|node| node.place);
     command(program, words, purpose).map_err(|bad| vec![Bad { place, ..bad }])
 }

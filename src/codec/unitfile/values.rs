@@ -294,6 +294,8 @@ pub(super) fn each<'n, T>(
             Err(bads) => faults.extend(bads.into_iter().map(|bad| in_place(node, bad))),
         }
     }
+    // Settings live as long as their generation; a vector begins with room for four.
+    values.shrink_to_fit();
     if faults.is_empty() { Ok(values) } else { Err(faults) }
 }
 
