@@ -39,7 +39,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     // Before anything of this process is changed: workers get what supd was given.
     let original = Original::read().map_err(|error| error.to_string())?;
     let environment = std::env::vars_os().collect();
-    let places = Places::resolve(&cli.given(), &Caller::this()).map_err(|unknown| unknown.to_string())?;
+    let places = Places::resolve(&cli.given, &Caller::this()).map_err(|unknown| unknown.to_string())?;
     let (runtime, locks) = folders(&places)?;
     // What supd takes for itself.
     let (_, hard) = original.limit(Resource::Nofile);

@@ -1,32 +1,119 @@
-//! supd's command line.
+//! supd's command line. lexopt and not clap, which supctl has: what supd has read once stays mapped
+//! for as long as the machine is up, and clap is a tenth of the program.
 
 use crate::os::places::Given;
-use clap::Parser;
+use lexopt::{Arg, Parser, ValueExt};
 use log::LevelFilter;
-use std::path::PathBuf;
+use std::ffi::OsString;
 
-/// Owns your ports: a new release takes over, the old one comes back, without one request lost.
-#[derive(Debug, Parser)]
-#[command(name = "supd", version, about, long_about = None)]
+/// What `supd --help` says.
+const HELP: &str = "\
+Owns your ports: a new release takes over, the old one comes back, without one request lost
+
+Usage: supd [OPTIONS]
+
+Options:
+      --units DIR        Folder of unit files
+                         [default: /etc/supd/units, then /usr/lib/supd/units] [env: SUPD_UNITS]
+      --runtime DIR      Folder of sockets, intents and the lock
+                         [default: /run/supd] [env: SUPD_RUNTIME]
+      --state DIR        Folder of the ledger and of pinned programs
+                         [default: /var/lib/supd] [env: SUPD_STATE]
+      --log-level LEVEL  How much to say: error, warn, info, debug [default: info]
+  -h, --help             Print help
+  -V, --version          Print version
+";
+
+/// What supd was called with.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Cli {
-    /// Folder of unit files [default: /etc/supd/units, then /usr/lib/supd/units]
-    #[arg(long, value_name = "DIR", env = "SUPD_UNITS")]
-    pub units: Option<PathBuf>,
-    /// Folder of sockets, intents and the lock [default: /run/supd]
-    #[arg(long, value_name = "DIR", env = "SUPD_RUNTIME")]
-    pub runtime: Option<PathBuf>,
-    /// Folder of the ledger and of pinned programs [default: /var/lib/supd]
-    #[arg(long, value_name = "DIR", env = "SUPD_STATE")]
-    pub state: Option<PathBuf>,
-    /// How much to say: error, warn, info, debug
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    /// The folders of the flags; what the environment says of them is for
+    /// [`Places`](crate::os::places::Places).
+    pub given: Given,
+    /// How much to say.
     pub log_level: LevelFilter,
 }
 
+/// What a command line comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// supd is to run.
+    Run(Cli),
+    /// A text is to be shown, and that is all.
+    Show(String),
+}
+
 impl Cli {
-    /// The places of the flags.
-    #[must_use]
-    pub fn given(&self) -> Given {
-        Given { units: self.units.clone(), runtime: self.runtime.clone(), state: self.state.clone() }
+    /// Reads the words behind the program's name.
+    ///
+    /// # Errors
+    /// What is wrong with them and what to type instead, in a sentence.
+    pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Asked, String> {
+        let mut words = Parser::from_args(words);
+        let mut cli = Self { given: Given::default(), log_level: LevelFilter::Info };
+        let wrong = |error: lexopt::Error| format!("{error}; supd --help shows what there is");
+        while let Some(word) = words.next().map_err(wrong)? {
+            let folder = match word {
+                Arg::Short('h') | Arg::Long("help") => return Ok(Asked::Show(HELP.into())),
+                Arg::Short('V') | Arg::Long("version") => {
+                    return Ok(Asked::Show(format!("supd {}\n", env!("CARGO_PKG_VERSION"))));
+                }
+                Arg::Long("log-level") => {
+                    cli.log_level = words.value().and_then(|level| level.parse()).map_err(wrong)?;
+                    continue;
+                }
+                Arg::Long("units") => &mut cli.given.units,
+                Arg::Long("runtime") => &mut cli.given.runtime,
+                Arg::Long("state") => &mut cli.given.state,
+                Arg::Short(_) | Arg::Long(_) | Arg::Value(_) => return Err(wrong(word.unexpected())),
+            };
+            let value = words.value().map_err(wrong)?;
+            if value.is_empty() {
+                return Err("a folder with an empty name; supd --help shows what there is".into());
+            }
+            *folder = Some(value.into());
+        }
+        Ok(Asked::Run(cli))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &[&str]) -> Result<Asked, String> {
+        Cli::read(words.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn the_flags_are_read_in_both_forms() {
+        let given = Given { units: Some("/u".into()), runtime: Some("r".into()), state: Some("/s".into()) };
+        let wanted = Cli { given, log_level: LevelFilter::Debug };
+        let words = ["--units", "/u", "--runtime=r", "--state", "/s", "--log-level", "debug"];
+        assert_eq!(read(&words), Ok(Asked::Run(wanted)));
+        let none = Cli { given: Given::default(), log_level: LevelFilter::Info };
+        assert_eq!(read(&[]), Ok(Asked::Run(none)));
+    }
+
+    #[test]
+    fn help_and_version_are_shown() {
+        assert_eq!(read(&["--units", "/u", "-h"]), Ok(Asked::Show(HELP.into())));
+        assert_eq!(read(&["-V"]), Ok(Asked::Show(format!("supd {}\n", env!("CARGO_PKG_VERSION")))));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_the_way_on() {
+        for (words, what) in [
+            (&["--unit", "/u"][..], "--unit"),
+            (&["-x"], "-x"),
+            (&["run"], "run"),
+            (&["--state"], "--state"),
+            (&["--state="], "empty"),
+            (&["--log-level", "loud"], "loud"),
+            (&["--help=x"], "x"),
+        ] {
+            let why = read(words).expect_err("it is wrong");
+            assert!(why.contains(what) && why.contains("supd --help"), "{words:?}: {why}");
+        }
     }
 }

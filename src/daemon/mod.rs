@@ -35,13 +35,24 @@ pub mod upward;
 pub mod view;
 pub mod workers;
 
-use clap::Parser;
+use cli::{Asked, Cli};
+use std::io::Write;
 use std::process::ExitCode;
 
 /// The program supd.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match Cli::read(std::env::args_os().skip(1)) {
+        Ok(Asked::Run(cli)) => cli,
+        Ok(Asked::Show(text)) => {
+            let shown = std::io::stdout().write_all(text.as_bytes());
+            return if shown.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
+        Err(why) => {
+            eprintln!("supd: {why}");
+            return ExitCode::from(2);
+        }
+    };
     logging::start(cli.log_level);
     match boot::boot(&cli).map(reactor::Reactor::run) {
         Ok(Ok(())) => ExitCode::SUCCESS,

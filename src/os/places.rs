@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 /// The name of the control socket within the runtime folder.
 pub const CONTROL_SOCKET: &str = "control";
 
-/// Places that were given on a command line. (clap reads SUPD_UNITS, SUPD_RUNTIME and SUPD_STATE
-/// for its flags too: given twice, the flag wins.)
+/// Places that were given on a command line. (supctl's reads SUPD_RUNTIME for its flag too: given
+/// twice, the flag wins.)
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Given {
     /// `--units DIR`
