@@ -88,7 +88,11 @@ fn goes_on(failure: Failure, method: &Method) -> Failure {
         Method::Promote { .. } => "promotion",
         Method::Reload { .. } => "reload",
         Method::Wait { .. } | Method::Status { .. } | Method::Cat { .. } => "wait",
-        Method::Kill { .. } | Method::Abort { .. } | Method::DaemonReload | Method::Shutdown => "request",
+        Method::Kill { .. }
+        | Method::Abort { .. }
+        | Method::Logs { .. }
+        | Method::DaemonReload
+        | Method::Shutdown => "request",
     };
     let next = match method.unit() {
         Some(unit) if !matches!(method, Method::Reload { .. } | Method::Kill { .. }) => {

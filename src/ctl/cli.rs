@@ -11,6 +11,7 @@ use super::demo::Demo;
 use super::failure::Failure;
 use super::is_active::IsActive;
 use super::kill::Kill;
+use super::logs::Logs;
 use super::promote::Promote;
 use super::reload::Reload;
 use super::render::text::Paint;
@@ -103,6 +104,7 @@ pub(super) enum Verb {
     Promote(Promote),
     Abort(Abort),
     Wait(Wait),
+    Logs(Logs),
     Check(Check),
     Cat(Cat),
     Shutdown(Shutdown),
@@ -146,6 +148,7 @@ impl Verb {
             Self::Promote(verb) => verb.run(context),
             Self::Abort(verb) => verb.run(context),
             Self::Wait(verb) => verb.run(context),
+            Self::Logs(verb) => verb.run(context),
             Self::Check(verb) => verb.run(context),
             Self::Cat(verb) => verb.run(context),
             Self::Shutdown(Shutdown {}) => Shutdown::run(context),

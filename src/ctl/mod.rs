@@ -18,6 +18,7 @@ mod demo;
 mod failure;
 mod is_active;
 mod kill;
+mod logs;
 mod promote;
 mod reload;
 mod render;

@@ -14,6 +14,7 @@ pub mod launch;
 pub mod leftovers;
 pub mod listeners;
 pub mod lock;
+mod log_request;
 pub mod logging;
 pub mod logs;
 pub mod notifier;

@@ -44,6 +44,11 @@ impl Hands {
         if let Method::Cat { unit, generation } = &call.method {
             return self.cat(call, unit, *generation, machine, now);
         }
+        if let (Method::Logs { unit, generation }, false) =
+            (&call.method, matches!(on_disk, Some(Err(Unreadable::Missing))))
+        {
+            return self.pass_log(call, unit, *generation, machine, now);
+        }
         match self.clients.repeated(call, now) {
             None => {}
             Some(Repeated::Joined) => return,
@@ -273,7 +278,11 @@ fn request(method: &Method, settings: &Arc<Settings>) -> Result<Request, String>
         Method::Wait { wait, .. } => Request::Wait { wait: *wait },
         Method::Reload { .. } => Request::Reload,
         Method::Kill { signal, .. } => Request::Kill { signal: *signal },
-        Method::Status { .. } | Method::Cat { .. } | Method::DaemonReload | Method::Shutdown => {
+        Method::Status { .. }
+        | Method::Cat { .. }
+        | Method::Logs { .. }
+        | Method::DaemonReload
+        | Method::Shutdown => {
             return Err(format!("{} is not about a unit", method.name()));
         }
     })

@@ -78,7 +78,7 @@ impl AsFd for Task {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::Task;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd;
@@ -86,7 +86,7 @@ pub(super) mod tests {
     use std::time::Duration;
 
     /// Waits, with a bound, for the answer, and reaps the child.
-    pub(in crate::os) fn finish(mut task: Task) -> Result<Vec<u8>, String> {
+    pub(crate) fn finish(mut task: Task) -> Result<Vec<u8>, String> {
         loop {
             if let Poll::Ready(result) = task.poll() {
                 let mut entry = [PollFd::new(task.process().as_fd(), PollFlags::POLLIN)];

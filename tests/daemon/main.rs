@@ -12,6 +12,7 @@ mod demo;
 mod hostile;
 mod inherit;
 mod life;
+mod logs;
 mod notify;
 mod peers;
 mod servers;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         swap::tests(),
         life::tests(),
         cat::tests(),
+        logs::tests(),
         demo::tests(),
     ];
     let trials = tests.into_iter().flatten().map(Test::trial).collect();

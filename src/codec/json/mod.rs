@@ -5,10 +5,12 @@
 //! a reader must bear one that it does not know, for its supd may be newer.
 
 mod cat;
+mod log;
 mod outcome;
 mod unit;
 
 pub use cat::{CatView, SettingView};
+pub use log::LogView;
 pub use outcome::{EndedView, FaultView, OutcomeView, ProgressView, progress_text};
 pub use unit::{GenerationView, ListenerView, RollbackView, StatusView, SwapView, UnitView, WorkerView};
 

@@ -295,6 +295,8 @@ fn replies_agree() {
             interface.holds_all(&object(&status), shape, method.name());
             let empty = StatusView { units: vec![UnitView::default()], ..Default::default() };
             interface.holds(&Value::from(object(&empty)), shape, method.name());
+        } else if matches!(method, Method::Logs { .. }) {
+            interface.holds_all(&object(&LogView::default()), shape, method.name());
         } else if matches!(method, Method::Cat { .. }) {
             interface.holds_all(&object(&full_cat()), shape, method.name());
             interface.holds(&Value::from(object(&CatView::default())), shape, method.name());

@@ -106,6 +106,13 @@ pub enum Method {
         /// How far to wait.
         wait: WaitFor,
     },
+    /// The log of a generation, as a descriptor.
+    Logs {
+        /// Which unit.
+        unit: UnitName,
+        /// `None`: the active one.
+        generation: Option<Generation>,
+    },
     /// Stop every unit, then end supd.
     Shutdown,
 }
@@ -156,6 +163,7 @@ impl Method {
             Self::Promote { .. } => "Promote",
             Self::Abort { .. } => "Abort",
             Self::Wait { .. } => "Wait",
+            Self::Logs { .. } => "Logs",
             Self::Shutdown => "Shutdown",
         }
     }
@@ -175,13 +183,15 @@ impl Method {
             | Self::Rollback { unit, .. }
             | Self::Promote { unit, .. }
             | Self::Abort { unit }
-            | Self::Wait { unit, .. } => Some(unit),
+            | Self::Wait { unit, .. }
+            | Self::Logs { unit, .. } => Some(unit),
             Self::DaemonReload | Self::Shutdown => None,
         }
     }
 
     /// Who may call it. Wait changes nothing, but holds a place at the machine, so it counts as
-    /// acting; and so does Cat, which shows what the environment holds.
+    /// acting; and so do Cat and Logs: what the environment holds, and what a server writes, may be
+    /// nobody else's business.
     #[must_use]
     pub fn scope(&self) -> Scope {
         match self {
@@ -197,7 +207,8 @@ impl Method {
             | Self::Rollback { .. }
             | Self::Promote { .. }
             | Self::Abort { .. }
-            | Self::Wait { .. } => Scope::Unit,
+            | Self::Wait { .. }
+            | Self::Logs { .. } => Scope::Unit,
         }
     }
 
@@ -218,6 +229,7 @@ impl Method {
             | Self::Abort { .. }
             | Self::Wait { .. }
             | Self::Cat { .. }
+            | Self::Logs { .. }
             | Self::Shutdown => false,
         }
     }
@@ -227,7 +239,7 @@ impl Method {
         let mut p = Parameters(parameters);
         let method = Self::take(name, &mut p)?;
         let meta = match method {
-            Self::Status { .. } | Self::Cat { .. } | Self::Wait { .. } => Meta::default(),
+            Self::Status { .. } | Self::Cat { .. } | Self::Wait { .. } | Self::Logs { .. } => Meta::default(),
             _ => Meta { reason: p.text("reason", REASON_MAX)?, request_id: request_id(&mut p)? },
         };
         p.end()?;
@@ -266,6 +278,7 @@ impl Method {
             "Promote" => Self::Promote { unit: p.unit()?, wait: p.wait()? },
             "Abort" => Self::Abort { unit: p.unit()? },
             "Wait" => Self::Wait { unit: p.unit()?, wait: p.wait()? },
+            "Logs" => Self::Logs { unit: p.unit()?, generation: p.generation("generation")? },
             "Shutdown" => Self::Shutdown,
             _ => return Err(None),
         })
@@ -297,6 +310,9 @@ impl Method {
                 put("keep_listening", (*keep_listening).into());
             }
             Self::Kill { signal, .. } => put("signal", signal.to_string().into()),
+            Self::Logs { generation, .. } => {
+                put("generation", generation.map(|generation| generation.0).into());
+            }
             Self::Swap { label, hold, replace, force, wait, .. } => {
                 put("label", label.as_ref().map(Label::as_str).into());
                 put("hold", (*hold).into());
@@ -364,7 +380,8 @@ pub(super) mod tests {
             },
             Method::Promote { unit: unit.clone(), wait },
             Method::Abort { unit: unit.clone() },
-            Method::Wait { unit, wait },
+            Method::Wait { unit: unit.clone(), wait },
+            Method::Logs { unit, generation: Some(Generation(8)) },
             Method::Shutdown,
         ]
     }
@@ -372,7 +389,9 @@ pub(super) mod tests {
     /// What a method of this scope may carry, filled in.
     pub(in crate::codec::varlink) fn meta_of(method: &Method) -> Meta {
         match method {
-            Method::Status { .. } | Method::Cat { .. } | Method::Wait { .. } => Meta::default(),
+            Method::Status { .. } | Method::Cat { .. } | Method::Wait { .. } | Method::Logs { .. } => {
+                Meta::default()
+            }
             _ => Meta { reason: Some("why not".into()), request_id: Some("r-1".into()) },
         }
     }

@@ -21,6 +21,9 @@ pub(super) fn tests() -> Vec<Test> {
         test("hostile::clients::not_json", not_json),
         test("hostile::clients::never_reads", never_reads),
         test("hostile::clients::unasked_descriptors", unasked_descriptors),
+        test("hostile::clients::descriptors_with_half_a_message", descriptors_with_half_a_message),
+        test("hostile::clients::a_flood_of_descriptors", a_flood_of_descriptors),
+        test("hostile::clients::logs_that_nobody_reads", logs_that_nobody_reads),
         test("hostile::clients::hangs_up_mid_swap", hangs_up_mid_swap),
         test("hostile::clients::killed_mid_swap", killed_mid_swap),
         test("hostile::clients::a_thousand_at_once", a_thousand_at_once),
@@ -137,23 +140,93 @@ fn never_reads() {
     serving.unharmed();
 }
 
+const LOGS: &[u8] = b"{\"method\":\"dev.supd.Manager.Logs\",\"parameters\":{\"unit\":\"web\"}}\0";
+
+/// Sends bytes with a descriptor so many times.
+fn pass(stream: &UnixStream, bytes: &[u8], count: usize) -> nix::Result<usize> {
+    let null = File::open("/dev/null").expect("/dev/null");
+    let fds = vec![null.as_raw_fd(); count];
+    let rights = [ControlMessage::ScmRights(&fds)];
+    sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(bytes)], &rights, MsgFlags::MSG_NOSIGNAL, None)
+}
+
+/// Refused, closed, and the next call of the same client is served.
 fn unasked_descriptors() {
     let serving = Serving::start();
     let before = proc::descriptors(serving.supd.pid());
-    let files: Vec<File> = (0..200).map(|_| File::open("/dev/null").expect("/dev/null")).collect();
-    let fds: Vec<_> = files.iter().map(AsRawFd::as_raw_fd).collect();
     let mut streams = Vec::new();
-    for _ in 0..10 {
-        let mut stream = connect(&serving.supd);
-        let rights = [ControlMessage::ScmRights(&fds)];
-        sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(STATUS)], &rights, MsgFlags::empty(), None)
-            .expect("sending descriptors");
-        drop(reply(&mut stream));
-        streams.push(stream);
+    for (count, said) in [(200, "at most one descriptor"), (1, "Status takes no descriptor")] {
+        for _ in 0..5 {
+            let mut stream = connect(&serving.supd);
+            pass(&stream, STATUS, count).expect("sending descriptors");
+            let refused = reply(&mut stream).expect("a reply");
+            assert!(refused.contains(said) && refused.contains("Refused"), "{refused}");
+            stream.write_all(STATUS).expect("a call without");
+            assert!(reply(&mut stream).expect("a reply").contains("\"state\":\"active\""));
+            streams.push(stream);
+        }
     }
+    let now = proc::descriptors(serving.supd.pid());
+    assert_eq!(now, before + streams.len(), "supd keeps descriptors that nobody asked for");
+    answers_others(&serving.supd);
+    serving.unharmed();
+}
+
+/// They are held as long as their call may still be completed, within bounds, and not longer.
+fn descriptors_with_half_a_message() {
+    let serving = Serving::start();
+    let before = proc::descriptors(serving.supd.pid());
+    let streams: Vec<UnixStream> = (0..150)
+        .map(|_| {
+            let stream = connect(&serving.supd);
+            pass(&stream, &STATUS[..20], 1).expect("half a call with a descriptor");
+            stream
+        })
+        .collect();
     answers_others(&serving.supd);
     let now = proc::descriptors(serving.supd.pid());
-    assert!(now < before + 50, "supd keeps descriptors that nobody asked for: {before}, now {now}");
+    assert!(now > before + 150 && now <= before + 150 + 256, "{before}, now {now}");
+    drop(streams);
+    wait_until("supd to let go of them", SOON, || proc::descriptors(serving.supd.pid()) <= before);
+    serving.unharmed();
+}
+
+/// One after the other, each with a byte of a call that has no end.
+fn a_flood_of_descriptors() {
+    let serving = Serving::start();
+    let before = proc::descriptors(serving.supd.pid());
+    let streams: Vec<UnixStream> = (0..4)
+        .map(|_| {
+            let stream = connect(&serving.supd);
+            let sent = (0..5_000).take_while(|_| pass(&stream, b" ", 3).is_ok()).count();
+            assert!(sent > 1, "supd does not listen");
+            stream
+        })
+        .collect();
+    answers_others(&serving.supd);
+    assert!(proc::descriptors(serving.supd.pid()) <= before + 2 * streams.len());
+    drop(streams);
+    wait_until("supd to let go of them", SOON, || proc::descriptors(serving.supd.pid()) <= before);
+    serving.unharmed();
+}
+
+/// Each answer carries a descriptor, and nobody takes it.
+fn logs_that_nobody_reads() {
+    let serving = Serving::start();
+    let before = proc::descriptors(serving.supd.pid());
+    let streams: Vec<UnixStream> = (0..20)
+        .map(|_| {
+            let mut stream = connect(&serving.supd);
+            stream.set_write_timeout(Some(Duration::from_millis(200))).expect("a timeout");
+            let _asked = (0..10_000).take_while(|_| stream.write_all(LOGS).is_ok()).count();
+            stream
+        })
+        .collect();
+    answers_others(&serving.supd);
+    let now = proc::descriptors(serving.supd.pid());
+    assert!(now <= before + 2 * streams.len(), "supd holds descriptors for those who do not read: {now}");
+    drop(streams);
+    wait_until("supd to let go of them", SOON, || proc::descriptors(serving.supd.pid()) <= before);
     serving.unharmed();
 }
 
@@ -240,6 +313,7 @@ fn may_not() {
         &["restart", "web"],
         &["kill", "-s", "SIGKILL", "web"],
         &["cat", "web"],
+        &["logs", "web"],
         &["daemon-reload"],
         &["shutdown"],
     ] {

@@ -1,0 +1,147 @@
+//! `supctl logs -f`: on with what is written, and after a swap with who is active then.
+
+use super::reader::Reader;
+use super::show::Show;
+use super::{Asked, End, Lines, Log, ask};
+use crate::codec::json::StatusView;
+use crate::codec::varlink::{Meta, Method};
+use crate::ctl::client::Client;
+use crate::ctl::failure::Failure;
+use crate::model::{ExitStatus, Generation, UnitName};
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use std::fs::File;
+use std::io::{self, Stdout};
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+/// Said where a part of a log was cut off before it was read.
+pub(super) const LOST: &str = "-- some lines are missing here: the log was cut off (LogMaxSize) --";
+
+/// How often supd is asked who is active: nothing else tells of a swap.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often a log is looked at that may not be watched.
+const GLANCE: Duration = Duration::from_millis(250);
+
+/// What is followed.
+pub(super) struct Follow<'a> {
+    pub(super) client: &'a Client,
+    pub(super) unit: &'a UnitName,
+    pub(super) lines: Lines,
+}
+
+/// What supd says about who is active.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// It answers.
+    Yes,
+    /// It did not when it was last asked.
+    No,
+}
+
+impl Follow<'_> {
+    /// Until Ctrl-C, or until nobody reads it any more. `on` over swaps.
+    pub(super) fn run(
+        &self,
+        mut reader: Reader,
+        mut generation: Generation,
+        on: bool,
+        show: &mut Show<Stdout>,
+    ) -> Result<(), End> {
+        let mut watch = watch(reader.file());
+        let (mut known, mut looked) = (Known::Yes, Instant::now());
+        loop {
+            self.drain(&mut reader, show)?;
+            self.wait(watch.as_ref(), on.then(|| LOOK.saturating_sub(looked.elapsed())))?;
+            if !on || looked.elapsed() < LOOK {
+                continue;
+            }
+            let active = self.active(&mut known, show)?;
+            looked = Instant::now();
+            let Some(active) = active.filter(|active| *active != generation) else { continue };
+            let Ok(Asked::Log(log)) = ask(self.client, self.unit, Some(active)) else { continue };
+            // What the old one wrote until now comes first.
+            self.drain(&mut reader, show)?;
+            (generation, reader) = self.turn_to(log, show)?;
+            watch = self::watch(reader.file());
+        }
+    }
+
+    /// Says that another generation is active, and goes on with its log.
+    fn turn_to(&self, log: Log, show: &mut Show<Stdout>) -> Result<(Generation, Reader), End> {
+        let Log { generation, path, file } = log;
+        show.notice(&format!("-- {}: generation {generation} is active now --", self.unit))?;
+        show.turn_to(generation);
+        let reader = Reader::at_last(file, self.lines);
+        Ok((generation, reader.map_err(|error| super::unreadable(&path, &error))?))
+    }
+
+    fn drain(&self, reader: &mut Reader, show: &mut Show<Stdout>) -> Result<(), End> {
+        loop {
+            let piece = reader.next().map_err(|error| super::unreadable("the log", &error))?;
+            if piece.lost {
+                show.notice(LOST)?;
+            }
+            if piece.bytes.is_empty() {
+                return Ok(());
+            }
+            show.bytes(piece.bytes)?;
+            // One who writes without a pause does not keep Ctrl-C waiting.
+            self.client.wait_for(&[], Duration::ZERO)?;
+        }
+    }
+
+    /// Waits for more, but not past `span`.
+    fn wait(&self, watch: Option<&Inotify>, span: Option<Duration>) -> Result<(), End> {
+        let stdout = io::stdout();
+        // Whoever stopped reading is noticed even if nothing is written (POLLERR needs no asking).
+        let mut watched = vec![(stdout.as_fd(), PollFlags::empty())];
+        watched.extend(watch.map(|watch| (watch.as_fd(), PollFlags::POLLIN)));
+        let longest = if watch.is_some() { Duration::from_secs(3600) } else { GLANCE };
+        let span = span.map_or(longest, |span| span.min(longest)).max(Duration::from_millis(1));
+        if !self.client.wait_for(&watched, span)? {
+            return Ok(());
+        }
+        // Every event says the same; that there is none means that it was the other one.
+        match watch.map(Inotify::read_events) {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(Errno::EAGAIN | Errno::EINTR)) | None => Err(End::Closed),
+            Some(Err(errno)) => {
+                let text = format!("cannot watch the log: {}", errno.desc());
+                Err(Failure::new(ExitStatus::Failed, text).into())
+            }
+        }
+    }
+
+    /// Who is active; nobody, where supd does not say, which is said once.
+    fn active(&self, known: &mut Known, show: &mut Show<Stdout>) -> Result<Option<Generation>, End> {
+        let method = Method::Status { unit: Some(self.unit.clone()) };
+        let asked = self.client.ask(&method, &Meta::default(), None);
+        let (now, active) = match asked {
+            Ok(answer) if answer.error.is_none() => {
+                let status: StatusView = serde_json::from_str(answer.raw()).unwrap_or_default();
+                (Known::Yes, status.units.first().and_then(|unit| unit.active).map(Generation))
+            }
+            Ok(_) => (Known::No, None),
+            Err(failure) if failure.signal.is_some() => return Err(failure.into()),
+            Err(_) => (Known::No, None),
+        };
+        if now != *known {
+            *known = now;
+            show.notice(match now {
+                Known::Yes => "-- supd answers again --",
+                Known::No => "-- supd does not answer: a swap would not be noticed --",
+            })?;
+        }
+        Ok(active)
+    }
+}
+
+/// Watches a log, where that is allowed: who may read a descriptor may not always read its file.
+fn watch(file: &File) -> Option<Inotify> {
+    let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok()?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    watch.add_watch(path.as_str(), AddWatchFlags::IN_MODIFY).ok()?;
+    Some(watch)
+}

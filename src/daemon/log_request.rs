@@ -1,0 +1,153 @@
+//! `Logs`: the log of a generation, opened and passed to who asked.
+
+use super::control::Call;
+use super::hands::Hands;
+use crate::codec::json::{FORMAT, LogView};
+use crate::machine::Machine;
+use crate::model::settings::{Output, Service};
+use crate::model::{ExitStatus, Generation, Reply, Settings, Tick, UnitName};
+use crate::os::logfile::open_log;
+use crate::store::pins;
+use nix::errno::Errno;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A log that is open.
+struct Log {
+    generation: Generation,
+    path: PathBuf,
+    file: File,
+}
+
+impl Hands {
+    /// Answers `Logs` to one who may.
+    pub(super) fn pass_log(
+        &mut self,
+        call: &Call,
+        unit: &UnitName,
+        wanted: Option<Generation>,
+        machine: &Machine,
+        now: Tick,
+    ) {
+        match self.log(unit, wanted, machine, now) {
+            Ok(Log { generation, path, file }) => {
+                let path = path.display().to_string();
+                let view = LogView { format: FORMAT, generation: generation.0, path, descriptor: 0 };
+                self.control.pass(call.client, &view, file.into());
+            }
+            Err(reply) => self.control.reply(call.client, &reply, Vec::new(), None),
+        }
+    }
+
+    fn log(
+        &self,
+        unit: &UnitName,
+        wanted: Option<Generation>,
+        machine: &Machine,
+        now: Tick,
+    ) -> Result<Log, Reply> {
+        let kept = pins::numbered(&self.ground.logs.join(unit.as_str()), ".log");
+        let active = machine.status(unit, now).and_then(|status| status.active);
+        // Of a unit that is stopped, who served last; of one whose first start failed, why.
+        let last = || self.recorder.durable(unit).active.map(|active| active.generation);
+        let Some(generation) = wanted.or(active).or_else(last).or(kept.last().copied()) else {
+            let text = format!("{unit}: it has no logs: nothing was launched");
+            return Err(Reply::refused(text, Some(format!("status {unit}"))));
+        };
+        let path = self.ground.log(unit, generation);
+        match open_log(&path) {
+            Ok(file) => Ok(Log { generation, path, file }),
+            Err(error) if error.errno == Errno::ENOENT => {
+                let settings = self.settings_of(unit, generation, machine);
+                Err(none(unit, generation, settings.as_deref(), &kept))
+            }
+            Err(error) => Err(Reply::new(ExitStatus::Failed, false, format!("{unit}: {error}"))),
+        }
+    }
+
+    /// What a generation was launched from, as far as that is still known.
+    fn settings_of(
+        &self,
+        unit: &UnitName,
+        generation: Generation,
+        machine: &Machine,
+    ) -> Option<Arc<Settings>> {
+        let known = machine.launch(unit, generation).map(|launch| launch.settings.clone());
+        known.or_else(|| self.pins.load(unit, generation).ok().map(Arc::new))
+    }
+}
+
+/// There is no such log: where it goes instead, or which there are.
+fn none(unit: &UnitName, generation: Generation, settings: Option<&Settings>, kept: &[Generation]) -> Reply {
+    if let Some(elsewhere) = settings.and_then(|settings| elsewhere(&settings.service)) {
+        let text = format!("{unit}: generation {generation} has no log: its {elsewhere}");
+        return Reply::refused(text, Some(format!("status {unit}")));
+    }
+    let Some((last, before)) = kept.split_last() else {
+        let text = format!("{unit}: generation {generation} has no log, nor has any other");
+        return Reply::refused(text, Some(format!("status {unit}")));
+    };
+    let before: Vec<String> = before.iter().map(ToString::to_string).collect();
+    let all = if before.is_empty() { last.to_string() } else { format!("{} and {last}", before.join(", ")) };
+    let text = format!("{unit}: generation {generation} has no log (any more); there are those of {all}");
+    Reply::refused(text, Some(format!("logs {unit} --generation {last}")))
+}
+
+/// Where the output of a unit without logs goes.
+fn elsewhere(service: &Service) -> Option<String> {
+    let place = |output: &Output| match output {
+        Output::Auto => None,
+        Output::File(path) | Output::Append(path) => Some(format!("to {}", path.display())),
+        Output::Null => Some("nowhere (null)".to_owned()),
+        Output::Inherit => Some("where supd's own goes (inherit)".to_owned()),
+    };
+    let output = place(&service.standard_output)?;
+    let error = match &service.standard_error {
+        Output::Inherit => output.clone(),
+        other => place(other)?,
+    };
+    Some(if output == error {
+        format!("output goes {output}")
+    } else {
+        format!("output goes {output}, its errors {error}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testbed::settings;
+    use super::*;
+
+    fn told(service: &str, kept: &[u64]) -> String {
+        let settings = settings(&format!("ExecStart = [\"/bin/true\"]\n{service}"));
+        let kept: Vec<Generation> = kept.iter().copied().map(Generation).collect();
+        none(&settings.unit, Generation(8), Some(&settings), &kept).text
+    }
+
+    #[test]
+    fn whoever_asks_for_a_log_that_is_not_there_hears_what_is() {
+        assert_eq!(
+            told("", &[5, 6, 9]),
+            "web: generation 8 has no log (any more); there are those of 5, 6 and 9"
+        );
+        assert_eq!(told("", &[9]), "web: generation 8 has no log (any more); there are those of 9");
+        assert_eq!(told("", &[]), "web: generation 8 has no log, nor has any other");
+        for (service, place) in [
+            ("StandardOutput = \"file:/a\"", "output goes to /a"),
+            (
+                "StandardOutput = \"append:/a\"\nStandardError = \"file:/b\"",
+                "output goes to /a, its errors to /b",
+            ),
+            ("StandardOutput = \"null\"", "output goes nowhere (null)"),
+            ("StandardOutput = \"inherit\"", "output goes where supd's own goes (inherit)"),
+        ] {
+            assert_eq!(
+                told(service, &[9]),
+                format!("web: generation 8 has no log: its {place}"),
+                "{service}"
+            );
+        }
+        assert!(told("StandardOutput = \"null\"\nStandardError = \"auto\"", &[]).ends_with("any other"));
+    }
+}
