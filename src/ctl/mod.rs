@@ -26,6 +26,8 @@ mod restart;
 mod rollback;
 mod shutdown;
 mod signals;
+#[allow(dead_code, reason = "install and deploy are to come")]
+mod source;
 mod start;
 mod status;
 mod stop;

@@ -49,8 +49,14 @@ impl<W: Write> Live<W> {
 
     /// Draws the living line anew.
     pub(in crate::ctl) fn tick(&mut self, now: Instant) {
-        let (Some(columns), Some((what, since))) = (self.columns, &self.waiting) else { return };
-        let text = format!("{}waiting for {what}, {}", self.subject, seconds(now.duration_since(*since)));
+        let Some((what, since)) = &self.waiting else { return };
+        self.draw(&format!("waiting for {what}, {}", seconds(now.duration_since(*since))));
+    }
+
+    /// Has the living line say this, where there is one.
+    pub(in crate::ctl) fn draw(&mut self, text: &str) {
+        let Some(columns) = self.columns else { return };
+        let text = format!("{}{}", self.subject, clean(text));
         // One column is left free: some terminals break the line at the last one.
         let text = cut(&text, columns.saturating_sub(1));
         let painted = self.paint.apply(Colour::Faint, &text);

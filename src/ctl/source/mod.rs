@@ -1,0 +1,164 @@
+//! SOURCE of `supctl install` and `supctl deploy`, opened with the caller's own rights: one descriptor
+//! to pass, whatever SOURCE is.
+//!
+//! | SOURCE | what is passed |
+//! |---|---|
+//! | a file | the file |
+//! | `-` | standard input |
+//! | a folder | a pipe, into which a thread writes an archive ([`folder`]) |
+//! | `http://`, `https://` | what was downloaded ([`download`]) and has the right sum |
+//!
+//! A verb makes a [`SourceArgs`] part of its arguments, calls [`SourceArgs::open`] before it takes
+//! signals (an interrupted download is to end supctl), passes [`Opened::descriptor`] with its call,
+//! and hands the outcome to [`Opened::finish`]: what went wrong at this end explains what supd says.
+
+mod address;
+mod download;
+mod folder;
+mod http;
+mod local;
+mod netrc;
+mod part;
+mod retry;
+mod sum;
+
+use super::context::Context;
+use super::failure::Failure;
+use crate::model::ExitStatus;
+use download::Downloaded;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use sum::Sum;
+
+/// What a verb takes from its command line.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct SourceArgs {
+    /// A folder, a tar archive (plain, gz, xz or zst), - for standard input, or an http(s) address
+    #[arg(value_name = "SOURCE")]
+    source: OsString,
+    /// The SHA-256 that what is downloaded has to have, in hex (an http(s) SOURCE needs it)
+    #[arg(long, value_name = "HEX", value_parser = sum::parse)]
+    sha256: Option<Sum>,
+    /// Headers for the download, a line each, as Authorization: Bearer …; a password stays out of the
+    /// list of processes this way. (~/.netrc is read, too.)
+    #[arg(long, value_name = "FILE")]
+    header_file: Option<PathBuf>,
+}
+
+/// What SOURCE is, by the look of it.
+#[derive(Debug, PartialEq, Eq)]
+enum Kind<'a> {
+    Stdin,
+    Address(&'a str),
+    Path(&'a Path),
+}
+
+/// A SOURCE that can be passed.
+#[derive(Debug)]
+pub(super) struct Opened {
+    descriptor: OwnedFd,
+    behind: Behind,
+}
+
+/// What else there is to a descriptor.
+#[derive(Debug)]
+enum Behind {
+    Nothing,
+    /// Somebody writes into it.
+    Sender(folder::Sender),
+    /// It is kept until it is installed.
+    Downloaded(Downloaded),
+}
+
+impl SourceArgs {
+    /// Opens SOURCE. A download is finished when this returns.
+    pub(super) fn open(&self, context: &Context) -> Result<Opened, Failure> {
+        let kind = kind(&self.source)?;
+        let is_address = matches!(kind, Kind::Address(_));
+        let only_for_downloads =
+            [("--sha256", self.sha256.is_some()), ("--header-file", self.header_file.is_some())];
+        if let Some((flag, _)) = only_for_downloads.iter().find(|(_, given)| *given && !is_address) {
+            let text =
+                format!("{flag} is for an http(s) SOURCE; {} is none", Path::new(&self.source).display());
+            return Err(Failure::new(ExitStatus::Usage, text));
+        }
+        match kind {
+            Kind::Stdin => local::stdin().map(plain),
+            Kind::Path(path) => match local::open(path)? {
+                local::Local::File(descriptor) => Ok(plain(descriptor)),
+                local::Local::Folder(folder) => {
+                    let (descriptor, sender) = folder::send(path, folder)?;
+                    Ok(Opened { descriptor, behind: Behind::Sender(sender) })
+                }
+            },
+            Kind::Address(address) => {
+                let Some(sum) = &self.sha256 else { return Err(no_sum(address)) };
+                let wanted = download::Wanted::new(address, sum, self.header_file.as_deref())?;
+                let (descriptor, downloaded) = wanted.fetch(&download::Manner::of(context))?;
+                Ok(Opened { descriptor, behind: Behind::Downloaded(downloaded) })
+            }
+        }
+    }
+}
+
+impl Opened {
+    /// What is passed with the call.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
+    /// After the answer: `answer` is what came of the call. What went wrong with SOURCE meanwhile
+    /// explains a failure of it, and so comes in its place.
+    pub(super) fn finish<T>(self, answer: Result<T, Failure>) -> Result<T, Failure> {
+        // With the last reading end closed, nobody waits for a pipe to be read any more.
+        drop(self.descriptor);
+        match self.behind {
+            Behind::Nothing => answer,
+            Behind::Sender(sender) => sender.finish(answer),
+            Behind::Downloaded(downloaded) => {
+                if answer.is_ok() {
+                    downloaded.remove();
+                }
+                answer
+            }
+        }
+    }
+}
+
+fn plain(descriptor: OwnedFd) -> Opened {
+    Opened { descriptor, behind: Behind::Nothing }
+}
+
+fn kind(source: &OsStr) -> Result<Kind<'_>, Failure> {
+    if source == "-" {
+        return Ok(Kind::Stdin);
+    }
+    let scheme = source.as_bytes().split(|byte| *byte == b':').next().unwrap_or_default();
+    let is_scheme = scheme.len() > 1 && scheme.iter().all(u8::is_ascii_alphanumeric);
+    if !is_scheme || !source.as_bytes()[scheme.len()..].starts_with(b"://") {
+        return Ok(Kind::Path(Path::new(source)));
+    }
+    match (source.to_str(), scheme.to_ascii_lowercase().as_slice()) {
+        (Some(address), b"http" | b"https") => Ok(Kind::Address(address)),
+        _ => {
+            let text =
+                format!("{}: only http:// and https:// can be downloaded", Path::new(source).display());
+            Err(Failure::new(ExitStatus::Usage, text).next("give a file, a folder, or - for standard input"))
+        }
+    }
+}
+
+/// Whoever answers at an address would otherwise decide what runs here, today and on the day of a
+/// rollback; and pieces of a download that was continued could be of two different files. https says
+/// who answered, not what it is, so it needs the sum as well.
+fn no_sum(address: &str) -> Failure {
+    let text =
+        "a download needs --sha256 HEX: supd is to run what you built, not what that server has by now";
+    Failure::new(ExitStatus::Usage, text)
+        .next(format!("sha256sum FILE where it was built, then: supctl … {address} --sha256 HEX"))
+}
+
+#[cfg(test)]
+mod tests;
