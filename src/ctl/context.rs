@@ -34,7 +34,7 @@ impl Context {
 
     /// Writes lines to standard output. Whoever stopped reading has seen enough; a disk that is
     /// full is a failure.
-    pub(super) fn print<T: AsRef<str>>(&self, lines: impl IntoIterator<Item = T>) -> Result<(), Failure> {
+    pub(super) fn print<T: AsRef<str>>(&self, lines: impl IntoIterator<Item = T>) -> Result<Read, Failure> {
         let mut text = String::new();
         for line in lines {
             text.push_str(line.as_ref());
@@ -44,15 +44,25 @@ impl Context {
     }
 }
 
+/// Whether anybody reads what is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Read {
+    /// As far as can be known.
+    Yes,
+    /// Who stopped reading has seen enough: what goes on and on may end.
+    NoMore,
+}
+
 /// Writes bytes to standard output.
-pub(super) fn write_all(bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn write_all(bytes: &[u8]) -> Result<Read, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+        Ok(()) => Ok(Read::Yes),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Read::NoMore),
+        Err(error) => {
             let text = format!("cannot write to standard output: {error}");
             Err(Failure::new(crate::model::ExitStatus::Failed, text))
         }
-        Ok(()) | Err(_) => Ok(()),
     }
 }
 

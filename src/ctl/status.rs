@@ -3,7 +3,7 @@
 use super::act::{error_of, print_json};
 use super::args;
 use super::client::Client;
-use super::context::{Context, write_all};
+use super::context::{Context, Read, write_all};
 use super::failure::Failure;
 use super::render::status::{detail, table};
 use super::render::text::{clean, cut};
@@ -82,14 +82,20 @@ impl Status {
     fn watch(&self, context: &Context, client: &Client) -> Result<ExitStatus, Failure> {
         loop {
             let answer = self.ask(client)?;
-            if context.json {
-                self.print_json(context, &answer)?;
+            let read = if context.json {
+                if answer.error.is_some() {
+                    return print_json(context, &answer);
+                }
+                context.print([self.raw(&answer)])?
             } else {
                 let Some(columns) = context.columns else {
                     let text = "--watch draws on a terminal, and standard output is none";
                     return Err(Failure::new(ExitStatus::Usage, text).next("supctl --json status --watch"));
                 };
-                write_all(screen(&self.lines(context, &read(&answer)?), columns).as_bytes())?;
+                write_all(screen(&self.lines(context, &read(&answer)?), columns).as_bytes())?
+            };
+            if read == Read::NoMore {
+                return Ok(ExitStatus::Done);
             }
             match client.pause(WATCH) {
                 Err(failure) if failure.signal.is_some() => return Ok(ExitStatus::Done),
@@ -98,21 +104,24 @@ impl Status {
         }
     }
 
-    /// Prints the reply as it came; asked for one unit, that unit.
-    fn print_json(&self, context: &Context, answer: &Answer) -> Result<ExitStatus, Failure> {
+    /// The reply as it came; asked for one unit, that unit.
+    fn raw<'a>(&self, answer: &'a Answer) -> &'a str {
         #[derive(Deserialize)]
         struct Units<'a> {
             #[serde(borrow)]
             units: Vec<&'a RawValue>,
         }
+        match (&self.unit, serde_json::from_str::<Units<'_>>(answer.raw())) {
+            (Some(_), Ok(Units { units })) if units.len() == 1 => units[0].get(),
+            _ => answer.raw(),
+        }
+    }
+
+    fn print_json(&self, context: &Context, answer: &Answer) -> Result<ExitStatus, Failure> {
         if answer.error.is_some() {
             return print_json(context, answer);
         }
-        let raw = match (&self.unit, serde_json::from_str::<Units<'_>>(answer.raw())) {
-            (Some(_), Ok(Units { units })) if units.len() == 1 => units[0].get(),
-            _ => answer.raw(),
-        };
-        context.print([raw])?;
+        context.print([self.raw(answer)])?;
         let well = read(answer)?.units.iter().all(|unit| self.is_well(unit));
         Ok(if self.check && !well { ExitStatus::Failed } else { ExitStatus::Done })
     }
