@@ -87,7 +87,7 @@ impl Unit {
         for client in std::mem::take(&mut swap.undoers) {
             self.reply(client, reply.clone(), turn);
         }
-        if let Some((_, Some(waiter))) = self.next.take() {
+        if let Some((_, Some(waiter))) = self.next.take().map(|next| *next) {
             let text = format!("{}; what was to replace it is not begun", reply.text);
             self.reply(waiter.client, Reply { text, ..reply }, turn);
         }
