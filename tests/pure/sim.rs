@@ -3,13 +3,15 @@
 
 use crate::brain::Brain;
 use crate::coverage::Coverage;
+use crate::hands::{connect, notice, perform_for, request, save_next};
 use crate::oracle::{Oracle, Rule, Violation};
+use crate::print::print_effect;
 use crate::step::{Act, Ask, Say, Step, Turn, UNITS, WorkerRef};
-use crate::world::{Client, Door, InFlight, Job, Life, Proc, Unit, World};
-use supd::machine::{Action, Effect, Event, Input, JobKind, Request, Restored};
+use crate::world::{Client, Door, InFlight, Life, Unit, World};
+use supd::machine::{Action, Effect, Event, Input, JobKind, Restored};
 use supd::model::settings::{Ready, Start};
 use supd::model::status::UnitStatus;
-use supd::model::{ClientId, Generation, Notice, Signal, Tick, WorkerExit, WorkerId};
+use supd::model::{ClientId, Generation, WorkerExit, WorkerId};
 
 /// How many steps one event may take to be looked at before it counts as endless.
 const EFFECTS_MAX: usize = 400;
@@ -583,192 +585,6 @@ impl<B: Brain> Sim<B> {
             client.reply = Some(reply);
         }
     }
-}
-
-/// A connection arrives at every address that the unit ever had.
-fn connect(unit: &mut Unit) {
-    for listener in &mut unit.listeners {
-        if listener.door == Door::Listening {
-            listener.queue += 1;
-        } else {
-            listener.refused += 1;
-        }
-    }
-    unit.accept();
-}
-
-/// The oldest record under way reaches the disk.
-fn save_next(unit: &mut Unit, oracle: &mut Oracle) -> Option<supd::model::RecordId> {
-    let InFlight { id, record, launches } = unit.records.pop_front()?;
-    for (number, settings) in launches {
-        unit.store.entry(number).or_insert(settings);
-    }
-    oracle.saved(unit.place, &record);
-    unit.ledger = record.durable;
-    unit.booted = false;
-    Some(id)
-}
-
-fn request(ask: Ask, settings: std::sync::Arc<supd::model::Settings>) -> Request {
-    match ask {
-        Ask::Start(wait) => Request::Start { settings, wait },
-        Ask::Stop { now, keep_listening } => Request::Stop { now, keep_listening },
-        Ask::Restart(wait) => Request::Restart { settings, wait },
-        Ask::Swap { hold, replace, wait } => Request::Swap { settings, hold, replace, wait },
-        Ask::Rollback { from, stop, anyway, wait } => {
-            Request::Rollback { from: from.map(Generation), stop, anyway, wait }
-        }
-        Ask::Promote(wait) => Request::Promote { wait },
-        Ask::Abort => Request::Abort,
-        Ask::Wait(wait) => Request::Wait { wait },
-        Ask::Reload => Request::Reload,
-        Ask::Kill(signal) => Request::Kill { signal },
-        Ask::Refresh => Request::Refresh { settings },
-    }
-}
-
-fn notice(say: Say, now: Tick) -> Notice {
-    match say {
-        Say::Ready => Notice::Ready,
-        Say::Reloading => Notice::Reloading { monotonic_usec: Some(now.0) },
-        Say::ReloadingOld => Notice::Reloading { monotonic_usec: Some(0) },
-        Say::ReloadingBare => Notice::Reloading { monotonic_usec: None },
-        Say::Stopping => Notice::Stopping,
-        Say::Alive => Notice::Watchdog,
-        Say::Trigger => Notice::WatchdogTrigger,
-        Say::Period(span) => Notice::WatchdogPeriod(span),
-        Say::Extend(span) => Notice::ExtendTimeout(span),
-        Say::Status => Notice::Status("busy".to_owned()),
-    }
-}
-
-fn named(list: &[std::sync::Arc<supd::model::Settings>], address: &supd::model::Address) -> bool {
-    list.iter().any(|settings| settings.sockets.iter().any(|socket| socket.address == *address))
-}
-
-fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
-    match action {
-        Action::Bind { job, settings } => {
-            unit.binds_closed.retain(|address| !named(std::slice::from_ref(&settings), address));
-            unit.binds.push_back((job, settings));
-        }
-        Action::Listen(list) => {
-            for listener in &mut unit.listeners {
-                if named(&list, &listener.address) {
-                    listener.door = Door::Listening;
-                } else if listener.door == Door::Listening {
-                    (listener.door, listener.queue) = (Door::Bound, 0);
-                }
-            }
-        }
-        Action::Unlisten => {
-            unit.unlistens += 1;
-            let open = unit.listeners.iter_mut().filter(|listener| listener.door == Door::Listening);
-            open.for_each(|listener| listener.door = Door::Bound);
-        }
-        Action::CloseExcept(list) => {
-            let binding = unit.binds.iter().flat_map(|(_, settings)| &settings.sockets);
-            let closed =
-                binding.map(|socket| socket.address.clone()).filter(|address| !named(&list, address));
-            unit.binds_closed.extend(closed.collect::<Vec<_>>());
-            for listener in &mut unit.listeners {
-                if !named(&list, &listener.address) {
-                    (listener.door, listener.queue) = (Door::Closed, 0);
-                }
-            }
-        }
-        Action::Watch => unit.watched = true,
-        Action::Unwatch => unit.watched = false,
-        Action::Spawn { worker, index, launch } => unit.procs.push(Proc::new(worker, index, launch, now)),
-        Action::Signal { worker, signal, everyone } => {
-            let Some(proc) = unit.proc_mut(worker) else { return };
-            let kills = signal == Signal::KILL;
-            proc.killed |= kills;
-            proc.signalled |=
-                kills || signal == proc.launch.settings.service.kill_signal || signal == Signal::ABRT;
-            proc.leftovers &= !(kills && everyone);
-        }
-        Action::Sweep { worker, signal } => {
-            let Some(proc) = unit.proc_mut(worker) else { return };
-            proc.sweep_asked = true;
-            proc.leftovers &= signal != Some(Signal::KILL);
-        }
-        Action::Run { job, kind, launch, worker, .. } => {
-            if let (JobKind::Stop, Some(proc)) = (kind, worker.and_then(|worker| unit.proc_mut(worker))) {
-                proc.halted = true;
-            }
-            let generation = launch.generation;
-            unit.jobs.push(Job { id: job, kind, generation, worker, ended: false });
-        }
-        Action::EndJob { job } => {
-            unit.jobs.iter_mut().filter(|known| known.id == job).for_each(|known| known.ended = true);
-        }
-        Action::SaveIntent(intent) => unit.intents.push_back(intent),
-        Action::ClearIntent => {
-            // What was asked to be written before is written before, and goes with it.
-            unit.intent = None;
-            unit.intents_void = unit.intents.len();
-        }
-        Action::Switch { swap_id, to } => unit.switches.push_back((swap_id, to)),
-        Action::Pin(launch) => unit.pins.push_back(launch.generation),
-        Action::Prune { keep } => unit.store.retain(|number, _| keep.contains(number)),
-        Action::Forget => {
-            let files = std::mem::take(&mut unit.files);
-            *unit = Unit { known: false, files, ..Unit::new(unit.place, crate::knobs::Knobs::default()) };
-        }
-        Action::Retire(_)
-        | Action::Progress(..)
-        | Action::Note { .. }
-        | Action::Dump(_)
-        | Action::Record { .. }
-        | Action::Reply(..) => {}
-    }
-}
-
-/// One line for the trace.
-fn print_effect(effect: &Effect) -> String {
-    match effect {
-        Effect::Unit(name, Action::Spawn { worker, index, launch }) => format!(
-            "{name}: Spawn worker {worker} = {name}/{}.{index} of {} origin {}{}",
-            launch.generation,
-            launch.settings.description,
-            launch.origin,
-            if launch.pinned { " pinned" } else { "" }
-        ),
-        Effect::Unit(name, Action::Bind { job, settings }) => {
-            format!("{name}: Bind {job} {}", settings.description)
-        }
-        Effect::Unit(name, Action::Listen(list)) => format!("{name}: Listen {}", versions(list)),
-        Effect::Unit(name, Action::CloseExcept(list)) => format!("{name}: CloseExcept {}", versions(list)),
-        Effect::Unit(name, Action::Run { job, kind, launch, worker, .. }) => {
-            format!("{name}: Run job {job} {kind:?} of generation {} for {worker:?}", launch.generation)
-        }
-        Effect::Unit(name, Action::Pin(launch)) => format!("{name}: Pin {}", launch.generation),
-        Effect::Unit(name, Action::Note { level, text, .. }) => format!("{name}: {level:?}: {text}"),
-        Effect::Unit(name, Action::Record { id, record, client }) => {
-            let durable = &record.durable;
-            let number = |kept: &Option<supd::model::Kept>| {
-                kept.as_ref().map_or("-".to_owned(), |kept| kept.generation.to_string())
-            };
-            format!(
-                "{name}: Record {id} {:?} for {client:?}: {:?} last {} active {} previous {} retained {} forward {}",
-                record.happening,
-                durable.want,
-                durable.generation_last,
-                number(&durable.active),
-                number(&durable.previous),
-                number(&durable.retained),
-                number(&durable.forward)
-            )
-        }
-        Effect::Unit(name, action) => format!("{name}: {action:?}"),
-        Effect::Reply(..) | Effect::Quit => format!("{effect:?}"),
-    }
-}
-
-fn versions(list: &[std::sync::Arc<supd::model::Settings>]) -> String {
-    let words: Vec<&str> = list.iter().map(|settings| settings.description.as_str()).collect();
-    format!("[{}]", words.join(" "))
 }
 
 /// Whether a fresh boot of the machine makes the unit start, whatever the ledger says.
