@@ -53,7 +53,7 @@ fn append(path: &std::path::Path) -> fs::File {
 }
 
 /// Whether this is root; where it is not, says that the calling test is skipped for it.
-pub(in crate::os) fn root_or_skip(name: &str) -> bool {
+pub(crate) fn root_or_skip(name: &str) -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
         eprintln!("SKIPPED {name}: needs root");

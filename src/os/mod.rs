@@ -1,8 +1,9 @@
 //! The hands: each file wraps one thing of the kernel. They touch and decide nothing.
 
 #[cfg(test)]
-mod alone;
+pub(crate) mod alone;
 pub mod ancillary;
+pub mod beneath;
 pub mod clock;
 pub mod error;
 pub mod fork;
@@ -26,5 +27,6 @@ pub mod sock_diag;
 pub mod spawn;
 pub mod sun_path;
 pub mod task;
+pub mod unprivileged;
 
 pub use error::Error;

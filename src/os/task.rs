@@ -90,18 +90,18 @@ pub(crate) mod tests {
         loop {
             if let Poll::Ready(result) = task.poll() {
                 let mut entry = [PollFd::new(task.process().as_fd(), PollFlags::POLLIN)];
-                assert_eq!(poll(&mut entry, PollTimeout::from(20_000u16)), Ok(1), "it did not end");
+                assert_eq!(poll(&mut entry, PollTimeout::from(60_000u16)), Ok(1), "it did not end");
                 task.process().wait().unwrap();
                 return result;
             }
             let mut entry = [PollFd::new(task.as_fd(), PollFlags::POLLIN)];
-            assert_eq!(poll(&mut entry, PollTimeout::from(20_000u16)), Ok(1), "no answer");
+            assert_eq!(poll(&mut entry, PollTimeout::from(60_000u16)), Ok(1), "no answer");
         }
     }
 
     /// Runs a test's body in a child: for what takes locks of the C library (name services), under
     /// which another test could fork.
-    pub(in crate::os) fn in_child(body: impl FnOnce()) {
+    pub(crate) fn in_child(body: impl FnOnce()) {
         let body = || {
             body();
             Ok(Vec::new())

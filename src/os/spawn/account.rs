@@ -34,6 +34,16 @@ pub(super) struct Identity {
 }
 
 impl Account {
+    /// The numbers of the user and of the group as whom it runs. Asks the name services, which may
+    /// take their time: for a child.
+    ///
+    /// # Errors
+    /// There is no such user or group, or nobody to ask.
+    pub fn ids(&self) -> Result<(u32, u32), SpawnFailure> {
+        let identity = self.resolve()?;
+        Ok((identity.uid.as_raw(), identity.gid.as_raw()))
+    }
+
     /// Asks the name services.
     pub(super) fn resolve(&self) -> Result<Identity, SpawnFailure> {
         let (uid, entry) = match &self.user {
