@@ -7,3 +7,4 @@ pub mod requirements;
 pub mod runtime;
 pub mod text;
 pub mod units;
+pub mod unpack;
