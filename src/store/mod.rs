@@ -3,6 +3,7 @@
 pub mod files;
 pub mod ledger;
 pub mod pins;
+pub mod releases;
 pub mod requirements;
 pub mod runtime;
 pub mod text;
