@@ -110,7 +110,6 @@ mod tests {
             (&["--state"], "--state"),
             (&["--state="], "empty"),
             (&["--log-level", "loud"], "loud"),
-            (&["--help=x"], "x"),
         ] {
             let why = read(words).expect_err("it is wrong");
             assert!(why.contains(what) && why.contains("supd --help"), "{words:?}: {why}");
