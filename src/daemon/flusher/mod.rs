@@ -27,6 +27,9 @@ const WORK_MAX: usize = 4096;
 /// How many bytes of work may wait.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// How much room for work is kept while none waits.
+const BYTES_KEPT: usize = 4 * 1024;
+
 /// A flusher that dies sooner than this after its launch died of what it was given, perhaps.
 const HASTY: Duration = Duration::from_secs(1);
 
@@ -43,8 +46,9 @@ pub struct Flusher {
     child: Option<Child>,
     /// In the order in which it was given; answered from the front.
     work: VecDeque<Waiting>,
-    /// How many bytes that is.
-    bytes: usize,
+    /// Its frames in a row. Each by itself would leave a hole in the heap, with no whole page in it
+    /// that could be given back: two kibibytes for each unit of many that start at once.
+    frames: VecDeque<u8>,
     last_id: u64,
     hasty: u32,
 }
@@ -52,7 +56,8 @@ pub struct Flusher {
 #[derive(Debug)]
 struct Waiting {
     id: u64,
-    frame: Vec<u8>,
+    /// How many bytes its frame has.
+    length: usize,
 }
 
 #[derive(Debug)]
@@ -60,10 +65,8 @@ struct Child {
     process: PidFd,
     socket: UnixStream,
     since: Tick,
-    /// How many of `work` it has been given whole.
+    /// How many bytes of `frames` it has been given.
     given: usize,
-    /// How much of the next one.
-    part: usize,
     heard: Vec<u8>,
 }
 
@@ -82,7 +85,7 @@ impl Flusher {
     /// One that writes below this state folder; its child is launched with the first work.
     #[must_use]
     pub fn new(state: PathBuf) -> Self {
-        Self { state, child: None, work: VecDeque::new(), bytes: 0, last_id: 0, hasty: 0 }
+        Self { state, child: None, work: VecDeque::new(), frames: VecDeque::new(), last_id: 0, hasty: 0 }
     }
 
     /// The socket to be watched for reading and for writing.
@@ -113,7 +116,7 @@ impl Flusher {
         let line = line.map(|(seq, text)| Line { seq, text: text.into() });
         let frame = frame(&Work { id, files, line });
         if self.work.len() >= WORK_MAX
-            || self.bytes + frame.len() > BYTES_MAX
+            || self.frames.len() + frame.len() > BYTES_MAX
             || frame.len() > wire::FRAME_MAX
         {
             let ledger = self.state.join("ledger");
@@ -123,8 +126,8 @@ impl Flusher {
                 self.work.len()
             ));
         }
-        self.bytes += frame.len();
-        self.work.push_back(Waiting { id, frame });
+        self.work.push_back(Waiting { id, length: frame.len() });
+        self.frames.extend(frame);
         self.last_id = id;
         Ok(id)
     }
@@ -180,28 +183,27 @@ impl Flusher {
         })?;
         let socket = UnixStream::from_std(ours);
         let since = clock::now();
-        Ok(Child { process: forked.process, socket, since, given: 0, part: 0, heard: Vec::new() })
+        Ok(Child { process: forked.process, socket, since, given: 0, heard: Vec::new() })
     }
 
     /// `false`: it is dead.
     fn give(&mut self) -> bool {
         let Some(child) = &mut self.child else { return true };
-        while let Some(next) = self.work.get(child.given) {
-            match child.socket.write(&next.frame[child.part..]) {
-                Ok(count) => {
-                    child.part += count;
-                    if child.part == next.frame.len() {
-                        child.given += 1;
-                        child.part = 0;
-                    }
-                }
+        loop {
+            let (first, second) = self.frames.as_slices();
+            let rest = first.get(child.given..).filter(|rest| !rest.is_empty());
+            let rest = rest.unwrap_or_else(|| &second[child.given - first.len()..]);
+            if rest.is_empty() {
+                return true;
+            }
+            match child.socket.write(rest) {
+                Ok(count) => child.given += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Its last answers may still be there to be heard; hearing then finds its end.
                 Err(_) => return true,
             }
         }
-        true
     }
 
     /// `false`: it is dead, and everything that it said is heard.
@@ -223,12 +225,14 @@ impl Flusher {
                 Taken::Garbled => return false,
                 Taken::Whole(answer) => {
                     // It answers in order, and only what it was given whole.
-                    if child.given == 0 || self.work.front().is_none_or(|first| first.id != answer.id) {
-                        return false;
-                    }
-                    child.given -= 1;
-                    if let Some(first) = self.work.pop_front() {
-                        self.bytes -= first.frame.len();
+                    let known = |first: &&Waiting| first.id == answer.id && first.length <= child.given;
+                    let Some(Waiting { length, .. }) = self.work.front().filter(known) else { return false };
+                    child.given -= length;
+                    self.frames.drain(..length);
+                    self.work.pop_front();
+                    if self.work.is_empty() {
+                        self.frames.shrink_to(BYTES_KEPT);
+                        self.work.shrink_to(BYTES_KEPT / size_of::<Waiting>());
                     }
                     pumped.done.push((answer.id, answer.fault.map_or(Ok(()), Err)));
                 }
@@ -256,7 +260,7 @@ impl Flusher {
     fn give_up(&mut self, why: &str, pumped: &mut Pumped) {
         let text = format!("cannot write {}: {why}", self.state.join("ledger").display());
         pumped.done.extend(self.work.drain(..).map(|waiting| (waiting.id, Err(text.clone()))));
-        self.bytes = 0;
+        self.frames.clear();
         pumped.note = Some(text);
     }
 }
@@ -308,7 +312,7 @@ mod tests {
         assert_eq!(done, expected);
         assert_eq!(seqs(state.path()), (1..=200).collect::<Vec<_>>());
         assert!(state.path().join("generations/web/1/settings.json").exists());
-        assert!(flusher.is_idle() && flusher.bytes == 0);
+        assert!(flusher.is_idle() && flusher.frames.is_empty());
     }
 
     #[test]
