@@ -77,6 +77,8 @@ impl Units {
         self.forget(&settings.unit);
         for socket in &settings.sockets {
             let units = self.places.entry(collision_key(&socket.address)).or_default();
+            // Mostly there is one, and a vector begins with room for four.
+            units.reserve_exact(1);
             units.push(settings.unit.clone());
         }
         self.known.insert(settings.unit.clone(), Known { settings, orphaned: false });

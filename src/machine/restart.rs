@@ -92,6 +92,7 @@ pub(super) struct Rest {
 impl Pace {
     /// A launch happens.
     pub(super) fn launched(&mut self, now: Tick, service: &Service) {
+        self.launches.reserve_exact(1);
         self.launches.push_back(now);
         while self.launches.len() > service.start_limit_burst.max(1) as usize {
             self.launches.pop_front();

@@ -70,7 +70,7 @@ pub struct Listener {
     /// What the kernel cut of the options in force.
     cuts: Vec<String>,
     // Dropped in this order, so that a client finds no file rather than a dead one.
-    park: Option<Park>,
+    park: Option<Box<Park>>,
     place: Option<Place>,
     fd: OwnedFd,
 }
@@ -239,7 +239,7 @@ impl Listener {
                     self.start_queue()?;
                     let park = Park::make(&self.socket, path, &self.private_folder, place)?;
                     park.place.publish(Some(place.id()))?;
-                    self.park = Some(park);
+                    self.park = Some(Box::new(park));
                 }
                 Ok(true)
             }
