@@ -40,15 +40,20 @@ fn turns(pids: &[u32]) -> u64 {
     turns
 }
 
+/// What a start leaves behind (a worker that has just ended, a file to be flushed) is no rest; a
+/// second after the last of it supd gives memory back.
+fn settle(pids: &[u32]) {
+    wait_until("supd to rest", SOON, || {
+        let before = turns(pids);
+        pause(Duration::from_secs(2));
+        turns(pids) == before
+    });
+}
+
 /// How often supd was woken within `span`; what called it, if it was.
 pub(crate) fn watch(section: &mut Section, supd: &Supd, what: &str, span: Duration) {
     let pids = family(supd);
-    // What a start leaves behind (a worker that has just ended, a file to be flushed) is no rest.
-    wait_until("supd to rest", SOON, || {
-        let before = turns(&pids);
-        pause(Duration::from_secs(1));
-        turns(&pids) == before
-    });
+    settle(&pids);
     let before = turns(&pids);
     pause(span);
     let woken = turns(&pids) - before;
@@ -99,22 +104,64 @@ pub(crate) fn run(form: Form, section: &mut Section) {
     watch(section, &supd, "one unit, after a swap", form.rest);
 }
 
-/// Resident memory, by what it is.
+/// Resident memory in KiB, by what it is.
+#[derive(Default)]
 struct Resident {
     all: f64,
-    anonymous: f64,
+    /// Written to, and so nobody else's: the heap, and the rest of it.
+    heap: f64,
+    written: f64,
+    /// Pages of files as they are on disk, which are the same for all who have them: of supd's own
+    /// program, and of libraries.
+    program: f64,
+    libraries: f64,
     /// Of the other processes that are supd: what they do not share with it.
     helpers: f64,
 }
 
 impl Resident {
     fn of(supd: &Supd) -> Self {
-        let helpers = family(supd);
-        Self {
-            all: kib(supd.pid(), "status", "VmRSS:"),
-            anonymous: kib(supd.pid(), "status", "RssAnon:"),
-            helpers: helpers.iter().skip(1).map(|pid| kib(*pid, "smaps_rollup", "Private_Dirty:")).sum(),
+        let family = family(supd);
+        settle(&family);
+        let helpers = family.iter().skip(1).map(|pid| kib(*pid, "smaps_rollup", "Private_Dirty:")).sum();
+        Self { helpers, ..Self::of_process(supd.pid()) }
+    }
+
+    fn of_process(pid: u32) -> Self {
+        let maps = fs::read_to_string(format!("/proc/{pid}/smaps")).expect("what supd has mapped");
+        let program = fs::read_link(format!("/proc/{pid}/exe")).expect("what it runs");
+        let mut found = Self::default();
+        let (mut name, mut rss) = ("", 0.0);
+        for line in maps.lines() {
+            let mut words = line.split_ascii_whitespace();
+            let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+            let size = second.parse::<f64>().unwrap_or_default();
+            match first {
+                "Rss:" => rss = size,
+                "Anonymous:" => {
+                    let of_file = if program.to_string_lossy() == name {
+                        &mut found.program
+                    } else {
+                        &mut found.libraries
+                    };
+                    *of_file += rss - size;
+                    *(if name == "[heap]" { &mut found.heap } else { &mut found.written }) += size;
+                    found.all += rss;
+                }
+                // The line of a mapping: addresses, rights, offset, device, inode, name.
+                range if !range.ends_with(':') => name = words.nth(3).unwrap_or_default(),
+                _ => {}
+            }
         }
+        found
+    }
+
+    fn split(&self) -> String {
+        let Self { heap, written, program, libraries, .. } = self;
+        format!(
+            "KiB of its own: heap {heap:.0}, other {written:.0}; of files: program {program:.0}, \
+             libraries {libraries:.0}"
+        )
     }
 }
 
@@ -129,12 +176,13 @@ pub(crate) fn memory(_: Form, section: &mut Section) {
     for count in [1, 100, 1000] {
         let (supd, _) = thousand::boot(count);
         let found = Resident::of(&supd);
-        let what = format!("resident with {count} unit(s), {:.0} KiB of it its own", found.anonymous);
+        let what = format!("resident with {count} unit(s)");
         let mib = Sample::of([found.all / 1024.0]);
         match count {
             1 => section.judged(&what, &mib, "MiB", Budget(3.0)),
             _ => section.figure(&what, &mib, "MiB"),
         }
+        section.note(&found.split());
         if found.helpers > 0.0 {
             section
                 .note(&format!("and what its helper processes share with nobody: {:.0} KiB", found.helpers));
@@ -147,10 +195,15 @@ pub(crate) fn memory(_: Form, section: &mut Section) {
     section.judged("for each unit from 100 to 1,000", &Sample::of([slope(1, 2)]), "KiB", Budget(8.0));
     let mut sleep = Command::new("sleep").arg("60").spawn().expect("sleep");
     wait_until("sleep to be there", SOON, || proc::command_line(sleep.id()).starts_with("sleep"));
-    let floor = kib(sleep.id(), "status", "VmRSS:") / 1024.0;
+    let floor = Resident::of_process(sleep.id());
     proc::signal(sleep.id(), Signal::SIGKILL);
     sleep.wait().expect("a killed child ends");
-    section.figure("beside: a sleep(1), the least that glibc takes", &Sample::of([floor]), "MiB");
+    section.figure(
+        "beside: a sleep(1), the least that glibc takes",
+        &Sample::of([floor.all / 1024.0]),
+        "MiB",
+    );
+    section.note(&floor.split());
     for (name, program, most) in
         [("supd", env!("CARGO_BIN_EXE_supd"), Some(3.0)), ("supctl", env!("CARGO_BIN_EXE_supctl"), None)]
     {
