@@ -16,7 +16,8 @@ use super::sweeper::Sweeper;
 use super::units::Units;
 use super::workers::{Around, Workers};
 use crate::machine::{Event, Input};
-use crate::model::{Tick, UnitName};
+use crate::model::settings::Socket;
+use crate::model::{Settings, Tick, UnitName};
 use crate::os::clock::BootId;
 use crate::store::pins::Pins;
 use crate::store::runtime::Runtime;
@@ -78,6 +79,21 @@ impl Hands {
     /// An event for the machine.
     pub fn say(&mut self, unit: &UnitName, event: Event) {
         self.inbox.push_back(Input::Unit(unit.clone(), event));
+    }
+
+    /// Every listener of other units that is bound and may be in the way of these settings, of those
+    /// that their files name.
+    pub(super) fn bound_elsewhere<'a>(
+        &'a self,
+        settings: &'a Settings,
+    ) -> impl Iterator<Item = (&'a UnitName, &'a Socket)> {
+        let others = self.units.rivals(settings);
+        others.filter_map(|other| Some((other, self.listeners.get(&other.unit)?))).flat_map(
+            |(other, bound)| {
+                let sockets = other.sockets.iter().filter(|socket| bound.has(&socket.address));
+                sockets.map(|socket| (&other.unit, &**socket))
+            },
+        )
     }
 
     /// The parts that processes need, and the rest.

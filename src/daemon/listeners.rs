@@ -359,6 +359,12 @@ impl Listeners {
         self.at(address)?.queue_length_of(queues)
     }
 
+    /// Whether this address is bound.
+    #[must_use]
+    pub fn has(&self, address: &Address) -> bool {
+        self.at(address).is_some()
+    }
+
     /// Whether nothing is bound.
     #[must_use]
     pub fn is_empty(&self) -> bool {

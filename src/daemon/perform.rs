@@ -118,14 +118,12 @@ impl Hands {
 
     fn bind(&mut self, unit: &UnitName, job: JobId, settings: &Settings) {
         // Before the kernel is asked, which could only say that supd itself holds the port.
-        let bound = |other: &UnitName| self.listeners.get(other).is_some_and(|its| !its.is_empty());
-        let others = self.units.rivals(settings).filter(|other| bound(&other.unit));
-        let conflict = Units::conflict(settings, others.map(|other| &**other));
+        let conflict = Units::conflict(settings, self.bound_elsewhere(settings));
         let listeners =
             self.listeners.entry(unit.clone()).or_insert_with(|| Listeners::new(unit.clone()).into());
         let private = self.runtime.listeners(unit);
         let result = match conflict {
-            Some(conflict) => Err(conflict),
+            Some(conflict) => Err(conflict.to_string()),
             None => listeners.bind(settings, &private, &mut self.inherited, &mut self.sources),
         };
         match result {

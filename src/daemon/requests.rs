@@ -8,7 +8,6 @@ use crate::codec::fault::Fault;
 use crate::codec::json::FaultView;
 use crate::codec::varlink::{self, Method};
 use crate::machine::{Event, Input, Machine, Request, Restored};
-use crate::model::status::UnitState;
 use crate::model::{ClientId, Durable, Generation, Label, Reply, Settings, Tick, UnitName};
 use crate::store::pins;
 use std::collections::BTreeMap;
@@ -136,12 +135,19 @@ impl Hands {
         };
         let request = match request(&call.method, &settings) {
             Ok(request) => request,
-            Err(text) => return self.refuse(call.client, text, None),
+            Err(text) => {
+                let next = format!("{} {unit}", call.method.name().to_lowercase());
+                return self.refuse(call.client, text, Some(next));
+            }
         };
         let launches =
             matches!(request, Request::Start { .. } | Request::Swap { .. } | Request::Restart { .. });
-        if let Some(text) = launches.then(|| self.conflict(&settings, machine, now)).flatten() {
-            return self.refuse(call.client, text, None);
+        // What is not bound is in nobody's way: a unit that is down for its port has none.
+        let conflict =
+            launches.then(|| Units::conflict(&settings, self.bound_elsewhere(&settings))).flatten();
+        if let Some(conflict) = conflict {
+            let next = format!("stop {}", conflict.second.0);
+            return self.refuse(call.client, conflict.to_string(), Some(next));
         }
         self.clients.ask(call, now);
         if !machine.units().any(|known| *known == unit) {
@@ -150,15 +156,6 @@ impl Hands {
             self.units.set(settings);
         }
         self.say(&unit, Event::Asked { client: call.client, request });
-    }
-
-    /// A unit of another address book: one that is up has what this one wants.
-    fn conflict(&self, settings: &Settings, machine: &Machine, now: Tick) -> Option<String> {
-        let up = |unit: &UnitName| {
-            machine.status(unit, now).is_some_and(|status| status.state != UnitState::Stopped)
-        };
-        let others = self.units.rivals(settings).filter(|other| up(&other.unit));
-        Units::conflict(settings, others.map(|other| &**other))
     }
 
     /// A unit that becomes known while supd runs: it waits for its start.
@@ -255,7 +252,7 @@ pub(super) fn bad_files(changed: bool, faults: &[Fault]) -> varlink::Error {
 fn request(method: &Method, settings: &Arc<Settings>) -> Result<Request, String> {
     let unit = &settings.unit;
     let no_label = |label: &Option<Label>| match label {
-        Some(label) => Err(format!("{unit}: it has no releases, so there is no {label}")),
+        Some(label) => Err(format!("{unit}: it has no releases, so there is no {label}; leave it out")),
         None => Ok(()),
     };
     let settings = settings.clone();

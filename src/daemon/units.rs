@@ -2,6 +2,7 @@
 
 use crate::codec::fault::Fault;
 use crate::codec::unitfile::{self, Conflict, Loaded, Runner, collision_key};
+use crate::model::settings::Socket;
 use crate::model::{Settings, UnitName};
 use crate::os::groups::gid_of;
 use crate::store::units::{Listing, ReadError, UnitFolders};
@@ -117,16 +118,16 @@ impl Units {
         gid_of(settings.control_group.as_deref()?)
     }
 
-    /// A listener of these settings that one of `others` is in the way of, in a sentence.
+    /// A listener of these settings that one of `others` is in the way of.
     #[must_use]
     pub fn conflict<'a>(
-        settings: &'a Settings,
-        others: impl Iterator<Item = &'a Settings>,
-    ) -> Option<String> {
-        let all: Vec<&Settings> = std::iter::once(settings).chain(others).collect();
-        // The first of the list is the first of its conflicts.
-        let ours = |conflict: &Conflict| conflict.first.0 == settings.unit;
-        unitfile::conflicts(&all).into_iter().find(ours).map(|conflict| conflict.to_string())
+        settings: &Settings,
+        mut others: impl Iterator<Item = (&'a UnitName, &'a Socket)>,
+    ) -> Option<Conflict> {
+        others.find_map(|(unit, other)| {
+            let socket = settings.sockets.iter().find(|socket| unitfile::collide(socket, other))?;
+            Some(Conflict::between((&settings.unit, socket), (unit, other)))
+        })
     }
 }
 
@@ -147,7 +148,8 @@ mod tests {
         let mut units = Units::new(UnitFolders { folders: Vec::new(), defaults: "x".into() });
         let web = settings("web", "ListenStream = 80");
         let rivals = |units: &Units| {
-            let conflict = Units::conflict(&web, units.rivals(&web).map(|other| &**other));
+            let conflict =
+                Units::conflict(&web, units.rivals(&web).map(|other| (&other.unit, &other.sockets[0])));
             (units.rivals(&web).count(), conflict.is_some())
         };
         units.set(web.clone());

@@ -19,6 +19,18 @@ pub struct Conflict {
     pub wildcard: bool,
 }
 
+impl Conflict {
+    /// The conflict of two listeners that collide, each with its unit.
+    #[must_use]
+    pub fn between(first: (&UnitName, &Socket), second: (&UnitName, &Socket)) -> Self {
+        let side = |(unit, socket): (&UnitName, &Socket)| {
+            (unit.clone(), socket.name.clone(), socket.address.clone())
+        };
+        let wildcard = first.1.address != second.1.address;
+        Self { first: side(first), second: side(second), wildcard }
+    }
+}
+
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ((first, first_name, one), (second, second_name, other)) = (&self.first, &self.second);
@@ -57,14 +69,8 @@ pub fn conflicts(units: &[&Settings]) -> Vec<Conflict> {
                     return found;
                 }
                 if index != other_index && collide(socket, other) {
-                    let side = |index: usize, socket: &Socket| {
-                        (units[index].unit.clone(), socket.name.clone(), socket.address.clone())
-                    };
-                    found.push(Conflict {
-                        first: side(*index, socket),
-                        second: side(*other_index, other),
-                        wildcard: socket.address != other.address,
-                    });
+                    let (first, second) = (&units[*index].unit, &units[*other_index].unit);
+                    found.push(Conflict::between((first, socket), (second, other)));
                 }
             }
         }

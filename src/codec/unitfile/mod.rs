@@ -55,7 +55,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-pub use conflict::{Conflict, collision_key, conflicts};
+pub use conflict::{Conflict, collide, collision_key, conflicts};
 pub use document::BYTES_MAX;
 pub use origin::{Origin, Origins};
 pub use page::{Row, Table};

@@ -80,7 +80,8 @@ impl fmt::Display for BindError {
         write!(f, "listener {}: ", self.listener)?;
         match &self.why {
             Why::InUse(holders) => {
-                write!(f, "{} is in use", self.address)?;
+                // By the time that this is read they may be gone: no more is said than was seen.
+                write!(f, "{} was in use", self.address)?;
                 for (n, holder) in holders.iter().take(3).enumerate() {
                     write!(f, "{}{holder}", if n == 0 { " by " } else { ", " })?;
                 }

@@ -89,7 +89,7 @@ fn a_bound_port_is_nobody_elses_although_nobody_listens() {
     // std sets SO_REUSEADDR, as nearly every server does.
     assert!(TcpListener::bind(local(port)).is_err());
     let error = why(&socket(tcp("127.0.0.1", port)));
-    assert!(error.contains(&format!("127.0.0.1:{port} is in use by ")), "{error}");
+    assert!(error.contains(&format!("127.0.0.1:{port} was in use by ")), "{error}");
     assert!(error.contains("another listener of this supd"), "{error}");
 
     first.listen().unwrap();

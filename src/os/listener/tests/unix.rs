@@ -209,7 +209,7 @@ fn a_path_where_somebody_answers_names_who() {
         let stage = Stage::new();
         let other = Other::start(&format!("{kind} {}", stage.public().display()));
         let error = why(stage.bind());
-        assert!(error.contains("is in use by"), "{error}");
+        assert!(error.contains("was in use by"), "{error}");
         assert!(error.contains(&format!("(pid {}", other.pid())), "{error}");
         assert!(stage.public().exists());
         assert_eq!(stage.names(), ["private", "s"]);
