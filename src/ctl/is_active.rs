@@ -35,7 +35,7 @@ impl IsActive {
                 let status: StatusView = serde_json::from_str(answer.raw()).unwrap_or_default();
                 status.units.into_iter().next().map_or_else(|| "unknown".to_owned(), |unit| unit.state)
             }
-            Some(varlink::Error::NoSuchUnit(_)) => "unknown".to_owned(),
+            Some(varlink::Error::NoSuchUnit(_) | varlink::Error::Refused(_)) => "unknown".to_owned(),
             Some(error) => return Err(Failure::from_error(&error, None)),
         };
         if !self.quiet {

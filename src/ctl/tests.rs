@@ -156,6 +156,7 @@ fn units() -> Vec<UnitView> {
             address: "[::]:80".into(),
             steered: false,
             queue: Some(1),
+            note: String::new(),
         }],
         generations: vec![GenerationView {
             generation: 8,

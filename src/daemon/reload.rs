@@ -22,6 +22,7 @@ impl Hands {
         super::upward::reloading();
         let listing = self.units.list();
         let mut round = Round { client, faults: listing.faults, ..Round::default() };
+        self.units.forget_faults_but(&listing.units);
         let mut asked = Vec::new();
         let known: BTreeSet<UnitName> = machine.units().cloned().collect();
         for unit in listing.units.iter().chain(known.iter().filter(|unit| !listing.units.contains(unit))) {

@@ -93,7 +93,7 @@ impl Hands {
     }
 
     /// What the files say now, for the methods that go by it and for a unit that is unknown.
-    fn on_disk(&self, method: &Method, machine: &Machine) -> Option<Result<Arc<Settings>, Unreadable>> {
+    fn on_disk(&mut self, method: &Method, machine: &Machine) -> Option<Result<Arc<Settings>, Unreadable>> {
         let unit = method.unit()?;
         let launches = matches!(method, Method::Start { .. } | Method::Swap { .. } | Method::Restart { .. });
         let known = machine.units().any(|known| known == unit);
@@ -222,6 +222,10 @@ impl Hands {
     fn no_such_unit(&mut self, call: &Call, machine: &Machine) {
         let asked = call.method.unit().map_or("", UnitName::as_str);
         let listed = self.units.list().units;
+        if listed.iter().any(|unit| unit.as_str() == asked) {
+            let text = format!("{asked}: its file is new, and supd has not read it yet");
+            return self.refuse(call.client, text, Some("daemon-reload".to_owned()));
+        }
         let known = machine.units().chain(&listed).map(UnitName::as_str);
         let error = varlink::Error::no_such_unit(asked, known);
         self.control.refuse(call.client, &error);

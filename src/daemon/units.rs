@@ -17,6 +17,8 @@ pub struct Units {
     known: BTreeMap<UnitName, Known>,
     /// Where each of them has listeners, by [`collision_key`].
     places: BTreeMap<u64, Vec<UnitName>>,
+    /// What was wrong with the files of a unit when they were read last, in a line.
+    faulty: BTreeMap<UnitName, String>,
 }
 
 /// A unit that the machine knows.
@@ -45,7 +47,8 @@ impl Units {
     pub fn new(folders: UnitFolders) -> Self {
         let root = nix::unistd::geteuid().is_root();
         let runner = if root { Runner::Root } else { Runner::Ordinary };
-        Self { folders, runner, known: BTreeMap::new(), places: BTreeMap::new() }
+        let (known, places, faulty) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { folders, runner, known, places, faulty }
     }
 
     /// Every unit that has a file.
@@ -54,17 +57,60 @@ impl Units {
         self.folders.list()
     }
 
-    /// Reads the files of a unit as they are now.
+    /// Reads the files of a unit as they are now, and remembers what is wrong with them.
     ///
     /// # Errors
     /// [`Unreadable`]
-    pub fn read(&self, unit: &UnitName) -> Result<Loaded, Unreadable> {
+    pub fn read(&mut self, unit: &UnitName) -> Result<Loaded, Unreadable> {
+        let read = self.read_afresh(unit);
+        match &read {
+            // supd ran out of something: that says nothing about the files.
+            Err(Unreadable::Faulty(faults)) if faults.iter().any(|fault| fault.exhausted) => {}
+            Err(Unreadable::Faulty(faults)) => {
+                let told = self.tell(unit, faults);
+                self.faulty.insert(unit.clone(), told);
+            }
+            Ok(_) | Err(Unreadable::Missing | Unreadable::Masked(_)) => {
+                self.faulty.remove(unit);
+            }
+        }
+        read
+    }
+
+    fn read_afresh(&self, unit: &UnitName) -> Result<Loaded, Unreadable> {
         let sources = self.folders.read(unit).map_err(|error| match error {
             ReadError::NotFound { .. } => Unreadable::Missing,
             ReadError::Masked { .. } => Unreadable::Masked(error.to_string()),
             ReadError::Faults(faults) => Unreadable::Faulty(faults),
         })?;
         unitfile::parse_for(&sources, self.runner).map_err(Unreadable::Faulty)
+    }
+
+    /// The first fault, and where to see them all.
+    fn tell(&self, unit: &UnitName, faults: &[Fault]) -> String {
+        let first = faults.first().map(Fault::to_string).unwrap_or_default();
+        let more = match faults.len() {
+            0 | 1 => String::new(),
+            count => format!(" (and {} more)", count - 1),
+        };
+        let check = self.folders.file(unit).map(|file| format!(": supctl check {}", file.display()));
+        format!("its file is wrong: {first}{more}{}", check.unwrap_or_default())
+    }
+
+    /// What was wrong with the files of a unit when they were read last.
+    #[must_use]
+    pub fn fault(&self, unit: &UnitName) -> Option<&str> {
+        self.faulty.get(unit).map(String::as_str)
+    }
+
+    /// Every unit whose files were wrong when they were read last.
+    pub fn faulty(&self) -> impl Iterator<Item = &UnitName> {
+        self.faulty.keys()
+    }
+
+    /// Files that are gone are not wrong any more.
+    pub fn forget_faults_but(&mut self, listed: &[UnitName]) {
+        self.faulty.retain(|unit, _| listed.contains(unit));
     }
 
     /// What the machine was told of a unit.

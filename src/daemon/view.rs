@@ -4,8 +4,10 @@ use super::hands::Hands;
 use super::perform::note;
 use crate::codec::json::{ListenerView, UnitView};
 use crate::machine::{Level, Machine};
-use crate::model::{Tick, UnitName};
+use crate::model::status::{GenerationState, SwapResult, UnitStatus};
+use crate::model::{Address, Generation, Settings, Tick, UnitName};
 use crate::os::listener::Queues;
+use std::collections::BTreeSet;
 
 /// From so many units on their queues are asked for all at once.
 const MANY: usize = 8;
@@ -18,36 +20,66 @@ impl Hands {
         machine: &Machine,
         now: Tick,
     ) -> Option<Vec<UnitView>> {
-        match unit {
-            Some(unit) => Some(vec![self.view(unit, machine, now, &Queues::default())?]),
-            None => {
-                let few = self.listeners.len() < MANY;
-                let queues = if few { Queues::default() } else { Queues::read() };
-                Some(machine.units().filter_map(|unit| self.view(unit, machine, now, &queues)).collect())
-            }
+        if let Some(unit) = unit {
+            return Some(vec![self.view(unit, machine, now, &Queues::default())?]);
         }
+        let all: BTreeSet<&UnitName> = machine.units().chain(self.units.faulty()).collect();
+        let few = self.listeners.len() < MANY;
+        let queues = if few { Queues::default() } else { Queues::read() };
+        Some(all.into_iter().filter_map(|unit| self.view(unit, machine, now, &queues)).collect())
     }
 
     fn view(&self, unit: &UnitName, machine: &Machine, now: Tick, queues: &Queues) -> Option<UnitView> {
-        let status = machine.status(unit, now)?;
-        let settings = &self.units.get(unit)?.settings;
-        let bound = self.listeners.get(unit);
+        let fault = self.units.fault(unit);
+        let Some(mut status) = machine.status(unit, now) else {
+            return Some(UnitView::unreadable(unit, fault?));
+        };
+        let file = &self.units.get(unit)?.settings;
         // The kernel tells nobody that a path was removed: whoever looks finds it mended.
-        for text in bound.map(|bound| bound.republish_if_gone()).unwrap_or_default() {
+        for text in self.listeners.get(unit).map(|bound| bound.republish_if_gone()).unwrap_or_default() {
             note(unit, Level::Warning, None, &text);
         }
-        let listeners = settings
-            .sockets
-            .iter()
-            .map(|socket| ListenerView {
-                name: socket.name.to_string(),
-                address: socket.address.to_string(),
-                steered: false,
-                queue: bound.and_then(|bound| bound.queue(&socket.address, queues)).map(u64::from),
-            })
-            .collect();
+        status.notes.extend(fault.map(str::to_owned).or_else(|| changed(unit, &status, machine, file)));
+        let listeners = self.listener_views(unit, &status, machine, file, queues);
         let pid = |worker| Some(self.workers.get(worker)?.main()?.pid());
-        Some(UnitView::new(unit, &settings.description, &status, listeners, pid))
+        Some(UnitView::new(unit, &file.description, &status, listeners, pid))
+    }
+
+    /// Those of the generation that serves; then what other generations have beside them, and what
+    /// the file names.
+    fn listener_views(
+        &self,
+        unit: &UnitName,
+        status: &UnitStatus,
+        machine: &Machine,
+        file: &Settings,
+        queues: &Queues,
+    ) -> Vec<ListenerView> {
+        let bound = self.listeners.get(unit);
+        let queue = |address| bound.and_then(|bound| bound.queue(address, queues)).map(u64::from);
+        let of = |generation| machine.launch(unit, generation).map(|launch| &*launch.settings);
+        let mut named: Vec<(&Settings, String)> = Vec::new();
+        named.extend(serving(status).and_then(of).map(|settings| (settings, String::new())));
+        // What failed never had any connection there.
+        let others = status.generations.iter().filter(|one| one.state != GenerationState::Failed);
+        for generation in others.map(|one| one.generation).chain(status.retained) {
+            named.extend(of(generation).map(|settings| (settings, format!("of generation {generation}"))));
+        }
+        let serves = named.first().is_some_and(|(_, note)| note.is_empty());
+        named.push((file, if serves { "applies at the next swap".to_owned() } else { String::new() }));
+        let (mut views, mut seen) = (Vec::new(), Vec::<&Address>::new());
+        for (settings, note) in &named {
+            for socket in &settings.sockets {
+                if seen.contains(&&socket.address) {
+                    continue;
+                }
+                seen.push(&socket.address);
+                let (name, address) = (socket.name.to_string(), socket.address.to_string());
+                let (queue, note) = (queue(&socket.address), note.clone());
+                views.push(ListenerView { name, address, steered: false, queue, note });
+            }
+        }
+        views
     }
 
     /// What concerns supd as a whole.
@@ -55,4 +87,27 @@ impl Hands {
     pub(super) fn notes(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// The active generation, if anything of it is there.
+fn serving(status: &UnitStatus) -> Option<Generation> {
+    let active = status.active?;
+    status.generations.iter().any(|one| one.generation == active).then_some(active)
+}
+
+/// Whether the file says something else than what serves, in words for a note.
+fn changed(unit: &UnitName, status: &UnitStatus, machine: &Machine, file: &Settings) -> Option<String> {
+    let last = status.last_swap.as_ref().map(|swap| swap.result);
+    let launch = serving(status).and_then(|active| machine.launch(unit, active))?;
+    if last == Some(SwapResult::Running) || *launch.settings == *file {
+        return None;
+    }
+    // It was left on purpose, or did not prove itself: nobody is to be sent there again by a hint.
+    let went_back = launch.origin != launch.generation
+        || matches!(last, Some(SwapResult::Failed | SwapResult::Aborted | SwapResult::RolledBack));
+    Some(if went_back {
+        format!("its file is not what serves: supctl swap {unit} brings it")
+    } else {
+        format!("changed on disk: supctl restart {unit}")
+    })
 }

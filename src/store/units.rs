@@ -125,6 +125,13 @@ impl UnitFolders {
         listing
     }
 
+    /// Where the file of a unit is, whatever is in it.
+    #[must_use]
+    pub fn file(&self, unit: &UnitName) -> Option<PathBuf> {
+        let paths = self.folders.iter().map(|folder| folder.join(format!("{unit}.unit")));
+        paths.into_iter().find(|path| path.symlink_metadata().is_ok())
+    }
+
     /// Reads every file of a unit.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod logs;
 mod notify;
 mod peers;
 mod servers;
+mod shown;
 mod support;
 mod swap;
 
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         life::tests(),
         cat::tests(),
         logs::tests(),
+        shown::tests(),
         demo::tests(),
     ];
     let trials = tests.into_iter().flatten().map(Test::trial).collect();

@@ -2,7 +2,9 @@
 
 use super::FORMAT;
 use crate::codec::span::{micros, millis};
-use crate::model::status::{GenerationState, GenerationStatus, SwapStatus, UnitStatus};
+use crate::model::status::{
+    GenerationState, GenerationStatus, Health, SwapStatus, Traffic, UnitState, UnitStatus,
+};
 use crate::model::{UnitName, WorkerId};
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +52,8 @@ pub struct ListenerView {
     pub steered: bool,
     /// Connections that wait to be accepted.
     pub queue: Option<u64>,
+    /// Empty where what serves has it; else whose it is, or when it applies.
+    pub note: String,
 }
 
 /// One generation.
@@ -185,6 +189,22 @@ impl UnitView {
     }
 }
 
+impl UnitView {
+    /// A unit that supd cannot begin with: its files are wrong, and nothing of it runs.
+    #[must_use]
+    pub fn unreadable(unit: &UnitName, note: &str) -> Self {
+        Self {
+            format: FORMAT,
+            unit: unit.to_string(),
+            state: UnitState::Down.word().to_owned(),
+            traffic: Traffic::Off.word().to_owned(),
+            health: Health::Down.word().to_owned(),
+            notes: vec![note.to_owned()],
+            ..Self::default()
+        }
+    }
+}
+
 impl GenerationView {
     fn new(status: &GenerationStatus, pid: &impl Fn(WorkerId) -> Option<i32>) -> Self {
         let workers: Vec<WorkerView> = (0u32..)
@@ -281,6 +301,7 @@ mod tests {
             address: "0.0.0.0:80".into(),
             steered: false,
             queue: Some(2),
+            note: String::new(),
         };
         let pid = |worker: WorkerId| (worker.0 != 5).then_some(100 + worker.0 as i32);
         let view = UnitView::new(&UnitName::new("web").unwrap(), "Web", &status(), vec![listener], pid);
@@ -288,7 +309,7 @@ mod tests {
         let expected = concat!(
             r#"{"format":1,"unit":"web","description":"Web","state":"probation","traffic":"on","health":"up","#,
             r#""active":8,"retained":7,"#,
-            r#""listeners":[{"name":"http","address":"0.0.0.0:80","steered":false,"queue":2}],"#,
+            r#""listeners":[{"name":"http","address":"0.0.0.0:80","steered":false,"queue":2,"note":""}],"#,
             r#""generations":[{"generation":8,"release":"1.5.0","state":"active","share":99.5,"#,
             r#""pids":[103,104],"connections":null,"oldest_ms":null,"uptime_ms":1500,"status_text":"idle","#,
             r#""pinned":null,"workers":["#,

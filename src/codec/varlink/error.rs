@@ -170,6 +170,8 @@ impl Error {
     pub fn no_such_unit<'a>(unit: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         let near = known
             .into_iter()
+            // Nobody meant what is not there.
+            .filter(|name| *name != unit)
             .map(|name| (strsim::osa_distance(unit, name), name))
             .filter(|(distance, name)| *distance <= 1 + name.len().min(unit.len()) / 4)
             .min();
@@ -338,5 +340,6 @@ pub(super) mod tests {
         for unit in ["db", "production", "x"] {
             assert_eq!(meant(unit), None, "{unit}");
         }
+        assert_eq!(meant("web"), None, "the name itself is no other one");
     }
 }

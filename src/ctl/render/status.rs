@@ -127,7 +127,11 @@ pub(in crate::ctl) fn detail(unit: &UnitView, paint: Paint) -> Vec<String> {
     for listener in &unit.listeners {
         let kind = if listener.steered { "a slot for each generation" } else { "shared" };
         let queue = listener.queue.map_or(String::new(), |queue| format!(", {queue} waiting"));
-        say("listener", &format!("{} {} ({kind}{queue})", clean(&listener.name), clean(&listener.address)));
+        let how = match clean(&listener.note) {
+            note if note.is_empty() => format!("{kind}{queue}"),
+            note => format!("{note}{queue}"),
+        };
+        say("listener", &format!("{} {} ({how})", clean(&listener.name), clean(&listener.address)));
     }
     for generation in &unit.generations {
         say(&format!("generation {}", generation.generation), &generation_line(generation));
@@ -297,7 +301,15 @@ supd: no bpf(2): EPERM";
             address: "0.0.0.0:8080".into(),
             steered: false,
             queue: Some(2),
+            note: String::new(),
         }];
+        let next = "applies at the next swap".to_owned();
+        let at = |address: &str| ListenerView {
+            name: "http".into(),
+            address: address.into(),
+            ..Default::default()
+        };
+        web.listeners.push(ListenerView { note: next, ..at("0.0.0.0:8081") });
         web.generations[0].oldest_ms = Some(180_000);
         web.generations[0].pinned = Some(false);
         web.generations[0].workers = vec![WorkerView {
@@ -321,6 +333,7 @@ supd: no bpf(2): EPERM";
   what          Public web API
   health        up (traffic on)
   listener      http 0.0.0.0:8080 (shared, 2 waiting)
+  listener      http 0.0.0.0:8081 (applies at the next swap)
   generation 8  active, release 1.5.0, up 5s, 61 open, the oldest 3min, pinned: no
                 worker 0 pid 42 serving: idle\u{fffd} (the one before it: exit status 3)
   last swap     3: 7 to 8, running, ready after 1.42s, switched in 90us
