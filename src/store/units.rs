@@ -5,7 +5,7 @@
 
 use super::text::{self, Content};
 use crate::codec::fault::{Fault, quoted};
-use crate::codec::unitfile::{BYTES_MAX, Source, Sources};
+use crate::codec::unitfile::{BYTES_MAX, Runner, Source, Sources, parse_for};
 use crate::model::UnitName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -237,7 +237,12 @@ impl UnitFolders {
         }
         match main {
             Ok(main) if faults.is_empty() => Ok(Sources { unit, defaults, main, drop_ins }),
-            Ok(_) => Err(ReadError::Faults(faults)),
+            Ok(main) => {
+                // What could be read may be wrong as well: every fault at once.
+                let sources = Sources { unit, defaults, main, drop_ins };
+                faults.extend(parse_for(&sources, Runner::Ordinary).err().into_iter().flatten());
+                Err(ReadError::Faults(faults))
+            }
             Err(fault) => {
                 faults.insert(0, fault);
                 Err(ReadError::Faults(faults))

@@ -1,5 +1,6 @@
 //! TOML text → a tree in which every key and value knows its place.
 
+use super::brackets::unclosed;
 use super::keys;
 use super::report::{Bad, Place, Report};
 use crate::codec::fault::quoted;
@@ -82,12 +83,17 @@ pub(super) fn read(file: usize, report: &mut Report<'_>) -> Table {
         return Table::empty(start);
     }
     let (tree, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        return convert_table(start, tree.into_inner());
+    }
+    let text = without_unclosed(file, text, report);
+    let (tree, errors) = DeTable::parse_recoverable(&text);
     tell(file, &errors, report);
     if !errors.iter().any(|error| error.message().starts_with(NO_LINE)) {
         return convert_table(start, tree.into_inner());
     }
     // The parser gives up at a line that is nothing at all; without those it reads to the end.
-    let text = without_lines(file, &errors, report);
+    let text = without_lines(&text, &errors);
     let (tree, errors) = DeTable::parse_recoverable(&text);
     tell(file, &errors, report);
     convert_table(start, tree.into_inner())
@@ -116,9 +122,28 @@ fn tell(file: usize, errors: &[toml::de::Error], report: &mut Report<'_>) {
     }
 }
 
+/// Reports the brackets that are never closed, and gives the text without those values: blanked, so
+/// that all else keeps its place.
+fn without_unclosed(file: usize, text: &str, report: &mut Report<'_>) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for open in unclosed(text) {
+        let (place, begin) = (Place { file, at: open.at }, Place { file, at: open.begin });
+        let key = report.line(begin).1.split('=').next().unwrap_or_default().trim();
+        let closing = if bytes[open.at] == b'[' { ']' } else { '}' };
+        report.mark_broken(begin);
+        report.mark_broken(place);
+        let remedy = format!("write {closing} behind the last word of {key}");
+        report.syntax(place, key, Bad::new("this bracket is not closed", remedy));
+        let value = bytes[open.begin..open.end].iter_mut();
+        value.filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
+    }
+    // Only whole lines are blanked, so it is text as before.
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
 /// The text with every line that is nothing at all blanked, so that all else keeps its place.
-fn without_lines(file: usize, errors: &[toml::de::Error], report: &Report<'_>) -> String {
-    let mut text = report.source(file).text.clone().into_bytes();
+fn without_lines(text: &str, errors: &[toml::de::Error]) -> String {
+    let mut text = text.as_bytes().to_vec();
     for error in errors.iter().filter(|error| error.message().starts_with(NO_LINE)) {
         let at = error.span().map_or(0, |span| span.start).min(text.len());
         let begin = text[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);

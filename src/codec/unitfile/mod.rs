@@ -27,6 +27,7 @@
 
 mod address;
 mod advice;
+mod brackets;
 mod capabilities;
 mod check;
 mod command;
