@@ -79,7 +79,7 @@ fn check_files(files: &[PathBuf]) -> Found {
         match check_file(&folders, file) {
             Ok(unit) => {
                 found.warnings.extend(unit.warnings.iter().map(FaultView::from));
-                found.warnings.extend(requirements::missing(&unit).iter().map(FaultView::from));
+                found.warnings.extend(requirements::missing(&unit, runner(file)).iter().map(FaultView::from));
                 loaded.push((file, unit));
             }
             Err(faults) => found.faults.extend(faults.iter().map(FaultView::from)),

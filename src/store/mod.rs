@@ -5,6 +5,7 @@ pub mod ledger;
 pub mod pins;
 pub mod releases;
 pub mod requirements;
+mod rights;
 pub mod runtime;
 pub mod text;
 pub mod units;

@@ -2,10 +2,11 @@
 //!
 //! For `supctl check`, not for supd's loop: looking up an account may ask a server on the network.
 
+use super::rights;
 use super::text::{self, Content};
 use crate::codec::environment;
 use crate::codec::fault::{Fault, quoted};
-use crate::codec::unitfile::{Loaded, Origin};
+use crate::codec::unitfile::{Loaded, Origin, Runner};
 use crate::model::settings::{Command, Ready, Service};
 use nix::unistd::{AccessFlags, Group, User, access};
 use std::fs;
@@ -14,13 +15,19 @@ use std::path::PathBuf;
 /// Where programs without a slash are looked for if the unit's Environment says nothing.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Everything that is missing, as warnings: a package may still bring it.
+/// Everything that is missing, as warnings: a package may still bring it. For an ordinary user also
+/// what only root may.
 #[must_use]
-pub fn missing(loaded: &Loaded) -> Vec<Fault> {
+pub fn missing(loaded: &Loaded, runner: Runner) -> Vec<Fault> {
     let mut finder = Finder { loaded, found: Vec::new() };
     finder.programs();
     finder.accounts();
     finder.files();
+    if runner == Runner::Ordinary {
+        for beyond in rights::beyond(loaded) {
+            finder.tell(&beyond.table, beyond.key, beyond.what, beyond.remedy);
+        }
+    }
     finder.found
 }
 
@@ -156,7 +163,7 @@ fn is_number(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::missing;
-    use crate::codec::unitfile::{Source, Sources, parse};
+    use crate::codec::unitfile::{Runner, Source, Sources, parse};
     use crate::model::UnitName;
 
     #[test]
@@ -178,7 +185,7 @@ mod tests {
             main: Source::new("web.unit", text),
             drop_ins: Vec::new(),
         };
-        let found = missing(&parse(&sources).unwrap());
+        let found = missing(&parse(&sources).unwrap(), Runner::Root);
         let told: Vec<String> =
             found.iter().map(|fault| fault.to_string().replace(&here.to_string(), "HERE")).collect();
         assert_eq!(
