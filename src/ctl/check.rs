@@ -5,10 +5,11 @@ use super::failure::Failure;
 use super::render::faults;
 use crate::codec::fault::Fault;
 use crate::codec::json::FaultView;
-use crate::codec::unitfile::{Loaded, Runner, conflicts, parse_for};
+use crate::codec::unitfile::{BYTES_MAX, Loaded, Runner, Source, check_defaults, conflicts, keys, parse_for};
 use crate::model::ExitStatus;
 use crate::os::places::{Caller, Given, Places};
 use crate::store::requirements;
+use crate::store::text::{self, Content};
 use crate::store::units::{ReadError, UnitFolders};
 use std::path::{Path, PathBuf};
 
@@ -18,14 +19,24 @@ use std::path::{Path, PathBuf};
 Examples:
   supctl check ./web.unit
   supctl check /etc/supd/units/*.unit && supctl daemon-reload
+  supctl check /etc/supd/supd.toml
+  supctl check --keys
 
 Every fault at once, with its line and what to write instead; and warnings about what is doubtful.
+A unit is read with the drop-ins beside it, and with the supd.toml above its folder, as a supd
+with --units FOLDER would; where there is none, with that of the usual place, or of --units.
 
 Exit status: 0 all can be used (there may be warnings); 78 at least one cannot.")]
 pub(super) struct Check {
-    /// Unit files
-    #[arg(value_name = "FILE", required = true)]
+    /// Unit files, or supd.toml
+    #[arg(value_name = "FILE", required_unless_present = "keys")]
     files: Vec<PathBuf>,
+    /// Where the units are that this supd has, with supd.toml above them
+    #[arg(long, value_name = "DIR", env = "SUPD_UNITS", hide_env_values = true)]
+    units: Option<PathBuf>,
+    /// List every key of a unit file, table by table
+    #[arg(long, conflicts_with = "files")]
+    keys: bool,
 }
 
 /// What was found in unit files.
@@ -39,7 +50,12 @@ pub(super) struct Found {
 
 impl Check {
     pub(super) fn run(self, context: &Context) -> Result<ExitStatus, Failure> {
-        let found = check_files(&self.files);
+        if self.keys {
+            let tables = keys().flat_map(|(table, keys)| std::iter::once(table).chain(keys.iter().copied()));
+            context.print(tables)?;
+            return Ok(ExitStatus::Done);
+        }
+        let found = check_files(&self.files, &folders(self.units));
         let status = if found.faults.is_empty() { ExitStatus::Done } else { ExitStatus::BadUnitFile };
         if context.json {
             context.print([serde_json::to_string(&found).unwrap_or_default()])?;
@@ -71,12 +87,15 @@ fn report(found: &Found, files: usize) -> Vec<String> {
 }
 
 /// Checks files as supd would read them, together: two units on one address are a fault.
-fn check_files(files: &[PathBuf]) -> Found {
+fn check_files(files: &[PathBuf], folders: &UnitFolders) -> Found {
     let mut found = Found::default();
-    let folders = folders();
     let mut loaded: Vec<(&PathBuf, Loaded)> = Vec::new();
     for file in files {
-        match check_file(&folders, file) {
+        if file.file_name() == Some("supd.toml".as_ref()) {
+            found.faults.extend(defaults(file).iter().map(FaultView::from));
+            continue;
+        }
+        match check_file(folders, file) {
             Ok(unit) => {
                 found.warnings.extend(unit.warnings.iter().map(FaultView::from));
                 found.warnings.extend(requirements::missing(&unit, runner(file)).iter().map(FaultView::from));
@@ -97,11 +116,21 @@ fn check_files(files: &[PathBuf]) -> Found {
 }
 
 /// Where supd itself would look for drop-ins and defaults.
-fn folders() -> UnitFolders {
-    match Places::resolve(&Given::default(), &Caller::this()) {
+fn folders(units: Option<PathBuf>) -> UnitFolders {
+    match Places::resolve(&Given { units, ..Given::default() }, &Caller::this()) {
         Ok(places) => UnitFolders { folders: places.units, defaults: places.defaults },
         // An ordinary user without HOME has neither.
         Err(_) => UnitFolders { folders: Vec::new(), defaults: PathBuf::from("/nonexistent/supd.toml") },
+    }
+}
+
+/// What is wrong with the defaults of all units, by themselves.
+fn defaults(file: &Path) -> Vec<Fault> {
+    match text::read(file, BYTES_MAX) {
+        Ok(Content::Text(text)) => check_defaults(&Source::new(file, text)),
+        Ok(Content::Null) => Vec::new(),
+        Ok(Content::Missing) => vec![Fault::of_file(file, "there is no such file", "")],
+        Err(fault) => vec![fault],
     }
 }
 
@@ -138,7 +167,7 @@ mod tests {
         let good = file("good.unit", WEB);
         let typo = file("typo.unit", &WEB.replace("ListenStream", "ListenSteam"));
         let files = [good.clone(), typo, folder.path().to_path_buf(), folder.path().join("none.unit")];
-        let found = check_files(&files);
+        let found = check_files(&files, &folders(None));
         let whats: Vec<String> =
             found.faults.iter().map(|fault| format!("{} {}", fault.what, fault.remedy)).collect();
         assert!(whats.iter().any(|what| what.contains("ListenStream")), "{whats:?}");
@@ -153,10 +182,41 @@ mod tests {
         for file in &files {
             std::fs::write(file, WEB).unwrap();
         }
-        let found = check_files(&files);
+        let found = check_files(&files, &folders(None));
         assert_eq!(found.faults.len(), 1, "{found:?}");
         assert!(found.faults[0].what.contains("both listen on"), "{found:?}");
-        assert_eq!(check_files(&files[..1]).faults, Vec::new());
+        assert_eq!(check_files(&files[..1], &folders(None)).faults, Vec::new());
+    }
+
+    #[test]
+    fn defaults_are_those_that_supd_would_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let unit = write("there/units/web.unit", WEB);
+        let checked = |file: &PathBuf, units: Option<PathBuf>| {
+            let found = check_files(std::slice::from_ref(file), &folders(units));
+            let keys: Vec<String> = found.faults.into_iter().map(|fault| fault.key).collect();
+            keys.join(" ")
+        };
+        assert_eq!(checked(&unit, None), "");
+        // Above its own folder; and with the places of a supd, from anywhere else.
+        let defaults = write("there/supd.toml", "[Service]\nRestart = \"never\"\n");
+        assert_eq!(checked(&unit, None), "Restart");
+        let draft = write("draft/web.unit", WEB);
+        assert_eq!(checked(&draft, None), "");
+        assert_eq!(checked(&draft, Some(folder.path().join("there/units"))), "Restart");
+        // The file itself.
+        assert_eq!(checked(&defaults, None), "Restart");
+        write(
+            "there/supd.toml",
+            "[Service]\nRestart = \"no\"\nExecStart = \"/bin/x\"\n[Socket]\nBacklog = 7\n",
+        );
+        assert_eq!(checked(&defaults, None), "ExecStart");
     }
 
     #[test]

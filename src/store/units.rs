@@ -154,7 +154,9 @@ impl UnitFolders {
 
     /// Reads a unit file wherever it is, for a check before it is put in place.
     ///
-    /// The drop-ins beside it count; and those of all folders, if it is in one of them.
+    /// The drop-ins beside it count; and those of all folders, if it is in one of them. Elsewhere
+    /// supd.toml is looked for where a supd of that folder (`--units`) has it, above the folder, and
+    /// only then in the usual place.
     ///
     /// # Errors
     /// [`ReadError`]
@@ -174,9 +176,7 @@ impl UnitFolders {
             }
         }
         let Some(stem) = unit_stem(file_name) else {
-            let remedy =
-                if file_name == "supd.toml" { "check any unit: this file is read with each" } else { "" };
-            return refuse("the name of a unit file ends in .unit".to_owned(), remedy.to_owned());
+            return refuse("the name of a unit file ends in .unit".to_owned(), String::new());
         };
         let unit = match UnitName::new(&stem) {
             Ok(unit) => unit,
@@ -195,10 +195,12 @@ impl UnitFolders {
             _ => false,
         };
         if self.folders.iter().any(same) {
-            self.gather(unit, main, &self.folders)
-        } else {
-            self.gather(unit, main, &[parent.to_owned()])
+            return self.gather(unit, main, &self.folders);
         }
+        let above = fs::canonicalize(parent).ok().and_then(|full| Some(full.parent()?.join("supd.toml")));
+        let above = above.filter(|defaults| defaults.symlink_metadata().is_ok());
+        let defaults = above.unwrap_or_else(|| self.defaults.clone());
+        Self { folders: Vec::new(), defaults }.gather(unit, main, &[parent.to_owned()])
     }
 
     /// Adds supd.toml and the drop-ins, and collects what is wrong with any of them.

@@ -195,7 +195,7 @@ pub(super) fn unknown_key(table: &str, key: &str, value: Option<&str>) -> Bad {
             return Bad::new("there is no such key", format!("did you mean {near}, under {written}?"));
         }
     }
-    Bad::new("there is no such key", "man supd.unit lists all keys; take the line out")
+    Bad::new("there is no such key", "supctl check --keys lists all keys; take the line out")
 }
 
 /// What to say of a table that a unit file does not have.

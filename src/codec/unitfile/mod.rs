@@ -133,6 +133,24 @@ pub fn parse_for(sources: &Sources, runner: Runner) -> Result<Loaded, Vec<Fault>
     if has_faults { Err(faults) } else { Ok(Loaded { settings, warnings, origins }) }
 }
 
+/// Everything that is wrong with a supd.toml by itself, whatever the units say.
+#[must_use]
+pub fn check_defaults(source: &Source) -> Vec<Fault> {
+    let mut report = Report::new(std::iter::once(source));
+    // A name is needed to read anything; it is in none of the faults.
+    let Ok(unit) = crate::model::UnitName::new("supd") else { return Vec::new() };
+    let layer = Layer::new(document::read(0, &mut report), Kind::Defaults, unit.as_str(), &mut report);
+    let sources = Sources { unit, defaults: None, main: source.clone(), drop_ins: Vec::new() };
+    report.alone = true;
+    read(&layer, &sources, &mut report);
+    report.finish().0
+}
+
+/// Every key with the table that it is of, as tables are written in a unit file.
+pub fn keys() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    keys::TABLES.iter().map(|(_, written, keys)| (*written, *keys))
+}
+
 /// Types every key. The second value says which `[[Socket]]` each listener is from.
 fn read(layer: &Layer, sources: &Sources, report: &mut Report<'_>) -> (Settings, Vec<usize>) {
     let mut section = Section::new(&layer.unit, report);

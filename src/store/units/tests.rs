@@ -180,10 +180,6 @@ fn a_file_is_checked_wherever_it_is() {
     for (file, told) in [
         ("work/web.unit.d/a.unit", "work/web.unit.d/a.unit: this is a drop-in of web.unit; check web.unit"),
         ("work/web.toml", "work/web.toml: the name of a unit file ends in .unit"),
-        (
-            "supd.toml",
-            "supd.toml: the name of a unit file ends in .unit; check any unit: this file is read with each",
-        ),
         ("work/nope.unit", "work/nope.unit: there is no such file"),
         (
             "work/a@b.unit",
