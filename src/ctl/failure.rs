@@ -6,6 +6,8 @@ use crate::codec::json::EndedView;
 use crate::codec::span::fine;
 use crate::codec::varlink::{self, error};
 use crate::model::ExitStatus;
+use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 
 /// An ending that is none of success.
@@ -33,6 +35,25 @@ impl Failure {
     #[must_use]
     pub fn next(self, command: impl Into<String>) -> Self {
         Self { next: Some(command.into()), ..self }
+    }
+
+    /// Whoever may not is told the same command as root, which always may. (A ControlGroup that one
+    /// could be a member of is named in the text already.)
+    #[must_use]
+    pub(super) fn with_root(self, socket: &Path, arguments: impl Iterator<Item = OsString>) -> Self {
+        if self.status != ExitStatus::NotAllowed || self.next.is_some() {
+            return self;
+        }
+        let mut words: Vec<String> = arguments.map(|word| shell_word(&word.to_string_lossy())).collect();
+        let named = words.iter().any(|word| word == "--runtime" || word.starts_with("--runtime="));
+        // sudo takes SUPD_RUNTIME away, and root's own place is another one.
+        if let (false, Some(folder)) =
+            (named, socket.parent().filter(|folder| *folder != Path::new("/run/supd")))
+        {
+            words.splice(0..0, ["--runtime".to_owned(), shell_word(&folder.to_string_lossy())]);
+        }
+        let command = format!("sudo supctl {}", words.join(" "));
+        self.next(command)
     }
 
     /// What supd answered, about `unit` where there is one.
@@ -98,6 +119,15 @@ impl Failure {
         }
         lines
     }
+}
+
+/// A word as a shell reads it again.
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:%@,+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// How a generation ended and the last lines that it wrote.
@@ -172,6 +202,22 @@ Error: web: generation 8 exited before it was ready
             let error = varlink::Error::from_reply(&reply, log, None).unwrap();
             assert_eq!(told(&error), format!("Error: web: nobody serves\n  Generation 8 {lines}"));
         }
+    }
+
+    #[test]
+    fn whoever_may_not_is_told_who_may_and_what_to_type() {
+        let refused = || Failure::from_error(&varlink::Error::not_allowed("this is for root"), None);
+        let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>().into_iter();
+        let next =
+            |socket: &str, line: &[&str]| refused().with_root(Path::new(socket), words(line)).next.unwrap();
+        assert_eq!(next("/run/supd/control", &["abort", "web"]), "sudo supctl abort web");
+        assert_eq!(
+            next("/home/a b/run/control", &["abort", "web", "--reason", "it's bad"]),
+            "sudo supctl --runtime '/home/a b/run' abort web --reason 'it'\\''s bad'"
+        );
+        assert_eq!(next("/x/control", &["--runtime=/x", "shutdown"]), "sudo supctl --runtime=/x shutdown");
+        let other = Failure::new(ExitStatus::Refused, "no");
+        assert_eq!(other.clone().with_root(Path::new("/x/control"), words(&[])), other);
     }
 
     #[test]

@@ -56,7 +56,7 @@ fn run(Cli { global, verb }: Cli) -> u8 {
     let context = global.context();
     let failure = match verb.run(&context) {
         Ok(status) => return status.code(),
-        Err(failure) => failure,
+        Err(failure) => failure.with_root(&context.socket, std::env::args_os().skip(1)),
     };
     let mut text = failure.lines(colour).join("\n");
     text.push('\n');
