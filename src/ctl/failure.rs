@@ -152,7 +152,7 @@ fn ending(ended: &EndedView) -> String {
     let generation = ended.generation;
     match &ended.exit {
         Some(exit) => format!("Generation {generation} lived {lived}: {}.", clean(exit)),
-        None => format!("Generation {generation} lived {lived}; supd ended it."),
+        None => format!("Generation {generation} was over after {lived}: it never ran, or supd ended it."),
     }
 }
 
@@ -193,7 +193,7 @@ Error: web: generation 8 exited before it was ready
                 vec!["x".to_owned()],
                 "lived 140ms: killed by SIGSEGV (core dumped).\n  It wrote: x",
             ),
-            (None, vec![], "lived 140ms; supd ended it.\n  It wrote nothing."),
+            (None, vec![], "was over after 140ms: it never ran, or supd ended it.\n  It wrote nothing."),
         ] {
             let reply = Reply {
                 ended: Some(ended(exit)),

@@ -1,6 +1,6 @@
 //! `supctl is-active`
 
-use super::act::error_of;
+use super::act::{error_of, print_json};
 use super::args;
 use super::context::Context;
 use super::failure::Failure;
@@ -38,7 +38,9 @@ impl IsActive {
             Some(varlink::Error::NoSuchUnit(_) | varlink::Error::Refused(_)) => "unknown".to_owned(),
             Some(error) => return Err(Failure::from_error(&error, None)),
         };
-        if !self.quiet {
+        if context.json && !self.quiet {
+            print_json(context, &answer)?;
+        } else if !self.quiet {
             context.print([clean(&state)])?;
         }
         let active = matches!(state.as_str(), "active" | "canary" | "probation");

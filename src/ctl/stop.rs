@@ -13,7 +13,7 @@ use crate::model::{ExitStatus, UnitName};
 Examples:
   supctl stop web                    new clients are refused, open connections finish
   supctl stop web --keep-listening   new clients wait in the queue until supctl start web
-  supctl stop web --now              skip every wait: SIGKILL; requests are lost
+  supctl stop web --now              wait for no request: KillSignal at once, SIGKILL after 5s
 
 Listening ends first, what is queued is served, open connections may finish, then every worker is
 told to end. What a person stopped stays stopped until supctl start, or until the machine boots.")]

@@ -223,9 +223,10 @@ fn prepare<'a>(
                 Ok(Content::Null) => continue,
                 Ok(Content::Missing) if file.optional => continue,
                 Ok(Content::Missing) => {
-                    return Err(format!("the EnvironmentFile {} is missing", file.path.display()));
+                    let path = file.path.display();
+                    return Err(format!("cannot read the EnvironmentFile {path}: it is missing"));
                 }
-                Err(fault) => return Err(fault.to_string()),
+                Err(fault) => return Err(format!("cannot read the EnvironmentFile {fault}")),
             };
             for (name, value) in environment::parse(&file.path, text.as_bytes()).variables {
                 launch.set(name.as_ref(), value.as_ref());

@@ -85,7 +85,13 @@ pub(super) fn make(roots: &Roots, directory: &Directory, uid: Uid, gid: Gid) -> 
         }
         here = enter(&here, OsStr::new(part)).map_err(|(errno, hint)| failed(errno).hint(hint))?;
     }
-    own(&here, uid, gid).map_err(failed)
+    own(&here, uid, gid).map_err(|errno| {
+        let failure = SpawnFailure::errno(Step::Owner, path.display(), errno);
+        match errno {
+            Errno::EPERM => failure.hint(format!("supd runs as uid {}, only root may do this", geteuid())),
+            _ => failure,
+        }
+    })
 }
 
 /// Opens a folder within `parent`. A symbolic link counts only where nobody else could have put

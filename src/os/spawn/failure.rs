@@ -16,6 +16,8 @@ pub enum Step {
     Group,
     /// RuntimeDirectory and its sisters.
     Directory,
+    /// Giving such a directory to User.
+    Owner,
     /// Handing the notify socket's file to User.
     NotifySocket,
     /// Environment files and the like: its text is a sentence of its own.
@@ -36,12 +38,13 @@ pub enum Step {
 
 impl Step {
     /// Every step, in the order of the launch.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Descriptors,
         Self::Output,
         Self::User,
         Self::Group,
         Self::Directory,
+        Self::Owner,
         Self::NotifySocket,
         Self::Prepare,
         Self::Setting,
@@ -60,6 +63,7 @@ impl Step {
             Self::User => "become user",
             Self::Group => "join group",
             Self::Directory => "make directory",
+            Self::Owner => "give to the unit's user the directory",
             Self::NotifySocket => "hand over the notify socket",
             Self::Prepare => "prepare",
             Self::Setting => "set",
