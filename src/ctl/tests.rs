@@ -60,7 +60,17 @@ struct Fake {
 
 impl Fake {
     fn new(answer: impl FnMut(&mut Control, Call) + Send + 'static) -> Self {
-        Self::with(Limits { total: 8, per_user: 8, reserve: 0, memory: 32 << 20, descriptors: 16 }, answer)
+        Self::with(
+            Limits {
+                total: 8,
+                per_user: 8,
+                waits_per_user: 8,
+                reserve: 0,
+                memory: 32 << 20,
+                descriptors: 16,
+            },
+            answer,
+        )
     }
 
     fn with(limits: Limits, mut answer: impl FnMut(&mut Control, Call) + Send + 'static) -> Self {
@@ -404,7 +414,8 @@ fn a_time_limit_ends_the_wait_and_nothing_else() {
 #[test]
 fn while_supd_has_too_many_clients_it_is_asked_again() {
     let mut waiting = Vec::new();
-    let limits = Limits { total: 2, per_user: 2, reserve: 0, memory: 1 << 20, descriptors: 16 };
+    let limits =
+        Limits { total: 2, per_user: 2, waits_per_user: 2, reserve: 0, memory: 1 << 20, descriptors: 16 };
     let fake = Fake::with(limits, move |control, call| match call.method {
         Method::Status { .. } => control.status(call.client, units(), Vec::new()),
         _ if waiting.is_empty() => waiting.push(call.client),

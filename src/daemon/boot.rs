@@ -75,6 +75,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         sources,
         control,
         clients: Default::default(),
+        onlookers: Default::default(),
         gather: Default::default(),
         units: Units::new(folders),
         recorder: Recorder::new(places.state.clone(), boot.to_string(), seq, last),

@@ -17,7 +17,7 @@ use super::units::Units;
 use super::workers::{Around, Workers};
 use crate::machine::{Event, Input};
 use crate::model::settings::Socket;
-use crate::model::{Settings, Tick, UnitName};
+use crate::model::{ClientId, Settings, Tick, UnitName};
 use crate::os::clock::BootId;
 use crate::store::pins::Pins;
 use crate::store::runtime::Runtime;
@@ -35,6 +35,8 @@ pub struct Hands {
     pub control: Control,
     /// Who waits for an answer.
     pub clients: Clients,
+    /// Those who wait for what they may not do themselves: they are told no log.
+    pub onlookers: BTreeSet<ClientId>,
     /// Answers that are put together from several.
     pub gather: Gather,
     /// Unit files.

@@ -96,7 +96,8 @@ impl Hands {
             return;
         }
         let (mut log, mut log_file) = (Vec::new(), None);
-        if let (Some(ended), Some(unit)) = (&reply.ended, self.clients.unit(client)) {
+        let onlooker = self.onlookers.remove(&client);
+        if let (Some(ended), Some(unit), false) = (&reply.ended, self.clients.unit(client), onlooker) {
             let path = self.ground.log(unit, ended.generation);
             log = tail(&path, LINES);
             log_file = Some(path.display().to_string());

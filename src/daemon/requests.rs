@@ -6,7 +6,7 @@ use super::hands::Hands;
 use super::units::{Units, Unreadable};
 use crate::codec::fault::Fault;
 use crate::codec::json::FaultView;
-use crate::codec::varlink::{self, Method};
+use crate::codec::varlink::{self, Method, Scope};
 use crate::machine::{Event, Input, Machine, Request, Restored};
 use crate::model::{ClientId, Durable, Generation, Label, Reply, Settings, Tick, UnitName};
 use crate::store::pins;
@@ -22,6 +22,7 @@ impl Hands {
         match arrival {
             Arrival::Call(call) => self.call(&call, machine, now),
             Arrival::HungUp(client) => {
+                self.onlookers.remove(&client);
                 if let Some(unit) = self.clients.hung_up(client) {
                     self.say(&unit, Event::HungUp { client });
                 }
@@ -34,6 +35,13 @@ impl Hands {
             return match self.views(unit.as_ref(), machine, now) {
                 Some(units) => self.control.status(call.client, units, self.notes()),
                 None => self.no_such_unit(call, machine),
+            };
+        }
+        // Whoever only waits has nothing read and brings nothing to the machine.
+        if let Method::Wait { unit, .. } = &call.method {
+            return match machine.units().any(|known| known == unit) {
+                true => self.wait(call, unit, machine, now),
+                false => self.no_such_unit(call, machine),
             };
         }
         let on_disk = self.on_disk(&call.method, machine);
@@ -90,6 +98,16 @@ impl Hands {
             Unreadable::Masked(text) => self.refuse(call.client, format!("{unit}: {text}"), None),
             Unreadable::Faulty(faults) => self.control.refuse(call.client, &bad_files(false, &faults)),
         }
+    }
+
+    /// Joins what is under way: for anyone, but what a worker wrote is for those who may act.
+    fn wait(&mut self, call: &Call, unit: &UnitName, machine: &Machine, now: Tick) {
+        let settings = self.units.get(unit).map(|known| &*known.settings);
+        let gid = settings.and_then(Units::control_group);
+        if !rights::may(&call.peer, Scope::Unit, self.control.masters(), gid) {
+            self.onlookers.insert(call.client);
+        }
+        self.ask(call, None, machine, now);
     }
 
     /// What the files say now, for the methods that go by it and for a unit that is unknown.
@@ -221,6 +239,9 @@ impl Hands {
 
     fn no_such_unit(&mut self, call: &Call, machine: &Machine) {
         let asked = call.method.unit().map_or("", UnitName::as_str);
+        if let Some(fault) = UnitName::new(asked).ok().and_then(|unit| self.units.fault(&unit)) {
+            return self.refuse(call.client, format!("{asked}: {fault}"), None);
+        }
         let listed = self.units.list().units;
         if listed.iter().any(|unit| unit.as_str() == asked) {
             let text = format!("{asked}: its file is new, and supd has not read it yet");

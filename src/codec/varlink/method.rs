@@ -189,13 +189,13 @@ impl Method {
         }
     }
 
-    /// Who may call it. Wait changes nothing, but holds a place at the machine, so it counts as
-    /// acting; and so do Cat and Logs: what the environment holds, and what a server writes, may be
-    /// nobody else's business.
+    /// Who may call it. Wait changes nothing; the places that it holds are bounded for each user. Cat
+    /// and Logs count as acting: what the environment holds, and what a server writes, may be nobody
+    /// else's business.
     #[must_use]
     pub fn scope(&self) -> Scope {
         match self {
-            Self::Status { .. } => Scope::Read,
+            Self::Status { .. } | Self::Wait { .. } => Scope::Read,
             Self::DaemonReload | Self::Shutdown => Scope::Manager,
             Self::Cat { .. }
             | Self::Start { .. }
@@ -207,7 +207,6 @@ impl Method {
             | Self::Rollback { .. }
             | Self::Promote { .. }
             | Self::Abort { .. }
-            | Self::Wait { .. }
             | Self::Logs { .. } => Scope::Unit,
         }
     }

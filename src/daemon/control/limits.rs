@@ -19,6 +19,8 @@ pub struct Limits {
     pub total: usize,
     /// Connections of one user, where that is not root or supd's own.
     pub per_user: usize,
+    /// Of those, how many may wait for what others have begun.
+    pub waits_per_user: usize,
     /// Of `total`, how many are kept for root and supd's own user.
     pub reserve: usize,
     /// Bytes held for all clients together; past it whoever holds most is cut off.
@@ -34,7 +36,8 @@ impl Limits {
     pub fn for_descriptors(descriptors: u64) -> Self {
         let total = usize::try_from(descriptors / 4).unwrap_or(usize::MAX).clamp(8, 1024);
         let (per_user, reserve, descriptors) = (total / 4, (total / 16).max(2), (total / 4).max(8));
-        Self { total, per_user, reserve, memory: 32 << 20, descriptors }
+        let waits_per_user = (per_user / 4).max(1);
+        Self { total, per_user, waits_per_user, reserve, memory: 32 << 20, descriptors }
     }
 
     /// The same rules for places of descriptors as for places of connections.
@@ -115,7 +118,8 @@ fn make_room<'a>(guests: impl Iterator<Item = &'a Guest>, now: Tick) -> Verdict 
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { total: 10, per_user: 4, reserve: 2, memory: 0, descriptors: 0 };
+    const LIMITS: Limits =
+        Limits { total: 10, per_user: 4, waits_per_user: 2, reserve: 2, memory: 0, descriptors: 0 };
     const NOW: Tick = Tick(100_000_000);
 
     fn guests(of: &[(u32, usize)], idle_since: Option<Tick>) -> Vec<Guest> {

@@ -92,6 +92,8 @@ pub struct Control {
     masters: Masters,
     connections: BTreeMap<usize, Connection>,
     calls: BTreeMap<ClientId, usize>,
+    /// Those of them that only wait, by the user.
+    waits: BTreeMap<ClientId, u32>,
     queues: Queues,
     arrivals: Vec<Arrival>,
     /// There may be clients to accept.
@@ -126,6 +128,7 @@ impl Control {
             masters: Masters::of_process(),
             connections: BTreeMap::new(),
             calls: BTreeMap::new(),
+            waits: BTreeMap::new(),
             queues: Queues::default(),
             arrivals: Vec::new(),
             acceptable: true,
@@ -275,7 +278,7 @@ impl Control {
 
     /// The answer is written and the next call may come.
     fn finish_with(&mut self, client: ClientId, bytes: Vec<u8>, descriptor: Option<OwnedFd>) {
-        let Some(serial) = self.calls.remove(&client) else { return };
+        let Some(serial) = self.forget(client) else { return };
         let Some(connection) = self.connections.get_mut(&serial) else { return };
         let Some(current) = connection.current.take() else { return };
         if !current.oneway {
@@ -288,6 +291,12 @@ impl Control {
         self.settle(serial);
     }
 
+    /// A call is over. Gives the connection that it came over.
+    fn forget(&mut self, client: ClientId) -> Option<usize> {
+        self.waits.remove(&client);
+        self.calls.remove(&client)
+    }
+
     /// After anything happened to a connection: says that its client is gone if that is so, and
     /// lets it stand in line for the next turn.
     fn settle(&mut self, serial: usize) {
@@ -295,6 +304,7 @@ impl Control {
         if connection.is_gone() {
             if let Some(current) = connection.current.take() {
                 self.calls.remove(&current.client);
+                self.waits.remove(&current.client);
                 if !current.oneway {
                     self.arrivals.push(Arrival::HungUp(current.client));
                 }
@@ -352,12 +362,21 @@ impl Control {
     /// Answers what the codec can answer, and hands over everything else.
     fn take(&mut self, serial: usize, call: varlink::Call, beside: Option<Beside>) {
         let Some(connection) = self.connections.get_mut(&serial) else { return };
-        let (more, oneway) = (call.more, call.oneway);
+        let (more, oneway, uid) = (call.more, call.oneway, connection.peer.uid);
+        let own = self.waits.values().filter(|waiting| **waiting == uid).count();
+        let may_wait = own < self.limits.waits_per_user || self.masters.is_privileged(uid);
         let bytes = match understand(call, beside) {
             Ok((Asked::Answered(parameters), _)) => varlink::reply(&parameters, false),
+            Ok((Asked::Method(Method::Wait { .. }, _), _)) if !may_wait => {
+                let reason = format!("user {uid} waits {own} times already: try again");
+                varlink::refusal(&varlink::Error::Busy(varlink::error::Plain { changed: false, reason }))
+            }
             Ok((Asked::Method(method, meta), descriptor)) => {
                 self.client_last += 1;
                 let client = ClientId(self.client_last);
+                if matches!(method, Method::Wait { .. }) {
+                    self.waits.insert(client, uid);
+                }
                 connection.current = Some(Current { client, more, oneway });
                 let peer = connection.peer.clone();
                 self.calls.insert(client, serial);
@@ -380,7 +399,7 @@ impl Control {
         // A child between fork and exec may hold a copy, and keep the registration alive.
         let _closing_does_it_too = self.registry.deregister(&mut connection.stream);
         if let Some(current) = connection.current {
-            self.calls.remove(&current.client);
+            self.forget(current.client);
             if !current.oneway {
                 self.arrivals.push(Arrival::HungUp(current.client));
             }

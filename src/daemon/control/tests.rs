@@ -26,7 +26,14 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self::with(Limits { total: 64, per_user: 16, reserve: 4, memory: 32 << 20, descriptors: 16 })
+        Self::with(Limits {
+            total: 64,
+            per_user: 16,
+            waits_per_user: 16,
+            reserve: 4,
+            memory: 32 << 20,
+            descriptors: 16,
+        })
     }
 
     fn with(limits: Limits) -> Self {
@@ -384,7 +391,8 @@ fn a_slow_reader_is_not_read_from_and_one_far_behind_is_cut_off() {
 
 #[test]
 fn all_together_hold_no_more_than_the_limit() {
-    let limits = Limits { total: 64, per_user: 64, reserve: 2, memory: 1 << 20, descriptors: 16 };
+    let limits =
+        Limits { total: 64, per_user: 64, waits_per_user: 64, reserve: 2, memory: 1 << 20, descriptors: 16 };
     let mut world = World::with(limits);
     let mut clients: Vec<Client> = (0..40).map(|_| world.client()).collect();
     for client in &mut clients {
@@ -441,8 +449,14 @@ fn a_thousand_clients_at_once_are_served_or_told_to_try_again() {
 
 #[test]
 fn idle_places_are_taken_back_when_they_are_needed() {
-    let mut world =
-        World::with(Limits { total: 8, per_user: 8, reserve: 0, memory: 1 << 20, descriptors: 16 });
+    let mut world = World::with(Limits {
+        total: 8,
+        per_user: 8,
+        waits_per_user: 8,
+        reserve: 0,
+        memory: 1 << 20,
+        descriptors: 16,
+    });
     let mut idle: Vec<Client> = (0..8).map(|_| world.client()).collect();
     for client in &mut idle {
         client.write_all(b"{\"method\":").unwrap();

@@ -1,7 +1,7 @@
 //! Clients of the control socket that do not behave.
 
 use super::Serving;
-use crate::harness::{Running, Supd};
+use crate::harness::{Running, Setup, Supd};
 use crate::wait::{SOON, wait_until};
 use crate::{Need, Test, proc, test, test_with};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -28,8 +28,15 @@ pub(super) fn tests() -> Vec<Test> {
         test("hostile::clients::killed_mid_swap", killed_mid_swap),
         test("hostile::clients::a_thousand_at_once", a_thousand_at_once),
         test_with("hostile::clients::may_not", &[Need::Root], may_not),
+        test_with("hostile::clients::onlookers", ONLOOKERS, onlookers),
     ]
 }
+
+const ONLOOKERS: &[Need] = &[
+    Need::Root,
+    Need::Program("prlimit", "util-linux"),
+    Need::File("/usr/bin/python3", "apt-get install python3"),
+];
 
 const STATUS: &[u8] = b"{\"method\":\"dev.supd.Manager.Status\",\"parameters\":{\"unit\":\"web\"}}\0";
 
@@ -294,18 +301,66 @@ fn a_thousand_at_once() {
 }
 
 /// Status is for anyone; acting is not, and the exit status and the words say so.
+/// supctl as nobody, in the background.
+fn as_nobody(supd: &Supd, arguments: &[&str]) -> Running {
+    let program = supd.app().join("supctl");
+    if !program.exists() {
+        std::fs::copy(env!("CARGO_BIN_EXE_supctl"), &program).expect("a supctl that nobody can reach");
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(&program);
+    command.arg("--runtime").arg(supd.runtime()).args(arguments);
+    Running::start(&mut command)
+}
+
+/// Anyone may wait for what others do, a few times at once, and is told no log.
+fn onlookers() {
+    // That many descriptors are 32 clients, 8 of one user, and 2 of those wait.
+    let wrapper = ["prlimit", "--nofile=128", "--"].map(str::to_owned).to_vec();
+    let serving = Serving::start_with(&Setup { wrapper, ..Setup::default() });
+    let supd = &serving.supd;
+    as_nobody(supd, &["wait", "no-such"]).finish(SOON).expect(3);
+    supd.ctl(&["swap", "web", "--hold"]).expect(0);
+    let held: Vec<Running> = (0..2).map(|_| as_nobody(supd, &["wait", "web"])).collect();
+    wait_until("the third one to find no place", SOON, || {
+        // By hand: supctl would try again for a while.
+        let script = "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\n\
+                      s.settimeout(0.2)\ns.send(sys.argv[2].encode() + bytes(1))\nprint(s.recv(4096))";
+        let call = "{\"method\":\"dev.supd.Manager.Wait\",\"parameters\":{\"unit\":\"web\"}}";
+        let mut python = Command::new("setpriv");
+        python.args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--",
+            "/usr/bin/python3",
+            "-c",
+            script,
+        ]);
+        let third = Running::start(python.arg(supd.control()).arg(call)).finish(SOON);
+        third.stdout.contains("waits 2 times already")
+    });
+    as_nobody(supd, &["status", "web"]).finish(SOON).expect(0);
+    supd.ctl(&["abort", "web"]).expect(0);
+    for wait in held {
+        wait.finish(SOON).expect(1);
+    }
+    supd.write_unit("web", &supd.worker(serving.port, &["late=2000", "die=3"], "", ""));
+    let swap = supd.ctl_start(&["swap", "web"]);
+    wait_until("the candidate", SOON, || supd.status("web").pids().len() == 2);
+    let onlooker = as_nobody(supd, &["wait", "web"]).finish(SOON).expect(1);
+    let log = "with [\"late=2000\", \"die=3\"]";
+    assert!(!onlooker.text().contains(log), "{onlooker}");
+    let swap = swap.finish(SOON).expect(1);
+    assert!(swap.text().contains(log), "{swap}");
+}
+
 fn may_not() {
     let serving = Serving::start();
-    let program = serving.supd.app().join("supctl");
-    std::fs::copy(env!("CARGO_BIN_EXE_supctl"), &program).expect("a supctl that nobody can reach");
-    let run = |arguments: &[&str]| {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(&program);
-        command.arg("--runtime").arg(serving.supd.runtime()).args(arguments);
-        Running::start(&mut command).finish(SOON)
-    };
+    let run = |arguments: &[&str]| as_nobody(&serving.supd, arguments).finish(SOON);
     run(&["status", "web"]).expect(0);
     run(&["is-active", "web"]).expect(0);
+    run(&["wait", "web"]).expect(0);
     for arguments in [
         &["swap", "web"][..],
         &["stop", "web"],
@@ -319,6 +374,12 @@ fn may_not() {
     ] {
         let refused = run(arguments).expect(77);
         assert!(!refused.text().trim().is_empty(), "a refusal says why:\n{refused}");
+        let next = format!(
+            "Next: sudo supctl --runtime {} {}",
+            serving.supd.runtime().display(),
+            arguments.join(" ")
+        );
+        assert!(refused.text().contains(&next), "{next} is not in\n{refused}");
     }
     serving.unharmed();
 }
