@@ -71,10 +71,13 @@ impl Status {
             lines.extend(status.notes.iter().map(|note| format!("supd: {}", clean(note))));
             return lines;
         }
-        let mut lines = table(status, context.paint);
-        if let (Some(_), Some(unit)) = (&self.unit, status.units.first()) {
-            lines.extend(detail(unit, context.paint));
-        }
+        let (Some(_), [unit]) = (&self.unit, status.units.as_slice()) else {
+            return table(status, context.paint);
+        };
+        // Its notes follow, a line each.
+        let bare = UnitView { notes: Vec::new(), ..unit.clone() };
+        let mut lines = table(&StatusView { units: vec![bare], ..status.clone() }, context.paint);
+        lines.extend(detail(unit, context.paint));
         lines
     }
 

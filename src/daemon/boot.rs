@@ -89,6 +89,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         pinner: Default::default(),
         logs: Default::default(),
         notifiers: Default::default(),
+        unlaunched: BTreeMap::new(),
         ground,
         runtime,
         intended: BTreeMap::new(),
@@ -199,7 +200,7 @@ impl Hands {
         let mut gone = false;
         let settings = match self.units.read(unit) {
             Ok(loaded) => {
-                loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+                self.units.warn(unit, &loaded);
                 Arc::new(loaded.settings)
             }
             Err(why) => {

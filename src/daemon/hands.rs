@@ -64,6 +64,8 @@ pub struct Hands {
     /// Notify sockets.
     pub notifiers: Notifiers,
     /// What all launches have in common.
+    /// Why the last launch of a unit failed, until one succeeds.
+    pub unlaunched: BTreeMap<UnitName, String>,
     pub ground: Ground,
     /// The runtime folder.
     pub runtime: Runtime,

@@ -95,6 +95,7 @@ impl Hands {
                 self.units.forget(unit);
             }
         }
+        self.unlaunched.remove(unit);
     }
 
     fn save_intent(&mut self, unit: &UnitName, intent: &Intent) {

@@ -178,6 +178,7 @@ impl Reactor {
             let Some(input) = self.hands.inbox.pop_front() else { break };
             taken += 1;
             log::trace!("{input:?}");
+            self.hands.remember_launch(&input);
             self.machine.step(now, input, &mut effects);
             for effect in effects.drain(..) {
                 log::trace!("  {effect:?}");
@@ -195,6 +196,17 @@ impl Reactor {
 }
 
 impl Hands {
+    /// For status: why a launch failed is in no exit status.
+    fn remember_launch(&mut self, input: &Input) {
+        match input {
+            Input::Unit(unit, Event::SpawnFailed { reason, .. }) => {
+                self.unlaunched.insert(unit.clone(), reason.clone());
+            }
+            Input::Unit(unit, Event::Spawned { .. }) => drop(self.unlaunched.remove(unit)),
+            _ => {}
+        }
+    }
+
     /// The launch of a worker has news; one that succeeded has a log by now.
     fn launched(&mut self, id: WorkerId) {
         let (workers, mut around) = self.workers();

@@ -42,9 +42,7 @@ impl Hands {
                     continue;
                 }
             };
-            for warning in &loaded.warnings {
-                log::warn!("{warning}");
-            }
+            self.units.warn(unit, &loaded);
             let settings = Arc::new(loaded.settings);
             match self.units.get(unit) {
                 Some(its) if *its.settings == *settings && !its.orphaned => {}

@@ -117,9 +117,7 @@ impl Hands {
         let known = machine.units().any(|known| known == unit);
         (launches || !known).then(|| {
             let loaded = self.units.read(unit)?;
-            for warning in &loaded.warnings {
-                log::warn!("{warning}");
-            }
+            self.units.warn(unit, &loaded);
             Ok(Arc::new(loaded.settings))
         })
     }

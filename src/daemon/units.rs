@@ -7,6 +7,7 @@ use crate::model::{Settings, UnitName};
 use crate::os::groups::gid_of;
 use crate::store::units::{Listing, ReadError, UnitFolders};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// The files, and what was last made of each.
@@ -19,6 +20,8 @@ pub struct Units {
     places: BTreeMap<u64, Vec<UnitName>>,
     /// What was wrong with the files of a unit when they were read last, in a line.
     faulty: BTreeMap<UnitName, String>,
+    /// A digest of the warnings that were logged last.
+    warned: BTreeMap<UnitName, u64>,
 }
 
 /// A unit that the machine knows.
@@ -47,8 +50,14 @@ impl Units {
     pub fn new(folders: UnitFolders) -> Self {
         let root = nix::unistd::geteuid().is_root();
         let runner = if root { Runner::Root } else { Runner::Ordinary };
-        let (known, places, faulty) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { folders, runner, known, places, faulty }
+        Self {
+            folders,
+            runner,
+            known: BTreeMap::new(),
+            places: BTreeMap::new(),
+            faulty: BTreeMap::new(),
+            warned: BTreeMap::new(),
+        }
     }
 
     /// Every unit that has a file.
@@ -86,6 +95,20 @@ impl Units {
         unitfile::parse_for(&sources, self.runner).map_err(Unreadable::Faulty)
     }
 
+    /// Logs the warnings, unless they are those of the last time: a file is read at each swap.
+    pub fn warn(&mut self, unit: &UnitName, loaded: &Loaded) {
+        if loaded.warnings.is_empty() {
+            self.warned.remove(unit);
+            return;
+        }
+        let mut hasher = DefaultHasher::new();
+        loaded.warnings.iter().for_each(|warning| warning.to_string().hash(&mut hasher));
+        let digest = hasher.finish();
+        if self.warned.insert(unit.clone(), digest) != Some(digest) {
+            loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+        }
+    }
+
     /// The first fault, and where to see them all.
     fn tell(&self, unit: &UnitName, faults: &[Fault]) -> String {
         let first = faults.first().map(Fault::to_string).unwrap_or_default();
@@ -121,7 +144,7 @@ impl Units {
 
     /// The machine is told this.
     pub fn set(&mut self, settings: Arc<Settings>) {
-        self.forget(&settings.unit);
+        self.unset(&settings.unit);
         for socket in &settings.sockets {
             let units = self.places.entry(collision_key(&socket.address)).or_default();
             // Mostly there is one, and a vector begins with room for four.
@@ -140,6 +163,11 @@ impl Units {
 
     /// The machine knows it no more.
     pub fn forget(&mut self, unit: &UnitName) {
+        self.warned.remove(unit);
+        self.unset(unit);
+    }
+
+    fn unset(&mut self, unit: &UnitName) {
         let Some(known) = self.known.remove(unit) else { return };
         for socket in &known.settings.sockets {
             let key = collision_key(&socket.address);

@@ -40,9 +40,26 @@ impl Hands {
             note(unit, Level::Warning, None, &text);
         }
         status.notes.extend(fault.map(str::to_owned).or_else(|| changed(unit, &status, machine, file)));
+        status.notes.extend(self.causes(unit, &status));
         let listeners = self.listener_views(unit, &status, machine, file, queues);
         let pid = |worker| Some(self.workers.get(worker)?.main()?.pid());
         Some(UnitView::new(unit, &file.description, &status, listeners, pid))
+    }
+
+    /// Why there is a pause before the next launch, for each generation that makes one.
+    fn causes(&self, unit: &UnitName, status: &UnitStatus) -> Vec<String> {
+        let mut causes = Vec::new();
+        for generation in &status.generations {
+            let mut resting = generation.workers.iter().filter(|worker| worker.phase == "resting");
+            let Some(worker) = resting.next() else { continue };
+            let log = self.ground.log(unit, generation.generation);
+            causes.push(match (self.unlaunched.get(unit), worker.last_exit) {
+                (Some(reason), _) => format!("its last launch failed: {reason}"),
+                (None, Some(exit)) => format!("its worker ended: {exit}; its log: {}", log.display()),
+                (None, None) => format!("its log: {}", log.display()),
+            });
+        }
+        causes
     }
 
     /// Those of the generation that serves; then what other generations have beside them, and what

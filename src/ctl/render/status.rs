@@ -81,9 +81,16 @@ fn cells_of(generation: Option<&GenerationView>) -> [Cell; 4] {
     [
         release.as_ref().into(),
         generation.generation.to_string().into(),
-        coarse(Duration::from_millis(generation.uptime_ms)).into(),
+        uptime(generation).unwrap_or_else(|| "-".to_owned()).into(),
         number(generation.connections),
     ]
+}
+
+/// Since its launch, as long as there is anything of it: between a crash and the next launch nothing is
+/// up.
+fn uptime(generation: &GenerationView) -> Option<String> {
+    let runs = generation.workers.is_empty() || generation.workers.iter().any(|worker| worker.pid.is_some());
+    runs.then(|| coarse(Duration::from_millis(generation.uptime_ms)))
 }
 
 fn number(number: Option<u64>) -> Cell {
@@ -149,7 +156,10 @@ pub(in crate::ctl) fn detail(unit: &UnitView, paint: Paint) -> Vec<String> {
         }
     }
     if let Some(swap) = &unit.last_swap {
-        say("last swap", &swap_line(swap));
+        // Why a unit is down is told once, in its note.
+        let noted = |cause: &&String| unit.notes.iter().any(|note| note.contains(cause.as_str()));
+        let cause = swap.cause.as_ref().filter(|cause| !noted(cause));
+        say("last swap", &swap_line(swap, cause));
     }
     for note in &unit.notes {
         say("note", &clean(note));
@@ -160,7 +170,7 @@ pub(in crate::ctl) fn detail(unit: &UnitView, paint: Paint) -> Vec<String> {
 fn generation_line(generation: &GenerationView) -> String {
     let mut parts = vec![clean(&generation.state).into_owned()];
     parts.extend(generation.release.as_deref().map(|release| format!("release {}", clean(release))));
-    parts.push(format!("up {}", coarse(Duration::from_millis(generation.uptime_ms))));
+    parts.extend(uptime(generation).map(|up| format!("up {up}")));
     parts.extend(generation.share.map(|share| format!("{share}% of new connections")));
     if let Some(open) = generation.connections {
         let oldest = generation.oldest_ms.map(|age| coarse(Duration::from_millis(age)));
@@ -171,7 +181,7 @@ fn generation_line(generation: &GenerationView) -> String {
     parts.join(", ")
 }
 
-fn swap_line(swap: &SwapView) -> String {
+fn swap_line(swap: &SwapView, cause: Option<&String>) -> String {
     let from = swap.from.map_or("nothing".into(), |from| from.to_string());
     let mut line = format!("{}: {from} to {}, {}", swap.swap_id, swap.to, clean(&swap.result));
     if let Some(ready) = swap.ready_ms {
@@ -180,7 +190,7 @@ fn swap_line(swap: &SwapView) -> String {
     if let Some(switch) = swap.switch_us {
         line += &format!(", switched in {}", fine(Duration::from_micros(switch)));
     }
-    if let Some(cause) = &swap.cause {
+    if let Some(cause) = cause {
         line += &format!(": {}", clean(cause));
     }
     line
