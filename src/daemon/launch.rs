@@ -61,6 +61,8 @@ pub struct Beside<'a> {
     pub index: Option<u32>,
     /// MAINPID of that worker.
     pub main_pid: Option<i32>,
+    /// What else it is told.
+    pub told: Vec<Variable>,
 }
 
 impl Ground {
@@ -114,6 +116,7 @@ impl Ground {
         if let Some(pid) = beside.main_pid {
             environment.ours.push(("MAINPID".into(), pid.to_string().into()));
         }
+        environment.ours.extend(beside.told.iter().cloned());
         let prepare = prepare(service, beside.command, None);
         let mut plan = self.plan(launch, beside.command, environment, &prepare);
         plan.notify_socket = beside.notify_socket.map(Path::to_path_buf);

@@ -33,6 +33,7 @@ mod testbed;
 pub mod thrift;
 pub mod units;
 pub mod upward;
+mod verdict;
 pub mod view;
 pub mod workers;
 

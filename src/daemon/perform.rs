@@ -6,6 +6,7 @@ use super::launch::{self, Beside, hears_commands, new_invocation};
 use super::listeners::Listeners;
 use super::pinning::Copy;
 use super::units::Units;
+use super::verdict;
 use super::workers::Around;
 use crate::machine::{Action, Effect, Event, JobKind, JobWork, Launch, Level, Machine};
 use crate::model::settings::Settings;
@@ -252,7 +253,10 @@ impl Hands {
         let heard = hears_commands(&launch.settings.service);
         let open = self.notifiers.is_open(unit, launch.generation);
         let notify_socket = (heard && open).then_some(notify.as_path());
-        let beside = Beside { command, invocation: &invocation, notify_socket, worker, index, main_pid };
+        let exit = worker.and_then(|worker| self.workers.exit(worker));
+        let told = verdict::variables(kind, exit, &launch.settings.service);
+        let beside =
+            Beside { command, invocation: &invocation, notify_socket, worker, index, main_pid, told };
         let Hands { jobs, ground, sources, inbox, runtime, boot, .. } = self;
         let mut around = Around { sources, inbox, runtime, boot };
         jobs.run(id, kind, launch, ground, &beside, &mut around)

@@ -32,6 +32,8 @@ pub struct Worker {
     pub access: Option<NotifyAccess>,
     /// Whether [`Event::Exited`] was said.
     pub exited: bool,
+    /// How its main process ended.
+    exit: Option<WorkerExit>,
     /// The session that it heads may still have members: then its number cannot be anyone else's.
     pub session: bool,
     /// The process that supd forked.
@@ -49,11 +51,16 @@ struct Held {
     token: Option<Token>,
 }
 
+/// How many ends of forgotten workers are remembered.
+const ENDED_MAX: usize = 256;
+
 /// All of them.
 #[derive(Debug, Default)]
 pub struct Workers {
     /// Boxed: the nodes of a map are half empty.
     all: BTreeMap<WorkerId, Box<Worker>>,
+    /// How the last ended that are forgotten: their ExecStopPost may be still to come.
+    ended: VecDeque<(WorkerId, WorkerExit)>,
 }
 
 /// What a launch needs of the rest of the shell.
@@ -119,6 +126,7 @@ impl Workers {
             invocation,
             access: None,
             exited: false,
+            exit: None,
             session: true,
             child,
             main: None,
@@ -132,6 +140,13 @@ impl Workers {
     #[must_use]
     pub fn get(&self, id: WorkerId) -> Option<&Worker> {
         self.all.get(&id).map(|worker| &**worker)
+    }
+
+    /// How the main process of one ended.
+    #[must_use]
+    pub fn exit(&self, id: WorkerId) -> Option<WorkerExit> {
+        let ended = || self.ended.iter().find(|(ended, _)| *ended == id).map(|(_, exit)| *exit);
+        self.all.get(&id).map_or_else(ended, |worker| worker.exit)
     }
 
     /// One of them.
@@ -204,6 +219,7 @@ impl Workers {
     fn exited(&mut self, id: WorkerId, exit: WorkerExit, around: &mut Around<'_>) {
         let Some(worker) = self.all.get_mut(&id) else { return };
         worker.exited = true;
+        worker.exit = Some(exit);
         let over = worker.launch.settings.service.kill_mode == KillMode::Process;
         around.inbox.push_back(Input::Unit(worker.unit.clone(), Event::Exited { worker: id, exit }));
         if over {
@@ -235,6 +251,10 @@ impl Workers {
     pub fn forget(&mut self, id: WorkerId, around: &mut Around<'_>) {
         around.runtime.clear_worker(id);
         let Some(mut worker) = self.all.remove(&id) else { return };
+        if let Some(exit) = worker.exit {
+            self.ended.truncate(ENDED_MAX - 1);
+            self.ended.push_front((id, exit));
+        }
         if let Some((outcome, token)) = worker.outcome.take() {
             around.sources.unwatch(token, &outcome);
         }
