@@ -89,6 +89,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         pinner: Default::default(),
         logs: Default::default(),
         notifiers: Default::default(),
+        run_dirs: Default::default(),
         unlaunched: BTreeMap::new(),
         ground,
         runtime,

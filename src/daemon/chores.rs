@@ -21,6 +21,8 @@ pub enum Chore {
     Pin(Batch),
     /// It trims the logs of these generations.
     Trim(Vec<(UnitName, Generation)>),
+    /// It removes a RuntimeDirectory of a unit.
+    Clear(UnitName),
     /// It removes what is stored of a unit's old generations.
     Prune(UnitName),
 }

@@ -11,6 +11,7 @@ use super::logs::Logs;
 use super::notifier::Notifiers;
 use super::pinner::Pinner;
 use super::recorder::Recorder;
+use super::run_dirs::RunDirs;
 use super::sources::Sources;
 use super::sweeper::Sweeper;
 use super::units::Units;
@@ -63,9 +64,11 @@ pub struct Hands {
     pub logs: Logs,
     /// Notify sockets.
     pub notifiers: Notifiers,
-    /// What all launches have in common.
+    /// RuntimeDirectory of every unit.
+    pub run_dirs: RunDirs,
     /// Why the last launch of a unit failed, until one succeeds.
     pub unlaunched: BTreeMap<UnitName, String>,
+    /// What all launches have in common.
     pub ground: Ground,
     /// The runtime folder.
     pub runtime: Runtime,

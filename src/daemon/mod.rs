@@ -26,6 +26,7 @@ pub mod reactor;
 pub mod recorder;
 pub mod reload;
 pub mod requests;
+mod run_dirs;
 pub mod sources;
 pub mod sweeper;
 #[cfg(test)]

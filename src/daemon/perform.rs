@@ -80,6 +80,7 @@ impl Hands {
             Action::Retire(generation) => {
                 self.notifiers.close(unit, generation, &mut self.sources);
                 self.logs.remove(unit, generation);
+                self.clear_run_dirs(unit, machine, now);
             }
             Action::Prune { keep } => self.prune(unit, keep),
             Action::Reply(client, reply) => self.reply(client, reply, now),
@@ -94,9 +95,9 @@ impl Hands {
                 self.close_except(unit, &[]);
                 self.listeners.remove(unit);
                 self.units.forget(unit);
+                self.unlaunched.remove(unit);
             }
         }
-        self.unlaunched.remove(unit);
     }
 
     fn save_intent(&mut self, unit: &UnitName, intent: &Intent) {
@@ -181,6 +182,7 @@ impl Hands {
     ) -> Result<(), String> {
         let notify = self.runtime.notify(unit, launch.generation);
         self.notifiers.open(unit, launch.generation, &notify, &mut self.sources)?;
+        self.run_dirs.note(launch);
         let invocation = new_invocation().map_err(|error| error.to_string())?;
         let bound = self.listeners.get(unit);
         for text in bound.map(|bound| bound.republish()).unwrap_or_default() {
@@ -306,6 +308,11 @@ impl Hands {
             }
             Chore::Trim(logs) => self.logs.trimmed(logs, result.map(|_| ())),
             Chore::Pin(batch) => self.copied(&batch, result),
+            Chore::Clear(unit) => {
+                if let Err(why) = result {
+                    note(&unit, Level::Warning, None, &format!("a RuntimeDirectory stays: {why}"));
+                }
+            }
             Chore::Prune(unit) => {
                 if let Err(why) = result {
                     note(&unit, Level::Warning, None, &format!("old generations stay on the disk: {why}"));

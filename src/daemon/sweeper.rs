@@ -133,7 +133,12 @@ impl Sweeper {
         match chore {
             Chore::Sweep(ids) => self.waiting.extend(ids.into_iter().map(|id| (id, true))),
             // KILL is said again by the machine; to say any other signal late would be wrong.
-            Chore::Signal(..) | Chore::Probe(_) | Chore::Pin(..) | Chore::Trim(_) | Chore::Prune(_) => {}
+            Chore::Signal(..)
+            | Chore::Probe(_)
+            | Chore::Pin(..)
+            | Chore::Trim(_)
+            | Chore::Prune(_)
+            | Chore::Clear(_) => {}
         }
         self.again = Some(now.after(AGAIN));
     }

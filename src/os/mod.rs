@@ -22,6 +22,7 @@ pub mod places;
 pub mod port_holder;
 pub mod process;
 pub mod random;
+pub mod remove;
 pub mod signals;
 pub mod sock_diag;
 pub mod spawn;

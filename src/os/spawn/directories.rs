@@ -1,10 +1,11 @@
 //! RuntimeDirectory, StateDirectory, CacheDirectory and LogsDirectory: made in the child, before
 //! it becomes User, and given to User.
 
+use super::super::Error;
 use super::failure::{SpawnFailure, Step};
 use crate::model::settings::{Directory, DirectoryKind};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{OFlag, open, openat, renameat};
 use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, fchown, geteuid};
 use std::ffi::OsStr;
@@ -94,6 +95,38 @@ pub(super) fn make(roots: &Roots, directory: &Directory, uid: Uid, gid: Gid) -> 
     })
 }
 
+/// Moves one of them out of its name, so that it can be removed while a new one is made. Gives the
+/// folder that it is in; `None`: there is none, or it is a link, which is the administrator's.
+///
+/// # Errors
+/// EBUSY where something is mounted there, ELOOP behind a link that others may have put there.
+pub fn set_aside(roots: &Roots, directory: &Directory, aside: &str) -> Result<Option<OwnedFd>, Error> {
+    let failed = |errno| Error::new("move away", roots.path(directory).display(), errno);
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut parts: Vec<&str> = directory.path.split('/').filter(|part| !part.is_empty()).collect();
+    let Some(last) = parts.pop() else { return Ok(None) };
+    if parts.iter().chain([&last]).any(|part| matches!(*part, "." | "..")) {
+        return Err(failed(Errno::EINVAL));
+    }
+    let mut here = match open(roots.of(directory.kind), flags, Mode::empty()) {
+        Err(Errno::ENOENT) => return Ok(None),
+        other => other.map_err(failed)?,
+    };
+    for part in parts {
+        here = match enter(&here, OsStr::new(part)) {
+            Err((Errno::ENOENT, _)) => return Ok(None),
+            other => other.map_err(|(errno, _)| failed(errno))?,
+        };
+    }
+    // rename(2) moves a link itself; where it leads, nothing is touched.
+    match openat(&here, last, flags | OFlag::O_NOFOLLOW, Mode::empty()) {
+        Err(Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR) => return Ok(None),
+        other => drop(other.map_err(failed)?),
+    }
+    renameat(&here, last, &here, aside).map_err(failed)?;
+    Ok(Some(here))
+}
+
 /// Opens a folder within `parent`. A symbolic link counts only where nobody else could have put
 /// it: an administrator's /var/lib/web → /data/web does, a link that User made in its own
 /// directory does not, for it would have root give anything away.
@@ -137,7 +170,7 @@ pub(super) fn raw(error: &std::io::Error) -> Errno {
 
 #[cfg(test)]
 mod tests {
-    use super::{Roots, make};
+    use super::{Roots, make, set_aside};
     use crate::model::settings::{Directory, DirectoryKind};
     use nix::unistd::{getegid, geteuid};
     use std::os::unix::fs::{PermissionsExt, symlink};
@@ -184,6 +217,26 @@ mod tests {
         std::fs::set_permissions(folder.path().join("state"), others).unwrap();
         let failure = make(&roots, &state("web"), geteuid(), getegid()).unwrap_err();
         assert!(failure.to_string().contains("symbolic link"), "{failure}");
+    }
+
+    #[test]
+    fn what_is_set_aside_is_a_folder_of_ours_and_no_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let roots = roots(folder.path());
+        let at = |path: &str| folder.path().join("state").join(path);
+        assert!(set_aside(&roots, &state("a/b"), "aside").unwrap().is_none(), "there is nothing");
+        make(&roots, &state("a/b"), geteuid(), getegid()).unwrap();
+        assert!(set_aside(&roots, &state("a/b/"), "aside").unwrap().is_some());
+        assert!(at("a/aside").is_dir() && !at("a/b").exists(), "the innermost one goes");
+        symlink("a", at("link")).unwrap();
+        assert!(set_aside(&roots, &state("link"), "other").unwrap().is_none());
+        assert!(at("link").is_symlink() && at("a").is_dir());
+        assert!(set_aside(&roots, &state("../x"), "other").is_err());
+        // A link that somebody else may have put on the way.
+        let others = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(folder.path().join("state"), others).unwrap();
+        assert!(set_aside(&roots, &state("link/aside"), "other").is_err());
+        assert!(at("a/aside").is_dir());
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod tests;
 
 pub use account::Account;
 pub use descriptors::Stream;
-pub use directories::Roots;
+pub use directories::{Roots, set_aside};
 pub use environment::{Environment, Facts, Variable};
 pub use failure::{SpawnFailure, Step};
 
