@@ -163,7 +163,49 @@ fn every_program_of_tests_is_asked_for() {
     report(missing);
 }
 
+#[test]
+fn every_daemon_test_is_listed() {
+    let files: Vec<(PathBuf, String)> = rust_files("tests/daemon")
+        .into_iter()
+        .filter(|path| !path.starts_with("tests/daemon/support"))
+        .map(|path| (path.clone(), read(&path)))
+        .collect();
+    report(unlisted(&files));
+}
+
 // ---- rules: text in, findings out ----
+
+/// Functions that could be tests and that nothing names, and lists of tests that nothing joins:
+/// libtest-mimic runs what it is given, and says nothing of what it is not.
+fn unlisted(files: &[(PathBuf, String)]) -> Vec<String> {
+    let codes: Vec<String> = files.iter().map(|(_, text)| product(&code(text))).collect();
+    let mut found = Vec::new();
+    for ((path, _), code) in files.iter().zip(&codes) {
+        let name = path.display();
+        for (line, text) in code.lines().enumerate() {
+            let Some(function) = text.strip_prefix("fn ").and_then(|rest| rest.strip_suffix("() {")) else {
+                continue;
+            };
+            let named = code.lines().filter(|other| *other != text && has_word(other, function)).count();
+            if named == 0 && function != "main" {
+                let at = line + 1;
+                found.push(format!("{name}:{at}: {function} is in no tests(): list it, or take it out"));
+            }
+        }
+        if code.contains("fn tests() -> Vec<") {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            let module = match &*stem {
+                "mod" => path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy(),
+                _ => stem,
+            };
+            let joined = format!("{module}::tests()");
+            if !codes.iter().any(|code| code.contains(&joined)) {
+                found.push(format!("{name}: nothing joins {joined}: add it to the list above it"));
+            }
+        }
+    }
+    found
+}
 
 /// What each folder may import, from the table at the head of src/lib.rs: the map is the rule.
 fn floors(lib: &str) -> BTreeMap<String, BTreeSet<String>> {
@@ -385,6 +427,21 @@ fn report(found: impl IntoIterator<Item = String>) {
 const MAP: &str = "//! | [`model`] | words | std |\n//! | [`machine`] | decisions | model |\n\
                    //! | [`os`] | hands | model |\n//! | [`ctl`] | supctl | model, os |\n\
                    //! | [`daemon`] | shell | all of these but ctl |\n";
+
+#[test]
+fn planted_unlisted_tests_are_found() {
+    let files = |listed: &str, joined: &str| {
+        let main = format!("fn main() {{\n    {joined};\n}}\n");
+        let life = format!(
+            "pub(crate) fn tests() -> Vec<Test> {{\n    vec![test(\"life::one\", {listed})]\n}}\n\nfn one() {{\n}}\n"
+        );
+        [("tests/daemon/main.rs", main), ("tests/daemon/life.rs", life)]
+            .map(|(path, text)| (path.into(), text))
+    };
+    assert_eq!(unlisted(&files("one", "life::tests()")), [""; 0]);
+    assert_eq!(unlisted(&files("two", "life::tests()")).len(), 1);
+    assert_eq!(unlisted(&files("one", "other::tests()")).len(), 1);
+}
 
 #[test]
 fn planted_imports_are_found() {
