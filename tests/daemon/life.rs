@@ -13,6 +13,10 @@ use std::time::Duration;
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         test("life::exit_statuses", exit_statuses),
+        test("life::exit_statuses_of_swaps", exit_statuses_of_swaps),
+        test("life::a_request_id_counts_once", a_request_id_counts_once),
+        test("life::completions_offer_no_files_for_names", completions_offer_no_files_for_names),
+        test("life::stop_now_and_keep_listening", stop_now_and_keep_listening),
         test("life::stop_and_start", stop_and_start),
         test("life::on_demand", on_demand),
         test("life::sigterm_ends_everything", sigterm_ends_everything),
@@ -47,8 +51,7 @@ fn exit_statuses() {
     supd.ctl(&["no-such-verb"]).expect(2);
     supd.ctl(&["swap"]).expect(2);
     supd.ctl(&["swap", "web", "--no-such-flag"]).expect(2);
-    let unknown = supd.ctl(&["swap", "wep"]);
-    assert!(matches!(unknown.code(), 2 | 3), "{unknown}");
+    let unknown = supd.ctl(&["swap", "wep"]).expect(3);
     assert!(unknown.text().contains("web"), "did you mean …:\n{unknown}");
     supd.ctl(&["rollback", "web"]).expect(3);
     let good = supd.path().join("units/web.unit");
@@ -61,6 +64,87 @@ fn exit_statuses() {
     command.arg("--runtime").arg(nowhere.path()).arg("status");
     let alone = Running::start(&mut command).finish(SOON).expect(5);
     assert!(alone.text().contains(&*nowhere.path().to_string_lossy()), "{alone}");
+}
+
+/// Those that need a generation that fails, and a file that is wrong.
+fn exit_statuses_of_swaps() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let port = free_port();
+    let unit = |arguments: &[&str], swap: &str| supd.worker(port, arguments, "Restart = \"no\"", swap);
+    // Nothing served before, and nothing does now.
+    supd.write_unit("web", &unit(&["die=3"], ""));
+    supd.ctl(&["start", "web"]).expect(7);
+    supd.launch("web", &unit(&[], ""));
+    let active = supd.status("web").active();
+    supd.write_unit("web", &unit(&["die=3"], ""));
+    supd.ctl(&["swap", "web"]).expect(1);
+    supd.write_unit("web", &unit(&["ready-then-die=500"], "ProbationSec = \"1min\""));
+    supd.ctl(&["swap", "web"]).expect(6);
+    supd.write_unit("web", "[Service]\nExecStart = 5\n");
+    supd.ctl(&["swap", "web"]).expect(78);
+    supd.ctl(&["check", &supd.path().join("units/web.unit").to_string_lossy()]).expect(78);
+    assert_eq!(supd.status("web").active(), active);
+}
+
+/// Who asks again is answered with the first outcome.
+fn a_request_id_counts_once() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    supd.launch("web", &supd.worker(free_port(), &[], "", ""));
+    let ask = |verb: &str| supd.ctl(&["--json", "--request-id", "deploy-7", verb, "web"]);
+    let first = ask("swap").expect(0);
+    let active = supd.status("web").active();
+    assert_eq!(ask("swap").expect(0).stdout, first.stdout);
+    assert_eq!(supd.status("web").active(), active);
+    let other = ask("restart").expect(3);
+    assert!(other.text().contains("was used for Swap before"), "{other}");
+}
+
+/// A shell that completes in a folder with files.
+fn completions_offer_no_files_for_names() {
+    let supd = Supd::start();
+    std::fs::write(supd.app().join("a-file"), "").expect("a file");
+    let offered = |words: &[&str]| {
+        let count = words.len() - 1;
+        let line = words.iter().map(|word| format!("'{word}' ")).collect::<String>();
+        let script = format!(
+            "cd {}; source <({} completions bash); COMP_WORDS=({line}); COMP_CWORD={count}; \
+             _supctl_names supctl '{}' '{}'; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            supd.app().display(),
+            env!("CARGO_BIN_EXE_supctl"),
+            words[count],
+            words[count - 1],
+        );
+        Running::start(Command::new("bash").args(["-c", &script])).finish(SOON).expect(0).stdout
+    };
+    assert!(offered(&["supctl", "sw"]).contains("swap"), "{}", offered(&["supctl", "sw"]));
+    assert!(offered(&["supctl", "check", "a-"]).contains("a-file"));
+    for words in [&["supctl", "swap", "a-"][..], &["supctl", "kill", "-s", "a-"], &["supctl", "status", "a-"]]
+    {
+        assert!(!offered(words).contains("a-file"), "{words:?}: {}", offered(words));
+    }
+}
+
+/// --now cuts what is open; --keep-listening lets clients wait for the next start.
+fn stop_now_and_keep_listening() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let port = free_port();
+    // It would take half a minute, and does not end on SIGTERM.
+    let slow = supd.worker(port, &["ignore-term"], "TimeoutStopSec = \"30s\"", "DrainSec = \"30s\"");
+    supd.launch("web", &slow);
+    let stopped = supd.ctl(&["stop", "web", "--now"]).expect(0);
+    assert!(stopped.took < Duration::from_secs(20), "{stopped}");
+    supd.launch("web", &supd.worker(port, &[], "", ""));
+    supd.ctl(&["stop", "web", "--keep-listening"]).expect(0);
+    assert!(supd.status("web").pids().is_empty());
+    let mut waits = TcpStream::connect(address(port)).expect("somebody listens");
+    waits.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("a request");
+    supd.ctl(&["start", "web"]).expect(0);
+    let mut answer = String::new();
+    waits.read_to_string(&mut answer).expect("the answer of after the start");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 /// After stop the address refuses at once; start brings back the same; a stop under load cuts

@@ -11,6 +11,7 @@ mod cat;
 mod demo;
 mod hostile;
 mod inherit;
+mod keys;
 mod life;
 mod logs;
 mod notify;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         cat::tests(),
         logs::tests(),
         shown::tests(),
+        keys::tests(),
         demo::tests(),
     ];
     let trials = tests.into_iter().flatten().map(Test::trial).collect();
