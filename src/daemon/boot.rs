@@ -30,6 +30,10 @@ use signal_hook_mio::v1_0::Signals;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the writer of a supd that died may take to finish what it was given.
+const WRITER_BOUND: Duration = Duration::from_secs(60);
 
 /// Everything that must hold before the first unit is looked at. An error is a whole sentence.
 ///
@@ -48,6 +52,8 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     }
     process::adopt_orphans().map_err(|error| error.to_string())?;
 
+    Lock::wait_for_writer(&places.state, WRITER_BOUND, |writer| log::warn!("{writer}; waiting for it"))
+        .map_err(|locked| locked.to_string())?;
     let (ledger, replay) = Ledger::open(&places.state).map_err(|error| error.to_string())?;
     drop(ledger);
     tell_damage(&places.state, &replay);

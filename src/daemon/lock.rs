@@ -1,12 +1,14 @@
 //! Never two supd over one folder.
 
-use crate::os::Error;
+use crate::os::{Error, clock};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::poll::{PollTimeout, poll};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A folder that is ours until this process ends.
 ///
@@ -30,6 +32,13 @@ pub enum Locked {
         /// Its process number; `None`: out of our sight, as in another container.
         pid: Option<i32>,
     },
+    /// The writer of a supd that died has not finished.
+    Writer {
+        /// Which folder.
+        folder: PathBuf,
+        /// Its process number, as far as it is known.
+        pid: Option<i32>,
+    },
 }
 
 impl fmt::Display for Locked {
@@ -37,6 +46,15 @@ impl fmt::Display for Locked {
         let (folder, pid) = match self {
             Self::Os(error) => return error.fmt(f),
             Self::By { folder, pid } => (folder.display(), pid),
+            Self::Writer { folder, pid } => {
+                let pid = pid.map(|pid| format!(", process {pid},")).unwrap_or_default();
+                return write!(
+                    f,
+                    "the writer of the supd before{pid} is not done with {} yet: its disk is slow, or stands \
+                     still",
+                    folder.display()
+                );
+            }
         };
         match pid {
             Some(pid) => write!(f, "another supd, process {pid}, works with {folder}")?,
@@ -48,28 +66,26 @@ impl fmt::Display for Locked {
 
 impl std::error::Error for Locked {}
 
+/// The file that a supd locks.
+const SUPD: &str = "lock";
+
+/// The file that whoever writes the ledger locks.
+const WRITER: &str = "writer.lock";
+
+/// A writer that takes longer to end than this is worth a line in the log.
+const WRITER_TOLD_AFTER: Duration = Duration::from_millis(500);
+
+/// How often is looked whether a lock is free.
+const LOOK_EVERY_MS: u8 = 10;
+
 impl Lock {
     /// Takes `lock` in this folder, or says who has it.
     ///
     /// # Errors
     /// [`Locked`].
     pub fn take(folder: &Path) -> Result<Self, Locked> {
-        let path = folder.join("lock");
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW)
-            .open(&path)
-            .map_err(|error| Locked::Os(Error::from_io("open", path.display(), &error)))?;
-        let mut whole = libc::flock {
-            l_type: libc::F_WRLCK as libc::c_short,
-            l_whence: libc::SEEK_SET as libc::c_short,
-            l_start: 0,
-            l_len: 0,
-            l_pid: 0,
-        };
+        let (file, path) = open(folder, SUPD)?;
+        let mut whole = whole();
         match fcntl(&file, FcntlArg::F_SETLK(&whole)) {
             Ok(_) => Ok(Self { _held_until_the_end: file }),
             Err(Errno::EACCES | Errno::EAGAIN) => {
@@ -79,6 +95,76 @@ impl Lock {
             }
             Err(errno) => Err(Locked::Os(Error::new("lock", path.display(), errno))),
         }
+    }
+
+    /// Waits until nobody else writes the ledger of this state folder, and becomes the one who does.
+    /// Without a bound: for a child of supd.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn write(state: &Path) -> Result<Self, Locked> {
+        let (file, path) = open(state, WRITER)?;
+        loop {
+            match fcntl(&file, FcntlArg::F_SETLKW(&whole())) {
+                Ok(_) => return Ok(Self { _held_until_the_end: file }),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Locked::Os(Error::new("lock", path.display(), errno))),
+            }
+        }
+    }
+
+    /// Waits until nobody writes the ledger any more: the writer of a supd that died has yet to finish
+    /// what it was given, and whoever reads the ledger before would use its numbers twice. `waits` is
+    /// called if that takes long.
+    ///
+    /// # Errors
+    /// [`Locked::By`] when it has not ended within the bound.
+    pub fn wait_for_writer(state: &Path, bound: Duration, waits: impl FnOnce(&Locked)) -> Result<(), Locked> {
+        let (file, path) = open(state, WRITER)?;
+        let began = clock::now();
+        let mut waits = Some(waits);
+        loop {
+            let mut whole = whole();
+            fcntl(&file, FcntlArg::F_GETLK(&mut whole))
+                .map_err(|errno| Locked::Os(Error::new("lock", path.display(), errno)))?;
+            if i32::from(whole.l_type) == libc::F_UNLCK {
+                return Ok(());
+            }
+            let writer =
+                Locked::Writer { folder: state.into(), pid: Some(whole.l_pid).filter(|pid| *pid > 0) };
+            let waited = clock::now().since(began);
+            if waited >= bound {
+                return Err(writer);
+            }
+            if let Some(waits) = waits.take_if(|_| waited >= WRITER_TOLD_AFTER) {
+                waits(&writer);
+            }
+            let _ = poll(&mut [], PollTimeout::from(LOOK_EVERY_MS));
+        }
+    }
+}
+
+fn open(folder: &Path, name: &str) -> Result<(File, PathBuf), Locked> {
+    let path = folder.join(name);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW)
+        .open(&path)
+        .map_err(|error| Locked::Os(Error::from_io("open", path.display(), &error)))?;
+    Ok((file, path))
+}
+
+fn whole() -> libc::flock {
+    libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
     }
 }
 

@@ -1,6 +1,8 @@
 //! The flusher itself: a child of supd that may wait for the disk.
 
+use super::super::lock::Lock;
 use super::wire::{Answer, Taken, Text, Work, frame, take};
+use crate::os::Error;
 use crate::store::files::{self, Unsynced};
 use crate::store::{ledger::Ledger, pins};
 use nix::sys::signal::{SigSet, Signal};
@@ -17,7 +19,7 @@ pub(super) fn serve(mut socket: UnixStream, state: &Path) {
     // last record is synced. SIGXFSZ blocked, a write over the file limit answers EFBIG.
     let spared = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGXFSZ];
     let _ = SigSet::from_iter(spared).thread_block();
-    let mut disk = Disk { state, ledger: None };
+    let mut disk = Disk { state, ledger: None, lock: Lock::write(state).ok() };
     let mut stream = Vec::new();
     while read_more(&mut socket, &mut stream) {
         let mut batch = Vec::new();
@@ -60,12 +62,18 @@ struct Disk<'a> {
     state: &'a Path,
     /// Opened at the first record, and again after a failure.
     ledger: Option<Ledger>,
+    /// Never two who write: an earlier one may hang in the kernel although it was killed. Where the
+    /// lock cannot be opened at all, what is to be written says why by itself.
+    lock: Option<Lock>,
 }
 
 impl Disk<'_> {
     /// Does a batch: its files, then its records, with one sync for all of either as far as that
     /// can be.
     fn perform(&mut self, batch: &[Work<'_>]) -> Vec<Answer> {
+        if self.lock.is_none() {
+            self.lock = Lock::write(self.state).ok();
+        }
         let mut unsynced = Unsynced::default();
         let mut answers: Vec<Answer> = batch
             .iter()
