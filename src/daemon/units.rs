@@ -223,7 +223,7 @@ mod tests {
         let web = settings("web", "ListenStream = 80");
         let rivals = |units: &Units| {
             let conflict =
-                Units::conflict(&web, units.rivals(&web).map(|other| (&other.unit, &other.sockets[0])));
+                Units::conflict(&web, units.rivals(&web).map(|other| (&other.unit, &*other.sockets[0])));
             (units.rivals(&web).count(), conflict.is_some())
         };
         units.set(web.clone());

@@ -129,8 +129,14 @@ fn calls_that_take_none_are_refused_and_theirs_closed() {
 
 #[test]
 fn descriptors_of_half_a_call_are_bounded_and_end_with_their_client() {
-    let mut world =
-        World::with(Limits { total: 64, per_user: 64, reserve: 0, memory: 1 << 20, descriptors: 4 });
+    let mut world = World::with(Limits {
+        total: 64,
+        per_user: 64,
+        waits_per_user: 64,
+        reserve: 0,
+        memory: 1 << 20,
+        descriptors: 4,
+    });
     let (seen, passed) = witness();
     let mut clients: Vec<Client> = (0..10).map(|_| world.client()).collect();
     for client in &clients {
