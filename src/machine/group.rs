@@ -95,6 +95,12 @@ impl Group {
         self.workers.iter().all(|worker| worker.phase == Phase::Gone)
     }
 
+    /// Whether supd goes on with at least one worker of it.
+    pub(super) fn goes_on(&self) -> bool {
+        let service = &self.launch.settings.service;
+        self.workers.iter().any(|worker| worker.goes_on(service))
+    }
+
     /// Whether no process of it is left, though one may come back.
     pub(super) fn is_idle(&self) -> bool {
         self.workers.iter().all(|worker| matches!(worker.phase, Phase::Gone | Phase::Resting { .. }))

@@ -45,6 +45,11 @@ pub(super) fn faults(settings: &Settings, layer: &Layer, report: &mut Report<'_>
         (Key::Service("Exclusive"), service.exclusive != Exclusive::No, "write false"),
         (Key::Service("TrafficOff"), !service.traffic_off.is_empty(), "take it out"),
         (Key::Service("TrafficOn"), !service.traffic_on.is_empty(), "take it out"),
+        (
+            Key::Service("ExecOnFailure"),
+            !service.exec_on_failure.is_empty(),
+            "let supctl status --check be asked, or use ExecStopPost",
+        ),
         (Key::Service("FileDescriptorStoreMax"), service.file_descriptor_store_max > 0, "write 0"),
         (Key::Service("MemoryMax"), service.memory_max.is_some(), no_limits),
         (Key::Service("TasksMax"), service.tasks_max.is_some(), no_limits),

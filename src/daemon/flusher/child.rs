@@ -2,7 +2,6 @@
 
 use super::super::lock::Lock;
 use super::wire::{Answer, Taken, Text, Work, frame, take};
-use crate::os::Error;
 use crate::store::files::{self, Unsynced};
 use crate::store::{ledger::Ledger, pins};
 use nix::sys::signal::{SigSet, Signal};

@@ -84,12 +84,15 @@ impl Unit {
         let active = self.durable.active.as_ref().map(|kept| kept.generation);
         let group = active.and_then(|active| self.groups.get(&active));
         if let (Some(group), Some(active)) = (group, active) {
-            if !group.is_gone() {
-                let state =
-                    if group.serves_at_all() { "is active already" } else { "is being tried already" };
-                let text = format!("generation {active} {state}");
-                self.reply(waiter.client, Reply::done(false, text).about(None, Some(active)), turn);
-                return;
+            if group.serves_at_all() {
+                let text = format!("generation {active} is active already");
+                return self.reply(waiter.client, Reply::done(false, text).about(None, Some(active)), turn);
+            }
+            // What the file says by now may be what it takes.
+            if group.goes_on() && *group.launch.settings == *settings {
+                let text = format!("nothing is serving; generation {active} is being tried already");
+                let reply = Reply::new(ExitStatus::Down, false, text).about(None, Some(active));
+                return self.reply(waiter.client, Reply { next: self.command("status"), ..reply }, turn);
             }
         }
         if self.is_busy(waiter.client, &format!("abort {}", self.name), turn) {

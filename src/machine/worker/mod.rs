@@ -157,6 +157,17 @@ impl Worker {
     }
 
     /// Whether the last run ended as a server should that was not asked to.
+    /// Whether there is a run of it, or will be another one.
+    pub(super) fn goes_on(&self, service: &crate::model::settings::Service) -> bool {
+        let ending = super::restart::Ending { exit: self.exit, fault: self.fault };
+        match self.phase {
+            Phase::Gone => false,
+            Phase::Resting { .. } => true,
+            _ if self.exit.is_none() && self.fault.is_none() => true,
+            _ => !self.asked && ending.wants_relaunch(service),
+        }
+    }
+
     pub(super) fn ended_clean(&self, service: &crate::model::settings::Service) -> bool {
         super::restart::Ending { exit: self.exit, fault: self.fault }.is_clean(service)
     }

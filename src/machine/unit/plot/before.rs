@@ -171,9 +171,11 @@ impl Unit {
         let Step::Undoing { result, .. } = swap.step else { return true };
         let cause = swap.cause.clone().unwrap_or_default();
         self.last_swap = Some(swap.status(result));
-        let status = if swap.is_first() { ExitStatus::Down } else { ExitStatus::Failed };
+        let serves = self.groups.values().any(Group::serves_at_all);
+        let status = if swap.is_first() || !serves { ExitStatus::Down } else { ExitStatus::Failed };
         turn.note(Level::Warning, Some(swap.to), format!("{}: {cause}", result.word()));
         let mut reply = Reply::new(status, swap.is_first(), self.tell_undone(swap, &cause));
+        reply.next = (status == ExitStatus::Down).then(|| format!("status {}", self.name));
         reply.ended = swap.ended.clone();
         self.resolve_all(&reply.about(Some(swap.id), Some(swap.to)), turn);
         self.answer_undoers(swap, turn);
@@ -181,12 +183,17 @@ impl Unit {
     }
 
     pub(super) fn tell_undone(&self, swap: &Swap, cause: &str) -> String {
-        let Some(from) = swap.from else {
-            let tries_on = self.groups.get(&swap.to).is_some_and(|group| !group.is_gone());
-            let then = if tries_on { "supd goes on trying" } else { "Restart says not to try again" };
-            return format!("{cause}; nothing is serving, {then}");
+        let left = swap.from.unwrap_or(swap.to);
+        let group = self.groups.get(&left);
+        if let (Some(from), true) = (swap.from, group.is_some_and(Group::serves_at_all)) {
+            return format!("{cause}; generation {from} was not touched");
+        }
+        let tries = match (group.is_some_and(Group::goes_on), swap.from) {
+            (true, None) => "supd goes on trying".to_owned(),
+            (true, Some(from)) => format!("supd goes on trying generation {from}"),
+            (false, _) => "Restart says not to try again".to_owned(),
         };
-        format!("{cause}; generation {from} was not touched")
+        format!("{cause}; nothing is serving, {tries}")
     }
 
     pub(super) fn answer_undoers(&self, swap: &mut Swap, turn: &mut Turn<'_>) {
