@@ -14,7 +14,8 @@ Examples:
   supctl wait web                  until the swap is over
   supctl wait web --wait=drained   until what it replaced is gone, too
 
-It is for after a Ctrl-C or a lost connection. Where nothing is under way it ends at once.")]
+It is for after a Ctrl-C or a lost connection. Where nothing is under way it ends at once.
+Anyone may wait; what a failed generation wrote is told only to those who may act on the unit.")]
 pub(super) struct Wait {
     /// The unit
     #[arg(value_name = "UNIT", value_parser = args::unit)]
