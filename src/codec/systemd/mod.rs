@@ -1,6 +1,6 @@
 //! systemd's unit files: text → sections, keys and values, as systemd itself reads them.
 //!
-//! [`lines`] is systemd.syntax(7), [`Unit`] joins a fragment and its drop-ins, [`Name`] and
+//! `lines` is systemd.syntax(7), [`Unit`] joins a fragment and its drop-ins, [`Name`] and
 //! [`specifiers`] are systemd.unit(5), [`command`] the command lines of systemd.service(5). What
 //! systemd passes over with a log message is passed over here too, and told. Nothing here knows
 //! what a directive means: that is for whoever imports it.

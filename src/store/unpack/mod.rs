@@ -4,7 +4,7 @@
 //!
 //! - **Taken:** tar, of POSIX and of GNU, plain or in gzip, xz or zstd, told by its first bytes.
 //! - **Refused,** naming the member: what would leave the tree, whatever is no file, folder or
-//!   link, an archive without its end or with something behind it. See [`archive`] and [`name`].
+//!   link, an archive without its end or with something behind it. See `archive` and `name`.
 //! - **Left out:** owners, extended attributes, setuid, setgid and sticky bits, write bits but the
 //!   owner's, and the times of all but files.
 //! - **Twice the same name:** the later file or link counts, as with tar itself; a name that is
