@@ -156,18 +156,15 @@ impl Worker {
         self.exit
     }
 
-    /// Whether the last run ended as a server should that was not asked to.
     /// Whether there is a run of it, or will be another one.
     pub(super) fn goes_on(&self, service: &crate::model::settings::Service) -> bool {
         let ending = super::restart::Ending { exit: self.exit, fault: self.fault };
-        match self.phase {
-            Phase::Gone => false,
-            Phase::Resting { .. } => true,
-            _ if self.exit.is_none() && self.fault.is_none() => true,
-            _ => !self.asked && ending.wants_relaunch(service),
-        }
+        let runs = self.exit.is_none() && self.fault.is_none();
+        let comes_back = self.phase != Phase::Gone && !self.asked && ending.wants_relaunch(service);
+        matches!(self.phase, Phase::Resting { .. }) || comes_back || (runs && self.phase != Phase::Gone)
     }
 
+    /// Whether the last run ended as a server should that was not asked to.
     pub(super) fn ended_clean(&self, service: &crate::model::settings::Service) -> bool {
         super::restart::Ending { exit: self.exit, fault: self.fault }.is_clean(service)
     }
