@@ -13,6 +13,7 @@
 //! 0f91c3d2 {"at":…,"unit":"web","settings":{"8":{"Service":{…},"format":1,…}}}
 //! ```
 
+use super::sealed;
 use super::shape::{Misfit, Shape, member, object, shape, shape_words, tagged, variant};
 use crate::model::Generation;
 use crate::model::ledger::{Durable, Happening, Intent, Kept, Record, SwapKind, Want};
@@ -134,7 +135,7 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
     }
     let mut json = value.to_string();
     carry(&mut json, &entry.settings);
-    format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes())).into_bytes()
+    sealed::seal(&json).into_bytes()
 }
 
 /// Puts settings into the object that `json` ends with: they are JSON already.
@@ -187,14 +188,7 @@ fn entry(line: &[u8], last_seq: u64) -> Result<Entry, Fault> {
     if line.len() > LINE_MAX {
         return Err(damaged("it is too long"));
     }
-    let line = line.strip_suffix(b"\n").ok_or_else(|| damaged("its end is missing"))?;
-    let (sum, json) = match line.split_at_checked(9) {
-        Some((sum, json)) if sum[8] == b' ' => (&sum[..8], json),
-        Some(_) | None => return Err(damaged("it has no checksum")),
-    };
-    if sum != format!("{:08x}", crc32fast::hash(json)).as_bytes() {
-        return Err(damaged("its checksum is wrong"));
-    }
+    let json = sealed::open(line).map_err(damaged)?;
     let mut value: Value = serde_json::from_slice(json).map_err(|e| Fault::Damaged(e.to_string()))?;
     let misfit = |misfit: Misfit| Fault::Damaged(misfit.to_string());
     let carried = value.as_object_mut().and_then(|map| map.remove("settings"));

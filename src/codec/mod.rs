@@ -6,6 +6,8 @@ pub mod json;
 pub mod ledger;
 pub mod notify;
 pub mod pinned;
+pub mod request;
+mod sealed;
 mod shape;
 pub mod size;
 pub mod span;

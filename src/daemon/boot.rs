@@ -1,7 +1,9 @@
 //! From the command line to a loop that may run: places, locks, the ledger, what a dead supd left,
 //! and every unit as the files and the ledger say.
 
+use super::aftermath;
 use super::cli::Cli;
+use super::clients::Clients;
 use super::control::{Control, Limits};
 use super::hands::Hands;
 use super::launch::Ground;
@@ -13,10 +15,11 @@ use super::requests::Carried;
 use super::sources::{CONTROL_FIRST, Source, Sources};
 use super::units::{Units, Unreadable};
 use crate::codec::ledger::Replay;
+use crate::codec::request::Stamp;
 use crate::machine::{Input, Restored};
 use crate::model::settings::Resource;
 use crate::model::{Durable, Generation, Settings, UnitName};
-use crate::os::clock::BootId;
+use crate::os::clock::{self, BootId};
 use crate::os::original::{Original, set_raw};
 use crate::os::places::{Caller, Places};
 use crate::os::spawn::{Roots, environment};
@@ -24,6 +27,7 @@ use crate::os::{inherited, process};
 use crate::store::files::make_folder;
 use crate::store::ledger::Ledger;
 use crate::store::pins::Pins;
+use crate::store::requests;
 use crate::store::runtime::Runtime;
 use crate::store::units::UnitFolders;
 use signal_hook_mio::v1_0::Signals;
@@ -66,6 +70,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     let control = Control::bind(&places.control(), sources.registry(), CONTROL_FIRST, Limits::of_process())
         .map_err(|error| error.to_string())?;
     let seq = replay.last_seq();
+    let clients = clients(&places.state, &replay, &boot);
     let (last, booted) = last_words(&replay, &boot);
     let carried = carried(replay, &last);
     let ground = Ground {
@@ -80,7 +85,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         inbox: VecDeque::new(),
         sources,
         control,
-        clients: Default::default(),
+        clients,
         onlookers: Default::default(),
         gather: Default::default(),
         units: Units::new(folders),
@@ -154,6 +159,26 @@ fn tell_damage(state: &Path, replay: &Replay) {
     if !replay.damaged.is_empty() {
         log::error!("{state}/ledger: {} damaged lines; a copy is in ledger.damaged", replay.damaged.len());
     }
+}
+
+/// What earlier lives of supd answered, and what the ledger says of what they could not.
+fn clients(state: &Path, replay: &Replay, boot: &BootId) -> Clients {
+    let (mut kept, faults) = requests::load(state);
+    for fault in faults.iter().take(10) {
+        log::warn!("{fault}; a repetition of its request will not be known");
+    }
+    if faults.len() > 10 {
+        log::warn!("{} requests are lost in this way", faults.len());
+    }
+    for (_, request) in &mut kept {
+        if request.outcome.is_none() {
+            request.outcome = Some(aftermath::outcome(request, replay));
+        }
+    }
+    let now = Stamp { at: clock::wall_micros(), boot: boot.to_string(), tick: clock::now() };
+    let mut clients = Clients::default();
+    clients.restore(kept, &now);
+    clients
 }
 
 /// The last state of each unit, and whether it was written in an earlier boot of the machine.

@@ -1,37 +1,18 @@
-//! Who waits for an answer, on whose behalf the machine acts, and what was answered before.
+//! Who waits for an answer, and on whose behalf the machine acts.
 
 use super::control::Call;
+use super::outcomes::{Key, Note, Outcomes, Repeated};
 use crate::codec::ledger::Author;
-use crate::codec::varlink::Method;
-use crate::model::{ClientId, Reply, Tick, UnitName};
+use crate::codec::request::{RequestRecord, Stamp};
+use crate::codec::varlink::Outcome;
+use crate::model::{ClientId, Tick, UnitName};
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 /// Numbers from here on are supd's own: calls that nobody made.
 const INTERNAL_FIRST: u64 = 1 << 62;
 
-/// How many outcomes are kept for those who ask again.
-const OUTCOMES_MAX: usize = 1000;
-
-/// For how long.
-const OUTCOMES_FOR: Duration = Duration::from_secs(24 * 3600);
-
 /// How many of those who hung up are remembered as the author of what still happens for them.
 const GONE_MAX: usize = 1000;
-
-/// An answer with what belongs to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// The machine's answer.
-    pub reply: Reply,
-    /// The last lines that a failed generation wrote.
-    pub log: Vec<String>,
-    /// Where all of it is.
-    pub log_file: Option<String>,
-}
-
-/// Which request: the same id from another user is another one.
-type Key = (u32, String);
 
 /// A call that the machine has.
 #[derive(Debug, Clone)]
@@ -43,28 +24,8 @@ pub struct Asked {
     key: Option<Key>,
 }
 
-/// What is known of a request that came once more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Repeated {
-    /// It has this outcome.
-    Outcome(Box<Outcome>),
-    /// It is under way; this client is told with the first one.
-    Joined,
-    /// The id was used for another request, of this method.
-    Other(&'static str),
-}
-
 fn key(call: &Call) -> Option<Key> {
     Some((call.peer.uid, call.meta.request_id.clone()?))
-}
-
-#[derive(Debug)]
-struct Remembered {
-    method: Method,
-    since: Tick,
-    outcome: Option<Box<Outcome>>,
-    /// Who asked again meanwhile.
-    joined: Vec<ClientId>,
 }
 
 /// All of them.
@@ -72,7 +33,7 @@ struct Remembered {
 pub struct Clients {
     asked: BTreeMap<ClientId, Asked>,
     gone: VecDeque<ClientId>,
-    outcomes: BTreeMap<Key, Remembered>,
+    outcomes: Outcomes,
     internal_last: u64,
 }
 
@@ -89,34 +50,20 @@ impl Clients {
         client.0 >= INTERNAL_FIRST
     }
 
-    /// Whether this request came before.
-    pub fn repeated(&mut self, call: &Call, now: Tick) -> Option<Repeated> {
-        let key = key(call)?;
-        let known = self.outcomes.get_mut(&key)?;
-        if known.outcome.is_some() && now.since(known.since) > OUTCOMES_FOR {
-            self.outcomes.remove(&key);
-            return None;
-        }
-        if known.method != call.method {
-            return Some(Repeated::Other(known.method.name()));
-        }
-        Some(match &known.outcome {
-            Some(outcome) => Repeated::Outcome(outcome.clone()),
-            None => {
-                known.joined.push(call.client);
-                Repeated::Joined
-            }
-        })
+    /// What the disk has of earlier lives of supd.
+    pub fn restore(&mut self, kept: Vec<(u16, RequestRecord)>, now: &Stamp) {
+        self.outcomes.restore(kept, now);
     }
 
-    /// The machine has this call from now on.
-    pub fn ask(&mut self, call: &Call, now: Tick) {
+    /// Whether this request came before.
+    pub fn repeated(&mut self, call: &Call, now: Tick) -> Option<Repeated> {
+        self.outcomes.repeated(&key(call)?, &call.method, call.client, now)
+    }
+
+    /// The machine has this call from now on. Gives what is to be written.
+    pub fn ask(&mut self, call: &Call, now: Stamp, seq: u64) -> Option<Note> {
         let key = key(call);
-        if let Some(key) = key.clone() {
-            self.make_room();
-            let method = call.method.clone();
-            self.outcomes.insert(key, Remembered { method, since: now, outcome: None, joined: Vec::new() });
-        }
+        let note = key.as_ref().and_then(|key| self.outcomes.begin(key, &call.method, now, seq));
         let author = Author {
             uid: call.peer.uid,
             verb: call.method.name().to_lowercase(),
@@ -124,17 +71,7 @@ impl Clients {
             request_id: call.meta.request_id.clone(),
         };
         self.asked.insert(call.client, Asked { unit: call.method.unit().cloned(), author, key });
-    }
-
-    /// The oldest outcome goes; what is under way stays.
-    fn make_room(&mut self) {
-        while self.outcomes.len() >= OUTCOMES_MAX {
-            let done = self.outcomes.iter().filter(|(_, known)| known.outcome.is_some());
-            let Some(oldest) = done.min_by_key(|(_, known)| known.since).map(|(key, _)| key.clone()) else {
-                return;
-            };
-            self.outcomes.remove(&oldest);
-        }
+        note
     }
 
     /// Who asked for what the machine does for this client.
@@ -149,31 +86,38 @@ impl Clients {
         self.asked.get(&client)?.unit.as_ref()
     }
 
-    /// The machine has answered; gives everyone who is to be told.
+    fn key(&self, client: ClientId) -> Option<&Key> {
+        self.asked.get(&client)?.key.as_ref()
+    }
+
+    /// The machine has answered. Gives what is to be written before that is told.
+    pub fn outcome(&mut self, client: ClientId, outcome: &Outcome, now: Stamp) -> Option<Note> {
+        self.outcomes.end(self.asked.get(&client)?.key.as_ref()?, outcome, now)
+    }
+
+    /// What was to be written first is: the answer that can be told now, unless it was already.
+    #[must_use]
+    pub fn written(&self, client: ClientId) -> Option<Outcome> {
+        self.outcomes.written(self.key(client)?)
+    }
+
+    /// The answer is told now; gives everyone who is to hear it.
     pub fn answered(&mut self, client: ClientId, outcome: &Outcome, now: Tick) -> Vec<ClientId> {
-        let mut told = vec![client];
-        let Some(asked) = self.asked.remove(&client) else { return told };
-        if let Some(known) = asked.key.and_then(|key| self.outcomes.get_mut(&key)) {
-            known.outcome = Some(Box::new(outcome.clone()));
-            known.since = now;
-            told.append(&mut known.joined);
-        }
-        told
+        let key = self.asked.remove(&client).and_then(|asked| asked.key);
+        let joined = key.map(|key| self.outcomes.answered(&key, outcome, now));
+        std::iter::once(client).chain(joined.unwrap_or_default()).collect()
     }
 
     /// Everyone who hears of the progress of this call.
     pub fn listeners(&self, client: ClientId) -> impl Iterator<Item = ClientId> {
-        let key = self.asked.get(&client).and_then(|asked| asked.key.as_ref());
-        let joined = key.and_then(|key| self.outcomes.get(key)).map(|known| known.joined.as_slice());
-        std::iter::once(client).chain(joined.unwrap_or_default().iter().copied())
+        let joined = self.key(client).map(|key| self.outcomes.joined(key)).unwrap_or_default();
+        std::iter::once(client).chain(joined.iter().copied())
     }
 
     /// A client is gone. Gives its unit if the machine is to know: not where the outcome is kept
     /// for when it asks again.
     pub fn hung_up(&mut self, client: ClientId) -> Option<UnitName> {
-        for known in self.outcomes.values_mut() {
-            known.joined.retain(|joined| *joined != client);
-        }
+        self.outcomes.hung_up(client);
         let asked = self.asked.get(&client)?;
         if asked.key.is_some() {
             return None;
@@ -192,7 +136,8 @@ impl Clients {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::varlink::Meta;
+    use crate::codec::varlink::{Meta, Method};
+    use crate::model::Reply;
     use crate::os::peer::Peer;
 
     fn call(client: u64, uid: u32, id: Option<&str>, method: Method) -> Call {
@@ -205,48 +150,51 @@ mod tests {
         Method::Abort { unit: unit().unwrap() }
     }
 
-    fn outcome(text: &str) -> Outcome {
-        Outcome { reply: Reply::done(true, text), log: Vec::new(), log_file: None }
-    }
-
     fn unit() -> Option<UnitName> {
         UnitName::new("web").ok()
     }
 
+    fn stamp() -> Stamp {
+        Stamp { at: 0, boot: "b".into(), tick: Tick(0) }
+    }
+
     #[test]
     fn a_repetition_gets_the_first_outcome() {
-        let (mut clients, day) = (Clients::default(), 24 * 3_600_000_000);
-        let again = |clients: &mut Clients, client, uid, method, now| {
-            clients.repeated(&call(client, uid, Some("r1"), method), Tick(now))
+        let mut clients = Clients::default();
+        let again = |clients: &mut Clients, client, uid, method| {
+            clients.repeated(&call(client, uid, Some("r1"), method), Tick(0))
         };
-        assert_eq!(again(&mut clients, 1, 0, abort(), 0), None);
-        clients.ask(&call(1, 0, Some("r1"), abort()), Tick(0));
+        let outcome = Outcome::of_reply(&Reply::done(true, "a"), Vec::new(), None);
+        assert_eq!(again(&mut clients, 1, 0, abort()), None);
+        assert!(clients.ask(&call(1, 0, Some("r1"), abort()), stamp(), 0).is_some());
         assert_eq!(clients.author(ClientId(1)).unwrap().verb, "abort");
-        assert_eq!(again(&mut clients, 2, 0, abort(), 1), Some(Repeated::Joined));
-        assert_eq!(again(&mut clients, 3, 0, abort(), 1), Some(Repeated::Joined));
-        assert_eq!(again(&mut clients, 4, 0, Method::Shutdown, 1), Some(Repeated::Other("Abort")));
-        assert_eq!(again(&mut clients, 5, 7, abort(), 1), None, "another user's");
+        assert_eq!(again(&mut clients, 2, 0, abort()), Some(Repeated::Joined));
+        assert_eq!(again(&mut clients, 3, 0, abort()), Some(Repeated::Joined));
+        assert_eq!(again(&mut clients, 4, 0, Method::Shutdown), Some(Repeated::Other("Abort")));
+        assert_eq!(again(&mut clients, 5, 7, abort()), None, "another user's");
         // Who asked first hangs up: the outcome is for those who joined.
         assert_eq!(clients.hung_up(ClientId(1)), None);
         assert_eq!(clients.hung_up(ClientId(3)), None);
         assert_eq!(clients.listeners(ClientId(1)).collect::<Vec<_>>(), [ClientId(1), ClientId(2)]);
-        assert_eq!(clients.answered(ClientId(1), &outcome("a"), Tick(5)), [ClientId(1), ClientId(2)]);
-        let kept = Some(Repeated::Outcome(Box::new(outcome("a"))));
-        assert_eq!(again(&mut clients, 6, 0, abort(), day), kept);
-        assert_eq!(again(&mut clients, 7, 0, abort(), day + 6), None, "a day later");
+        assert_eq!(clients.written(ClientId(1)), None);
+        assert!(clients.outcome(ClientId(1), &outcome, stamp()).is_some());
+        assert_eq!(again(&mut clients, 6, 0, abort()), Some(Repeated::Joined), "it is not told yet");
+        assert_eq!(clients.written(ClientId(1)), Some(outcome.clone()));
+        let told = [1, 2, 6].map(ClientId);
+        assert_eq!(clients.answered(ClientId(1), &outcome, Tick(5)), told);
+        assert_eq!(clients.written(ClientId(1)), None, "nothing is told twice");
+        assert_eq!(again(&mut clients, 7, 0, abort()), Some(Repeated::Outcome(outcome.clone())));
+        assert_eq!(clients.answered(ClientId(8), &outcome, Tick(5)), [ClientId(8)], "without an id");
     }
 
     #[test]
-    fn outcomes_and_the_gone_are_bounded() {
+    fn the_gone_are_bounded() {
         let mut clients = Clients::default();
         for n in 0..3000 {
-            clients.ask(&call(n, 0, Some(&format!("r{n}")), abort()), Tick(n));
-            clients.answered(ClientId(n), &outcome("a"), Tick(n));
-            clients.ask(&call(10_000 + n, 0, None, abort()), Tick(n));
-            assert_eq!(clients.hung_up(ClientId(10_000 + n)), unit());
+            assert_eq!(clients.ask(&call(n, 0, None, abort()), stamp(), 0), None);
+            assert_eq!(clients.hung_up(ClientId(n)), unit());
         }
-        assert_eq!((clients.outcomes.len(), clients.asked.len()), (OUTCOMES_MAX, GONE_MAX));
-        assert!(clients.outcomes.contains_key(&(0, "r2999".into())));
+        assert_eq!(clients.asked.len(), GONE_MAX);
         assert!(!Clients::is_internal(ClientId(3000)));
         let own = clients.internal();
         assert!(Clients::is_internal(own) && own != clients.internal());

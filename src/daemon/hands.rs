@@ -19,7 +19,7 @@ use super::workers::{Around, Workers};
 use crate::machine::{Event, Input};
 use crate::model::settings::Socket;
 use crate::model::{ClientId, Settings, Tick, UnitName};
-use crate::os::clock::BootId;
+use crate::os::clock::{self, BootId};
 use crate::store::pins::Pins;
 use crate::store::runtime::Runtime;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -159,6 +159,11 @@ impl Hands {
     pub fn flush(&mut self) {
         for complaint in self.recorder.pump(&mut self.sources, &mut self.inbox) {
             log::warn!("{complaint}");
+        }
+        let kept = self.recorder.take_kept();
+        if !kept.is_empty() {
+            let now = clock::now();
+            kept.into_iter().for_each(|client| self.kept(client, now));
         }
     }
 }

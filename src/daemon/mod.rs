@@ -1,5 +1,6 @@
 //! The shell of supd: boot, the loop, effects performed, outcomes returned as events.
 
+pub mod aftermath;
 pub mod boot;
 pub mod cat;
 pub mod chores;
@@ -18,6 +19,7 @@ mod log_request;
 pub mod logging;
 pub mod logs;
 pub mod notifier;
+pub mod outcomes;
 pub mod perform;
 pub mod pinner;
 pub mod pinning;

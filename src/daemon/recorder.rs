@@ -2,12 +2,13 @@
 //! is the first to name, and the word of each unit that counts.
 
 use super::flusher::{Flusher, Put, Text};
+use super::outcomes::Note;
 use super::sources::{Source, Sources};
 use crate::codec::ledger::{Author, Entry, encode};
 use crate::codec::pinned;
 use crate::machine::{Event, Input};
 use crate::model::ledger::{Durable, Happening};
-use crate::model::{Generation, Record, RecordId, Settings, UnitName};
+use crate::model::{ClientId, Generation, Record, RecordId, Settings, UnitName};
 use crate::os::clock;
 use mio::Token;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -36,12 +37,15 @@ pub struct Recorder {
     /// The last state of each unit that was given on, whether it is on disk yet or not.
     last: BTreeMap<UnitName, Box<Durable>>,
     dumps: u32,
+    /// Whose outcome is on the disk now, or will never be.
+    kept: Vec<ClientId>,
 }
 
 #[derive(Debug)]
 enum Waiting {
     Record { unit: UnitName, record: RecordId, pinned: Vec<Generation> },
     Dump { path: PathBuf },
+    Request { path: String, client: Option<ClientId> },
 }
 
 /// A line for the log.
@@ -60,6 +64,7 @@ impl Recorder {
             stored: BTreeSet::new(),
             last: last.into_iter().map(|(unit, durable)| (unit, Box::new(durable))).collect(),
             dumps: 0,
+            kept: Vec::new(),
         }
     }
 
@@ -110,7 +115,7 @@ impl Recorder {
         let (carried, own) = if fits { (texts, BTreeMap::new()) } else { (BTreeMap::new(), texts) };
         self.seq += 1;
         self.last.insert(unit.clone(), Box::new(record.durable.clone()));
-        let at = u64::try_from(clock::wall().as_micros()).unwrap_or(u64::MAX);
+        let at = clock::wall_micros();
         let entry = Entry { seq: self.seq, at, boot: self.boot.clone(), by, record, settings: carried };
         let line = String::from_utf8(encode(&entry)).expect("JSON is UTF-8");
         let put = |generation: &Generation, text| Put {
@@ -130,6 +135,29 @@ impl Recorder {
             }
             Err(reason) => Err(Event::RecordFailed { record: id, reason }),
         }
+    }
+
+    /// The number of the last record that was given on.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Writes down what is known of a request. With a client, [`Recorder::take_kept`] says when it is
+    /// on the disk.
+    ///
+    /// # Errors
+    /// Why it will never be.
+    pub fn keep(&mut self, (path, text): Note, client: Option<ClientId>) -> Result<(), Complaint> {
+        let put = Put { path: path.as_str().into(), text: Text::Own(text.into()) };
+        let flush = self.flusher.submit(vec![put], None).map_err(|why| forgetful(&why))?;
+        self.waiting.insert(flush, Waiting::Request { path, client });
+        Ok(())
+    }
+
+    /// Those of [`Recorder::keep`] for whom nothing has to be waited for any more.
+    pub fn take_kept(&mut self) -> Vec<ClientId> {
+        std::mem::take(&mut self.kept)
     }
 
     /// Writes down all that is known of a unit that contradicts itself. Gives a line for the log.
@@ -202,12 +230,21 @@ impl Recorder {
                 inbox.push_back(Input::Unit(unit, Event::RecordFailed { record, reason }));
             }
             (Waiting::Dump { .. }, Ok(())) => {}
+            (Waiting::Request { client, .. }, Ok(())) => self.kept.extend(client),
+            (Waiting::Request { path, client }, Err(why)) => {
+                self.kept.extend(client);
+                return Some(forgetful(&format!("{path}: {why}")));
+            }
             (Waiting::Dump { path }, Err(why)) => {
                 return Some(format!("cannot write {}: {why}", path.display()));
             }
         }
         None
     }
+}
+
+fn forgetful(why: &str) -> Complaint {
+    format!("if supd ends, a repetition of a request will not be known: {why}")
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! daemon-reload: every unit file once more; new units, changed ones, gone ones. One that is
 //! faulty changes nothing of what runs.
 
-use super::clients::Outcome;
 use super::gather::Round;
 use super::hands::Hands;
 use super::requests::bad_files;
 use super::units::Unreadable;
+use crate::codec::request::Stamp;
+use crate::codec::varlink::Outcome;
 use crate::machine::{Event, Input, Machine, Request};
 use crate::model::{ClientId, Reply, Tick, UnitName};
+use crate::os::clock;
 use crate::os::logfile::tail;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -72,17 +74,12 @@ impl Hands {
         log::info!("daemon-reload: {}", reply.text);
         super::upward::ready();
         let Some(client) = round.client else { return };
-        if round.faults.is_empty() {
-            let outcome = Outcome { reply, log: Vec::new(), log_file: None };
-            self.tell(client, &outcome, crate::os::clock::now());
+        let outcome = if round.faults.is_empty() {
+            Outcome::of_reply(&reply, Vec::new(), None)
         } else {
-            self.clients.answered(
-                client,
-                &Outcome { reply, log: Vec::new(), log_file: None },
-                Tick::default(),
-            );
-            self.control.refuse(client, &bad_files(round.changed, &round.faults));
-        }
+            Outcome::of_error(&bad_files(round.changed, &round.faults))
+        };
+        self.tell(client, &outcome, clock::now());
     }
 
     /// The machine has answered.
@@ -100,12 +97,40 @@ impl Hands {
             log = tail(&path, LINES);
             log_file = Some(path.display().to_string());
         }
-        self.tell(client, &Outcome { reply, log, log_file }, now);
+        self.tell(client, &Outcome::of_reply(&reply, log, log_file), now);
     }
 
+    /// Tells it; to a request with an id not before a repetition would be told the same after a crash,
+    /// also where nothing has changed: who asks without end waits for the disk, and does not fill the
+    /// way to it for others. A disk that does not take it costs no more than that.
     fn tell(&mut self, client: ClientId, outcome: &Outcome, now: Tick) {
-        for client in self.clients.answered(client, outcome, now) {
-            self.control.reply(client, &outcome.reply, outcome.log.clone(), outcome.log_file.clone());
+        let stamp = self.stamp(now);
+        let kept = self.clients.outcome(client, outcome, stamp);
+        match kept.map(|note| self.recorder.keep(note, Some(client))) {
+            Some(Ok(())) => {}
+            None => self.answer(client, outcome, now),
+            Some(Err(why)) => {
+                log::warn!("{why}");
+                self.answer(client, outcome, now);
+            }
         }
+    }
+
+    fn answer(&mut self, client: ClientId, outcome: &Outcome, now: Tick) {
+        for client in self.clients.answered(client, outcome, now) {
+            self.control.answer(client, outcome);
+        }
+    }
+
+    /// What was to be on the disk first is there.
+    pub(super) fn kept(&mut self, client: ClientId, now: Tick) {
+        if let Some(outcome) = self.clients.written(client) {
+            self.answer(client, &outcome, now);
+        }
+    }
+
+    /// This moment, for a file.
+    pub(super) fn stamp(&self, now: Tick) -> Stamp {
+        Stamp { at: clock::wall_micros(), boot: self.boot.to_string(), tick: now }
     }
 }

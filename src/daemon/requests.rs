@@ -1,8 +1,8 @@
 //! Calls from the control socket: who may, what the files say, what the machine is asked.
 
-use super::clients::{Outcome, Repeated};
 use super::control::{Arrival, Call, rights};
 use super::hands::Hands;
+use super::outcomes::Repeated;
 use super::units::{Units, Unreadable};
 use crate::codec::fault::Fault;
 use crate::codec::json::FaultView;
@@ -59,23 +59,24 @@ impl Hands {
         match self.clients.repeated(call, now) {
             None => {}
             Some(Repeated::Joined) => return,
-            Some(Repeated::Outcome(outcome)) => {
-                let Outcome { reply, log, log_file } = *outcome;
-                return self.control.reply(call.client, &reply, log, log_file);
-            }
+            Some(Repeated::Outcome(outcome)) => return self.control.answer(call.client, &outcome),
             Some(Repeated::Other(method)) => {
                 let text = format!("this request_id was used for {method} before; take a new one");
                 return self.refuse(call.client, text, None);
+            }
+            Some(Repeated::Full) => {
+                let text = "too many requests with a request_id are under way; try again later";
+                return self.refuse(call.client, text.to_owned(), None);
             }
         }
         match &call.method {
             Method::Status { .. } | Method::Cat { .. } => {}
             Method::DaemonReload => {
-                self.clients.ask(call, now);
+                self.asked(call, now);
                 self.daemon_reload(Some(call.client), machine);
             }
             Method::Shutdown => {
-                self.clients.ask(call, now);
+                self.asked(call, now);
                 self.shutdown(Some(call.client));
             }
             method => match (method.unit(), on_disk) {
@@ -165,13 +166,22 @@ impl Hands {
             let next = format!("stop {}", conflict.second.0);
             return self.refuse(call.client, conflict.to_string(), Some(next));
         }
-        self.clients.ask(call, now);
+        self.asked(call, now);
         if !machine.units().any(|known| *known == unit) {
             self.add(settings);
         } else if launches {
             self.units.set(settings);
         }
         self.say(&unit, Event::Asked { client: call.client, request });
+    }
+
+    /// The machine has this call from now on; one with a name of its own is on the disk as begun.
+    fn asked(&mut self, call: &Call, now: Tick) {
+        let (stamp, seq) = (self.stamp(now), self.recorder.seq());
+        let Some(note) = self.clients.ask(call, stamp, seq) else { return };
+        if let Err(why) = self.recorder.keep(note, None) {
+            log::warn!("{why}");
+        }
     }
 
     /// A unit that becomes known while supd runs: it waits for its start.

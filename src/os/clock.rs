@@ -21,6 +21,12 @@ pub fn wall() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
+/// The same in microseconds, as files have it.
+#[must_use]
+pub fn wall_micros() -> u64 {
+    u64::try_from(wall().as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Which boot of the machine this is: start times and process numbers mean nothing beyond it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BootId(Box<str>);

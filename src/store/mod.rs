@@ -4,6 +4,7 @@ pub mod files;
 pub mod ledger;
 pub mod pins;
 pub mod releases;
+pub mod requests;
 pub mod requirements;
 mod rights;
 pub mod runtime;

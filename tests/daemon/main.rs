@@ -16,6 +16,7 @@ mod life;
 mod logs;
 mod notify;
 mod peers;
+mod repeat;
 mod servers;
 mod shown;
 mod support;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         load::wrk::tests(),
         servers::tests(),
         peers::tests(),
+        repeat::tests(),
         notify::tests(),
         inherit::tests(),
         hostile::tests(),

@@ -245,6 +245,13 @@ impl Method {
         Ok((method, meta))
     }
 
+    /// Takes back what [`Method::name`] and [`Method::parameters`] gave, from a file; `None`: another
+    /// supd knew more methods, or parameters.
+    #[must_use]
+    pub fn recall(name: &str, parameters: Map<String, Value>) -> Option<Self> {
+        Self::read(name, parameters).ok().map(|(method, _)| method)
+    }
+
     /// The parameters that are the method's own.
     fn take(name: &str, p: &mut Parameters) -> Result<Self, Rejected> {
         Ok(match name {

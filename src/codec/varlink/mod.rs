@@ -13,6 +13,7 @@ pub mod frames;
 mod idl;
 pub mod message;
 pub mod method;
+pub mod outcome;
 mod params;
 mod service;
 
@@ -20,6 +21,7 @@ pub use error::Error;
 pub use frames::{Frames, TooLong};
 pub use message::{Answer, Call, Reply};
 pub use method::{Meta, Method, Scope};
+pub use outcome::Outcome;
 
 use serde::Serialize;
 use serde_json::{Map, Value};

@@ -25,7 +25,7 @@ mod socket;
 pub use limits::Limits;
 
 use crate::codec::json::{CatView, FORMAT, OutcomeView, ProgressView, StatusView, UnitView, progress_text};
-use crate::codec::varlink::{self, Asked, Meta, Method};
+use crate::codec::varlink::{self, Asked, Meta, Method, Outcome};
 use crate::model::{ClientId, Progress, Reply, Tick};
 use crate::os::Error;
 use crate::os::peer::Peer;
@@ -210,24 +210,14 @@ impl Control {
         out.append(&mut self.arrivals);
     }
 
-    /// Gives a call its one final answer; for one that failed, with what its generation wrote last.
-    /// A client that is gone is not answered.
+    /// Gives a call its one final answer. A client that is gone is not answered.
+    pub fn answer(&mut self, client: ClientId, outcome: &Outcome) {
+        self.finish(client, outcome.bytes());
+    }
+
+    /// The same, of the machine's words; for one that failed, with what its generation wrote last.
     pub fn reply(&mut self, client: ClientId, reply: &Reply, log: Vec<String>, log_file: Option<String>) {
-        match varlink::Error::from_reply(reply, log, log_file) {
-            Some(error) => self.refuse(client, &error),
-            None => {
-                let outcome = OutcomeView {
-                    format: FORMAT,
-                    changed: Some(reply.changed),
-                    text: reply.text.clone(),
-                    next: reply.next.clone(),
-                    generation: reply.generation.map(|generation| generation.0),
-                    swap_id: reply.swap_id.map(|swap| swap.0),
-                    progress: None,
-                };
-                self.finish(client, varlink::reply(&outcome, false));
-            }
-        }
+        self.answer(client, &Outcome::of_reply(reply, log, log_file));
     }
 
     /// Answers a call with an error of the protocol.

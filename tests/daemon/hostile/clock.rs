@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const FAKETIME: &[Need] = &[Need::Program("faketime", "faketime")];
+pub(crate) const FAKETIME: &[Need] = &[Need::Program("faketime", "faketime")];
 
 pub(super) fn tests() -> Vec<Test> {
     vec![test_with("hostile::clock::jumps_in_mid_swap", FAKETIME, jumps_in_mid_swap)]
@@ -23,7 +23,7 @@ fn library() -> PathBuf {
 }
 
 /// supd with a wall clock of its own, which goes by the file `clock`.
-fn with_clock(clock: &Path) -> Setup {
+pub(crate) fn with_clock(clock: &Path) -> Setup {
     let wrapper = vec![
         "env".to_owned(),
         format!("LD_PRELOAD={}", library().display()),

@@ -3,7 +3,7 @@
 //! Whatever comes, the active generation goes on serving, nothing is lost, and supd stays small.
 
 mod clients;
-mod clock;
+pub(crate) mod clock;
 mod files;
 mod limits;
 mod listeners;

@@ -243,6 +243,11 @@ impl Supd {
         self.pid
     }
 
+    /// The child that writes to the disk for it, if there is one by now.
+    pub(crate) fn writer(&self) -> Option<u32> {
+        proc::child(self.pid, "supd-flusher")
+    }
+
     /// The user that it runs as, if that is another than the test's.
     pub(crate) fn user(&self) -> Option<u32> {
         self.setup.user
@@ -360,9 +365,15 @@ impl Supd {
     }
 
     /// Ends supd by SIGKILL, as a crash would, and starts another over the same folders.
-    pub(crate) fn crash_and_restart(mut self) -> Self {
+    pub(crate) fn crash_and_restart(self) -> Self {
+        self.crash_and_restart_after(|_| ())
+    }
+
+    /// The same; between the two, something happens to the state folder.
+    pub(crate) fn crash_and_restart_after(mut self, between: impl FnOnce(&Path)) -> Self {
         proc::signal(self.pid, Signal::SIGKILL);
         wait_until("a killed supd to end", SOON, || self.has_ended());
+        between(&self.path().join("state"));
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"));
         let setup = self.setup.clone();
         Self::start_in(folder, &setup)

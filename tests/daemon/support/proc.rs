@@ -70,6 +70,17 @@ pub(crate) fn with_environment(needle: &str, except: &[u32]) -> Vec<u32> {
     pids
 }
 
+/// A child of this name that runs: fields 2 and 4 of stat.
+pub(crate) fn child(parent: u32, name: &str) -> Option<u32> {
+    let pids = fs::read_dir("/proc").expect("/proc").flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let Some((front, rest)) = stat.rsplit_once(") ") else { return false };
+        let of = rest.split(' ').nth(1).and_then(|parent| parent.parse::<u32>().ok());
+        front.ends_with(&format!("({name}")) && of == Some(parent) && !rest.starts_with('Z')
+    })
+}
+
 /// Its command line, for a message.
 pub(crate) fn command_line(pid: u32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

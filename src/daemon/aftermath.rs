@@ -1,0 +1,184 @@
+//! What came of a request that was under way when supd died, as far as the ledger says. Where it does
+//! not, that is said: an outcome is never made up, and the request is never carried out once more.
+
+use crate::codec::ledger::{Entry, Replay};
+use crate::codec::request::RequestRecord;
+use crate::codec::varlink::{Method, Outcome};
+use crate::model::status::SwapResult;
+use crate::model::{ExitStatus, Generation, Happening, Reply, SwapId, UnitName};
+
+/// The answer for whoever asks again.
+#[must_use]
+pub fn outcome(request: &RequestRecord, replay: &Replay) -> Outcome {
+    Outcome::of_reply(&reply(request, replay), Vec::new(), None)
+}
+
+fn reply(request: &RequestRecord, replay: &Replay) -> Reply {
+    let ours = |entry: &&Entry| {
+        let by = entry.record.unit == *request.method.unit()? && entry.seq > request.seq;
+        let by = entry.by.as_ref().filter(|_| by)?;
+        (by.uid == request.uid && by.request_id.as_ref() == Some(&request.id)).then_some(())
+    };
+    let entries = || replay.entries.iter().map(|(entry, _)| entry);
+    let mut swap = None;
+    for entry in entries().filter(|entry| ours(entry).is_some()) {
+        match (&entry.record.happening, &request.method) {
+            (Happening::Stopped, Method::Stop { .. }) => return done("stopped"),
+            (Happening::Waiting, Method::Start { .. }) => return done("waits for the first connection"),
+            (Happening::Began { swap_id, from, to, .. }, _) => swap = Some((*swap_id, *from, Some(*to))),
+            (Happening::Ended { swap_id, .. }, _) => swap = swap.or(Some((*swap_id, None, None))),
+            (
+                Happening::Stopped
+                | Happening::Waiting
+                | Happening::Switched { .. }
+                | Happening::Pinned { .. },
+                _,
+            ) => {}
+        }
+    }
+    let Some((swap_id, from, to)) = swap else { return unknown(request, None) };
+    let end = entries().filter(|entry| Some(&entry.record.unit) == request.method.unit()).find_map(|entry| {
+        match &entry.record.happening {
+            Happening::Ended { swap_id: of, result, cause } if *of == swap_id => Some((*result, cause)),
+            _ => None,
+        }
+    });
+    match end {
+        Some((result, cause)) => {
+            ended(result, cause.as_deref(), from, to).unwrap_or_else(|| unknown(request, Some(swap_id)))
+        }
+        None => unknown(request, Some(swap_id)),
+    }
+    .about(Some(swap_id), to)
+}
+
+/// As the machine would have said it, had supd lived.
+fn ended(
+    result: SwapResult,
+    cause: Option<&str>,
+    from: Option<Generation>,
+    to: Option<Generation>,
+) -> Option<Reply> {
+    let cause = cause.unwrap_or("the ledger does not say why");
+    let name = |generation: Option<Generation>| {
+        generation.map_or("the generation".to_owned(), |generation| format!("generation {generation}"))
+    };
+    match result {
+        SwapResult::Committed => Some(done(&format!("{} is committed", name(to)))),
+        SwapResult::Failed | SwapResult::Aborted => {
+            let status = if from.is_none() && to.is_some() { ExitStatus::Down } else { ExitStatus::Failed };
+            Some(told(Reply::new(status, false, cause)))
+        }
+        SwapResult::RolledBack => {
+            let text = format!("{cause}; rolled back to {}", name(from));
+            Some(told(Reply::new(ExitStatus::RolledBack, true, text)))
+        }
+        SwapResult::Running | SwapResult::Stopped => None,
+    }
+}
+
+fn done(text: &str) -> Reply {
+    told(Reply::done(true, text))
+}
+
+fn told(reply: Reply) -> Reply {
+    let text = format!("{} (from the ledger: supd was restarted before it could answer)", reply.text);
+    Reply { text, ..reply }
+}
+
+fn unknown(request: &RequestRecord, swap: Option<SwapId>) -> Reply {
+    let what = match swap {
+        Some(swap) => format!("swap {swap} was under way"),
+        None => "this request was under way".to_owned(),
+    };
+    let text = format!(
+        "{what} when supd was restarted, and its outcome is unknown: see how things are, and ask again under \
+         a new request_id"
+    );
+    let next = format!("status {}", request.method.unit().map_or("", UnitName::as_str));
+    let reply = Reply::new(ExitStatus::Timeout, false, text);
+    Reply { next: Some(next.trim_end().to_owned()), ..reply }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::ledger::{Author, tests::sample};
+    use crate::codec::request::tests::sample as asked;
+    use crate::model::SwapKind;
+
+    /// A replay of these happenings in the unit `web`, from seq 13 on; the `bool`: by that request.
+    fn replay(happenings: &[(bool, Happening)]) -> Replay {
+        let entry = |(seq, (by, happening)): (u64, &(bool, Happening))| {
+            let (reason, request_id) = (None, Some("r".to_owned()));
+            let by = by.then_some(Author { uid: 1000, verb: "restart".into(), reason, request_id });
+            (Entry { by, ..sample(seq, "web", happening.clone()) }, 0..0)
+        };
+        Replay { entries: (13..).zip(happenings).map(entry).collect(), ..Replay::default() }
+    }
+
+    fn began(from: Option<u64>) -> Happening {
+        let (swap_id, kind) = (SwapId(4), SwapKind::Swap);
+        Happening::Began { swap_id, kind, from: from.map(Generation), to: Generation(9) }
+    }
+
+    fn end(swap: u64, result: SwapResult) -> Happening {
+        let cause = (result != SwapResult::Committed).then(|| "it died".to_owned());
+        Happening::Ended { swap_id: SwapId(swap), result, cause }
+    }
+
+    #[test]
+    fn what_the_ledger_says_counts_and_nothing_else_does() {
+        use SwapResult::{Aborted, Committed, Failed, RolledBack, Running, Stopped};
+        let first = [(true, began(None))];
+        let on_it = [(true, began(Some(8)))];
+        let other = [(false, began(Some(8)))];
+        let cases = [
+            (&on_it[..], Some((true, Committed)), ExitStatus::Done, "generation 9 is committed"),
+            // Who lives on ends it: by nobody, or by another.
+            (&on_it, Some((false, Committed)), ExitStatus::Done, "generation 9 is committed"),
+            (&on_it, Some((true, Failed)), ExitStatus::Failed, "it died"),
+            (&first, Some((true, Failed)), ExitStatus::Down, "it died"),
+            (&on_it, Some((true, Aborted)), ExitStatus::Failed, "it died"),
+            (
+                &on_it,
+                Some((true, RolledBack)),
+                ExitStatus::RolledBack,
+                "it died; rolled back to generation 8",
+            ),
+            (&[], Some((true, Failed)), ExitStatus::Failed, "it died"),
+            (&on_it, None, ExitStatus::Timeout, "swap 4 was under way"),
+            (&on_it, Some((true, Running)), ExitStatus::Timeout, "swap 4 was under way"),
+            (&on_it, Some((true, Stopped)), ExitStatus::Timeout, "swap 4 was under way"),
+            (&other, Some((false, Committed)), ExitStatus::Timeout, "this request was under way"),
+            (&[], None, ExitStatus::Timeout, "this request was under way"),
+        ];
+        for (before, last, status, text) in cases {
+            let mut happenings = before.to_vec();
+            happenings.extend(last.map(|(by, result)| (by, end(4, result))));
+            happenings.push((false, end(5, Committed)));
+            let reply = reply(&asked("r", None), &replay(&happenings));
+            assert_eq!(reply.status, status, "{happenings:?}");
+            assert!(reply.text.starts_with(text), "{}", reply.text);
+            assert_eq!(reply.next.is_some(), status == ExitStatus::Timeout);
+        }
+    }
+
+    #[test]
+    fn an_id_that_was_used_before_is_not_mistaken_for_this_request() {
+        let replay = replay(&[(true, began(Some(8))), (true, end(4, SwapResult::Committed))]);
+        for request in [
+            RequestRecord { seq: 14, ..asked("r", None) },
+            RequestRecord { uid: 7, ..asked("r", None) },
+            asked("other", None),
+            RequestRecord { method: Method::DaemonReload, ..asked("r", None) },
+        ] {
+            assert_eq!(reply(&request, &replay).status, ExitStatus::Timeout, "{request:?}");
+        }
+        let unit = UnitName::new("web").unwrap();
+        let stop = Method::Stop { unit, now: false, keep_listening: false };
+        let stopped = RequestRecord { method: stop, ..asked("r", None) };
+        let reply = reply(&stopped, &self::replay(&[(true, Happening::Stopped)]));
+        assert_eq!((reply.status, reply.changed), (ExitStatus::Done, true));
+    }
+}
