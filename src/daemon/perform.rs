@@ -31,7 +31,7 @@ impl Hands {
     pub fn perform(&mut self, effect: Effect, machine: &Machine, now: Tick) {
         match effect {
             Effect::Unit(unit, action) => self.act(&unit, action, machine, now),
-            Effect::Reply(client, reply) => self.reply(client, reply, now),
+            Effect::Reply(client, reply) => self.reply(client, &reply, now),
             Effect::Quit => self.quit_by = Some(now.after(FAREWELL)),
         }
     }
@@ -83,7 +83,7 @@ impl Hands {
                 self.clear_run_dirs(unit, machine, now);
             }
             Action::Prune { keep } => self.prune(unit, keep),
-            Action::Reply(client, reply) => self.reply(client, reply, now),
+            Action::Reply(client, reply) => self.reply(client, &reply, now),
             Action::Progress(client, progress) => {
                 for client in self.clients.listeners(client) {
                     self.control.progress(client, &progress);

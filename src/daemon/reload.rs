@@ -83,9 +83,9 @@ impl Hands {
     }
 
     /// The machine has answered.
-    pub(super) fn reply(&mut self, client: ClientId, reply: Reply, now: Tick) {
+    pub(super) fn reply(&mut self, client: ClientId, reply: &Reply, now: Tick) {
         if super::clients::Clients::is_internal(client) {
-            if let Some(round) = self.gather.answer(client, &reply) {
+            if let Some(round) = self.gather.answer(client, reply) {
                 self.inbox_answer(&round);
             }
             return;
@@ -97,7 +97,7 @@ impl Hands {
             log = tail(&path, LINES);
             log_file = Some(path.display().to_string());
         }
-        self.tell(client, &Outcome::of_reply(&reply, log, log_file), now);
+        self.tell(client, &Outcome::of_reply(reply, log, log_file), now);
     }
 
     /// Tells it; to a request with an id not before a repetition would be told the same after a crash,
