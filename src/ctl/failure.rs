@@ -135,7 +135,7 @@ fn details(failure: &error::Failure) -> Vec<String> {
     let mut lines = Vec::new();
     lines.extend(failure.ended.as_ref().map(ending));
     match failure.log.as_slice() {
-        [] if failure.ended.is_some() => lines.push("It wrote nothing.".into()),
+        [] if failure.ended.is_some() && failure.log_file.is_some() => lines.push("It wrote nothing.".into()),
         [] => {}
         [one] => lines.push(format!("It wrote: {}", clean(one))),
         many => {
@@ -187,19 +187,28 @@ Error: web: generation 8 exited before it was ready
         assert_eq!(told(&error), expected);
 
         let killed = WorkerExit::Killed { signal: Signal(11), core: true };
-        for (exit, log, lines) in [
+        let file = || Some("/l/8.log".to_owned());
+        for (exit, log, log_file, lines) in [
             (
                 Some(killed),
                 vec!["x".to_owned()],
+                None,
                 "lived 140ms: killed by SIGSEGV (core dumped).\n  It wrote: x",
             ),
-            (None, vec![], "was over after 140ms: it never ran, or supd ended it.\n  It wrote nothing."),
+            (
+                None,
+                vec![],
+                file(),
+                "was over after 140ms: it never ran, or supd ended it.\n  It wrote nothing.\n  All of it: /l/8.log",
+            ),
+            // It may have written a lot, to a place of its own.
+            (None, vec![], None, "was over after 140ms: it never ran, or supd ended it."),
         ] {
             let reply = Reply {
                 ended: Some(ended(exit)),
                 ..Reply::new(ExitStatus::Down, true, "web: nobody serves")
             };
-            let error = varlink::Error::from_reply(&reply, log, None).unwrap();
+            let error = varlink::Error::from_reply(&reply, log, log_file).unwrap();
             assert_eq!(told(&error), format!("Error: web: nobody serves\n  Generation 8 {lines}"));
         }
     }

@@ -7,12 +7,17 @@ use crate::machine::Launch;
 use crate::model::settings::{Output, Service};
 use crate::model::{Generation, Tick, UnitName};
 use crate::os::logfile::{LogWatch, WatchId, is_oversize, trim};
+use nix::errno::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long after a log was written to it is looked at.
-const LOOK_AFTER: Duration = Duration::from_secs(5);
+/// How long after a log was written to it is looked at: it may have grown beyond LogMaxSize by what
+/// can be written in this time.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+
+/// The same, as long as logs turn out to be too large each time.
+const LOOK_SOON: Duration = Duration::from_millis(250);
 
 /// How long trimming may take.
 const TRIM_BOUND: Duration = Duration::from_secs(300);
@@ -28,6 +33,8 @@ pub struct Logs {
     written: BTreeSet<Key>,
     look: Option<Tick>,
     trimming: bool,
+    /// Some were too large at the last look.
+    hurry: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -36,14 +43,14 @@ struct Log {
     size_max: u64,
 }
 
-/// Whether a unit's output goes to the log file of its generation.
-fn is_logged(service: &Service) -> bool {
+/// Whether a unit's output goes to the log file of its generation, or a part of it.
+pub(super) fn is_logged(service: &Service) -> bool {
     service.standard_output == Output::Auto || service.standard_error == Output::Auto
 }
 
 impl Logs {
     /// A worker of this generation may write to its log from now on.
-    pub fn add(&mut self, launch: &Launch, path: &Path, sources: &mut Sources) {
+    pub fn add(&mut self, launch: &Launch, path: &Path, sources: &mut Sources, now: Tick) {
         let key = (launch.settings.unit.clone(), launch.generation);
         if !is_logged(&launch.settings.service) || self.logs.contains_key(&key) {
             return;
@@ -59,8 +66,17 @@ impl Logs {
         }
         let log = Log { path: path.into(), size_max: launch.settings.service.log_max_size };
         self.logs.insert(key.clone(), log);
-        // One that was filled before it was watched.
-        self.arm(key);
+        self.arm(&key);
+        if self.logs.contains_key(&key) {
+            // What was written before it was watched tells nobody.
+            self.written.insert(key);
+            self.look_after(now);
+        }
+    }
+
+    fn look_after(&mut self, now: Tick) {
+        let after = if self.hurry { LOOK_SOON } else { LOOK_AFTER };
+        self.look.get_or_insert(now.after(after));
     }
 
     /// Nobody of this generation writes any more.
@@ -70,13 +86,21 @@ impl Logs {
         self.written.remove(&key);
     }
 
-    fn arm(&mut self, key: Key) {
-        let (Some(watch), Some(log)) = (&self.watch, self.logs.get(&key)) else { return };
+    fn arm(&mut self, key: &Key) {
+        let (Some(watch), Some(log)) = (&self.watch, self.logs.get(key)) else { return };
         match watch.arm(&log.path) {
-            Ok(id) => drop(self.armed.insert(id, key)),
+            Ok(id) => drop(self.armed.insert(id, key.clone())),
             Err(error) => {
-                log::warn!("{}/g{}: {error}; its log may grow", key.0, key.1);
-                self.logs.remove(&key);
+                let (unit, generation) = key;
+                match error.errno {
+                    Errno::ENOENT | Errno::ENOTDIR => log::warn!(
+                        "{unit}/g{generation}: its log {} is not there: what it writes goes where supd's own \
+                         log goes, or was removed with its file, and is not capped",
+                        log.path.display()
+                    ),
+                    _ => log::warn!("{unit}/g{generation}: {error}; its log may grow"),
+                }
+                self.logs.remove(key);
             }
         }
     }
@@ -87,7 +111,7 @@ impl Logs {
         for id in watch.fired() {
             if let Some(key) = self.armed.remove(&id).filter(|key| self.logs.contains_key(key)) {
                 self.written.insert(key);
-                self.look.get_or_insert(now.after(LOOK_AFTER));
+                self.look_after(now);
             }
         }
     }
@@ -104,11 +128,13 @@ impl Logs {
             return;
         }
         self.look = None;
-        let written = std::mem::take(&mut self.written);
-        let (large, small): (Vec<Key>, Vec<Key>) = written
-            .into_iter()
-            .partition(|key| self.logs.get(key).is_some_and(|log| is_oversize(&log.path, log.size_max)));
-        small.into_iter().for_each(|key| self.arm(key));
+        let written: Vec<Key> = std::mem::take(&mut self.written).into_iter().collect();
+        // First: what is written between the look and the watch would tell nobody.
+        written.iter().for_each(|key| self.arm(key));
+        let too_large =
+            |key: &Key| self.logs.get(key).is_some_and(|log| is_oversize(&log.path, log.size_max));
+        let large: Vec<Key> = written.into_iter().filter(too_large).collect();
+        self.hurry = !large.is_empty();
         if large.is_empty() {
             return;
         }
@@ -116,20 +142,21 @@ impl Logs {
             large.iter().filter_map(|key| self.logs.get(key)).map(|log| (log.path.clone(), log.size_max));
         let begun = trim(files.collect(), TRIM_BOUND)
             .map_err(|error| error.to_string())
-            .and_then(|task| chores.begin(Chore::Trim(large.clone()), task, sources));
+            .and_then(|task| chores.begin(Chore::Trim(large), task, sources));
         self.trimming = true;
         if let Err(why) = begun {
-            self.trimmed(large, Err(why));
+            self.trimmed(Err(why), now);
         }
     }
 
     /// They are trimmed, or not: then they are looked at again when more was written.
-    pub fn trimmed(&mut self, logs: Vec<Key>, result: Result<(), String>) {
+    pub fn trimmed(&mut self, result: Result<(), String>, now: Tick) {
         self.trimming = false;
+        // What was written meanwhile has waited for this.
+        self.look = self.look.map(|due| due.max(now));
         if let Err(why) = result {
             log::warn!("cannot keep log files below LogMaxSize: {why}");
         }
-        logs.into_iter().for_each(|key| self.arm(key));
     }
 }
 
@@ -151,8 +178,10 @@ mod tests {
         let launch = Launch { generation, settings, release: None, origin: generation, pinned: false };
         let (mut logs, mut chores, mut sources) =
             (Logs::default(), Chores::default(), Sources::new().unwrap());
-        logs.add(&launch, &path, &mut sources);
-        assert_eq!(logs.deadline(), None);
+        logs.add(&launch, &path, &mut sources, clock::now());
+        let due = logs.deadline().expect("a first look");
+        logs.tend(due, &mut chores, &mut sources);
+        assert_eq!((logs.deadline(), chores.count()), (None, 0));
         let line = [b"x".repeat(99), b"\n".to_vec()].concat();
         for _ in 0..2 {
             file.write_all(&line.repeat(20_000)).unwrap();
@@ -174,8 +203,8 @@ mod tests {
                 }
             };
             assert_eq!(result, Ok(Vec::new()));
-            let Chore::Trim(keys) = chore else { panic!("{chore:?}") };
-            logs.trimmed(keys, Ok(()));
+            assert!(matches!(chore, Chore::Trim(_)), "{chore:?}");
+            logs.trimmed(Ok(()), clock::now());
             assert!(std::fs::metadata(&path).unwrap().len() <= 1 << 20);
             // The trimming itself may count as writing.
             logs.fired(clock::now());

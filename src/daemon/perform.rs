@@ -31,7 +31,7 @@ impl Hands {
     pub fn perform(&mut self, effect: Effect, machine: &Machine, now: Tick) {
         match effect {
             Effect::Unit(unit, action) => self.act(&unit, action, machine, now),
-            Effect::Reply(client, reply) => self.reply(client, &reply, now),
+            Effect::Reply(client, reply) => self.reply(client, &reply, machine, now),
             Effect::Quit => self.quit_by = Some(now.after(FAREWELL)),
         }
     }
@@ -83,7 +83,7 @@ impl Hands {
                 self.clear_run_dirs(unit, machine, now);
             }
             Action::Prune { keep } => self.prune(unit, keep),
-            Action::Reply(client, reply) => self.reply(client, &reply, now),
+            Action::Reply(client, reply) => self.reply(client, &reply, machine, now),
             Action::Progress(client, progress) => {
                 for client in self.clients.listeners(client) {
                     self.control.progress(client, &progress);
@@ -306,7 +306,7 @@ impl Hands {
                 let (jobs, mut around) = self.jobs();
                 jobs.probed(job, result, &mut around);
             }
-            Chore::Trim(logs) => self.logs.trimmed(logs, result.map(|_| ())),
+            Chore::Trim(_) => self.logs.trimmed(result.map(|_| ()), now),
             Chore::Pin(batch) => self.copied(&batch, result),
             Chore::Clear(unit) => {
                 if let Err(why) = result {

@@ -216,7 +216,7 @@ impl Hands {
         if let Some(worker) = self.workers.get(id) {
             let launch = worker.launch.clone();
             let path = self.ground.log(&worker.unit, launch.generation);
-            self.logs.add(&launch, &path, &mut self.sources);
+            self.logs.add(&launch, &path, &mut self.sources, clock::now());
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::gather::Round;
 use super::hands::Hands;
+use super::logs::is_logged;
 use super::requests::bad_files;
 use super::units::Unreadable;
 use crate::codec::request::Stamp;
@@ -83,7 +84,7 @@ impl Hands {
     }
 
     /// The machine has answered.
-    pub(super) fn reply(&mut self, client: ClientId, reply: &Reply, now: Tick) {
+    pub(super) fn reply(&mut self, client: ClientId, reply: &Reply, machine: &Machine, now: Tick) {
         if super::clients::Clients::is_internal(client) {
             if let Some(round) = self.gather.answer(client, reply) {
                 self.inbox_answer(&round);
@@ -93,9 +94,14 @@ impl Hands {
         let (mut log, mut log_file) = (Vec::new(), None);
         let onlooker = self.onlookers.remove(&client);
         if let (Some(ended), Some(unit), false) = (&reply.ended, self.clients.unit(client), onlooker) {
+            let launch = machine.launch(unit, ended.generation);
+            let logged = launch.is_none_or(|launch| is_logged(&launch.settings.service));
             let path = self.ground.log(unit, ended.generation);
-            log = tail(&path, LINES);
-            log_file = Some(path.display().to_string());
+            // What goes elsewhere is not said to be nothing.
+            if logged {
+                log = tail(&path, LINES);
+                log_file = Some(path.display().to_string());
+            }
         }
         self.tell(client, &Outcome::of_reply(reply, log, log_file), now);
     }

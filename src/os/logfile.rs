@@ -8,15 +8,16 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, OFlag, fallocate, open};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use nix::sys::stat::{Mode, SFlag, fstat};
-use std::fs::File;
-use std::io::Write;
+use std::fs::{File, Metadata};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// No more of a file's end is read for [`tail`].
 const TAIL_BYTES: u64 = 65_536;
+/// How often what was written during a trim is taken along.
+const CATCH_UP: usize = 8;
 /// A line of a tail is cut to this.
 const LINE_MAX: usize = 1024;
 
@@ -26,15 +27,8 @@ const LINE_MAX: usize = 1024;
 pub fn tail(path: &Path, count: usize) -> Vec<String> {
     let Ok((file, size)) = open_regular(path, OFlag::O_RDONLY) else { return Vec::new() };
     let start = size.saturating_sub(TAIL_BYTES);
-    let mut bytes = vec![0; usize::try_from(size - start).unwrap_or(0)];
-    let read = file.read_at(&mut bytes, start).unwrap_or(0);
-    let mut text = &bytes[..read];
-    if start > 0 {
-        // What is before the first line end is the rest of a line.
-        let first = text.iter().position(|byte| *byte == b'\n').map_or(text.len(), |at| at + 1);
-        // One line longer than all that is read: better its end than nothing.
-        text = if first == text.len() { text } else { &text[first..] };
-    }
+    let bytes = part(&file, start, size).unwrap_or_default();
+    let text = if start > 0 { from_line(&bytes) } else { &bytes };
     let lines: Vec<&[u8]> = text.strip_suffix(b"\n").unwrap_or(text).split(|byte| *byte == b'\n').collect();
     let shown = |line: &&[u8]| printable(&String::from_utf8_lossy(line), LINE_MAX);
     let last = &lines[lines.len().saturating_sub(count)..];
@@ -51,11 +45,20 @@ pub fn open_log(path: &Path) -> Result<File, Error> {
     opened.map(|(file, _)| file).map_err(|errno| Error::new("open", path.display(), errno))
 }
 
-/// Whether the file is larger than `size_max` bytes. One system call, which does not wait for the
-/// disk of a file that is open somewhere.
+/// What follows the first line end: what is before it is the rest of a line. Of one line longer than
+/// all of it, better its end than nothing.
+fn from_line(bytes: &[u8]) -> &[u8] {
+    let first = bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1);
+    if first == bytes.len() { bytes } else { &bytes[first..] }
+}
+
+/// Whether the file is larger than `size_max` bytes. Holes do not count: a writer that does not append
+/// goes on where it was, far behind the end of a file that was trimmed. One system call, which does
+/// not wait for the disk of a file that is open somewhere.
 #[must_use]
 pub fn is_oversize(path: &Path, size_max: u64) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.len() > size_max)
+    let large = |file: &Metadata| file.len().min(file.blocks().saturating_mul(512)) > size_max;
+    std::fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && large(&file))
 }
 
 /// Brings log files that are larger than `size_max` bytes below that, in a child: what is cut off
@@ -76,8 +79,8 @@ pub fn trim(files: Vec<(PathBuf, u64)>, bound: Duration) -> Result<Task, Error> 
 ///
 /// Its writers go on meanwhile and have the file open for appending, so that it may shrink under
 /// them. Where the file system can take blocks out of a file's beginning (ext4, XFS), nothing but
-/// those is lost. Elsewhere the file is emptied and its last part written again, with a line that
-/// says so: what was written at that very moment may be lost.
+/// those is lost. Elsewhere its last part is written over its beginning and the rest cut off, with a
+/// line that says so: what is written at the very moment of the cut is lost.
 fn trim_one(path: &Path, size_max: u64) -> Result<(), Error> {
     let failed = |errno| Error::new("trim", path.display(), errno);
     // No O_APPEND: fallocate(2) refuses it for a moved end.
@@ -91,20 +94,39 @@ fn trim_one(path: &Path, size_max: u64) -> Result<(), Error> {
     if whole > 0 && fallocate(&file, FallocateFlags::FALLOC_FL_COLLAPSE_RANGE, 0, whole).is_ok() {
         return Ok(());
     }
-    rewrite(path, &file, size, size_max).map_err(|error| Error::from_io("trim", path.display(), &error))
+    rewrite(&file, size, size_max).map_err(|error| Error::from_io("trim", path.display(), &error))
 }
 
-fn rewrite(path: &Path, file: &File, size: u64, size_max: u64) -> std::io::Result<()> {
+/// Writes the end over the beginning and cuts the rest off, so that at no time the newest lines are
+/// missing for who reads.
+fn rewrite(file: &File, size: u64, size_max: u64) -> std::io::Result<()> {
     let kept = (size_max / 2).min(TAIL_BYTES);
-    let mut bytes = vec![0; usize::try_from(kept).unwrap_or(0)];
-    let read = file.read_at(&mut bytes, size - kept)?;
-    let start = bytes[..read].iter().position(|byte| *byte == b'\n').map_or(read, |at| at + 1);
-    file.set_len(0)?;
     let mut text =
         format!("supd: {} bytes of this log were cut off here (LogMaxSize)\n", size - kept).into_bytes();
-    text.extend_from_slice(&bytes[start..read]);
-    // Behind whatever was written since; at an offset it would overwrite that.
-    File::options().append(true).open(path)?.write_all(&text)
+    text.extend_from_slice(from_line(&part(file, size - kept, size)?));
+    file.write_all_at(&text, 0)?;
+    let (mut at, mut end) = (text.len() as u64, size);
+    // What was written since is taken along; it may be more again by the time that is done.
+    for _ in 0..CATCH_UP {
+        let now = file.metadata()?.len();
+        let more = part(file, end.max(now.saturating_sub(kept)), now)?;
+        if more.is_empty() || at + more.len() as u64 > size {
+            break;
+        }
+        file.write_all_at(&more, at)?;
+        (at, end) = (at + more.len() as u64, now);
+    }
+    file.set_len(at)
+}
+
+/// A part of a file, less its holes: a writer that does not append to a file that was trimmed leaves
+/// one.
+fn part(file: &File, from: u64, to: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(to.saturating_sub(from)).unwrap_or(0)];
+    let read = file.read_at(&mut bytes, from)?;
+    bytes.truncate(read);
+    bytes.retain(|byte| *byte != 0);
+    Ok(bytes)
 }
 
 fn open_regular(path: &Path, access: OFlag) -> Result<(File, u64), Errno> {
@@ -263,6 +285,45 @@ mod tests {
         check_trim(folder.path());
         let text = fs::read_to_string(folder.path().join("log")).unwrap();
         assert!(text.starts_with("supd: ") && text.contains("were cut off here (LogMaxSize)\n"));
+    }
+
+    /// A writer that does not append goes on where it was: what it leaves before that is a hole.
+    fn check_holes(folder: &Path) {
+        let path = folder.join("log");
+        let mut writer = File::create(&path).unwrap();
+        write_lines(&mut writer, 0..10_000);
+        for round in 1..4 {
+            trim_one(&path, 500_000).unwrap();
+            assert!(!is_oversize(&path, 500_000));
+            write_lines(&mut writer, round * 10_000..round * 10_000 + 10);
+            assert!(fs::metadata(&path).unwrap().len() > 900_000, "it did append");
+            assert!(!is_oversize(&path, 500_000), "a hole counts");
+            let lines = tail(&path, 20);
+            // Of the first it cannot know that it is whole.
+            for (line, number) in lines.iter().zip(round * 10_000 + 1..round * 10_000 + 10) {
+                assert!(line.starts_with(&format!("line {number:08} ")), "{lines:?}");
+            }
+            assert_eq!(lines.len(), 9, "{lines:?}");
+            write_lines(&mut writer, round * 10_000 + 10..(round + 1) * 10_000);
+            assert!(is_oversize(&path, 500_000));
+        }
+    }
+
+    #[test]
+    fn a_writer_that_does_not_append_leaves_holes() {
+        check_holes(tempfile::tempdir().unwrap().path());
+        check_holes(tempfile::tempdir_in("/dev/shm").unwrap().path());
+    }
+
+    #[test]
+    fn the_end_of_an_endless_line_is_kept() {
+        for folder in [tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm").unwrap()] {
+            let path = folder.path().join("log");
+            fs::write(&path, "x".repeat(1 << 20) + "the end").unwrap();
+            trim_one(&path, 100_000).unwrap();
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.ends_with("xxxthe end") && text.len() <= 100_000, "{}", text.len());
+        }
     }
 
     #[test]

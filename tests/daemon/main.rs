@@ -15,6 +15,7 @@ mod keys;
 mod life;
 mod logs;
 mod notify;
+mod output;
 mod peers;
 mod repeat;
 mod servers;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         logs::tests(),
         shown::tests(),
         keys::tests(),
+        output::tests(),
         demo::tests(),
     ];
     let trials = tests.into_iter().flatten().map(Test::trial).collect();

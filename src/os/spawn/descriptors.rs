@@ -1,7 +1,7 @@
 //! The descriptors of a worker: 0 to 2, its listeners from 3 on, and nothing else.
 #![allow(unsafe_code)]
 
-use super::directories::{enter, raw, trusted};
+use super::directories::{enter, trusted};
 use super::failure::{SpawnFailure, Step};
 use crate::os::fork::{Reporter, close_from};
 use nix::errno::Errno;
@@ -78,8 +78,15 @@ pub(super) fn open_streams(output: &Stream, error: &Stream) -> Result<(), SpawnF
     }
     // One open file for both, or they would overwrite each other.
     let same = *error == Stream::Inherit || (error == output && *output != Stream::Null);
-    let file = if same { None } else { open_stream(error)? };
-    dup_to(file.as_ref().map_or(1, AsRawFd::as_raw_fd), 2).map_err(failed("StandardError"))
+    if same {
+        return dup_to(1, 2).map_err(failed("StandardError"));
+    }
+    if let Some(file) = open_stream(error)? {
+        dup_to(file.as_raw_fd(), 2).map_err(failed("StandardError"))?;
+    } else if !is_open(2) {
+        dup_to(1, 2).map_err(failed("StandardError"))?;
+    }
+    Ok(())
 }
 
 fn is_open(number: RawFd) -> bool {
@@ -96,28 +103,39 @@ fn open_stream(stream: &Stream) -> Result<Option<OwnedFd>, SpawnFailure> {
     let (path, flags, mode) = match stream {
         Stream::Inherit => return Ok(None),
         Stream::Null => (Path::new("/dev/null"), OFlag::empty(), 0),
-        Stream::Log(path) => {
-            make_log_folder(path)?;
-            (path.as_path(), OFlag::O_CREAT | OFlag::O_APPEND | OFlag::O_NOFOLLOW, 0o640)
-        }
+        Stream::Log(path) => return open_log(path),
         // The umask, by now the unit's, narrows this.
         Stream::File(path) => (path.as_path(), OFlag::O_CREAT, 0o666),
         Stream::Append(path) => (path.as_path(), OFlag::O_CREAT | OFlag::O_APPEND, 0o666),
     };
     let failed = |errno| SpawnFailure::errno(Step::Output, path.display(), errno);
-    let flags = flags | OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    let mode = Mode::from_bits_truncate(mode);
+    let (flags, mode) = (flags | WRITE, Mode::from_bits_truncate(mode));
     let file = match stream {
         Stream::File(_) | Stream::Append(_) => {
             open_strangers(path, flags, mode).map_err(|(errno, hint)| failed(errno).hint(hint))?
         }
         Stream::Log(_) | Stream::Null | Stream::Inherit => open(path, flags, mode).map_err(failed)?,
     };
-    if matches!(stream, Stream::Log(_)) {
-        let kind = fstat(&file).map_err(failed)?.st_mode & SFlag::S_IFMT.bits();
-        if kind != SFlag::S_IFREG.bits() {
-            return Err(SpawnFailure::reason(Step::Output, path.display(), "it is not a regular file"));
-        }
+    Ok(Some(file))
+}
+
+const WRITE: OFlag = OFlag::O_WRONLY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOCTTY);
+
+/// supd's own file. Where it cannot be had, as on a full disk, what the worker writes goes where supd's
+/// own log goes: a server that runs without a log is better than none. That is told when the log is
+/// to be watched. But what somebody has put in its place is refused.
+fn open_log(path: &Path) -> Result<Option<OwnedFd>, SpawnFailure> {
+    let failed = |errno| SpawnFailure::errno(Step::Output, path.display(), errno);
+    let flags = OFlag::O_CREAT | OFlag::O_APPEND | OFlag::O_NOFOLLOW | WRITE;
+    make_log_folder(path);
+    let file = match open(path, flags, Mode::from_bits_truncate(0o640)) {
+        Ok(file) => file,
+        Err(errno @ (Errno::ELOOP | Errno::EISDIR | Errno::ENXIO)) => return Err(failed(errno)),
+        Err(_) => return Ok(None),
+    };
+    let kind = fstat(&file).map_err(failed)?.st_mode & SFlag::S_IFMT.bits();
+    if kind != SFlag::S_IFREG.bits() {
+        return Err(SpawnFailure::reason(Step::Output, path.display(), "it is not a regular file"));
     }
     Ok(Some(file))
 }
@@ -147,11 +165,12 @@ fn open_strangers(path: &Path, flags: OFlag, mode: Mode) -> Result<OwnedFd, (Err
     }
 }
 
-fn make_log_folder(log: &Path) -> Result<(), SpawnFailure> {
+fn make_log_folder(log: &Path) {
     use std::os::unix::fs::DirBuilderExt;
-    let Some(folder) = log.parent() else { return Ok(()) };
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder);
-    made.map_err(|error| SpawnFailure::errno(Step::Output, folder.display(), raw(&error)))
+    if let Some(folder) = log.parent() {
+        // Opening the file says whether it is there.
+        let _ = std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder);
+    }
 }
 
 #[cfg(test)]
