@@ -6,7 +6,7 @@
 
 use super::chores::Chore;
 use super::hands::Hands;
-use super::pinning::{Job, make};
+use super::pinning::{Job, Unpinned, make};
 use crate::machine::{Event, Launch};
 use crate::model::{Generation, UnitName};
 use crate::os::pidfd::PidFd;
@@ -73,7 +73,7 @@ impl Hands {
                         jobs.push(Job { pid, launch: launch.clone() });
                         launches.push(launch);
                     }
-                    None => self.pinned(&launch, Err("no worker of it runs".to_owned())),
+                    None => self.pinned(&launch, Err(Unpinned::from("no worker of it runs".to_owned()))),
                 }
             }
             if jobs.is_empty() {
@@ -86,7 +86,7 @@ impl Hands {
                 .map_err(|error| error.to_string())
                 .and_then(|task| self.chores.begin(Chore::Pin(batch.clone()), task, &mut self.sources));
             if let Err(why) = begun {
-                batch.0.iter().for_each(|launch| self.pinned(launch, Err(why.clone())));
+                batch.0.iter().for_each(|launch| self.pinned(launch, Err(why.clone().into())));
             }
         }
     }
@@ -100,37 +100,55 @@ impl Hands {
             (Ok(results), launches) => {
                 launches.iter().zip(results).for_each(|(launch, result)| self.pinned(launch, result));
             }
-            (Err(why), [launch]) => self.pinned(launch, Err(why)),
+            (Err(why), [launch]) => self.pinned(launch, Err(why.into())),
             (Err(_), launches) => self.pinner.waiting.extend(launches.iter().cloned().map(|one| (one, true))),
         }
     }
 
-    fn pinned(&mut self, launch: &Launch, result: Result<(), String>) {
+    fn pinned(&mut self, launch: &Launch, result: Result<(), Unpinned>) {
         let (unit, generation): (&UnitName, Generation) = (&launch.settings.unit, launch.generation);
         let pinned = result.is_ok();
-        if let Err(why) = result {
-            log::debug!("{unit}/g{generation}: its program is not pinned: {why}");
+        match result {
+            Err(Unpinned { why, failed: false }) => {
+                log::debug!("{unit}/g{generation}: its program is not pinned: {why}");
+            }
+            Err(Unpinned { why, failed: true }) => log::warn!(
+                "{unit}/g{generation}: its program is not pinned, so a later rollback may be refused: {why}"
+            ),
+            Ok(()) => {}
         }
         self.say(unit, Event::Pinned { generation, pinned });
     }
 }
 
-/// A line for each: empty, or why not.
-fn report(results: &[Result<(), String>]) -> Vec<u8> {
+/// What a line begins with that says why a copy failed, and one that says why none is made.
+const FAILED: char = '!';
+const UNFIT: char = '-';
+
+/// A line for each: empty, or why not. Of a long one the end: there is what the kernel said.
+fn report(results: &[Result<(), Unpinned>]) -> Vec<u8> {
     let mut text = String::new();
     for result in results {
-        if let Err(why) = result {
-            text.extend(why.chars().map(|c| if c == '\n' { ' ' } else { c }).take(REASON_MAX));
+        if let Err(Unpinned { why, failed }) = result {
+            text.push(if *failed { FAILED } else { UNFIT });
+            let more = why.chars().count().saturating_sub(REASON_MAX);
+            text.extend(why.chars().skip(more).map(|c| if c == '\n' { ' ' } else { c }));
         }
         text.push('\n');
     }
     text.into_bytes()
 }
 
-fn read_report(bytes: &[u8], count: usize) -> Option<Vec<Result<(), String>>> {
+fn read_report(bytes: &[u8], count: usize) -> Option<Vec<Result<(), Unpinned>>> {
     let text = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?;
-    let one = |why: &str| if why.is_empty() { Ok(()) } else { Err(why.to_owned()) };
-    let results: Vec<Result<(), String>> = text.split('\n').map(one).collect();
+    let one = |line: &str| {
+        let mut rest = line.chars();
+        match rest.next() {
+            None => Ok(()),
+            Some(mark) => Err(Unpinned { why: rest.as_str().to_owned(), failed: mark != UNFIT }),
+        }
+    };
+    let results: Vec<Result<(), Unpinned>> = text.split('\n').map(one).collect();
     (results.len() == count).then_some(results)
 }
 
@@ -152,14 +170,18 @@ mod tests {
 
     #[test]
     fn a_report_is_read_back_within_its_bounds() {
-        let results = vec![Ok(()), Err("no\nroom".to_owned()), Ok(())];
-        let read = read_report(&report(&results), 3).unwrap();
-        assert_eq!(read, [Ok(()), Err("no room".to_owned()), Ok(())]);
+        let unfit = || Err(Unpinned { why: "a script".to_owned(), failed: false });
+        let failed = |why: &str| Err(Unpinned::from(why.to_owned()));
+        let read = read_report(&report(&[Ok(()), failed("no\nroom"), unfit()]), 3).unwrap();
+        assert_eq!(read, [Ok(()), failed("no room"), unfit()]);
+        let long = format!("cannot write /{}: No space left on device", "x".repeat(200));
+        let read = read_report(&report(&[failed(&long)]), 1).unwrap().remove(0).unwrap_err();
+        assert!(read.failed && read.why.ends_with("x: No space left on device"), "{}", read.why);
         assert_eq!(read_report(&report(&[Ok(())]), 1), Some(vec![Ok(())]));
         for garbled in [&b""[..], b"\n\n", b"\xff\n", b"x"] {
             assert_eq!(read_report(garbled, 1), None);
         }
-        let longest = vec![Err("\u{10ffff}".repeat(1000)); BATCH_MAX];
+        let longest = vec![failed(&"\u{10ffff}".repeat(1000)); BATCH_MAX];
         assert!(report(&longest).len() < 60_000);
     }
 }

@@ -63,21 +63,22 @@ impl Copy {
         origin: Option<&Self>,
         earlier: &[Self],
         made: &mut HashMap<FileIdentity, PathBuf>,
-    ) -> Result<FileIdentity, String> {
+    ) -> Result<FileIdentity, Unpinned> {
         let exe = PathBuf::from(format!("/proc/{pid}/exe"));
         let identify = |path: &Path| FileIdentity::of(path).map_err(|error| error.to_string());
         let runs = identify(&exe)?;
         if let Some(origin) = origin {
             let copied = FileIdentity::of(&origin.program).ok();
             if let Some(source) = origin.source().filter(|source| copied == Some(runs) || *source == runs) {
-                return self.link(&origin.program).map(|()| source);
+                self.link(&origin.program)?;
+                return Ok(source);
             }
         }
         // A wrapper that has become another program by now, or a script.
         let assigned = service.environment.iter().rev().find(|(name, _)| name == "PATH");
         let file = find(service, assigned.map(|(_, path)| OsStr::new(path)));
         if file.and_then(|file| FileIdentity::of(&file).ok()) != Some(runs) {
-            return Err("what runs is not the file that ExecStart names".into());
+            return Err(Unpinned::unfit("what runs is not the file that ExecStart names"));
         }
         let same = earlier.iter().find(|copy| copy.source() == Some(runs)).map(|copy| &copy.program);
         // A file can have only so many names.
@@ -89,8 +90,8 @@ impl Copy {
                 made.insert(source, self.program.clone());
                 Ok(source)
             }
-            Pinned::Copied(_) => Err("the process has become another program meanwhile".into()),
-            Pinned::Not(_, why) => Err(why.to_string()),
+            Pinned::Copied(_) => Err(Unpinned::unfit("the process has become another program meanwhile")),
+            Pinned::Not(_, why) => Err(Unpinned::unfit(why)),
         }
     }
 
@@ -110,6 +111,27 @@ impl Copy {
     }
 }
 
+/// Why there is no copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unpinned {
+    /// In a sentence.
+    pub(super) why: String,
+    /// Something stood in the way, that is: it is no script or the like, which none is made of.
+    pub(super) failed: bool,
+}
+
+impl Unpinned {
+    fn unfit(why: impl ToString) -> Self {
+        Self { why: why.to_string(), failed: false }
+    }
+}
+
+impl From<String> for Unpinned {
+    fn from(why: String) -> Self {
+        Self { why, failed: true }
+    }
+}
+
 /// A generation whose program is to be copied.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -122,13 +144,16 @@ pub(super) struct Job {
 /// Makes the copies of several generations, in a child that may wait for the disk: all of them are
 /// synced together at the end. The bytes of a program are on disk before its name and its identity
 /// are written, so that after a crash none counts that is not whole.
-pub(super) fn make(jobs: &[Job], pins: &Pins) -> Vec<Result<(), String>> {
+pub(super) fn make(jobs: &[Job], pins: &Pins) -> Vec<Result<(), Unpinned>> {
     let mut made = HashMap::new();
     let mut unsynced = Unsynced::default();
     let results = jobs.iter().map(|job| job.make(pins, &mut made, &mut unsynced)).collect::<Vec<_>>();
     match unsynced.sync(pins.state()) {
         Ok(()) => results,
-        Err(error) => results.into_iter().map(|result| result.and(Err(error.to_string()))).collect(),
+        Err(error) => {
+            let failed = || Err(Unpinned::from(error.to_string()));
+            results.into_iter().map(|result| result.and_then(|()| failed())).collect()
+        }
     }
 }
 
@@ -138,7 +163,7 @@ impl Job {
         pins: &Pins,
         made: &mut HashMap<FileIdentity, PathBuf>,
         unsynced: &mut Unsynced,
-    ) -> Result<(), String> {
+    ) -> Result<(), Unpinned> {
         let Launch { settings, generation, origin, .. } = &*self.launch;
         let copy = |generation| Copy::of(pins, &settings.unit, generation);
         let own = copy(*generation);
@@ -146,7 +171,7 @@ impl Job {
         let earlier = pins.generations(&settings.unit).into_iter().rev().filter(|other| other != generation);
         let earlier: Vec<Copy> = earlier.take(EARLIER_MAX).map(copy).collect();
         let source = own.place(self.pid, &settings.service, origin.as_ref(), &earlier, made)?;
-        own.vouch(source, unsynced)
+        Ok(own.vouch(source, unsynced)?)
     }
 }
 
@@ -197,7 +222,7 @@ mod tests {
         }
 
         /// Makes the copy of what a process runs, which was to be `origin`'s.
-        fn make(&self, generation: u64, pid: i32, origin: u64) -> Result<(), String> {
+        fn make(&self, generation: u64, pid: i32, origin: u64) -> Result<(), Unpinned> {
             make(&[self.job(generation, pid, origin)], &self.pins).remove(0)
         }
 
@@ -261,7 +286,9 @@ mod tests {
         let bench = Bench::new();
         let worker = bench.run(&bench.folder.path().join("server"));
         bench.replace();
-        let why = bench.make(1, worker.pid(), 1).unwrap_err();
+        let Unpinned { why, failed: false } = bench.make(1, worker.pid(), 1).unwrap_err() else {
+            panic!("it failed")
+        };
         assert!(why.contains("not the file that ExecStart names"), "{why}");
         assert_eq!(bench.copy(1).instead(&bench.settings.service, None), None);
     }
@@ -287,7 +314,11 @@ mod tests {
         bench.settings = Arc::new(settings("ExecStart = [\"sh\", \"-c\", \"read x\"]"));
         let mut child =
             Command::new("sh").args(["-c", "read x"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
-        let why = bench.make(1, i32::try_from(child.id()).unwrap(), 1).unwrap_err();
+        let Unpinned { why, failed: false } =
+            bench.make(1, i32::try_from(child.id()).unwrap(), 1).unwrap_err()
+        else {
+            panic!("it failed")
+        };
         assert!(why.contains("interpreter"), "{why}");
         drop(child.stdin.take());
         child.wait().unwrap();
@@ -320,7 +351,9 @@ mod tests {
         // A wrapper now, that has become the server of before.
         let settings = Arc::new(settings("ExecStart = [\"/bin/cat\"]"));
         let wrapped = Bench { settings, ..bench };
-        let why = wrapped.make(2, server.pid(), 2).unwrap_err();
+        let Unpinned { why, failed: false } = wrapped.make(2, server.pid(), 2).unwrap_err() else {
+            panic!("it failed")
+        };
         assert!(why.contains("not the file that ExecStart names"), "{why}");
     }
 }
