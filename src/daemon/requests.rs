@@ -238,6 +238,7 @@ impl Hands {
     /// Stops every unit, then supd.
     pub fn shutdown(&mut self, client: Option<ClientId>) {
         super::upward::stopping();
+        self.sweeper.end();
         self.inbox.push_back(Input::Shutdown { client });
     }
 

@@ -30,6 +30,12 @@ const SEARCH_BOUND: Duration = Duration::from_secs(10);
 /// After a search that could not be made.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// That searches cannot be made is told again after this.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// When supd is to end and no search can be made, it ends all the same after this.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+
 /// The sweeps under way.
 #[derive(Debug, Default)]
 pub struct Sweeper {
@@ -39,6 +45,12 @@ pub struct Sweeper {
     /// Searches for a signal to everyone, that could not be begun yet.
     signals: VecDeque<(Marks, Signal)>,
     again: Option<Tick>,
+    /// Since when no search could be made, and when that was told last.
+    failing: Option<(Tick, Tick)>,
+    /// supd is to end.
+    ending: bool,
+    /// Nobody looks any more for what these left.
+    given_up: Vec<WorkerId>,
 }
 
 #[derive(Debug)]
@@ -69,6 +81,12 @@ impl Sweeper {
         self.signals.push_back((marks, signal));
     }
 
+    /// supd is to end: where a machine that is out of processes or memory lets no search be made, that
+    /// is not waited for without end.
+    pub fn end(&mut self) {
+        self.ending = true;
+    }
+
     /// When [`Sweeper::pump`] is due although nothing happened.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
@@ -76,11 +94,14 @@ impl Sweeper {
     }
 
     /// Begins the searches that wait, as far as there is room.
-    pub fn pump(&mut self, now: Tick, workers: &Workers, chores: &mut Chores, around: &mut Around<'_>) {
+    pub fn pump(&mut self, now: Tick, workers: &mut Workers, chores: &mut Chores, around: &mut Around<'_>) {
         if self.again.is_some_and(|again| now < again) {
             return;
         }
         self.again = None;
+        for id in std::mem::take(&mut self.given_up) {
+            self.swept(id, workers, around);
+        }
         while chores.searches() < SEARCHES_MAX {
             let (chore, marks) = if let Some((marks, signal)) = self.signals.pop_front() {
                 (Chore::Signal(signal), marks)
@@ -129,7 +150,12 @@ impl Sweeper {
 
     /// A search could not be made; it is made again.
     fn failed(&mut self, chore: Chore, why: &str, now: Tick) {
-        log::warn!("cannot look for what workers left behind: {why}; trying again");
+        let (since, told) = self.failing.unwrap_or((now, now));
+        let tell = self.failing.is_none() || now.since(told) >= TELL_EVERY;
+        self.failing = Some((since, if tell { now } else { told }));
+        if tell {
+            log::warn!("cannot look for what workers left behind: {why}; trying again");
+        }
         match chore {
             Chore::Sweep(ids) => self.waiting.extend(ids.into_iter().map(|id| (id, true))),
             // KILL is said again by the machine; to say any other signal late would be wrong.
@@ -141,6 +167,10 @@ impl Sweeper {
             | Chore::Clear(_) => {}
         }
         self.again = Some(now.after(AGAIN));
+        if self.ending && now.since(since) >= GIVE_UP_AFTER && !self.waiting.is_empty() {
+            log::error!("supd ends without a look for what {} worker(s) left: {why}", self.waiting.len());
+            self.given_up.extend(self.waiting.drain(..).map(|(id, _)| id));
+        }
     }
 
     /// A search for these workers is over.
@@ -156,6 +186,7 @@ impl Sweeper {
             Ok(answer) => answer,
             Err(why) => return self.failed(Chore::Sweep(ids), &why, now),
         };
+        self.failing = None;
         let found = members::decode(&answer, around.boot);
         if found.is_empty() {
             for id in ids {

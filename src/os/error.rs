@@ -30,7 +30,23 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {} {}: {}", self.doing, self.what, self.errno.desc())
+        write!(f, "cannot {} {}: {}", self.doing, self.what, self.errno.desc())?;
+        f.write_str(self.hint())
+    }
+}
+
+impl Error {
+    /// Where the kernel's word alone says nothing.
+    fn hint(&self) -> &'static str {
+        match (self.doing, self.errno) {
+            ("fork for", Errno::EAGAIN) => {
+                " (EAGAIN: as many processes as may be: ulimit -u, or pids.max of the control group)"
+            }
+            ("fork for", Errno::ENOMEM) => {
+                " (ENOMEM: no memory, or the first process of the PID namespace has ended)"
+            }
+            _ => "",
+        }
     }
 }
 

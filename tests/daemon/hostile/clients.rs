@@ -38,7 +38,8 @@ const ONLOOKERS: &[Need] = &[
     Need::File("/usr/bin/python3", "apt-get install python3"),
 ];
 
-const STATUS: &[u8] = b"{\"method\":\"dev.supd.Manager.Status\",\"parameters\":{\"unit\":\"web\"}}\0";
+pub(super) const STATUS: &[u8] =
+    b"{\"method\":\"dev.supd.Manager.Status\",\"parameters\":{\"unit\":\"web\"}}\0";
 
 fn connect(supd: &Supd) -> UnixStream {
     let stream = UnixStream::connect(supd.control()).expect("connecting to the control socket");
@@ -48,7 +49,7 @@ fn connect(supd: &Supd) -> UnixStream {
 }
 
 /// One reply, without its NUL; none if supd hung up first.
-fn reply(stream: &mut UnixStream) -> Option<String> {
+pub(super) fn reply(stream: &mut UnixStream) -> Option<String> {
     let mut bytes = Vec::new();
     let mut byte = [0; 1];
     loop {

@@ -70,14 +70,27 @@ pub(crate) fn with_environment(needle: &str, except: &[u32]) -> Vec<u32> {
     pids
 }
 
+/// Its parent: field 4 of stat.
+pub(crate) fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+/// How many tasks a user has, as RLIMIT_NPROC counts them: threads too.
+pub(crate) fn tasks_of(user: u32) -> usize {
+    use std::os::unix::fs::MetadataExt;
+    let pids = fs::read_dir("/proc").expect("/proc").flatten();
+    let own = pids.filter(|entry| entry.metadata().is_ok_and(|entry| entry.uid() == user));
+    own.map(|entry| fs::read_dir(entry.path().join("task")).map_or(0, Iterator::count)).sum()
+}
+
 /// A child of this name that runs: fields 2 and 4 of stat.
 pub(crate) fn child(parent: u32, name: &str) -> Option<u32> {
     let pids = fs::read_dir("/proc").expect("/proc").flatten();
     pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find(|pid| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let Some((front, rest)) = stat.rsplit_once(") ") else { return false };
-        let of = rest.split(' ').nth(1).and_then(|parent| parent.parse::<u32>().ok());
-        front.ends_with(&format!("({name}")) && of == Some(parent) && !rest.starts_with('Z')
+        let front = stat.rsplit_once(") ").map_or("", |(front, _)| front);
+        front.ends_with(&format!("({name}")) && self::parent(*pid) == Some(parent) && alive(*pid)
     })
 }
 
