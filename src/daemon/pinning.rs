@@ -91,7 +91,7 @@ impl Copy {
                 Ok(source)
             }
             Pinned::Copied(_) => Err(Unpinned::unfit("the process has become another program meanwhile")),
-            Pinned::Not(_, why) => Err(Unpinned::unfit(why)),
+            Pinned::Not(_, why) => Err(Unpinned::unfit(&why.to_string())),
         }
     }
 
@@ -121,8 +121,8 @@ pub(super) struct Unpinned {
 }
 
 impl Unpinned {
-    fn unfit(why: impl ToString) -> Self {
-        Self { why: why.to_string(), failed: false }
+    fn unfit(why: &str) -> Self {
+        Self { why: why.to_owned(), failed: false }
     }
 }
 

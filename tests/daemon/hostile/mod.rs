@@ -4,6 +4,7 @@
 
 mod clients;
 pub(crate) mod clock;
+mod disk;
 mod files;
 mod limits;
 mod listeners;
@@ -21,6 +22,7 @@ pub(crate) fn tests() -> Vec<crate::Test> {
     [
         clients::tests(),
         clock::tests(),
+        disk::tests(),
         files::tests(),
         limits::tests(),
         listeners::tests(),
