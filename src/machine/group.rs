@@ -95,6 +95,13 @@ impl Group {
         self.workers.iter().all(|worker| worker.phase == Phase::Gone)
     }
 
+    /// Whether at least one worker is ready, or was a moment ago and has yet to settle.
+    pub(super) fn answers(&self) -> bool {
+        let answers =
+            |worker: &Worker| worker.phase.serves() || matches!(worker.phase, Phase::Settling { .. });
+        self.workers.iter().any(answers)
+    }
+
     /// Whether supd goes on with at least one worker of it.
     pub(super) fn goes_on(&self) -> bool {
         let service = &self.launch.settings.service;

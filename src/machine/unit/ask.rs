@@ -88,6 +88,10 @@ impl Unit {
                 let text = format!("generation {active} is active already");
                 return self.reply(waiter.client, Reply::done(false, text).about(None, Some(active)), turn);
             }
+            if !group.is_gone() && self.groups.values().any(Group::answers) {
+                let text = format!("generation {active} is being tried already");
+                return self.reply(waiter.client, Reply::done(false, text).about(None, Some(active)), turn);
+            }
             // What the file says by now may be what it takes.
             if group.goes_on() && *group.launch.settings == *settings {
                 let text = format!("nothing is serving; generation {active} is being tried already");

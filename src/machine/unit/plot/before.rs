@@ -171,7 +171,7 @@ impl Unit {
         let Step::Undoing { result, .. } = swap.step else { return true };
         let cause = swap.cause.clone().unwrap_or_default();
         self.last_swap = Some(swap.status(result));
-        let serves = self.groups.values().any(Group::serves_at_all);
+        let serves = self.groups.values().any(Group::answers);
         let status = if swap.is_first() || !serves { ExitStatus::Down } else { ExitStatus::Failed };
         turn.note(Level::Warning, Some(swap.to), format!("{}: {cause}", result.word()));
         let mut reply = Reply::new(status, swap.is_first(), self.tell_undone(swap, &cause));
@@ -185,7 +185,7 @@ impl Unit {
     pub(super) fn tell_undone(&self, swap: &Swap, cause: &str) -> String {
         let left = swap.from.unwrap_or(swap.to);
         let group = self.groups.get(&left);
-        if let (Some(from), true) = (swap.from, group.is_some_and(Group::serves_at_all)) {
+        if let (Some(from), true) = (swap.from, group.is_some_and(Group::answers)) {
             return format!("{cause}; generation {from} was not touched");
         }
         let tries = match (group.is_some_and(Group::goes_on), swap.from) {
