@@ -115,7 +115,7 @@ fn pinned_settings() {
 /// Room for the settings, and not for the program.
 fn program_copy() {
     swap_without("state/generations/web/2", Full::But(16), |serving, output| {
-        warned("its program is not pinned, so a later rollback is refused")(serving, output);
+        warned("its program is not pinned, so a later rollback may be refused")(serving, output);
         assert!(serving.supd.log().contains(ENOSPC), "{}", serving.supd.log());
     });
 }
