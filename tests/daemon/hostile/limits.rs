@@ -301,11 +301,6 @@ fn no_memory_for_any_fork() {
     let state = supd.status("web").state().to_owned();
     assert!(state != "active" && state != "quarantine", "{state}");
     drop(waiting);
-    let supd = supd.crash_and_restart();
-    supd.wait_for_state("web", "active");
-    is_served(request(port));
-    supd.install_worker("2");
-    supd.ctl(&["swap", "web"]).expect(0);
 }
 
 /// Asked to end it does, although it can look for nothing that may be left.
