@@ -122,7 +122,6 @@ impl Unit {
         let (text, status) = ("the unit was stopped meanwhile", ExitStatus::Down);
         swap.cause.get_or_insert_with(|| text.to_owned());
         self.last_swap = Some(swap.status(SwapResult::Stopped));
-        self.durable.give_up();
         let reply = Reply::new(status, true, text).about(Some(swap.id), Some(swap.to));
         self.resolve_all(&reply, turn);
         let undoers: Vec<ClientId> = std::mem::take(&mut swap.undoers);
