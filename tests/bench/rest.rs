@@ -27,36 +27,40 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
 }
 
 /// How often these were given a processor. One that sleeps and was not given one made no call.
-fn turns(pids: &[u32]) -> u64 {
+/// `None`: one of them is gone.
+fn turns(pids: &[u32]) -> Option<u64> {
     let mut turns = 0;
     for pid in pids {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("supd's status");
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         turns += status
             .lines()
             .filter_map(|line| line.split_once("voluntary_ctxt_switches:"))
             .filter_map(|(_, count)| count.trim().parse::<u64>().ok())
             .sum::<u64>();
     }
-    turns
+    Some(turns)
 }
 
-/// What a start leaves behind (a worker that has just ended, a file to be flushed) is no rest; a
-/// second after the last of it supd gives memory back.
-fn settle(pids: &[u32]) {
+/// What a start leaves behind (a worker that has just ended, a child that writes a file) is no rest;
+/// a second after the last of it supd gives memory back. Who is there then.
+fn settle(supd: &Supd) -> Vec<u32> {
+    let mut pids = Vec::new();
     wait_until("supd to rest", SOON, || {
-        let before = turns(pids);
+        pids = family(supd);
+        let before = turns(&pids);
         pause(Duration::from_secs(2));
-        turns(pids) == before
+        before.is_some() && turns(&pids) == before
     });
+    pids
 }
 
 /// How often supd was woken within `span`; what called it, if it was.
 pub(crate) fn watch(section: &mut Section, supd: &Supd, what: &str, span: Duration) {
-    let pids = family(supd);
-    settle(&pids);
+    let pids = settle(supd);
     let before = turns(&pids);
     pause(span);
-    let woken = turns(&pids) - before;
+    let after = turns(&pids);
+    let woken = after.zip(before).map(|(after, before)| after - before).expect("supd and its children");
     let named = format!("{what}: wake-ups in {} s, {} process(es)", span.as_secs(), pids.len());
     section.judged(&named, &Sample::of([woken as f64]), "", Budget(0.0));
     if woken == 0 {
@@ -121,8 +125,7 @@ struct Resident {
 
 impl Resident {
     fn of(supd: &Supd) -> Self {
-        let family = family(supd);
-        settle(&family);
+        let family = settle(supd);
         let helpers = family.iter().skip(1).map(|pid| kib(*pid, "smaps_rollup", "Private_Dirty:")).sum();
         Self { helpers, ..Self::of_process(supd.pid()) }
     }
