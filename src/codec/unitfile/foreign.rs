@@ -2,7 +2,8 @@
 
 /// What to do instead of a systemd directive that supd lacks; `None` where systemd has none of
 /// that name either. `value` decides for Type= and Accept=.
-pub(super) fn remedy(key: &str, value: Option<&str>) -> Option<&'static str> {
+#[must_use]
+pub fn remedy(key: &str, value: Option<&str>) -> Option<&'static str> {
     match (key, value) {
         ("Type", Some(kind)) if !kind.is_empty() => return Some(type_remedy(kind)),
         ("Accept", Some("no" | "false" | "0")) => return Some("take it out: supd never accepts"),
@@ -15,7 +16,8 @@ pub(super) fn remedy(key: &str, value: Option<&str>) -> Option<&'static str> {
 }
 
 /// What to do instead of a table of systemd's.
-pub(super) fn table_remedy(name: &str) -> Option<&'static str> {
+#[must_use]
+pub fn table_remedy(name: &str) -> Option<&'static str> {
     match name {
         "Install" => {
             Some("a unit starts at boot by itself; Start = \"manual\" under [Service] if it should not")

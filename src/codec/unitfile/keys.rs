@@ -145,6 +145,12 @@ pub(super) const TABLES: [(&str, &str, &[&str]); 4] = [
     ("Swap", "[Swap]", SWAP),
 ];
 
+/// The keys of `Unit`, `Socket`, `Service` or `Swap`, in the order of the manual.
+#[must_use]
+pub fn keys_of(table: &str) -> &'static [&'static str] {
+    TABLES.iter().find(|(name, _, _)| *name == table).map_or(&[], |(_, _, keys)| keys)
+}
+
 /// What only one unit's own file can say; supd.toml holds for all units.
 pub(super) const NOT_IN_DEFAULTS: &[(&str, &[&str])] = &[
     ("Unit", &["Description"]),

@@ -6,6 +6,9 @@ use super::ready::{Authority, authority};
 use super::report::{Bad, Report};
 use crate::model::settings::{Exclusive, Handoff, ProtectHome, ProtectSystem, Ready, Retain, Settings};
 
+/// What is said of such a key.
+pub const NOT_YET: &str = "not available yet";
+
 /// Notes every key that needs something that is not there yet, unless it is faulty already.
 pub(super) fn faults(settings: &Settings, layer: &Layer, report: &mut Report<'_>) {
     let (service, swap) = (&settings.service, &settings.swap);
@@ -68,7 +71,7 @@ pub(super) fn faults(settings: &Settings, layer: &Layer, report: &mut Report<'_>
     for (key, needed, instead) in list {
         let place = key.place(layer);
         if needed && key.is_set(layer) && !report.has_fault_at(place) {
-            report.fault(place, key.name(), Bad::new("not available yet", instead));
+            report.fault(place, key.name(), Bad::new(NOT_YET, instead));
         }
     }
 }

@@ -27,6 +27,7 @@
 
 mod address;
 mod advice;
+pub mod as_toml;
 mod brackets;
 mod capabilities;
 mod check;
@@ -58,6 +59,9 @@ mod tests;
 
 pub use conflict::{Conflict, collide, collision_key, conflicts};
 pub use document::BYTES_MAX;
+pub use foreign::{remedy as foreign_remedy, table_remedy as foreign_table_remedy};
+pub use keys::keys_of;
+pub use later::NOT_YET;
 pub use origin::{Origin, Origins};
 pub use page::{Row, Table};
 pub use render::{effective, effective_with_origins, rows};
