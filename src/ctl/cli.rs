@@ -9,6 +9,7 @@ use super::context::{self, Context};
 use super::daemon_reload::DaemonReload;
 use super::demo::Demo;
 use super::failure::Failure;
+use super::import::Import;
 use super::is_active::IsActive;
 use super::kill::Kill;
 use super::logs::Logs;
@@ -107,6 +108,7 @@ pub(super) enum Verb {
     Logs(Logs),
     Check(Check),
     Cat(Cat),
+    Import(Import),
     Shutdown(Shutdown),
     Demo(Demo),
     Completions(Completions),
@@ -151,6 +153,7 @@ impl Verb {
             Self::Logs(verb) => verb.run(context),
             Self::Check(verb) => verb.run(context),
             Self::Cat(verb) => verb.run(context),
+            Self::Import(verb) => verb.run(context),
             Self::Shutdown(Shutdown {}) => Shutdown::run(context),
             Self::Demo(verb) => verb.run(context),
             Self::Completions(verb) => verb.run(),

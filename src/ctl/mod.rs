@@ -16,6 +16,7 @@ mod context;
 mod daemon_reload;
 mod demo;
 mod failure;
+mod import;
 mod is_active;
 mod kill;
 mod logs;
@@ -38,6 +39,7 @@ mod wait;
 mod tests;
 
 pub use failure::Failure;
+pub use import::of_texts as imported;
 
 use clap::Parser;
 use cli::Cli;
