@@ -10,6 +10,7 @@
 mod cat;
 mod demo;
 mod hostile;
+mod import;
 mod inherit;
 mod keys;
 mod life;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         shown::tests(),
         keys::tests(),
         output::tests(),
+        import::tests(),
         demo::tests(),
     ];
     let trials = tests.into_iter().flatten().map(Test::trial).collect();

@@ -365,7 +365,7 @@ pub(crate) fn copy_apps(app: &Path) {
 }
 
 /// Writes the file `version`, which the applications read once when they start.
-fn version_file(app: &Path, version: &str) {
+pub(crate) fn version_file(app: &Path, version: &str) {
     fs::write(app.join("version"), version).expect("writing the version");
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// No supctl of the tests may take longer, whatever it waits for.
-const SUPCTL_BOUND: Duration = Duration::from_secs(90);
+pub(crate) const SUPCTL_BOUND: Duration = Duration::from_secs(90);
 /// An orderly end of supd, with every worker of the tests.
 const SHUTDOWN_BOUND: Duration = Duration::from_secs(40);
 
