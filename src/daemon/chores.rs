@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::task::Poll;
 
 /// What a forked child does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Chore {
     /// It looks for what workers left behind.
     Sweep(Vec<WorkerId>),
@@ -66,7 +66,7 @@ impl Chores {
     /// Ends what is done for this job; its outcome still comes.
     pub fn end_probe(&mut self, job: JobId) {
         for (task, _, chore) in self.running.values() {
-            if *chore == Chore::Probe(job) {
+            if matches!(chore, Chore::Probe(asked) if *asked == job) {
                 let _ = task.process().send(Signal::KILL);
             }
         }

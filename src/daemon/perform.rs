@@ -76,7 +76,7 @@ impl Hands {
                     self.say(unit, event);
                 }
             }
-            Action::Pin(launch) => self.pinner.pin(launch),
+            Action::Pin(launch) => self.pin(launch),
             Action::Retire(generation) => {
                 self.notifiers.close(unit, generation, &mut self.sources);
                 self.logs.remove(unit, generation);

@@ -3,15 +3,22 @@
 //! A thousand units that start at once must not take a thousand children: what comes while one is at
 //! work is for the next, all together. Only if that fails as a whole is each tried alone, so that no
 //! program can stand in the way of another's.
+//!
+//! Meanwhile the program is held by a descriptor: whoever swaps and goes back at once may be faster
+//! than the disk, and the process that ran it be gone before its copy's turn comes.
 
 use super::chores::Chore;
 use super::hands::Hands;
 use super::pinning::{Job, Unpinned, make};
+use super::workers::Worker;
 use crate::machine::{Event, Launch};
-use crate::model::{Generation, UnitName};
+use crate::model::{Generation, UnitName, WorkerId};
 use crate::os::pidfd::PidFd;
+use crate::os::pin::Held;
 use crate::os::task::Task;
+use nix::sys::resource::{Resource, getrlimit};
 use std::collections::VecDeque;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,66 +34,103 @@ const COPY_BOUND: Duration = Duration::from_secs(600);
 /// How much is told of what went wrong with one, in characters: a report has 64 KiB.
 const REASON_MAX: usize = 100;
 
+/// With this many waiting, more are not held: they are copied from their process, if that lives.
+const HELD_MAX: u64 = 1024;
+
+/// And never more than one in so many of all descriptors: none is worth one that a launch needs.
+const HELD_SHARE: u64 = 8;
+
+/// A generation whose program is to be copied.
+#[derive(Debug, Clone)]
+struct Wanted {
+    launch: Arc<Launch>,
+    /// The worker whose program it is.
+    worker: Option<WorkerId>,
+    /// That program.
+    held: Option<Arc<Held>>,
+}
+
 /// Generations whose programs are to be copied, and whether alone.
 #[derive(Debug, Default)]
 pub struct Pinner {
-    waiting: VecDeque<(Arc<Launch>, bool)>,
+    waiting: VecDeque<(Wanted, bool)>,
 }
 
 /// What one child does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Batch(Vec<Arc<Launch>>);
+#[derive(Debug, Clone)]
+pub struct Batch(Vec<Wanted>);
 
 impl Pinner {
-    /// Keeps a copy of the program that this generation runs.
-    pub fn pin(&mut self, launch: Arc<Launch>) {
-        self.waiting.push_back((launch, false));
-    }
-
     fn next(&mut self) -> Batch {
         let mut batch = Vec::new();
-        while let Some((launch, alone)) = self.waiting.pop_front() {
+        while let Some((wanted, alone)) = self.waiting.pop_front() {
             if alone && !batch.is_empty() {
-                self.waiting.push_front((launch, alone));
+                self.waiting.push_front((wanted, alone));
                 break;
             }
-            batch.push(launch);
+            batch.push(wanted);
             if alone || batch.len() == BATCH_MAX {
                 break;
             }
         }
         Batch(batch)
     }
+
+    /// Whether there is a descriptor to spare for one more.
+    fn has_room(&self) -> bool {
+        let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+        (self.waiting.len() as u64) < (limit / HELD_SHARE).min(HELD_MAX)
+    }
+}
+
+/// What the main process of a worker runs.
+fn hold(worker: &Worker) -> Option<Held> {
+    let process = worker.main()?;
+    let held = Held::of(process.pid()).ok()?;
+    // As long as it has not ended its number is nobody else's.
+    (!process.is_over()).then_some(held)
 }
 
 impl Hands {
+    /// Keeps a copy of the program that this generation runs.
+    pub(super) fn pin(&mut self, launch: Arc<Launch>) {
+        let its = || self.workers.of(&launch.settings.unit, launch.generation);
+        let found = || its().find_map(|(id, worker)| Some((id, Arc::new(hold(worker)?))));
+        let (worker, held) = self.pinner.has_room().then(found).flatten().unzip();
+        self.pinner.waiting.push_back((Wanted { launch, worker, held }, false));
+    }
+
+    /// The process whose program is to be copied, while it lives.
+    fn runs(&self, wanted: &Wanted) -> Option<i32> {
+        let process = match wanted.worker {
+            Some(worker) => self.workers.get(worker).and_then(Worker::main),
+            None => {
+                let (unit, generation) = (&wanted.launch.settings.unit, wanted.launch.generation);
+                self.workers.of(unit, generation).find_map(|(_, worker)| worker.main())
+            }
+        };
+        process.map(PidFd::pid)
+    }
+
     /// Begins copies, as far as there are children for them.
     pub(super) fn begin_pins(&mut self) {
         while !self.pinner.waiting.is_empty() && self.chores.pins() < CHILDREN_MAX {
-            let mut jobs = Vec::new();
-            let mut launches = Vec::new();
-            for launch in self.pinner.next().0 {
-                let (unit, generation) = (&launch.settings.unit, launch.generation);
-                let runs = self.workers.of(unit, generation).find_map(|(_, worker)| worker.main());
-                match runs.map(PidFd::pid) {
-                    Some(pid) => {
-                        jobs.push(Job { pid, launch: launch.clone() });
-                        launches.push(launch);
-                    }
-                    None => self.pinned(&launch, Err(Unpinned::from("no worker of it runs".to_owned()))),
-                }
-            }
-            if jobs.is_empty() {
-                continue;
-            }
+            let batch = self.pinner.next();
+            let pids: Vec<Option<i32>> = batch.0.iter().map(|wanted| self.runs(wanted)).collect();
             let pins = self.pins.clone();
-            let work = move || Ok(report(&make(&jobs, &pins)));
-            let batch = Batch(launches);
-            let begun = Task::run("the copies of programs", COPY_BOUND, &[], work)
+            let held = batch.0.iter().filter_map(|wanted| wanted.held.as_deref());
+            let held: Vec<_> = held.map(Held::as_fd).collect();
+            let work = || {
+                let jobs = batch.0.iter().zip(pids);
+                let jobs =
+                    jobs.map(|(Wanted { launch, held, .. }, pid)| Job { held: held.as_deref(), pid, launch });
+                Ok(report(&make(&jobs.collect::<Vec<_>>(), &pins)))
+            };
+            let begun = Task::run("the copies of programs", COPY_BOUND, &held, work)
                 .map_err(|error| error.to_string())
                 .and_then(|task| self.chores.begin(Chore::Pin(batch.clone()), task, &mut self.sources));
             if let Err(why) = begun {
-                batch.0.iter().for_each(|launch| self.pinned(launch, Err(why.clone().into())));
+                batch.0.iter().for_each(|wanted| self.pinned(&wanted.launch, Err(why.clone().into())));
             }
         }
     }
@@ -97,11 +141,11 @@ impl Hands {
             read_report(&bytes, batch.0.len()).ok_or_else(|| "what came of it is garbled".to_owned())
         });
         match (read, &*batch.0) {
-            (Ok(results), launches) => {
-                launches.iter().zip(results).for_each(|(launch, result)| self.pinned(launch, result));
+            (Ok(results), batch) => {
+                batch.iter().zip(results).for_each(|(wanted, result)| self.pinned(&wanted.launch, result));
             }
-            (Err(why), [launch]) => self.pinned(launch, Err(why.into())),
-            (Err(_), launches) => self.pinner.waiting.extend(launches.iter().cloned().map(|one| (one, true))),
+            (Err(why), [wanted]) => self.pinned(&wanted.launch, Err(why.into())),
+            (Err(_), batch) => self.pinner.waiting.extend(batch.iter().cloned().map(|one| (one, true))),
         }
     }
 
@@ -161,8 +205,9 @@ mod tests {
     fn what_waits_goes_together_and_what_failed_goes_alone() {
         let mut pinner = Pinner::default();
         let launch = |generation| recipe(generation, "ExecStart = [\"/bin/true\"]");
-        pinner.waiting.extend([(launch(1), true), (launch(2), false), (launch(3), false), (launch(4), true)]);
-        (0..BATCH_MAX as u64 + 1).for_each(|more| pinner.pin(launch(5 + more)));
+        let wanted = |generation| Wanted { launch: launch(generation), worker: None, held: None };
+        pinner.waiting.extend([(wanted(1), true), (wanted(2), false), (wanted(3), false), (wanted(4), true)]);
+        pinner.waiting.extend((0..BATCH_MAX as u64 + 1).map(|more| (wanted(5 + more), false)));
         let sizes: Vec<usize> = (0..5).map(|_| pinner.next().0.len()).collect();
         assert_eq!(sizes, [1, 2, 1, BATCH_MAX, 1]);
         assert!(pinner.next().0.is_empty());

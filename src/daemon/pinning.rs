@@ -4,14 +4,13 @@
 use crate::machine::Launch;
 use crate::model::settings::Service;
 use crate::model::{Generation, UnitName};
-use crate::os::pin::{self, FileIdentity, Pinned};
+use crate::os::pin::{self, FileIdentity, Held, Pinned};
 use crate::os::spawn::environment::PATH;
 use crate::store::files::{self, Unsynced};
 use crate::store::pins::Pins;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Programs of more bytes are not copied.
 const SIZE_MAX: u64 = 2 << 30;
@@ -52,24 +51,22 @@ impl Copy {
         (on_disk != Some(source) && self.program.is_file()).then(|| self.program.clone())
     }
 
-    /// Puts the program that process `pid` runs in place: the file that the unit names, or `origin`,
-    /// the copy that was to run instead. Where there is a copy of the same file it becomes another
-    /// name of that: of those in `made`, by what they are copies of, or of an `earlier` generation's.
-    /// Gives which file it is a copy of; until [`Copy::vouch`] it does not count.
+    /// Puts the program that is held in place: the file that the unit names, or `origin`, the copy that
+    /// was to run instead. Where there is a copy of the same file it becomes another name of that: of
+    /// those in `made`, by what they are copies of, or of an `earlier` generation's. Gives which file
+    /// it is a copy of; until [`Copy::vouch`] it does not count.
     fn place(
         &self,
-        pid: i32,
+        held: &Held,
         service: &Service,
         origin: Option<&Self>,
         earlier: &[Self],
         made: &mut HashMap<FileIdentity, PathBuf>,
     ) -> Result<FileIdentity, Unpinned> {
-        let exe = PathBuf::from(format!("/proc/{pid}/exe"));
-        let identify = |path: &Path| FileIdentity::of(path).map_err(|error| error.to_string());
-        let runs = identify(&exe)?;
+        let ran = held.identity();
         if let Some(origin) = origin {
-            let copied = FileIdentity::of(&origin.program).ok();
-            if let Some(source) = origin.source().filter(|source| copied == Some(runs) || *source == runs) {
+            let copied = held.is_or_was_named(&origin.program);
+            if let Some(source) = origin.source().filter(|source| copied || *source == ran) {
                 self.link(&origin.program)?;
                 return Ok(source);
             }
@@ -77,21 +74,25 @@ impl Copy {
         // A wrapper that has become another program by now, or a script.
         let assigned = service.environment.iter().rev().find(|(name, _)| name == "PATH");
         let file = find(service, assigned.map(|(_, path)| OsStr::new(path)));
-        let named = |file: &PathBuf| FileIdentity::of(file).ok() == Some(runs) || had_its_name(&exe, file);
-        if !file.is_some_and(|file| named(&file)) {
+        if !file.is_some_and(|file| held.is_or_was_named(&file)) {
             return Err(Unpinned::unfit("what runs is not the file that ExecStart names"));
         }
-        let same = earlier.iter().find(|copy| copy.source() == Some(runs)).map(|copy| &copy.program);
+        let same = earlier.iter().find(|copy| copy.source() == Some(ran)).map(|copy| &copy.program);
         // A file can have only so many names.
-        if made.get(&runs).or(same).is_some_and(|program| self.link(program).is_ok()) {
-            return Ok(runs);
+        if made.get(&ran).or(same).is_some_and(|program| self.link(program).is_ok()) {
+            return Ok(ran);
         }
-        match pin::copy(&exe, &self.program, SIZE_MAX)? {
-            Pinned::Copied(source) if identify(&exe)? == source => {
-                made.insert(source, self.program.clone());
-                Ok(source)
+        let path = held.path();
+        let named = |why: String| why.replace(&path.display().to_string(), "what runs");
+        match pin::copy(&path, &self.program, SIZE_MAX).map_err(named)? {
+            // Before it was opened its process may have ended, and then it can be written to.
+            Pinned::Copied(copied) if !copied.is_still(&ran) => {
+                Err("somebody wrote to it before it was copied".to_owned().into())
             }
-            Pinned::Copied(_) => Err(Unpinned::unfit("the process has become another program meanwhile")),
+            Pinned::Copied(_) => {
+                made.insert(ran, self.program.clone());
+                Ok(ran)
+            }
             Pinned::Not(_, why) => Err(Unpinned::unfit(&why.to_string())),
         }
     }
@@ -121,16 +122,6 @@ pub(super) struct Unpinned {
     pub(super) failed: bool,
 }
 
-/// Whether what runs is the file that had this name until another one was moved over it: a person
-/// may be faster than the copy. The kernel tells (proc(5), /proc/PID/exe).
-fn had_its_name(exe: &Path, file: &Path) -> bool {
-    let Ok(runs) = std::fs::read_link(exe) else { return false };
-    let name = runs.as_os_str().as_encoded_bytes().strip_suffix(b" (deleted)");
-    let folder = file.parent().and_then(|folder| folder.canonicalize().ok());
-    let place = folder.zip(file.file_name()).map(|(folder, name)| folder.join(name));
-    place.is_some_and(|place| name == Some(place.as_os_str().as_encoded_bytes()))
-}
-
 impl Unpinned {
     fn unfit(why: &str) -> Self {
         Self { why: why.to_owned(), failed: false }
@@ -145,17 +136,19 @@ impl From<String> for Unpinned {
 
 /// A generation whose program is to be copied.
 #[derive(Debug)]
-pub(super) struct Job {
-    /// A process that runs it.
-    pub(super) pid: i32,
+pub(super) struct Job<'a> {
+    /// The program, where it is held.
+    pub(super) held: Option<&'a Held>,
+    /// A process that runs it, while one does.
+    pub(super) pid: Option<i32>,
     /// Its recipe.
-    pub(super) launch: Arc<Launch>,
+    pub(super) launch: &'a Launch,
 }
 
 /// Makes the copies of several generations, in a child that may wait for the disk: all of them are
 /// synced together at the end. The bytes of a program are on disk before its name and its identity
 /// are written, so that after a crash none counts that is not whole.
-pub(super) fn make(jobs: &[Job], pins: &Pins) -> Vec<Result<(), Unpinned>> {
+pub(super) fn make(jobs: &[Job<'_>], pins: &Pins) -> Vec<Result<(), Unpinned>> {
     let mut made = HashMap::new();
     let mut unsynced = Unsynced::default();
     let results = jobs.iter().map(|job| job.make(pins, &mut made, &mut unsynced)).collect::<Vec<_>>();
@@ -168,20 +161,32 @@ pub(super) fn make(jobs: &[Job], pins: &Pins) -> Vec<Result<(), Unpinned>> {
     }
 }
 
-impl Job {
+impl Job<'_> {
     fn make(
         &self,
         pins: &Pins,
         made: &mut HashMap<FileIdentity, PathBuf>,
         unsynced: &mut Unsynced,
     ) -> Result<(), Unpinned> {
-        let Launch { settings, generation, origin, .. } = &*self.launch;
+        let Launch { settings, generation, origin, .. } = self.launch;
         let copy = |generation| Copy::of(pins, &settings.unit, generation);
         let own = copy(*generation);
         let origin = (origin != generation).then(|| copy(*origin));
         let earlier = pins.generations(&settings.unit).into_iter().rev().filter(|other| other != generation);
         let earlier: Vec<Copy> = earlier.take(EARLIER_MAX).map(copy).collect();
-        let source = own.place(self.pid, &settings.service, origin.as_ref(), &earlier, made)?;
+        let late;
+        let held = match (self.held, self.pid) {
+            (Some(held), _) => held,
+            (None, Some(pid)) => {
+                late = Held::of(pid).map_err(|error| error.to_string())?;
+                &late
+            }
+            (None, None) => return Err("no worker of it runs".to_owned().into()),
+        };
+        let source = own.place(held, &settings.service, origin.as_ref(), &earlier, made)?;
+        if self.pid.is_some_and(|pid| held.is_left_by(pid)) {
+            return Err(Unpinned::unfit("the process has become another program meanwhile"));
+        }
         Ok(own.vouch(source, unsynced)?)
     }
 }
@@ -204,6 +209,7 @@ mod tests {
     use crate::model::Settings;
     use std::os::unix::fs::MetadataExt;
     use std::process::{Child, Command};
+    use std::sync::Arc;
 
     struct Bench {
         folder: tempfile::TempDir,
@@ -234,13 +240,29 @@ mod tests {
 
         /// Makes the copy of what a process runs, which was to be `origin`'s.
         fn make(&self, generation: u64, pid: i32, origin: u64) -> Result<(), Unpinned> {
-            make(&[self.job(generation, pid, origin)], &self.pins).remove(0)
+            self.job(generation, None, Some(pid), origin)
         }
 
-        fn job(&self, generation: u64, pid: i32, origin: u64) -> Job {
+        /// The same of a program that is held.
+        fn make_held(&self, generation: u64, held: &Held) -> Result<(), Unpinned> {
+            self.job(generation, Some(held), None, generation)
+        }
+
+        fn job(
+            &self,
+            generation: u64,
+            held: Option<&Held>,
+            pid: Option<i32>,
+            origin: u64,
+        ) -> Result<(), Unpinned> {
+            let launch = self.launch(generation, origin);
+            make(&[Job { held, pid, launch: &launch }], &self.pins).remove(0)
+        }
+
+        fn launch(&self, generation: u64, origin: u64) -> Launch {
             let (settings, release) = (self.settings.clone(), None);
             let (generation, origin) = (Generation(generation), Generation(origin));
-            Job { pid, launch: Arc::new(Launch { generation, settings, release, origin, pinned: true }) }
+            Launch { generation, settings, release, origin, pinned: true }
         }
 
         fn inode(&self, generation: u64) -> u64 {
@@ -304,6 +326,38 @@ mod tests {
     }
 
     #[test]
+    fn what_ended_before_it_was_copied_is_copied_all_the_same() {
+        let bench = Bench::new();
+        let worker = bench.run(&bench.folder.path().join("server"));
+        let held = Held::of(worker.pid()).unwrap();
+        let gone = worker.pid();
+        drop(worker);
+        bench.replace();
+        let none = bench.make(1, gone, 1).unwrap_err();
+        assert!(none.failed && none.why.contains("No such file"), "{none:?}");
+        bench.make_held(1, &held).unwrap();
+        let copy = bench.copy(1);
+        assert_eq!(std::fs::read(&copy.program).unwrap(), std::fs::read("/bin/sleep").unwrap());
+        assert_eq!(copy.instead(&bench.settings.service, None), Some(copy.program));
+    }
+
+    #[test]
+    fn what_was_written_to_before_it_was_copied_is_not_pinned() {
+        let bench = Bench::new();
+        let program = bench.folder.path().join("server");
+        let worker = bench.run(&program);
+        let held = Held::of(worker.pid()).unwrap();
+        drop(worker);
+        // As `cp` does it, which has to wait for the end of whoever runs the file.
+        std::fs::write(&program, std::fs::read("/bin/cat").unwrap()).unwrap();
+        let Unpinned { why, failed: true } = bench.make_held(1, &held).unwrap_err() else {
+            panic!("it was not to be had")
+        };
+        assert!(why.contains("somebody wrote to it"), "{why}");
+        assert_eq!(bench.copy(1).instead(&bench.settings.service, None), None);
+    }
+
+    #[test]
     fn a_rollback_of_a_rollback_has_the_same_copy() {
         let bench = Bench::new();
         let worker = bench.run(&bench.folder.path().join("server"));
@@ -335,12 +389,26 @@ mod tests {
     }
 
     #[test]
+    fn an_interpreter_that_was_replaced_is_still_one() {
+        let mut bench = Bench::new();
+        let program = bench.folder.path().join("node");
+        std::fs::copy("/bin/sleep", &program).unwrap();
+        bench.settings = Arc::new(settings(&format!("ExecStart = [\"{}\", \"600\"]", program.display())));
+        let worker = bench.run(&program);
+        std::fs::remove_file(&program).unwrap();
+        let Unpinned { why, failed: false } = bench.make(1, worker.pid(), 1).unwrap_err() else {
+            panic!("it failed")
+        };
+        assert!(why.contains("interpreter"), "{why}");
+    }
+
+    #[test]
     fn the_same_file_is_copied_once_and_has_many_names() {
         let bench = Bench::new();
         let worker = bench.run(&bench.folder.path().join("server"));
         std::fs::create_dir_all(bench.pins.folder(&bench.unit, Generation(3))).unwrap();
-        let gone = bench.job(9, worker.pid(), 9);
-        let together = [bench.job(1, worker.pid(), 1), gone, bench.job(2, worker.pid(), 2)];
+        let launches = [1, 9, 2].map(|generation| bench.launch(generation, generation));
+        let together = launches.each_ref().map(|launch| Job { held: None, pid: Some(worker.pid()), launch });
         let results = make(&together, &bench.pins);
         assert!(results[0].is_ok() && results[1].is_err() && results[2].is_ok(), "{results:?}");
         // And later, by what an earlier generation has.

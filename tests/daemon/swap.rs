@@ -13,6 +13,10 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         test("swap::again_and_again_under_load", again_and_again_under_load),
         test("swap::rollback_brings_back_the_pinned_program", rollback_brings_back_the_pinned_program),
+        test(
+            "swap::rollback_to_what_ended_before_it_was_copied",
+            rollback_to_what_ended_before_it_was_copied,
+        ),
         test("swap::rollback_before_commit_launches_nothing", rollback_before_commit_launches_nothing),
         test("swap::hold_promote_abort", hold_promote_abort),
         test("swap::second_one_is_refused", second_one_is_refused),
@@ -62,12 +66,7 @@ fn again_and_again_under_load() {
         loads.iter().for_each(|load| load.wait_for_more(50, SOON));
         if round % 2 == 0 {
             let before = supd.status("web").pids();
-            // Who swaps at once again may be faster than the copy of a program, whose process is gone then.
-            let mut back = supd.ctl(&["rollback", "web"]);
-            if back.code() == 3 && back.text().contains("--anyway") {
-                back = supd.ctl(&["rollback", "web", "--anyway"]);
-            }
-            back.expect(0);
+            supd.ctl(&["rollback", "web"]).expect(0);
             ended("the generation that was rolled back from", &before);
             switches.push(([loads[0].now(), loads[1].now()], (round - 1).to_string()));
             loads.iter().for_each(|load| load.wait_for_more(50, SOON));
@@ -102,6 +101,60 @@ fn rollback_brings_back_the_pinned_program() {
     // A rollback is no toggle: the second is refused, with the command that goes forward.
     let refused = supd.ctl(&["rollback", "web"]).expect(3);
     assert!(refused.text().contains("supctl swap web"), "{refused}");
+}
+
+/// A unit whose program takes long to copy, and the child that copies it, stopped.
+fn stopped_copy(supd: &Supd, name: &str) -> u32 {
+    let program = supd.app().join(name);
+    let unit =
+        format!("[Service]\nExecStart = [{program:?}, \"600\"]\nReleases = false\nReady = \"started\"\n");
+    supd.write_unit(name, &unit);
+    supd.ctl(&["daemon-reload"]).expect(0);
+    wait_for("a copy under way", SOON, || {
+        std::fs::copy("/bin/sleep", supd.app().join("next")).expect("copying a program");
+        let file = std::fs::File::options().write(true).open(supd.app().join("next")).expect("the copy");
+        file.set_len(256 << 20).expect("making it longer");
+        drop(file);
+        std::fs::rename(supd.app().join("next"), &program).expect("moving it into place");
+        let swap = supd.ctl_start(&["swap", name]);
+        let target = format!("generations/{name}/");
+        let mut copies = || {
+            let writes = |pid: &u32| {
+                proc::files(*pid).iter().any(|file| file.contains(&target) && file.ends_with("program.new"))
+            };
+            proc::children(supd.pid()).into_iter().find(writes)
+        };
+        let began = std::time::Instant::now();
+        let found =
+            std::iter::repeat_with(&mut copies).take_while(|_| began.elapsed() < SOON / 10).flatten().next();
+        found.iter().for_each(|pid| proc::signal(*pid, Signal::SIGSTOP));
+        swap.finish(SOON).expect(0);
+        found.filter(|pid| proc::alive(*pid) && copies() == Some(*pid))
+    })
+}
+
+/// Every child that copies programs is busy for long, and somebody swaps and goes back.
+fn rollback_to_what_ended_before_it_was_copied() {
+    let supd = Supd::start();
+    let stuck = ["one", "two"].map(|name| stopped_copy(&supd, name));
+    supd.install_worker("1");
+    let port = free_port();
+    supd.launch("web", &supd.worker(port, &[], "", ""));
+    let before = supd.status("web").pids();
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web"]).expect(0);
+    ended("the generation to go back to", &before);
+    let back = supd.ctl_start(&["rollback", "web"]);
+    wait_until("the rollback to wait for the copy", SOON, || {
+        supd.status("web").last_swap()["result"] == "running"
+    });
+    stuck.iter().for_each(|pid| proc::signal(*pid, Signal::SIGCONT));
+    let back = back.finish(SOON).expect(0);
+    assert!(back.text().contains("still being copied"), "{back}");
+    let load = Load::start(Plan::new(target(port), Mode::Close, 2));
+    load.wait_for_more(50, SOON);
+    let tally = load.stop();
+    assert!(tally.versions().keys().eq(["1"]), "{tally}");
 }
 
 fn rollback_before_commit_launches_nothing() {

@@ -242,7 +242,7 @@ impl Driver {
         let full = if self.disk_full { 40 } else { self.weight(Class::RecordFails) };
         self.may(Choice::At(place, Turn::RecordFails), bad(records, full));
         // Slow: not before a rollback would need it. Then there is a short while to ask for one.
-        let needed = number(unit.ledger.retained.as_ref()).is_some_and(|it| unit.pins.contains(&it));
+        let needed = number(unit.ledger.retained.as_ref()).is_some_and(|it| unit.is_copied(it));
         let (copied, uncopied) = match self.weight(Class::SlowCopy) {
             0 => (good(pins) / 4, bad(pins, self.weight(Class::NotPinned))),
             _ => (bad(needed || unit.pins.len() > 4, 3), bad(needed, 2)),

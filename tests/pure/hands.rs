@@ -70,7 +70,7 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
             unit.intents_void = unit.intents.len();
         }
         Action::Switch { swap_id, to } => unit.switches.push_back((swap_id, to)),
-        Action::Pin(launch) => unit.pins.push_back(launch.generation),
+        Action::Pin(launch) => unit.pins.push_back(launch),
         Action::Prune { keep } => unit.store.retain(|number, _| keep.contains(number)),
         Action::Forget => {
             let files = std::mem::take(&mut unit.files);

@@ -389,8 +389,8 @@ impl<B: Brain> Sim<B> {
                 Event::RecordFailed { record: id, reason: reason() }
             }
             Turn::Pinned | Turn::NotPinned => {
-                let Some(generation) = unit.pins.pop_front() else { return Ok(false) };
-                Event::Pinned { generation, pinned: turn == Turn::Pinned }
+                let Some(launch) = unit.pins.pop_front() else { return Ok(false) };
+                Event::Pinned { generation: launch.generation, pinned: turn == Turn::Pinned }
             }
             Turn::Orphaned => {
                 if unit.orphaned || !unit.known {

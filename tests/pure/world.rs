@@ -65,7 +65,7 @@ pub(crate) struct Unit {
     pub(crate) booted: bool,
     /// Settings on disk beside the ledger.
     pub(crate) store: BTreeMap<Generation, Arc<Settings>>,
-    pub(crate) pins: VecDeque<Generation>,
+    pub(crate) pins: VecDeque<Arc<Launch>>,
     pub(crate) procs: Vec<Proc>,
     pub(crate) jobs: Vec<Job>,
     /// The last job that ended, and whose it was.
@@ -339,6 +339,11 @@ impl Unit {
     /// Processes whose end the machine has not heard of.
     pub(crate) fn live(&self) -> impl Iterator<Item = &Proc> {
         self.procs.iter().filter(|proc| proc.told_end.is_none())
+    }
+
+    /// Whether the copy of its program is yet to be made.
+    pub(crate) fn is_copied(&self, generation: Generation) -> bool {
+        self.pins.iter().any(|launch| launch.generation == generation)
     }
 
     pub(crate) fn live_of(&self, generation: Generation) -> impl Iterator<Item = &Proc> {

@@ -203,6 +203,9 @@ impl Unit {
         for group in self.groups.values() {
             keep.extend([group.generation(), group.relaunch.origin, group.launch.origin]);
         }
+        // Who ran the copy of an earlier one has its own made of that.
+        let copying = self.copying.iter().filter_map(|generation| self.recipes.get(generation));
+        keep.extend(copying.flat_map(|recipe| [recipe.generation, recipe.origin]));
         if keep == self.stored {
             return;
         }

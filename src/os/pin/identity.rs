@@ -3,9 +3,10 @@
 use crate::os::Error;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::libc;
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, makedev};
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Which file this is, and in which state: any write to it, and any other file under its name,
@@ -41,6 +42,42 @@ impl FileIdentity {
             changed_ns: parts.next()?.parse().ok()?,
         };
         parts.next().is_none().then_some(identity)
+    }
+
+    /// That of an open file as far as the kernel knows it: no server of a network is asked.
+    #[allow(unsafe_code, reason = "statx(2) has no wrapper")]
+    pub(super) fn as_known(file: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+        // SAFETY: a statx of zeros is a valid one.
+        let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+        // SAFETY: the descriptor is open, the path ends with a NUL, the kernel fills the structure.
+        let done = unsafe {
+            libc::statx(file.as_raw_fd(), c"".as_ptr(), flags, libc::STATX_BASIC_STATS, &raw mut stat)
+        };
+        Errno::result(done)?;
+        let ns =
+            |time: libc::statx_timestamp| i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec);
+        Ok(Self {
+            device: makedev(stat.stx_dev_major.into(), stat.stx_dev_minor.into()),
+            inode: stat.stx_ino,
+            size: stat.stx_size,
+            modified_ns: ns(stat.stx_mtime),
+            changed_ns: ns(stat.stx_ctime),
+        })
+    }
+
+    /// Whether it is the same file, in whatever state. Only of one that somebody holds: the number of
+    /// one that is gone may be another's.
+    pub(super) fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+
+    /// Whether nobody wrote to a file that is held. Its time of change says less: that of a program
+    /// moves when another one takes its name.
+    #[must_use]
+    pub fn is_still(&self, before: &Self) -> bool {
+        let bytes = |identity: &Self| (identity.size, identity.modified_ns);
+        self.is_same_file(before) && bytes(self) == bytes(before)
     }
 
     pub(super) fn from_stat(stat: &FileStat) -> Self {

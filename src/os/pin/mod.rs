@@ -2,8 +2,10 @@
 //! and the identity of the file on disk, so that a change of it is seen.
 
 mod elf;
+mod held;
 mod identity;
 
+pub use held::Held;
 pub use identity::FileIdentity;
 
 use self::identity::open_regular;
@@ -16,6 +18,7 @@ use nix::libc;
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{Gid, Uid, fchown, fsync, geteuid};
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -83,7 +86,7 @@ pub enum Pinned {
 /// the place of an earlier one at once and whole, and its bytes are synced before it does. Programs of more
 /// than `size_max` bytes are left alone.
 ///
-/// `source` may be /proc/PID/exe: then it is the very file that runs, even if that is deleted.
+/// `source` may be [`Held::path`]: then it is the very file that ran, even if that is deleted.
 ///
 /// # Errors
 /// What [`Task::run`] says.
@@ -165,10 +168,9 @@ fn unpinnable(
     if start != elf::MAGIC {
         return Some(Unpinnable::NoProgram);
     }
-    // Under whatever name it is called, and under its own: `server` may be a link to node.
-    let own = std::fs::canonicalize(source).unwrap_or_else(|_| source.to_path_buf());
-    let named = |path: &Path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_interpreter);
-    if named(source) || named(&own) {
+    // Under whatever name it is called, and under its own.
+    let named = |name: Option<&OsStr>| name.and_then(OsStr::to_str).is_some_and(is_interpreter);
+    if named(source.file_name()) || named(held::own_name(source).as_deref()) {
         return Some(Unpinnable::Interpreter);
     }
     if elf::depends_on_its_place(file) {
@@ -197,7 +199,7 @@ fn fill(source: &File, mut target: File, identity: FileIdentity, mode: u32) -> R
     let after =
         fstat(source).map(|stat| FileIdentity::from_stat(&stat)).map_err(|errno| errno.desc().to_owned())?;
     let copied = fstat(&target).map(|stat| stat.st_size).map_err(|errno| errno.desc().to_owned())?;
-    if after != identity || u64::try_from(copied) != Ok(identity.size) {
+    if !after.is_still(&identity) || u64::try_from(copied) != Ok(identity.size) {
         return Err("it changed while it was copied".to_owned());
     }
     // What anyone may run belongs to supd. What only some may run stays theirs, or they could not,

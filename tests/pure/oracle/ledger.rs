@@ -286,7 +286,8 @@ impl Book {
         };
         let saved = past(&unit.ledger).chain(past(unit.ledger_soon())).map(|kept| kept.generation);
         let live = unit.live().flat_map(|proc| [proc.generation(), proc.launch.origin]);
-        let lost = saved.chain(live).find(|generation| !keep.contains(generation));
+        let copied = unit.pins.iter().map(|launch| launch.origin);
+        let lost = saved.chain(live).chain(copied).find(|generation| !keep.contains(generation));
         must(Rule::Retained, lost.is_none(), || {
             format!("prunes all but {keep:?}, and {} is needed", show(lost))
         })

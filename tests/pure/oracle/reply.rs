@@ -62,7 +62,7 @@ impl Book {
             ExitStatus::Refused => {
                 self.unasked(client);
                 let copied = number(unit.ledger_soon().retained.as_ref());
-                let pending = copied.is_some_and(|copied| unit.pins.contains(&copied));
+                let pending = copied.is_some_and(|copied| unit.is_copied(copied));
                 must(Rule::Pinned, !pending || !reply.text.contains("is not pinned"), || {
                     format!("a copy is being made, yet: {}", reply.text)
                 })
