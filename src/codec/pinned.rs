@@ -187,7 +187,12 @@ shape_words!(Restart {
 shape_words!(WhenDown { Queue = "queue", Refuse = "refuse" });
 shape_words!(Exclusive { No = "no", Port = "port", Process = "process" });
 shape_words!(NotifyAccess { None = "none", Main = "main", Exec = "exec", All = "all" });
-shape_words!(KillMode { Mixed = "mixed", ControlGroup = "control-group", Process = "process" });
+shape_words!(KillMode {
+    Orderly = "orderly",
+    Mixed = "mixed",
+    ControlGroup = "control-group",
+    Process = "process",
+});
 shape_words!(ProtectSystem { No = "no", Yes = "yes", Full = "full", Strict = "strict" });
 shape_words!(ProtectHome { No = "no", Yes = "yes", ReadOnly = "read-only", Tmpfs = "tmpfs" });
 shape_words!(DirectoryKind { Runtime = "runtime", State = "state", Cache = "cache", Logs = "logs" });

@@ -194,11 +194,14 @@ pub enum NotifyAccess {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KillMode {
     /// KillSignal to the main process; what is left after its exit gets it then, and SIGKILL at
-    /// the end. The default: a server's children finish what their parent gave them.
+    /// the end. systemd has no word for it. The default: a server's children finish what their parent
+    /// gave them, and that of a shell which waits for it is told to stop at all.
+    Orderly,
+    /// KillSignal to the main process, SIGKILL to what is left after its exit.
     Mixed,
-    /// KillSignal to every process of the generation.
+    /// KillSignal to every process of the generation, SIGKILL to what is left at the end.
     ControlGroup,
-    /// The main process only.
+    /// The main process only, be it KillSignal or SIGKILL.
     Process,
 }
 

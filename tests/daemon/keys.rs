@@ -151,8 +151,12 @@ fn exits_that_are_fine() {
 /// Who is told to end, and who is left: the worker's child says what it hears.
 fn kill_mode() {
     let supd = Supd::start();
-    let table =
-        [("control-group", Some(true), false), ("mixed", None, false), ("process", Some(false), true)];
+    let table = [
+        ("orderly", true, false),
+        ("control-group", true, false),
+        ("mixed", false, false),
+        ("process", false, true),
+    ];
     let file = |unit: &str, name: &str| supd.app().join(format!("{unit}.{name}"));
     for (unit, ..) in table {
         let (heard, pid) = (file(unit, "heard"), file(unit, "pid"));
@@ -170,7 +174,7 @@ fn kill_mode() {
         let child = wait_for("its child", SOON, || lines(&file(unit, "pid")).first()?.parse().ok());
         supd.ctl(&["stop", unit]).expect(0);
         assert_eq!(proc::alive(child), lives, "{unit}");
-        assert!(heard.is_none_or(|heard| file(unit, "heard").exists() == heard), "{unit}");
+        assert_eq!(file(unit, "heard").exists(), heard, "{unit}");
         if lives {
             proc::signal(child, Signal::SIGKILL);
         }

@@ -54,7 +54,7 @@ knobs! {
     TimeoutStart "timeout-start" ["30s" "infinity"],
     TimeoutStop "timeout-stop" ["20s" "infinity" "0s"],
     Drain "drain" ["5s" "0s" "infinity"],
-    KillMode "kill-mode" ["mixed" "control-group" "process"],
+    KillMode "kill-mode" ["orderly" "control-group" "process" "mixed"],
     KillSignal "kill-signal" ["TERM" "INT"],
     Success "success" ["no" "3"],
     Prevent "prevent" ["no" "4"],
@@ -262,7 +262,8 @@ fn service(knobs: Knobs) -> Service {
         success_exit_status: exits(knobs, Knob::Success),
         restart_prevent_exit_status: exits(knobs, Knob::Prevent),
         pass_listen_pid: true,
-        kill_mode: [KillMode::Mixed, KillMode::ControlGroup, KillMode::Process][knobs.at(Knob::KillMode)],
+        kill_mode: [KillMode::Orderly, KillMode::ControlGroup, KillMode::Process, KillMode::Mixed]
+            [knobs.at(Knob::KillMode)],
         log_max_size: 1 << 20,
         file_descriptor_store_max: 0,
         memory_max: None,

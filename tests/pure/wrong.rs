@@ -371,6 +371,15 @@ const WRONGS: &[Wrong] = &[
     (Rule::Accounts, "a job is ended that never began", || {
         Story::new("").tries("clock", vec![Action::EndJob { job: JobId(5) }])
     }),
+    (Rule::KillMode, "what is left is asked to end where systemd.kill(5) kills it", || {
+        let mut story = Story::new("kill-mode=mixed");
+        let sweep = Action::Sweep { worker: WorkerId(1), signal: Some(Signal::TERM) };
+        story.tries("web/1.0 exits 0", vec![sweep])
+    }),
+    (Rule::KillMode, "a child is killed that KillMode=process lets be", || {
+        let kill = Action::Signal { worker: WorkerId(1), signal: Signal::KILL, everyone: true };
+        Story::new("kill-mode=process").tries("web/1.0 says trigger", vec![kill])
+    }),
     (Rule::Spin, "the deadline has passed when the clock was looked at", || {
         let mut story = Story::new("");
         story.sim.brain.deadline = Some(story.sim.world.now);
@@ -575,7 +584,7 @@ fn a_script_that_does_right_is_left_alone() {
     let ended = story.ended(2, SwapResult::Committed, up(2, Some(2), Some(1)));
     story.happens("clock", vec![ended]);
     story.happens("web recorded", vec![Action::ClearIntent, done(1), signal(1, Signal::TERM)]);
-    let sweep = Action::Sweep { worker: WorkerId(1), signal: None };
+    let sweep = Action::Sweep { worker: WorkerId(1), signal: Some(Signal::TERM) };
     story.happens("web/1.0 exits 0", vec![sweep]);
     story.happens("web/1.0 swept", vec![Action::Retire(Generation(1))]);
 }

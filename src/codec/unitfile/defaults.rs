@@ -72,7 +72,7 @@ pub(super) const SERVICE: Service = Service {
     success_exit_status: ExitSet { codes: Vec::new(), signals: Vec::new() },
     restart_prevent_exit_status: ExitSet { codes: Vec::new(), signals: Vec::new() },
     pass_listen_pid: true,
-    kill_mode: KillMode::Mixed,
+    kill_mode: KillMode::Orderly,
     log_max_size: 16 << 20,
     file_descriptor_store_max: 0,
     memory_max: None,

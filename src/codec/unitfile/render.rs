@@ -154,6 +154,7 @@ fn life(page: &mut Page<'_>, service: &Service) {
     page.row(
         "KillMode",
         text(match service.kill_mode {
+            KillMode::Orderly => "orderly",
             KillMode::Mixed => "mixed",
             KillMode::ControlGroup => "control-group",
             KillMode::Process => "process",

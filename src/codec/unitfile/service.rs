@@ -105,8 +105,10 @@ fn stopping(section: &mut Section<'_, '_>, service: &mut Service) {
         if matches!(&node.value, Value::Text(text) if text == "none") {
             return bad("a worker that is not told to stop never does", "write \"process\", or \"mixed\"");
         }
-        use KillMode::{ControlGroup, Mixed, Process};
-        word(node, &[("mixed", Mixed), ("control-group", ControlGroup), ("process", Process)])
+        use KillMode::{ControlGroup, Mixed, Orderly, Process};
+        let words =
+            [("orderly", Orderly), ("mixed", Mixed), ("control-group", ControlGroup), ("process", Process)];
+        word(node, &words)
     });
     section.set(&mut service.restart, "Restart", |node| {
         word(

@@ -44,6 +44,8 @@ rules! {
     Replies = "replies",
     /// What is started is reaped and swept; only what is ours and there is signalled.
     Accounts = "accounts",
+    /// Who is told to stop, and by which signal (systemd.kill(5)).
+    KillMode = "kill-mode",
     /// After a look at the clock the next deadline is in the future.
     Spin = "spin",
     /// Numbers only grow, over crashes too.
@@ -224,7 +226,7 @@ impl Oracle {
             Action::Signal { worker, signal, everyone } => {
                 self.book(place).signals(world, unit, *worker, *signal, *everyone)
             }
-            Action::Sweep { worker, .. } => serve::sweeps(unit, *worker),
+            Action::Sweep { worker, signal } => serve::sweeps(unit, *worker, *signal),
             Action::Run { job, kind, launch, worker, .. } => {
                 must(Rule::Accounts, *job > self.job_last, || format!("job {job} twice"))?;
                 self.job_last = *job;

@@ -7,7 +7,7 @@ use crate::world::{Life, Proc, Unit, World, number};
 use std::sync::Arc;
 use std::time::Duration;
 use supd::machine::{JobKind, Launch};
-use supd::model::settings::Restart;
+use supd::model::settings::{KillMode, Restart};
 use supd::model::status::SwapResult;
 use supd::model::{Generation, Signal, SwapId, SwapKind, Want, WorkerId};
 
@@ -148,7 +148,7 @@ impl Book {
         unit: &Unit,
         worker: WorkerId,
         signal: Signal,
-        _everyone: bool,
+        everyone: bool,
     ) -> Checked {
         let Some(proc) = unit.proc(worker) else {
             return must(Rule::Accounts, false, || format!("signals worker {worker}, which never was"));
@@ -163,7 +163,16 @@ impl Book {
         if ![service.kill_signal, Signal::KILL, Signal::ABRT].contains(&signal) {
             return Ok(());
         }
-        self.breaks(world, unit, proc, &signal.to_string())
+        self.breaks(world, unit, proc, &signal.to_string())?;
+        let all = match service.kill_mode {
+            KillMode::ControlGroup => signal != Signal::ABRT,
+            KillMode::Orderly | KillMode::Mixed => signal == Signal::KILL,
+            KillMode::Process => false,
+        };
+        must(Rule::KillMode, everyone == all, || {
+            let whom = if everyone { "every process" } else { "the main process" };
+            format!("{:?}: {signal} to {whom} of worker {worker}", service.kill_mode)
+        })
     }
 
     pub(super) fn runs(
@@ -250,12 +259,22 @@ fn reads_file(ask: crate::step::Ask) -> bool {
     }
 }
 
-pub(super) fn sweeps(unit: &Unit, worker: WorkerId) -> Checked {
+pub(super) fn sweeps(unit: &Unit, worker: WorkerId, signal: Option<Signal>) -> Checked {
     let Some(proc) = unit.proc(worker) else {
         return must(Rule::Accounts, false, || format!("sweeps after worker {worker}, which never was"));
     };
     let due = proc.told_end.is_some() && !proc.told_swept && proc.life != Life::Unlaunched;
-    must(Rule::Accounts, due, || format!("sweeps after worker {worker}: {:?}", proc.life))
+    must(Rule::Accounts, due, || format!("sweeps after worker {worker}: {:?}", proc.life))?;
+    let service = &proc.launch.settings.service;
+    let first = match service.kill_mode {
+        KillMode::Orderly | KillMode::ControlGroup => Some(service.kill_signal),
+        KillMode::Mixed => Some(Signal::KILL),
+        KillMode::Process => None,
+    };
+    let says = if proc.sweep_asked { first.and(Some(Signal::KILL)) } else { first };
+    must(Rule::KillMode, signal == says && says.is_some(), || {
+        format!("{:?}: what worker {worker} left gets {signal:?}, not {says:?}", service.kill_mode)
+    })
 }
 
 /// Nothing of a generation that is retired may be left.

@@ -69,12 +69,13 @@ impl Worker {
             let text = format!("worker {} did not stop within TimeoutStopSec: SIGKILL", self.index);
             turn.note(Level::Warning, generation, text);
         }
-        self.kill(turn);
+        self.kill(terms, turn);
     }
 
-    pub(super) fn kill(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn kill(&mut self, terms: &Terms<'_>, turn: &mut Turn<'_>) {
         self.note_served(turn.now);
-        turn.act(Action::Signal { worker: self.id, signal: Signal::KILL, everyone: true });
+        let everyone = terms.service().kill_mode != KillMode::Process;
+        turn.act(Action::Signal { worker: self.id, signal: Signal::KILL, everyone });
         self.phase = Phase::Killing { until: turn.now.after(UNKILLABLE) };
     }
 
@@ -91,13 +92,22 @@ impl Worker {
                 terms.told.push(Told::Failed(format!("ended: {exit}")));
             }
         }
-        let service = terms.service();
-        if !self.forked || service.kill_mode == KillMode::Process {
-            self.close(0, terms, turn);
-        } else {
-            turn.act(Action::Sweep { worker: self.id, signal: Some(service.kill_signal) });
-            self.phase = Phase::Sweeping { until: terms.stop_until(turn.now) };
+        match terms.service().kill_mode {
+            _unlaunched if !self.forked => self.close(0, terms, turn),
+            KillMode::Process => self.close(0, terms, turn),
+            KillMode::Mixed => self.sweep_kill(turn),
+            KillMode::Orderly | KillMode::ControlGroup => {
+                let signal = Some(terms.service().kill_signal);
+                turn.act(Action::Sweep { worker: self.id, signal });
+                self.phase = Phase::Sweeping { until: terms.stop_until(turn.now) };
+            }
         }
+    }
+
+    /// What the run left behind is killed.
+    pub(super) fn sweep_kill(&mut self, turn: &mut Turn<'_>) {
+        turn.act(Action::Sweep { worker: self.id, signal: Some(Signal::KILL) });
+        self.phase = Phase::Sweeping { until: Some(turn.now.after(UNKILLABLE)) };
     }
 
     pub(super) fn close(&mut self, index: usize, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {

@@ -15,8 +15,8 @@ use super::super::restart::Fault;
 use super::super::turn::Turn;
 use super::table::{Move, decide};
 use super::{Cue, Phase, ReloadStage, Step, Told, Worker};
+use crate::model::Tick;
 use crate::model::settings::{Command, Service};
-use crate::model::{Signal, Tick};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,10 +106,7 @@ impl Worker {
             Move::Kill | Move::KillAgain => self.kill_because(cue, terms, turn),
             Move::Bury => self.bury(cue, terms, turn),
             Move::Close => self.close(0, terms, turn),
-            Move::SweepKill => {
-                turn.act(Action::Sweep { worker: self.id, signal: Some(Signal::KILL) });
-                self.phase = Phase::Sweeping { until: Some(turn.now.after(UNKILLABLE)) };
-            }
+            Move::SweepKill => self.sweep_kill(turn),
             Move::Relaunch => self.relaunch(terms, turn),
             Move::Stay => self.phase = Phase::Gone,
         }

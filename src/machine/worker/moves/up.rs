@@ -124,6 +124,6 @@ impl Worker {
 
     pub(super) fn overdue(&mut self, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
         self.tell_failed(terms, Fault::TimedOut, "exec did not end within TimeoutStartSec".to_owned());
-        self.kill(turn);
+        self.kill(terms, turn);
     }
 }
