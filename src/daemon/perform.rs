@@ -8,7 +8,7 @@ use super::pinning::Copy;
 use super::units::Units;
 use super::verdict;
 use super::workers::Around;
-use crate::machine::{Action, Effect, Event, JobKind, JobWork, Launch, Level, Machine};
+use crate::machine::{Action, Effect, Event, Fault, JobKind, JobWork, Launch, Level, Machine};
 use crate::model::settings::Settings;
 use crate::model::{Generation, Intent, JobId, Signal, SwapId, Tick, UnitName, WorkerId};
 use crate::os::members;
@@ -55,8 +55,8 @@ impl Hands {
             }
             Action::Signal { worker, signal, everyone } => self.signal(worker, signal, everyone),
             Action::Sweep { worker, signal } => self.sweep(unit, worker, signal),
-            Action::Run { job, kind, work, launch, worker } => {
-                if let Err(reason) = self.run(unit, job, kind, &work, &launch, worker) {
+            Action::Run { job, kind, work, launch, worker, fault } => {
+                if let Err(reason) = self.run(unit, job, kind, &work, &launch, (worker, fault)) {
                     self.say(unit, Event::Finished { job, result: Err(reason) });
                 }
             }
@@ -238,7 +238,7 @@ impl Hands {
         kind: JobKind,
         work: &JobWork,
         launch: &Launch,
-        worker: Option<WorkerId>,
+        (worker, fault): (Option<WorkerId>, Option<Fault>),
     ) -> Result<(), String> {
         let its = worker.and_then(|worker| self.workers.get(worker));
         let (index, main_pid) = (its.map(|its| its.index), its.and_then(|its| Some(its.main()?.pid())));
@@ -256,7 +256,7 @@ impl Hands {
         let open = self.notifiers.is_open(unit, launch.generation);
         let notify_socket = (heard && open).then_some(notify.as_path());
         let exit = worker.and_then(|worker| self.workers.exit(worker));
-        let told = verdict::variables(kind, exit, &launch.settings.service);
+        let told = verdict::variables(kind, exit, fault, &launch.settings.service);
         let beside =
             Beside { command, invocation: &invocation, notify_socket, worker, index, main_pid, told };
         let Hands { jobs, ground, sources, inbox, runtime, boot, .. } = self;

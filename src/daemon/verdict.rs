@@ -1,7 +1,7 @@
 //! What ExecStop and ExecStopPost are told of the end of their worker: SERVICE_RESULT, EXIT_CODE and
 //! EXIT_STATUS, in the words of systemd.exec(5).
 
-use crate::machine::JobKind;
+use crate::machine::{Fault, JobKind};
 use crate::model::settings::Service;
 use crate::model::{Signal, WorkerExit};
 use crate::os::spawn::Variable;
@@ -10,8 +10,13 @@ use crate::os::spawn::Variable;
 const CLEAN: [Signal; 4] = [Signal(1), Signal(2), Signal(13), Signal::TERM];
 
 /// The variables of a command of this kind; `exit` is that of the worker's main process, once it has
-/// ended. That supd ended it because of its watchdog or of a time limit shows as the signal.
-pub(super) fn variables(kind: JobKind, exit: Option<WorkerExit>, service: &Service) -> Vec<Variable> {
+/// ended, and `fault` why supd ended it, where it did.
+pub(super) fn variables(
+    kind: JobKind,
+    exit: Option<WorkerExit>,
+    fault: Option<Fault>,
+    service: &Service,
+) -> Vec<Variable> {
     if !matches!(kind, JobKind::Stop | JobKind::StopPost) {
         return Vec::new();
     }
@@ -32,6 +37,13 @@ pub(super) fn variables(kind: JobKind, exit: Option<WorkerExit>, service: &Servi
             (if fine { "success" } else { result }, Some((code, name)))
         }
     };
+    // How it took what supd did to it is not the reason.
+    let result = match fault {
+        Some(Fault::TimedOut) => "timeout",
+        Some(Fault::Watchdog) => "watchdog",
+        Some(Fault::Hook) => "exit-code",
+        Some(Fault::Unlaunched) | None => result,
+    };
     let mut variables: Vec<Variable> = vec![("SERVICE_RESULT".into(), result.into())];
     if let Some((code, status)) = how {
         variables.push(("EXIT_CODE".into(), code.into()));
@@ -49,11 +61,12 @@ mod tests {
     fn the_words_are_systemds() {
         let settings =
             settings("User = \"nobody\"\nExecStart = \"/bin/true\"\nSuccessExitStatus = [3, \"SIGUSR1\"]");
-        let told = |kind, exit| {
-            let all = variables(kind, exit, &settings.service);
+        let blamed = |kind, exit, fault| {
+            let all = variables(kind, exit, fault, &settings.service);
             let values = all.into_iter().map(|(_, value)| value.into_string().unwrap());
             values.collect::<Vec<_>>().join(" ")
         };
+        let told = |kind, exit| blamed(kind, exit, None);
         let killed = |signal, core| Some(WorkerExit::Killed { signal: Signal(signal), core });
         for (exit, words) in [
             (None, "resources"),
@@ -67,6 +80,17 @@ mod tests {
             (killed(11, true), "core-dump dumped SEGV"),
         ] {
             assert_eq!(told(JobKind::StopPost, exit), words);
+        }
+        for (exit, fault, words) in [
+            (killed(15, false), Fault::TimedOut, "timeout killed TERM"),
+            (killed(9, false), Fault::TimedOut, "timeout killed KILL"),
+            (None, Fault::TimedOut, "timeout"),
+            (killed(6, true), Fault::Watchdog, "watchdog dumped ABRT"),
+            (Some(WorkerExit::Code(0)), Fault::Watchdog, "watchdog exited 0"),
+            (killed(15, false), Fault::Hook, "exit-code killed TERM"),
+            (None, Fault::Unlaunched, "resources"),
+        ] {
+            assert_eq!(blamed(JobKind::StopPost, exit, Some(fault)), words);
         }
         assert_eq!(told(JobKind::Stop, None), "success");
         assert_eq!(told(JobKind::StartPre, None), "");

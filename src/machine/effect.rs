@@ -1,6 +1,7 @@
 //! What the machine wants done. Effects of one step do not depend on each other's outcomes;
 //! an outcome that matters comes back as an event.
 
+use super::restart::Fault;
 use crate::model::settings::Command;
 use crate::model::{
     ClientId, Generation, Intent, JobId, Progress, Record, RecordId, Reply, Settings, Signal, SwapId,
@@ -138,6 +139,8 @@ pub enum Action {
         launch: Arc<Launch>,
         /// Of this worker in particular (MAINPID, SUPD_WORKER).
         worker: Option<WorkerId>,
+        /// Why supd ended that worker, where it did (SERVICE_RESULT).
+        fault: Option<Fault>,
     },
     /// End a command with SIGKILL; its `Finished` still comes.
     EndJob {

@@ -27,6 +27,7 @@ mod worker;
 use crate::model::{ClientId, Generation, Reply, Tick, UnitName, status::UnitStatus};
 pub use effect::{Action, Effect, JobKind, JobWork, Launch, Level};
 pub use event::{Event, Input, Request, Restored};
+pub use restart::Fault;
 use std::collections::BTreeMap;
 pub use swap::table as swap_table;
 use turn::{Numbers, Turn};

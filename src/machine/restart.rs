@@ -17,13 +17,15 @@ const CLEAN_SIGNALS: [Signal; 4] = [Signal(1), Signal(2), Signal(13), Signal::TE
 
 /// Why supd itself ended a run, where it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// It was not ready in time, or did not stop in time.
+pub enum Fault {
+    /// It, or a hook of it, took too long to start, or it did not stop in time.
     TimedOut,
     /// The watchdog fired.
     Watchdog,
-    /// It never ran: fork, exec or a hook failed.
+    /// It never ran: fork or exec failed.
     Unlaunched,
+    /// ExecStartPre or ExecStartPost failed.
+    Hook,
 }
 
 /// How one run ended.
@@ -59,7 +61,9 @@ impl Ending {
             return false;
         }
         let clean = self.is_clean(service);
-        let by_signal = matches!(self.exit, Some(WorkerExit::Killed { .. })) && !clean;
+        let killed = matches!(self.exit, Some(WorkerExit::Killed { .. }));
+        // After a hook that failed the signal was supd's own.
+        let by_signal = killed && !clean && self.fault != Some(Fault::Hook);
         let ended_by_supd = matches!(self.fault, Some(Fault::TimedOut | Fault::Watchdog));
         match service.restart {
             Restart::No => false,

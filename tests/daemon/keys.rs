@@ -14,6 +14,7 @@ use std::time::Duration;
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         test("keys::directories_and_environment", directories_and_environment),
+        test("keys::why_supd_ended_it", why_supd_ended_it),
         test("keys::exits_that_are_fine", exits_that_are_fine),
         test("keys::kill_mode", kill_mode),
         test("keys::when_down", when_down),
@@ -109,6 +110,35 @@ fn directories_and_environment() {
     assert_eq!(told(&environment(&file("post"))), ["success", "killed", "TERM"]);
     supd.ctl(&["start", "web"]).expect(0);
     assert!(runtime.0.is_dir() && !runtime.0.join("old").exists(), "a new one");
+}
+
+/// SERVICE_RESULT where supd itself ended the worker, whatever the worker made of that.
+fn why_supd_ended_it() {
+    let supd = Supd::start();
+    let deaf = "trap '' TERM; while :; do sleep 0.02; done";
+    let table = [
+        ("watchdog", "exec sleep 600", "Ready = \"started\"\nWatchdogSec = \"100ms\"", "watchdog"),
+        ("slow-start", "exec sleep 600", "TimeoutStartSec = \"100ms\"", "timeout"),
+        ("slow-stop", deaf, "Ready = \"started\"\nTimeoutStopSec = \"100ms\"", "timeout"),
+        ("hook", "exec sleep 600", "Ready = \"started\"\nExecStartPost = [\"/bin/false\"]", "exit-code"),
+        ("killed", "kill -KILL $$$$", "Ready = \"started\"\nReadySettleSec = \"10s\"", "signal"),
+    ];
+    let file = |unit: &str| supd.app().join(unit);
+    for (unit, lines, keys, _) in table {
+        let words = |line: &str| serde_json::to_string(&["/bin/sh", "-c", line]).expect("words");
+        let post = words(&format!("env > {0}; echo end >> {0}", file(unit).display()));
+        let command = words(lines);
+        let text =
+            format!("[Service]\nExecStart = {command}\nRestart = \"no\"\n{keys}\nExecStopPost = [{post}]\n");
+        supd.write_unit(unit, &text);
+    }
+    supd.ctl(&["daemon-reload"]).expect(0);
+    let asked: Vec<_> = table.iter().map(|(unit, ..)| supd.ctl_start(&["start", unit])).collect();
+    asked.into_iter().for_each(|start| drop(start.finish(SOON)));
+    supd.ctl(&["stop", "slow-stop"]).expect(0);
+    for (unit, _, _, result) in table {
+        assert_eq!(environment(&file(unit))["SERVICE_RESULT"], result, "{unit}");
+    }
 }
 
 /// SuccessExitStatus and RestartPreventExitStatus: all three exit with 3, and one is launched again.

@@ -246,7 +246,7 @@ const WRONGS: &[Wrong] = &[
         let command = Command { ignore_failure: false, program: "/stop".to_owned(), arguments: vec![] };
         let (launch, work) = (Arc::new(story.launch(1)), JobWork::Command(command));
         let (job, kind, worker) = (JobId(2), JobKind::Stop, Some(WorkerId(1)));
-        story.tries("web/1.0 says alive", vec![Action::Run { job, kind, work, launch, worker }])
+        story.tries("web/1.0 says alive", vec![Action::Run { job, kind, work, launch, worker, fault: None }])
     }),
     (Rule::MakeBeforeBreak, "the old is told to stop before the new one has settled", || {
         let mut story = Story::new("settle=1s");

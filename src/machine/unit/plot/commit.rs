@@ -20,7 +20,7 @@ impl Unit {
         };
         let Some(launch) = self.recipes.get(&swap.to).cloned() else { return true };
         let (job, work) = (turn.job(), JobWork::Command(command));
-        turn.act(Action::Run { job, kind: JobKind::Check, work, launch, worker: None });
+        turn.act(Action::Run { job, kind: JobKind::Check, work, launch, worker: None, fault: None });
         let limit = swap.plan.settings.service.timeout_start.unwrap_or(CHECK_LONGEST);
         swap.step = Step::Checking { job, until: turn.now.after(limit) };
         true

@@ -157,7 +157,8 @@ impl Worker {
         let command = commands.get(index)?.clone();
         let job = turn.job();
         let work = JobWork::Command(command);
-        turn.act(Action::Run { job, kind, work, launch: launch.clone(), worker: Some(self.id) });
+        let (launch, worker, fault) = (launch.clone(), Some(self.id), self.fault);
+        turn.act(Action::Run { job, kind, work, launch, worker, fault });
         Some(Step { job, index, until })
     }
 

@@ -53,7 +53,14 @@ impl Worker {
         };
         let job = turn.job();
         let launch = terms.launch.clone();
-        turn.act(Action::Run { job, kind: JobKind::ReadyCheck, work, launch, worker: Some(self.id) });
+        turn.act(Action::Run {
+            job,
+            kind: JobKind::ReadyCheck,
+            work,
+            launch,
+            worker: Some(self.id),
+            fault: None,
+        });
         Some(Probe::Running(job))
     }
 
@@ -112,14 +119,37 @@ impl Worker {
             None => cue.why("ExecStartPre", "TimeoutStartSec"),
         };
         self.forked = false;
-        self.tell_failed(terms, Fault::Unlaunched, cause);
+        self.tell_failed(terms, Self::fault_of(cue), cause);
         self.close(0, terms, turn);
     }
 
     pub(super) fn post_fail(&mut self, cue: &Cue, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
         self.end_job_unless_over(cue, turn);
-        self.tell_failed(terms, Fault::TimedOut, cue.why("ExecStartPost", "TimeoutStartSec"));
+        self.tell_failed(terms, Self::fault_of(cue), cue.why("ExecStartPost", "TimeoutStartSec"));
         self.terminate(terms, turn);
+    }
+
+    /// What it counts as that this ended a launch.
+    fn fault_of(cue: &Cue) -> Fault {
+        match cue {
+            Cue::Due => Fault::TimedOut,
+            Cue::Failed(_) => Fault::Hook,
+            Cue::SpawnFailed(_)
+            | Cue::Spawned
+            | Cue::Exited(_)
+            | Cue::Swept
+            | Cue::Ready
+            | Cue::Reloading { .. }
+            | Cue::Stopping
+            | Cue::Alive
+            | Cue::Trigger
+            | Cue::Period(_)
+            | Cue::Extend(_)
+            | Cue::Passed
+            | Cue::Stop
+            | Cue::Kill
+            | Cue::Reload => Fault::Unlaunched,
+        }
     }
 
     pub(super) fn overdue(&mut self, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
