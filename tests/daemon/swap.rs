@@ -1,6 +1,6 @@
 //! Swap and rollback of a server that does everything right, so that whatever goes wrong is supd's.
 
-use crate::harness::{Supd, free_port};
+use crate::harness::{Output, Supd, free_port};
 use crate::load::tally::Kind;
 use crate::load::{Load, Mode, Plan, Target};
 use crate::wait::{SOON, wait_for, wait_until};
@@ -19,6 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ),
         test("swap::rollback_before_commit_launches_nothing", rollback_before_commit_launches_nothing),
         test("swap::hold_promote_abort", hold_promote_abort),
+        test("swap::nothing_is_under_way", nothing_is_under_way),
         test("swap::second_one_is_refused", second_one_is_refused),
         test("swap::restart_keeps_what_is_retained", restart_keeps_what_is_retained),
         test("swap::crash_makes_no_generation", crash_makes_no_generation),
@@ -186,6 +187,8 @@ fn hold_promote_abort() {
     let candidate: Vec<u32> = held.pids().into_iter().filter(|pid| !before.pids().contains(pid)).collect();
     supd.ctl(&["abort", "web"]).expect(0);
     ended("the aborted candidate", &candidate);
+    says(&supd.ctl(&["abort", "web"]).expect(3), &["is undone already", "Next: supctl swap web"]);
+    says(&supd.ctl(&["wait", "web"]).expect(1), &["aborted", "Next: supctl swap web"]);
     assert_eq!(supd.status("web").active(), before.active());
 
     supd.ctl(&["swap", "web", "--hold"]).expect(0);
@@ -199,17 +202,50 @@ fn hold_promote_abort() {
     supd.ctl(&["promote", "web"]).expect(3);
 }
 
+fn says(output: &Output, words: &[&str]) {
+    for words in words {
+        assert!(output.text().contains(words), "{words:?} is not in\n{output}");
+    }
+}
+
+/// What there is nothing of is named, and so is what to type: each after the one before.
+fn nothing_is_under_way() {
+    let (supd, _) = serving("", "");
+    says(&supd.ctl(&["wait", "web"]).expect(0), &["the last swap, to generation 1: committed"]);
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web"]).expect(0);
+    says(&supd.ctl(&["abort", "web"]).expect(3), &["undone by a rollback", "Next: supctl rollback web"]);
+    supd.ctl(&["rollback", "web"]).expect(0);
+    says(
+        &supd.ctl(&["abort", "web"]).expect(3),
+        &["was rolled back from generation 2", "Next: supctl swap web"],
+    );
+    supd.ctl(&["stop", "web"]).expect(0);
+    says(&supd.ctl(&["abort", "web"]).expect(3), &["is stopped", "Next: supctl start web"]);
+    says(&supd.ctl(&["wait", "web"]).expect(0), &["is stopped; the last swap"]);
+    // A server that goes into the background.
+    let forks = "[Service]\nExecStart = [\"/bin/sh\", \"-c\", \"sleep 600 & exit 0\"]\nReleases = false\nRestart = \"no\"\n";
+    supd.write_unit("forks", forks);
+    supd.ctl(&["daemon-reload"]).expect(0);
+    says(
+        &supd.ctl(&["start", "forks"]).expect(7),
+        &["exit status 0 before it was ready", "--daemon", "MAINPID="],
+    );
+    says(&supd.ctl(&["wait", "forks"]).expect(7), &["failed", "Next: supctl status forks"]);
+}
+
 fn second_one_is_refused() {
     let (supd, _) = serving("", "");
     supd.install_worker("2");
     supd.ctl(&["swap", "web", "--hold"]).expect(0);
     let held = supd.status("web");
     let refused = supd.ctl(&["swap", "web"]).expect(3);
-    assert!(refused.text().contains("--replace"), "a refusal names what to type:\n{refused}");
+    says(&refused, &["is under way: it is ready and held", "Next: supctl swap web --replace"]);
     assert_eq!(supd.status("web").pids(), held.pids(), "a refused swap changes nothing");
 
     supd.install_worker("3");
-    supd.ctl(&["swap", "web", "--replace"]).expect(0);
+    let replaced = supd.ctl(&["swap", "web", "--replace"]).expect(0);
+    says(&replaced, &["the swap to generation 2 was undone to make place for this one"]);
     let after = supd.wait_for_state("web", "active");
     ended("both old ones", &held.pids());
     assert!(after.active() > held.active());

@@ -13,6 +13,27 @@ use std::sync::Arc;
 use std::time::Duration;
 use table::StepKind;
 
+impl StepKind {
+    /// What is going on, to be read after "generation 7 …:".
+    pub(super) fn doing(self) -> &'static str {
+        match self {
+            Self::Copying => "the program to go back to is still being copied",
+            Self::Binding => "its listeners are being bound",
+            Self::Numbering => "its number is on its way to the disk",
+            Self::Launching => "it is on its way to ready",
+            Self::Held => "it is ready and held",
+            Self::Intending => "it is about to take over",
+            Self::Switching | Self::Noting => "it is taking over",
+            Self::Probation => "it is on probation",
+            Self::Checking => "CheckCommand decides on it",
+            Self::Committing => "its commit is on its way to the disk",
+            Self::Undoing => "it is being undone",
+            Self::Returning => "the one before has to be ready first to take over again",
+            Self::TurnIntending | Self::TurnSwitching | Self::TurnNoting => "the one before takes over again",
+        }
+    }
+}
+
 /// See [`StepKind`] for what each means. `anyway`: without a copy what is on disk is launched.
 /// `late`: how often the time of the step was over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

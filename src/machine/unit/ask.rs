@@ -7,7 +7,7 @@ use super::super::swap::Plan;
 use super::super::swap::table::{SwapCueKind, SwapMove, decide};
 use super::super::turn::Turn;
 use super::{Drain, Life, Unit, Waiter};
-use crate::model::status::SwapResult;
+use crate::model::status::{SwapResult, SwapStatus};
 use crate::model::{ClientId, ExitStatus, Reply, Settings, Signal, SwapKind, WaitFor};
 use std::sync::Arc;
 
@@ -112,7 +112,7 @@ impl Unit {
     fn is_busy(&self, client: ClientId, instead: &str, turn: &mut Turn<'_>) -> bool {
         let Some(swap) = &self.swap else { return false };
         let (to, step) = (swap.to, swap.step.kind());
-        let text = format!("a swap to generation {to} is under way ({step:?})");
+        let text = format!("a swap to generation {to} is under way: {}", step.doing());
         let lasts = swap.is_first() || swap.step.has_switched() || self.next.is_some();
         let next = if lasts { format!("wait {}", self.name) } else { instead.to_owned() };
         self.refuse(client, text, next, turn);
@@ -193,7 +193,7 @@ impl Unit {
             return self.refuse(client, "no swap is under way", self.command("swap"), turn);
         };
         if decide(swap.step.kind(), SwapCueKind::Promote) == SwapMove::RefusePromote {
-            let text = format!("generation {} cannot be promoted now ({:?})", swap.to, swap.step.kind());
+            let text = format!("generation {} cannot be promoted now: {}", swap.to, swap.step.kind().doing());
             return self.refuse(client, text, self.command("wait"), turn);
         }
         let serves = self.groups.get(&swap.to).is_some_and(Group::serves_at_all);
@@ -207,11 +207,7 @@ impl Unit {
 
     pub(super) fn ask_abort(&mut self, client: ClientId, turn: &mut Turn<'_>) {
         let Some(swap) = &mut self.swap else {
-            let (text, next) = if self.durable.retained.is_some() {
-                ("no swap is under way; what is committed is undone by a rollback", Some(self.way_back()))
-            } else {
-                ("no swap is under way, and nothing is retained to roll back to", self.command("swap"))
-            };
+            let (text, next) = self.nothing_to_abort();
             return self.refuse(client, text, next, turn);
         };
         if swap.is_first() {
@@ -220,13 +216,39 @@ impl Unit {
             return self.refuse(client, text, self.command("stop"), turn);
         }
         if decide(swap.step.kind(), SwapCueKind::Abort) == SwapMove::RefuseAbort {
-            let text = format!("generation {} is past undoing ({:?})", swap.to, swap.step.kind());
-            let next = Some(self.way_back());
+            let text = format!("generation {} is past undoing: {}", swap.to, swap.step.kind().doing());
+            // A rollback is no toggle: it is only to be waited for.
+            let rollback = swap.plan.kind == SwapKind::Rollback || swap.cause.is_some();
+            let next = if rollback { self.command("wait") } else { Some(self.way_back()) };
             return self.refuse(client, text, next, turn);
         }
         swap.undoers.push(client);
         swap.by_person = true;
         self.swap_cue(SwapCueKind::Abort, "aborted", turn);
+    }
+
+    /// Why there is nothing to abort, and what to type.
+    fn nothing_to_abort(&self) -> (String, Option<String>) {
+        let undone = |last: &&SwapStatus| matches!(last.result, SwapResult::RolledBack | SwapResult::Aborted);
+        if let Life::Stopped { .. } = self.life {
+            ("is stopped, and no swap is under way".to_owned(), self.command("start"))
+        } else if let Some(left) = &self.durable.forward {
+            let left = left.generation;
+            let text = format!(
+                "no swap is under way: was rolled back from generation {left} already; forward is a swap"
+            );
+            (text, self.command("swap"))
+        } else if let Some(last) = self.last_swap.as_ref().filter(undone) {
+            let text =
+                format!("no swap is under way: the last one, to generation {}, is undone already", last.to);
+            (text, self.command("swap"))
+        } else if self.durable.retained.is_some() {
+            let text = "no swap is under way; what is committed is undone by a rollback".to_owned();
+            (text, Some(self.way_back()))
+        } else {
+            let text = "no swap is under way, and nothing is retained to roll back to".to_owned();
+            (text, self.command("swap"))
+        }
     }
 
     fn ask_wait(&mut self, client: ClientId, wait: WaitFor, turn: &mut Turn<'_>) {
@@ -253,7 +275,11 @@ impl Unit {
 
     /// How the last swap ended, as an answer.
     fn last_outcome(&self) -> Reply {
-        let Some(last) = &self.last_swap else { return Reply::done(false, "no swap is under way") };
+        let stopped = matches!(self.life, Life::Stopped { .. });
+        let is = if stopped { "is stopped; " } else { "" };
+        let Some(last) = &self.last_swap else {
+            return Reply::done(false, format!("{is}no swap is under way"));
+        };
         let status = match last.result {
             SwapResult::Running | SwapResult::Committed => ExitStatus::Done,
             SwapResult::Failed | SwapResult::Aborted if last.from.is_none() => ExitStatus::Down,
@@ -262,8 +288,15 @@ impl Unit {
             SwapResult::Stopped => ExitStatus::Down,
         };
         let cause = last.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
-        let text = format!("the last swap, to generation {}: {}{cause}", last.to, last.result);
-        Reply::new(status, false, text).about(Some(last.swap_id), Some(last.to))
+        let text = format!("{is}the last swap, to generation {}: {}{cause}", last.to, last.result);
+        let mut reply = Reply::new(status, false, text).about(Some(last.swap_id), Some(last.to));
+        reply.next = match (status, stopped) {
+            (ExitStatus::Down, false) => self.command("status"),
+            (ExitStatus::Done, _) => None,
+            (_not_done, true) => self.command("start"),
+            (_undone, false) => self.command("swap"),
+        };
+        reply
     }
 
     fn ask_kill(&mut self, client: ClientId, signal: Signal, turn: &mut Turn<'_>) {

@@ -122,6 +122,8 @@ impl Unit {
             self.swap = Some(swap);
         } else if let Some((plan, waiter)) = self.next.take().map(|next| *next) {
             self.begin(plan, waiter, turn);
+            let text = format!("the swap to generation {} was undone to make place for this one", swap.to);
+            self.progress(&Progress::Note(text), turn);
         }
     }
 

@@ -5,8 +5,12 @@ use super::{Terms, UNKILLABLE, Upkeep};
 use crate::machine::effect::{Action, JobKind, Level};
 use crate::machine::restart::{Ending, Fault};
 use crate::machine::turn::Turn;
-use crate::model::Signal;
 use crate::model::settings::KillMode;
+use crate::model::{Signal, WorkerExit};
+
+/// What to do about a worker that ended well and too soon.
+const FORKED: &str = " before it was ready (supd runs workers in the foreground: take away --daemon or the \
+                      like, or send MAINPID=)";
 
 impl Worker {
     pub(super) fn leave(&mut self, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
@@ -89,7 +93,8 @@ impl Worker {
             self.exit = Some(*exit);
             if !self.asked && !self.failed {
                 self.failed = true;
-                terms.told.push(Told::Failed(format!("ended: {exit}")));
+                let hint = if self.may_have_forked(*exit) { FORKED } else { "" };
+                terms.told.push(Told::Failed(format!("ended: {exit}{hint}")));
             }
         }
         match terms.service().kill_mode {
@@ -102,6 +107,28 @@ impl Worker {
                 self.phase = Phase::Sweeping { until: terms.stop_until(turn.now) };
             }
         }
+    }
+
+    /// Whether it ended as the parent does of a server that goes into the background: well, before it
+    /// has served.
+    fn may_have_forked(&self, exit: WorkerExit) -> bool {
+        exit == WorkerExit::Code(0)
+            && match self.phase {
+                Phase::Spawning { .. }
+                | Phase::Starting { .. }
+                | Phase::Settling { .. }
+                | Phase::Posting(_) => true,
+                Phase::Preparing(_)
+                | Phase::Serving { .. }
+                | Phase::Reloading { .. }
+                | Phase::Halting(_)
+                | Phase::Stopping { .. }
+                | Phase::Killing { .. }
+                | Phase::Sweeping { .. }
+                | Phase::Closing(_)
+                | Phase::Resting { .. }
+                | Phase::Gone => false,
+            }
     }
 
     /// What the run left behind is killed.
