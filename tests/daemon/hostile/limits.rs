@@ -285,7 +285,7 @@ fn out_of_forks() -> (Supd, u16) {
     (supd, port)
 }
 
-/// supd lives, at rest, answers, and keeps the listener; the next supd serves again.
+/// supd lives, at rest, answers, and keeps the listener.
 fn no_memory_for_any_fork() {
     let (supd, port) = out_of_forks();
     let waiting = request(port);
