@@ -9,6 +9,7 @@ use super::hands::Hands;
 use super::launch::Ground;
 use super::leftovers;
 use super::lock::Lock;
+use super::pinning::Copy;
 use super::reactor::Reactor;
 use super::recorder::Recorder;
 use super::requests::Carried;
@@ -225,6 +226,9 @@ impl Hands {
     fn add_one(&mut self, unit: &UnitName, machine_booted: Option<bool>, carried: &Carried) {
         let mut durable = self.recorder.durable(unit);
         let launches = self.launches(unit, &mut durable, carried);
+        for kept in durable.kept_mut().filter(|kept| !kept.pinned) {
+            kept.pinned = Copy::of(&self.pins, unit, kept.generation).counts();
+        }
         let pinned = || -> Option<Arc<Settings>> {
             let active = durable.active.as_ref().filter(|_| durable.want != crate::model::Want::Down)?;
             launches.get(&active.generation).cloned()

@@ -43,6 +43,13 @@ impl Copy {
         FileIdentity::parse(std::str::from_utf8(&bytes).ok()?)
     }
 
+    /// Whether it is there, and whole: it may have been finished after the end of the supd that asked
+    /// for it, whose ledger does not say so.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.source().is_some() && self.program.is_file()
+    }
+
     /// The copy, if what is on disk is not the file that it was made of. May wait for the disk.
     #[must_use]
     pub fn instead(&self, service: &Service, path: Option<&OsStr>) -> Option<PathBuf> {

@@ -74,6 +74,12 @@ impl Durable {
         let named = [&self.candidate, &self.active, &self.previous, &self.retained, &self.forward];
         named.into_iter().flatten()
     }
+
+    /// The same, to be changed.
+    pub fn kept_mut(&mut self) -> impl Iterator<Item = &mut Kept> {
+        let Self { candidate, active, previous, retained, forward, .. } = self;
+        [candidate, active, previous, retained, forward].into_iter().flatten()
+    }
 }
 
 /// What kind of change of generation.

@@ -17,6 +17,7 @@ pub(crate) fn tests() -> Vec<Test> {
             "swap::rollback_to_what_ended_before_it_was_copied",
             rollback_to_what_ended_before_it_was_copied,
         ),
+        test("swap::rollback_to_what_was_copied_after_a_crash", rollback_to_what_was_copied_after_a_crash),
         test("swap::rollback_before_commit_launches_nothing", rollback_before_commit_launches_nothing),
         test("swap::hold_promote_abort", hold_promote_abort),
         test("swap::nothing_is_under_way", nothing_is_under_way),
@@ -107,8 +108,9 @@ fn rollback_brings_back_the_pinned_program() {
 /// A unit whose program takes long to copy, and the child that copies it, stopped.
 fn stopped_copy(supd: &Supd, name: &str) -> u32 {
     let program = supd.app().join(name);
-    let unit =
-        format!("[Service]\nExecStart = [{program:?}, \"600\"]\nReleases = false\nReady = \"started\"\n");
+    let unit = format!(
+        "[Service]\nExecStart = [{program:?}, \"600\"]\nReleases = false\nReady = \"started\"\n[Swap]\nProbationSec = \"100ms\"\n"
+    );
     supd.write_unit(name, &unit);
     supd.ctl(&["daemon-reload"]).expect(0);
     wait_for("a copy under way", SOON, || {
@@ -156,6 +158,23 @@ fn rollback_to_what_ended_before_it_was_copied() {
     load.wait_for_more(50, SOON);
     let tally = load.stop();
     assert!(tally.versions().keys().eq(["1"]), "{tally}");
+}
+
+/// supd ends, and the copy is made all the same: the next one knows.
+fn rollback_to_what_was_copied_after_a_crash() {
+    let supd = Supd::start();
+    let copy = stopped_copy(&supd, "web");
+    let before = supd.status("web");
+    std::fs::copy("/bin/sleep", supd.app().join("next")).expect("copying a program");
+    std::fs::rename(supd.app().join("next"), supd.app().join("web")).expect("moving it into place");
+    supd.ctl(&["swap", "web"]).expect(0);
+    ended("the generation to go back to", &before.pids());
+    let supd = supd.crash_and_restart_after(|_| {
+        proc::signal(copy, Signal::SIGCONT);
+        wait_until("the copy to be made", SOON, || !proc::alive(copy));
+    });
+    assert_eq!(supd.wait_for_state("web", "active").retained(), before.active());
+    supd.ctl(&["rollback", "web"]).expect(0);
 }
 
 fn rollback_before_commit_launches_nothing() {

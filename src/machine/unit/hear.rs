@@ -153,15 +153,8 @@ impl Unit {
             }
             self.recipes.insert(generation, group.relaunch.clone());
         }
-        let named = [
-            &mut self.durable.candidate,
-            &mut self.durable.active,
-            &mut self.durable.previous,
-            &mut self.durable.retained,
-            &mut self.durable.forward,
-        ];
         let mut changed = false;
-        for kept in named.into_iter().flatten().filter(|kept| kept.generation == generation) {
+        for kept in self.durable.kept_mut().filter(|kept| kept.generation == generation) {
             changed |= kept.pinned != pinned;
             kept.pinned = pinned;
         }
