@@ -46,6 +46,12 @@ fn ended(what: &str, pids: &[u32]) {
     wait_until(&format!("{what} to end"), SOON, || pids.iter().all(|pid| !proc::alive(*pid)));
 }
 
+/// Nothing is left of the others: until supd has looked for what they left they count (MaxGenerations).
+fn alone(supd: &Supd) {
+    let live = || supd.status("web").0["generations"].as_array().map_or(0, Vec::len);
+    wait_until("only one generation to be left", SOON, || live() == 1);
+}
+
 /// Swap after swap, rollback after rollback, busy clients of both kinds: nothing is lost, and after
 /// each command's answer and the end of the old only the new answers.
 fn again_and_again_under_load() {
@@ -64,12 +70,14 @@ fn again_and_again_under_load() {
         let output = supd.ctl(&["swap", "web"]).expect(0);
         slowest = slowest.max(output.took);
         ended("the old generation", &before);
+        alone(&supd);
         switches.push(([loads[0].now(), loads[1].now()], version.clone()));
         loads.iter().for_each(|load| load.wait_for_more(50, SOON));
         if round % 2 == 0 {
             let before = supd.status("web").pids();
             supd.ctl(&["rollback", "web"]).expect(0);
             ended("the generation that was rolled back from", &before);
+            alone(&supd);
             switches.push(([loads[0].now(), loads[1].now()], (round - 1).to_string()));
             loads.iter().for_each(|load| load.wait_for_more(50, SOON));
         }
@@ -116,7 +124,7 @@ fn stopped_copy(supd: &Supd, name: &str) -> u32 {
     wait_for("a copy under way", SOON, || {
         std::fs::copy("/bin/sleep", supd.app().join("next")).expect("copying a program");
         let file = std::fs::File::options().write(true).open(supd.app().join("next")).expect("the copy");
-        file.set_len(256 << 20).expect("making it longer");
+        file.set_len(32 << 20).expect("making it longer");
         drop(file);
         std::fs::rename(supd.app().join("next"), &program).expect("moving it into place");
         let swap = supd.ctl_start(&["swap", name]);
@@ -147,6 +155,7 @@ fn rollback_to_what_ended_before_it_was_copied() {
     supd.install_worker("2");
     supd.ctl(&["swap", "web"]).expect(0);
     ended("the generation to go back to", &before);
+    let after = supd.status("web").pids();
     let back = supd.ctl_start(&["rollback", "web"]);
     wait_until("the rollback to wait for the copy", SOON, || {
         supd.status("web").last_swap()["result"] == "running"
@@ -154,6 +163,7 @@ fn rollback_to_what_ended_before_it_was_copied() {
     stuck.iter().for_each(|pid| proc::signal(*pid, Signal::SIGCONT));
     let back = back.finish(SOON).expect(0);
     assert!(back.text().contains("still being copied"), "{back}");
+    ended("the generation that was rolled back from", &after);
     let load = Load::start(Plan::new(target(port), Mode::Close, 2));
     load.wait_for_more(50, SOON);
     let tally = load.stop();
