@@ -8,7 +8,7 @@
 //! | [`codec`] | bytes ↔ model, total, never panics: unit file, Varlink, notify, ledger | model |
 //! | [`machine`] | every decision: events in, effects out | model |
 //! | [`os`] | hands: one thing of the kernel a file | model |
-//! | [`store`] | what is on disk: unit files, pinned programs, later releases | model, codec, os |
+//! | [`store`] | what is on disk: unit files, pinned programs, releases | model, codec, os |
 //! | [`daemon`] | the shell of supd: inbox, effects performed, control socket | all of these but ctl |
 //! | [`ctl`] | supctl: one verb, one file; rendering | model, codec, os, store |
 //!

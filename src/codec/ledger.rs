@@ -17,6 +17,7 @@ use super::sealed;
 use super::shape::{Misfit, Shape, member, object, shape, shape_words, tagged, variant};
 use crate::model::Generation;
 use crate::model::ledger::{Durable, Happening, Intent, Kept, Record, SwapKind, Want};
+use crate::model::release::{Content, Release, Verdict};
 use crate::model::status::SwapResult;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -257,7 +258,11 @@ shape!(Durable {
     previous: "previous",
     retained: "retained",
     forward: "forward",
+    releases: "releases",
 });
+shape!(Release { label: "label", content: "content", verdict: "verdict" });
+shape!(Content { digest: "digest", files: "files", bytes: "bytes", at: "at" });
+shape_words!(Verdict { New = "new", Good = "good", Bad = "bad" });
 shape!(Kept { generation: "generation", release: "release", pinned: "pinned" });
 shape!(Intent { swap_id: "swap_id", from: "from", to: "to" });
 shape_words!(Want { Up = "up", OnDemand = "on-demand", Down = "down" });
@@ -294,6 +299,8 @@ impl Shape for Happening {
                     ("cause", cause.as_ref().map(|c| c.chars().take(TEXT_MAX).collect::<String>()).write()),
                 ]),
             ),
+            Self::Installed { label } => tagged("installed", fields([("label", label.write())])),
+            Self::Undeployed { label } => tagged("undeployed", fields([("label", label.write())])),
             Self::Waiting => "waiting".into(),
             Self::Stopped => "stopped".into(),
             Self::Pinned { generation, pinned } => {
@@ -324,6 +331,8 @@ impl Shape for Happening {
                 result: member(map, "result")?,
                 cause: member(map, "cause")?,
             }),
+            "installed" => Ok(Self::Installed { label: member(map, "label")? }),
+            "undeployed" => Ok(Self::Undeployed { label: member(map, "label")? }),
             "pinned" => {
                 Ok(Self::Pinned { generation: member(map, "generation")?, pinned: member(map, "pinned")? })
             }
@@ -340,7 +349,7 @@ fn fields<const N: usize>(members: [(&str, Value); N]) -> Value {
 pub(crate) mod tests {
     use super::*;
     use crate::codec::pinned;
-    use crate::model::{SwapId, UnitName};
+    use crate::model::{Label, SwapId, UnitName};
 
     pub(crate) fn sample(seq: u64, unit: &str, happening: Happening) -> Entry {
         let kept =
@@ -382,6 +391,8 @@ pub(crate) mod tests {
             Happening::Switched { swap_id, to },
             Happening::Ended { swap_id, result: SwapResult::RolledBack, cause: Some("exit status 3".into()) },
             Happening::Ended { swap_id, result: SwapResult::Committed, cause: None },
+            Happening::Installed { label: Label::new("1.5.0").unwrap() },
+            Happening::Undeployed { label: Label::new("1.4.0").unwrap() },
             Happening::Waiting,
             Happening::Stopped,
             Happening::Pinned { generation: to, pinned: false },

@@ -4,7 +4,7 @@
 //! a file's format. Unknown members are passed over: a later supd of the same format may add some.
 
 use crate::model::settings::Command;
-use crate::model::{Address, Generation, ListenerName, Signal, SocketKind, SwapId, UnitName};
+use crate::model::{Address, Generation, Label, ListenerName, Signal, SocketKind, SwapId, UnitName};
 use serde_json::{Map, Value};
 use std::fmt;
 use std::net::IpAddr;
@@ -252,6 +252,7 @@ shape_inside! {
     Signal(i32), |s: &Signal| s.0, |n: i32| Signal::parse(&n.to_string()), "the number of a signal";
     UnitName(String), |n: &UnitName| n.to_string(), |n: String| UnitName::new(&n).ok(), "a unit's name";
     ListenerName(String), |n: &ListenerName| n.to_string(), |n: String| ListenerName::new(&n).ok(), "a name";
+    Label(String), |l: &Label| l.to_string(), |l: String| Label::new(&l).ok(), "a label";
     IpAddr(String), |a: &IpAddr| a.to_string(), |a: String| a.parse().ok(), "an IP address";
 }
 

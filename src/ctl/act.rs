@@ -83,11 +83,14 @@ fn goes_on(failure: Failure, method: &Method) -> Failure {
         Method::Swap { .. } => "swap",
         Method::Rollback { .. } => "rollback",
         Method::Restart { .. } => "restart",
+        Method::Install { .. } => "install",
+        Method::Deploy { .. } => "deploy",
+        Method::Undeploy { .. } => "request",
         Method::Start { .. } => "start",
         Method::Stop { .. } => "stop",
         Method::Promote { .. } => "promotion",
         Method::Reload { .. } => "reload",
-        Method::Wait { .. } | Method::Status { .. } | Method::Cat { .. } => "wait",
+        Method::Wait { .. } | Method::Status { .. } | Method::Releases { .. } | Method::Cat { .. } => "wait",
         Method::Kill { .. }
         | Method::Abort { .. }
         | Method::Logs { .. }

@@ -79,6 +79,9 @@ pub(super) struct Global {
     /// No colours (nor with NO_COLOR set, nor where standard output is no terminal)
     #[arg(long, global = true)]
     no_color: bool,
+    /// Only say what would be done
+    #[arg(long, global = true)]
+    dry_run: bool,
     /// Why, for the history
     #[arg(long, value_name = "TEXT", value_parser = args::reason, global = true)]
     reason: Option<String>,
@@ -120,7 +123,7 @@ impl Global {
         Context {
             socket: control_socket(self.runtime.as_deref(), &Caller::this()),
             json: self.json,
-            meta: Meta { reason: self.reason, request_id: self.request_id },
+            meta: Meta { reason: self.reason, request_id: self.request_id, dry_run: self.dry_run },
             timeout: self.timeout,
             paint: Paint(context::colours(self.no_color, |name| var_os(name), io::stdout().is_terminal())),
             columns: context::columns(|name| var_os(name)),

@@ -25,12 +25,20 @@ fn reply(request: &RequestRecord, replay: &Replay) -> Reply {
         match (&entry.record.happening, &request.method) {
             (Happening::Stopped, Method::Stop { .. }) => return done("stopped"),
             (Happening::Waiting, Method::Start { .. }) => return done("waits for the first connection"),
+            (Happening::Installed { label }, Method::Install { .. }) => {
+                return done(&format!("release {label} is installed"));
+            }
+            (Happening::Undeployed { label }, Method::Undeploy { .. }) => {
+                return done(&format!("release {label} is taken away"));
+            }
             (Happening::Began { swap_id, from, to, .. }, _) => swap = Some((*swap_id, *from, Some(*to))),
             (Happening::Ended { swap_id, .. }, _) => swap = swap.or(Some((*swap_id, None, None))),
             (
                 Happening::Stopped
                 | Happening::Waiting
                 | Happening::Switched { .. }
+                | Happening::Installed { .. }
+                | Happening::Undeployed { .. }
                 | Happening::Pinned { .. },
                 _,
             ) => {}

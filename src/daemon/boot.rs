@@ -28,6 +28,7 @@ use crate::os::{inherited, process};
 use crate::store::files::make_folder;
 use crate::store::ledger::Ledger;
 use crate::store::pins::Pins;
+use crate::store::releases::{Known, Releases};
 use crate::store::requests;
 use crate::store::runtime::Runtime;
 use crate::store::units::UnitFolders;
@@ -50,12 +51,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     let environment = std::env::vars_os().collect();
     let places = Places::resolve(&cli.given, &Caller::this()).map_err(|unknown| unknown.to_string())?;
     let (runtime, locks) = folders(&places)?;
-    // What supd takes for itself.
-    let (_, hard) = original.limit(Resource::Nofile);
-    if let Err(errno) = set_raw(Resource::Nofile, hard, hard) {
-        log::warn!("cannot raise the limit of open files to {hard}: {errno}");
-    }
-    process::adopt_orphans().map_err(|error| error.to_string())?;
+    take_for_itself(&original)?;
 
     Lock::wait_for_writer(&places.state, WRITER_BOUND, |writer| log::warn!("{writer}; waiting for it"))
         .map_err(|locked| locked.to_string())?;
@@ -73,6 +69,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     let seq = replay.last_seq();
     let clients = clients(&places.state, &replay, &boot);
     let (last, booted) = last_words(&replay, &boot);
+    let replay_is_whole = replay.damaged.is_empty();
     let carried = carried(replay, &last);
     let ground = Ground {
         original,
@@ -80,6 +77,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         lang: environment::language(),
         environment,
         logs: places.logs.clone(),
+        releases: releases(&places.state, &last, replay_is_whole),
     };
     let folders = UnitFolders { folders: places.units.clone(), defaults: places.defaults.clone() };
     let mut hands = Hands {
@@ -98,6 +96,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         sweeper: Default::default(),
         jobs: Default::default(),
         chores: Default::default(),
+        installs: Default::default(),
         pinner: Default::default(),
         logs: Default::default(),
         notifiers: Default::default(),
@@ -110,8 +109,18 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         boot,
         quit_by: None,
     };
+    hands.empty_old_trash();
     hands.add_all(&booted, &carried);
     Ok(Reactor::new(hands, signals, locks))
+}
+
+/// What supd has otherwise than its workers.
+fn take_for_itself(original: &Original) -> Result<(), String> {
+    let (_, hard) = original.limit(Resource::Nofile);
+    if let Err(errno) = set_raw(Resource::Nofile, hard, hard) {
+        log::warn!("cannot raise the limit of open files to {hard}: {errno}");
+    }
+    process::adopt_orphans().map_err(|error| error.to_string())
 }
 
 /// The folders of supd, and the locks on them.
@@ -147,6 +156,29 @@ fn roots(places: &Places) -> Roots {
     let runtime = variable("XDG_RUNTIME_DIR").unwrap_or_else(|| places.runtime.clone());
     let home = variable("HOME").unwrap_or_else(|| places.state.clone());
     Roots::user(&runtime, &home, variable("XDG_STATE_HOME").as_deref(), variable("XDG_CACHE_HOME").as_deref())
+}
+
+/// The releases, without what an earlier supd left half done. The rest of that is removed with the
+/// next one that goes.
+fn releases(state: &Path, last: &BTreeMap<UnitName, Durable>, whole: bool) -> Releases {
+    let releases = Releases::new(state);
+    if !whole {
+        // What a damaged line said of a release nobody knows.
+        log::warn!("releases: what the ledger does not name stays, as the ledger is damaged");
+        if let Err(why) = releases.prepare() {
+            log::error!("releases: {why}");
+        }
+        return releases;
+    }
+    let known = last.iter().map(|(unit, durable)| {
+        let labels = durable.releases.iter().map(|release| release.label.clone());
+        (unit.clone(), Known::Only(labels.collect()))
+    });
+    match releases.set_aside(&known.collect()) {
+        Ok(moved) => moved.iter().for_each(|path| log::info!("{}: no release, removed", path.display())),
+        Err(why) => log::error!("releases: {why}"),
+    }
+    releases
 }
 
 fn tell_damage(state: &Path, replay: &Replay) {
@@ -256,6 +288,7 @@ impl Hands {
             settings,
             durable,
             launches,
+            trees: self.trees(unit),
             intent,
             machine_booted: machine_booted.unwrap_or(true),
             supd_booting: true,

@@ -23,6 +23,12 @@ pub enum Chore {
     Trim(Vec<(UnitName, Generation)>),
     /// It removes a RuntimeDirectory of a unit.
     Clear(UnitName),
+    /// It unpacks what is to be a release.
+    Unpack(UnitName, JobId),
+    /// It does a step of an install.
+    Install(UnitName, JobId),
+    /// It removes files of releases.
+    Discard,
     /// It removes what is stored of a unit's old generations.
     Prune(UnitName),
 }
@@ -64,9 +70,13 @@ impl Chores {
     }
 
     /// Ends what is done for this job; its outcome still comes.
-    pub fn end_probe(&mut self, job: JobId) {
+    pub fn end_job(&mut self, job: JobId) {
         for (task, _, chore) in self.running.values() {
-            if matches!(chore, Chore::Probe(asked) if *asked == job) {
+            let its = match chore {
+                Chore::Probe(of) | Chore::Unpack(_, of) | Chore::Install(_, of) => *of == job,
+                _ => false,
+            };
+            if its {
                 let _ = task.process().send(Signal::KILL);
             }
         }

@@ -141,7 +141,7 @@ mod tests {
     use crate::os::peer::Peer;
 
     fn call(client: u64, uid: u32, id: Option<&str>, method: Method) -> Call {
-        let meta = Meta { reason: Some("why not".into()), request_id: id.map(str::to_owned) };
+        let meta = Meta { reason: Some("why not".into()), request_id: id.map(str::to_owned), dry_run: false };
         let peer = Peer { pid: 1, uid, gid: 0, groups: Vec::new() };
         Call { client: ClientId(client), peer, method, meta, more: false, descriptor: None }
     }

@@ -4,6 +4,7 @@ use super::chores::Chores;
 use super::clients::Clients;
 use super::control::Control;
 use super::gather::Gather;
+use super::installs::Installs;
 use super::jobs::Jobs;
 use super::launch::Ground;
 use super::listeners::{Inherited, Listeners};
@@ -60,6 +61,8 @@ pub struct Hands {
     pub chores: Chores,
     /// Programs that are to be copied.
     pub pinner: Pinner,
+    /// Releases on their way in.
+    pub installs: Installs,
     /// Log files.
     pub logs: Logs,
     /// Notify sockets.

@@ -145,7 +145,7 @@ impl Jobs {
             // ESRCH: it has ended by itself.
             let _ = job.process.send(Signal::KILL);
         }
-        chores.end_probe(id);
+        chores.end_job(id);
     }
 
     /// The launch of a command has news.

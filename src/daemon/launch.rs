@@ -5,10 +5,11 @@ use crate::codec::environment::{self, FILE_BYTES_MAX};
 use crate::codec::variables::expand;
 use crate::machine::Launch;
 use crate::model::settings::{Command, NotifyAccess, Output, Service, Settings};
-use crate::model::{Address, Generation, ListenerName, UnitName, WorkerId};
+use crate::model::{Address, Generation, Label, ListenerName, UnitName, WorkerId};
 use crate::os::Error;
 use crate::os::original::Original;
 use crate::os::spawn::{self, Account, Environment, Facts, Plan, Roots, Spawned, Stream, Variable};
+use crate::store::releases::Releases;
 use crate::store::text::{self, Content};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -29,6 +30,8 @@ pub struct Ground {
     pub environment: Vec<Variable>,
     /// Where log files are.
     pub logs: PathBuf,
+    /// Where releases are.
+    pub releases: Releases,
 }
 
 /// What one worker has to itself.
@@ -66,9 +69,24 @@ pub struct Beside<'a> {
 }
 
 impl Ground {
-    /// The log file of a generation.
+    /// What the last ExecInstall wrote.
+    #[must_use]
+    pub fn install_log(&self, unit: &UnitName) -> PathBuf {
+        self.logs.join(unit.as_str()).join("install.log")
+    }
+
+    /// The folder of the release that a launch runs.
+    fn home(&self, launch: &Launch) -> Option<PathBuf> {
+        let label = launch.release.as_ref()?;
+        Some(self.releases.folder(&launch.settings.unit, label))
+    }
+
+    /// The log file of a generation; 0 is an install.
     #[must_use]
     pub fn log(&self, unit: &UnitName, generation: Generation) -> PathBuf {
+        if generation.0 == 0 {
+            return self.install_log(unit);
+        }
         self.logs.join(unit.as_str()).join(format!("{generation}.log"))
     }
 
@@ -80,14 +98,14 @@ impl Ground {
         let service = &launch.settings.service;
         let listeners: Vec<(ListenerName, Address)> =
             worker.listeners.iter().map(|(name, address, _)| (name.clone(), address.clone())).collect();
-        let directories = self.directories(service);
+        let (directories, home) = (self.directories(service), self.home(launch));
         let passed = self.passed(service);
         let facts = Facts {
             worker: Some(worker.index),
             notify_socket: Some(worker.notify_socket),
             watchdog: service.watchdog,
             listeners: &listeners,
-            ..self.facts(launch, worker.invocation, &directories, &passed)
+            ..self.facts(launch, home.as_deref(), worker.invocation, &directories, &passed)
         };
         let environment = Environment::new(&facts);
         let prepare = prepare(service, &service.exec_start, worker.pinned.as_ref());
@@ -105,12 +123,12 @@ impl Ground {
     /// As [`Ground::launch`].
     pub fn run(&self, launch: &Launch, beside: &Beside<'_>) -> Result<Spawned, Error> {
         let service = &launch.settings.service;
-        let directories = self.directories(service);
+        let (directories, home) = (self.directories(service), self.home(launch));
         let passed = self.passed(service);
         let facts = Facts {
             worker: beside.index,
             notify_socket: beside.notify_socket,
-            ..self.facts(launch, beside.invocation, &directories, &passed)
+            ..self.facts(launch, home.as_deref(), beside.invocation, &directories, &passed)
         };
         let mut environment = Environment::new(&facts);
         if let Some(pid) = beside.main_pid {
@@ -126,6 +144,7 @@ impl Ground {
     fn facts<'a>(
         &'a self,
         launch: &'a Launch,
+        home: Option<&'a Path>,
         invocation_id: &'a str,
         directories: &'a [(crate::model::settings::DirectoryKind, PathBuf)],
         passed: &'a [Variable],
@@ -134,7 +153,7 @@ impl Ground {
             unit: &launch.settings.unit,
             generation: launch.generation,
             worker: None,
-            release: None,
+            release: launch.release.as_ref().map(Label::as_str).zip(home),
             invocation_id,
             notify_socket: None,
             watchdog: None,
@@ -156,20 +175,21 @@ impl Ground {
     ) -> Plan<'a> {
         let Settings { unit, service, .. } = &*launch.settings;
         let log = self.log(unit, launch.generation);
+        let home = self.home(launch);
+        // argv[0] is what the file says; what is executed does not hang on the working directory.
+        let within = home.as_deref().filter(|_| !command.program.starts_with('/'));
+        let executable =
+            within.filter(|_| command.program.contains('/')).map(|home| home.join(&command.program));
         Plan {
             program: &command.program,
-            executable: None,
+            executable,
             arguments: Vec::new(),
             environment,
             prepare: Some(prepare),
             listeners: Vec::new(),
             pass_listen_pid: false,
-            account: Account {
-                user: service.user.clone(),
-                group: service.group.clone(),
-                supplementary_groups: service.supplementary_groups.clone(),
-            },
-            working_directory: service.working_directory.clone().unwrap_or_else(|| "/".into()),
+            account: account(service),
+            working_directory: service.working_directory.clone().or(home).unwrap_or_else(|| "/".into()),
             umask: service.umask,
             limits: &service.limits,
             nice: service.nice,
@@ -193,6 +213,16 @@ impl Ground {
     fn passed(&self, service: &Service) -> Vec<Variable> {
         let asked = |name: &OsStr| service.pass_environment.iter().any(|asked| name == asked.as_str());
         self.environment.iter().filter(|(name, _)| asked(name)).cloned().collect()
+    }
+}
+
+/// As whom the unit's processes run.
+#[must_use]
+pub fn account(service: &Service) -> Account {
+    Account {
+        user: service.user.clone(),
+        group: service.group.clone(),
+        supplementary_groups: service.supplementary_groups.clone(),
     }
 }
 

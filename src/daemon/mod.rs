@@ -10,6 +10,7 @@ pub mod control;
 pub mod flusher;
 pub mod gather;
 pub mod hands;
+pub mod installs;
 pub mod jobs;
 pub mod launch;
 pub mod leftovers;

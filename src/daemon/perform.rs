@@ -77,6 +77,13 @@ impl Hands {
                 }
             }
             Action::Pin(launch) => self.pin(launch),
+            Action::Unpack { job, label: _, settings, client } => self.unpack(unit, job, &settings, client),
+            Action::Place { job, staging, label, settings } => {
+                self.place(unit, job, staging, label, &settings);
+            }
+            Action::Seal { job, label, settings } => self.seal(unit, job, label, &settings),
+            Action::Discard { job } => self.discard(job),
+            Action::Remove { label } => self.remove_release(unit, &label),
             Action::Retire(generation) => {
                 self.notifiers.close(unit, generation, &mut self.sources);
                 self.logs.remove(unit, generation);
@@ -311,6 +318,15 @@ impl Hands {
             Chore::Clear(unit) => {
                 if let Err(why) = result {
                     note(&unit, Level::Warning, None, &format!("a RuntimeDirectory stays: {why}"));
+                }
+            }
+            Chore::Unpack(unit, job) => self.unpacked(&unit, job, result),
+            Chore::Install(unit, job) => {
+                self.say(&unit, Event::Finished { job, result: result.map(|_| ()) });
+            }
+            Chore::Discard => {
+                if let Err(why) = result {
+                    super::installs::stays(&why);
                 }
             }
             Chore::Prune(unit) => {

@@ -91,6 +91,7 @@ impl Hands {
             }
             return;
         }
+        self.installs.forget(client);
         let (mut log, mut log_file) = (Vec::new(), None);
         let onlooker = self.onlookers.remove(&client);
         if let (Some(ended), Some(unit), false) = (&reply.ended, self.clients.unit(client), onlooker) {

@@ -5,12 +5,13 @@ use super::hands::Hands;
 use super::outcomes::Repeated;
 use super::units::{Units, Unreadable};
 use crate::codec::fault::Fault;
-use crate::codec::json::FaultView;
+use crate::codec::json::{FaultView, ReleaseView};
 use crate::codec::varlink::{self, Method, Scope};
-use crate::machine::{Event, Input, Machine, Request, Restored};
+use crate::machine::{Deploy, Event, Input, Machine, Request, Restored};
 use crate::model::{ClientId, Durable, Generation, Label, Reply, Settings, Tick, UnitName};
 use crate::store::pins;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// Settings of generations as the ledger's records carry them.
@@ -20,7 +21,10 @@ impl Hands {
     /// Takes what came in at the control socket.
     pub fn arrival(&mut self, arrival: Arrival, machine: &Machine, now: Tick) {
         match arrival {
-            Arrival::Call(call) => self.call(&call, machine, now),
+            Arrival::Call(mut call) => {
+                let source = call.descriptor.take();
+                self.call(&call, source, machine, now);
+            }
             Arrival::HungUp(client) => {
                 self.onlookers.remove(&client);
                 if let Some(unit) = self.clients.hung_up(client) {
@@ -30,7 +34,7 @@ impl Hands {
         }
     }
 
-    fn call(&mut self, call: &Call, machine: &Machine, now: Tick) {
+    fn call(&mut self, call: &Call, source: Option<OwnedFd>, machine: &Machine, now: Tick) {
         if let Method::Status { unit } = &call.method {
             return match self.views(unit.as_ref(), machine, now) {
                 Some(units) => self.control.status(call.client, units, self.notes()),
@@ -44,6 +48,9 @@ impl Hands {
                 false => self.no_such_unit(call, machine),
             };
         }
+        if let Method::Releases { unit } = &call.method {
+            return self.list_releases(call, unit.as_ref(), machine);
+        }
         let on_disk = self.on_disk(&call.method, machine);
         if !self.may(call, on_disk.as_ref()) {
             return;
@@ -55,6 +62,13 @@ impl Hands {
             (&call.method, matches!(on_disk, Some(Err(Unreadable::Missing))))
         {
             return self.pass_log(call, unit, *generation, machine, now);
+        }
+        if call.meta.dry_run {
+            return self.rehearse(call, on_disk, machine, now);
+        }
+        if call.method.takes_descriptor() && source.is_none() {
+            let text = "no source came with the request: pass its descriptor (SCM_RIGHTS)";
+            return self.refuse(call.client, text.to_owned(), None);
         }
         match self.clients.repeated(call, now) {
             None => {}
@@ -70,7 +84,7 @@ impl Hands {
             }
         }
         match &call.method {
-            Method::Status { .. } | Method::Cat { .. } => {}
+            Method::Status { .. } | Method::Releases { .. } | Method::Cat { .. } => {}
             Method::DaemonReload => {
                 self.asked(call, now);
                 self.daemon_reload(Some(call.client), machine);
@@ -82,10 +96,67 @@ impl Hands {
             method => match (method.unit(), on_disk) {
                 (None, _) => {}
                 (Some(unit), Some(Err(why))) => self.unreadable(call, unit, why, machine),
-                (Some(_), Some(Ok(settings))) => self.ask(call, Some(settings), machine, now),
-                (Some(_), None) => self.ask(call, None, machine, now),
+                (Some(_), Some(Ok(settings))) => self.ask(call, source, Some(settings), machine, now),
+                (Some(_), None) => self.ask(call, source, None, machine, now),
             },
         }
+    }
+
+    /// Says what a call would do.
+    fn rehearse(
+        &mut self,
+        call: &Call,
+        on_disk: Option<Result<Arc<Settings>, Unreadable>>,
+        machine: &Machine,
+        now: Tick,
+    ) {
+        let Some(unit) = call.method.unit().cloned() else {
+            let text = format!("would do: {}", call.method.name());
+            return self.control.reply(call.client, &Reply::done(false, text), Vec::new(), None);
+        };
+        let settings = match on_disk {
+            Some(Err(why)) => return self.unreadable(call, &unit, why, machine),
+            Some(Ok(settings)) => settings,
+            None => match self.units.get(&unit) {
+                Some(known) => known.settings.clone(),
+                None => return self.no_such_unit(call, machine),
+            },
+        };
+        let request = match request(&call.method, &settings) {
+            Ok(request) => request,
+            Err(text) => return self.refuse(call.client, text, None),
+        };
+        let reply = machine.rehearse(now, &unit, request.clone()).or_else(|| {
+            // supd would get to know the unit first.
+            let (mut fresh, mut effects) = (Machine::default(), Vec::new());
+            let restored = self.restored(settings);
+            fresh.step(now, Input::Add(Box::new(restored)), &mut effects);
+            fresh.rehearse(now, &unit, request)
+        });
+        match reply {
+            Some(reply) => self.control.reply(call.client, &reply, Vec::new(), None),
+            None => self.no_such_unit(call, machine),
+        }
+    }
+
+    /// Answers `Releases`.
+    fn list_releases(&mut self, call: &Call, unit: Option<&UnitName>, machine: &Machine) {
+        let units: Vec<UnitName> = match unit {
+            Some(unit) => vec![unit.clone()],
+            None => machine.units().cloned().collect(),
+        };
+        let mut views = Vec::new();
+        for unit in &units {
+            match machine.releases(unit) {
+                Some(releases) => {
+                    views.extend(releases.iter().map(|release| ReleaseView::new(unit.as_str(), release)));
+                }
+                // A unit that supd has not met yet may have some from an earlier life.
+                None if self.units.read(unit).is_ok() => {}
+                None => return self.no_such_unit(call, machine),
+            }
+        }
+        self.control.releases(call.client, views);
     }
 
     /// The answer where a unit's files give no settings.
@@ -108,13 +179,20 @@ impl Hands {
         if !rights::may(&call.peer, Scope::Unit, self.control.masters(), gid) {
             self.onlookers.insert(call.client);
         }
-        self.ask(call, None, machine, now);
+        self.ask(call, None, None, machine, now);
     }
 
     /// What the files say now, for the methods that go by it and for a unit that is unknown.
     fn on_disk(&mut self, method: &Method, machine: &Machine) -> Option<Result<Arc<Settings>, Unreadable>> {
         let unit = method.unit()?;
-        let launches = matches!(method, Method::Start { .. } | Method::Swap { .. } | Method::Restart { .. });
+        let launches = matches!(
+            method,
+            Method::Start { .. }
+                | Method::Swap { .. }
+                | Method::Restart { .. }
+                | Method::Install { .. }
+                | Method::Deploy { .. }
+        );
         let known = machine.units().any(|known| known == unit);
         (launches || !known).then(|| {
             let loaded = self.units.read(unit)?;
@@ -144,7 +222,14 @@ impl Hands {
     }
 
     /// Gives a call to the machine, which may have to get to know the unit first.
-    fn ask(&mut self, call: &Call, settings: Option<Arc<Settings>>, machine: &Machine, now: Tick) {
+    fn ask(
+        &mut self,
+        call: &Call,
+        source: Option<OwnedFd>,
+        settings: Option<Arc<Settings>>,
+        machine: &Machine,
+        now: Tick,
+    ) {
         let Some(unit) = call.method.unit().cloned() else { return };
         let settings = match settings.or_else(|| Some(self.units.get(&unit)?.settings.clone())) {
             Some(settings) => settings,
@@ -158,7 +243,8 @@ impl Hands {
             }
         };
         let launches =
-            matches!(request, Request::Start { .. } | Request::Swap { .. } | Request::Restart { .. });
+            matches!(request, Request::Start { .. } | Request::Swap { .. } | Request::Restart { .. })
+                || matches!(request, Request::Install { deploy: Some(_), .. });
         // What is not bound is in nobody's way: a unit that is down for its port has none.
         let conflict =
             launches.then(|| Units::conflict(&settings, self.bound_elsewhere(&settings))).flatten();
@@ -167,6 +253,7 @@ impl Hands {
             return self.refuse(call.client, conflict.to_string(), Some(next));
         }
         self.asked(call, now);
+        source.into_iter().for_each(|source| self.installs.keep(call.client, source));
         if !machine.units().any(|known| *known == unit) {
             self.add(settings);
         } else if launches {
@@ -186,19 +273,37 @@ impl Hands {
 
     /// A unit that becomes known while supd runs: it waits for its start.
     pub(super) fn add(&mut self, settings: Arc<Settings>) {
+        self.units.set(settings.clone());
+        let restored = self.restored(settings);
+        self.inbox.push_back(Input::Add(Box::new(restored)));
+    }
+
+    fn restored(&mut self, settings: Arc<Settings>) -> Restored {
         let unit = settings.unit.clone();
         let mut durable = self.recorder.durable(&unit);
         let launches = self.launches(&unit, &mut durable, &Carried::new());
-        self.units.set(settings.clone());
-        let restored = Restored {
+        Restored {
             settings,
             durable,
             launches,
+            trees: self.trees(&unit),
             intent: None,
             machine_booted: false,
             supd_booting: false,
-        };
-        self.inbox.push_back(Input::Add(Box::new(restored)));
+        }
+    }
+
+    /// The releases of a unit whose files are in place. What else is there is not supd's to remove.
+    pub(super) fn trees(&self, unit: &UnitName) -> BTreeSet<Label> {
+        let known = self.recorder.durable(unit).releases;
+        let listed = |label: &Label| known.iter().any(|release| release.label == *label);
+        match self.ground.releases.list(unit) {
+            Ok(labels) => labels.into_iter().filter(listed).collect(),
+            Err(why) => {
+                log::error!("{unit}: its releases cannot be read: {why}");
+                BTreeSet::new()
+            }
+        }
     }
 
     /// The pinned settings of every generation that the ledger names, as far as they can be read:
@@ -284,11 +389,6 @@ pub(super) fn bad_files(changed: bool, faults: &[Fault]) -> varlink::Error {
 
 /// What the machine is asked; or why it is not, in a sentence.
 fn request(method: &Method, settings: &Arc<Settings>) -> Result<Request, String> {
-    let unit = &settings.unit;
-    let no_label = |label: &Option<Label>| match label {
-        Some(label) => Err(format!("{unit}: it has no releases, so there is no {label}; leave it out")),
-        None => Ok(()),
-    };
     let settings = settings.clone();
     Ok(match method {
         Method::Start { wait, .. } => Request::Start { settings, wait: *wait },
@@ -296,13 +396,22 @@ fn request(method: &Method, settings: &Arc<Settings>) -> Result<Request, String>
             Request::Stop { now: *now, keep_listening: *keep_listening }
         }
         Method::Restart { wait, .. } => Request::Restart { settings, wait: *wait },
-        Method::Swap { label, hold, replace, wait, force: _, unit: _ } => {
-            no_label(label)?;
-            Request::Swap { settings, hold: *hold, replace: *replace, wait: *wait }
+        Method::Swap { label, hold, replace, wait, force, unit: _ } => Request::Swap {
+            settings,
+            label: label.clone(),
+            force: *force,
+            hold: *hold,
+            replace: *replace,
+            wait: *wait,
+        },
+        Method::Install { label, .. } => Request::Install { settings, label: label.clone(), deploy: None },
+        Method::Deploy { label, hold, replace, wait, unit: _ } => {
+            let deploy = Deploy { hold: *hold, replace: *replace, wait: *wait };
+            Request::Install { settings, label: label.clone(), deploy: Some(deploy) }
         }
+        Method::Undeploy { label, .. } => Request::Undeploy { label: label.clone() },
         Method::Rollback { label, from, stop, anyway, wait, unit: _ } => {
-            no_label(label)?;
-            Request::Rollback { from: *from, stop: *stop, anyway: *anyway, wait: *wait }
+            Request::Rollback { label: label.clone(), from: *from, stop: *stop, anyway: *anyway, wait: *wait }
         }
         Method::Promote { wait, .. } => Request::Promote { wait: *wait },
         Method::Abort { .. } => Request::Abort,
@@ -310,6 +419,7 @@ fn request(method: &Method, settings: &Arc<Settings>) -> Result<Request, String>
         Method::Reload { .. } => Request::Reload,
         Method::Kill { signal, .. } => Request::Kill { signal: *signal },
         Method::Status { .. }
+        | Method::Releases { .. }
         | Method::Cat { .. }
         | Method::Logs { .. }
         | Method::DaemonReload

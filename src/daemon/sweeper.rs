@@ -163,6 +163,9 @@ impl Sweeper {
             | Chore::Probe(_)
             | Chore::Pin(..)
             | Chore::Trim(_)
+            | Chore::Unpack(..)
+            | Chore::Install(..)
+            | Chore::Discard
             | Chore::Prune(_)
             | Chore::Clear(_) => {}
         }

@@ -4,7 +4,7 @@
 use super::restart::Fault;
 use crate::model::settings::Command;
 use crate::model::{
-    ClientId, Generation, Intent, JobId, Progress, Record, RecordId, Reply, Settings, Signal, SwapId,
+    ClientId, Generation, Intent, JobId, Label, Progress, Record, RecordId, Reply, Settings, Signal, SwapId,
     UnitName, WorkerId,
 };
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub struct Launch {
     /// The settings as they were.
     pub settings: Arc<Settings>,
     /// The label of its release.
-    pub release: Option<String>,
+    pub release: Option<Label>,
     /// Whose pinned program it runs: its own number, or that of the generation it goes back to.
     pub origin: Generation,
     /// Whether to run the pinned copy where the file on disk is another one by now: true for
@@ -44,6 +44,8 @@ pub enum JobKind {
     ReadyCheck,
     /// CheckCommand
     Check,
+    /// ExecInstall
+    Install,
 }
 
 /// What a job runs.
@@ -169,6 +171,48 @@ pub enum Action {
     },
     /// Keep a copy of the program that this generation runs. Comes back as `Pinned`.
     Pin(Arc<Launch>),
+    /// Unpack the source that this client gave into a folder of its own. Comes back as `Unpacked`.
+    Unpack {
+        /// Its number, new; it names the folder.
+        job: JobId,
+        /// What it is to become.
+        label: Label,
+        /// Of the unit, as its file is now.
+        settings: Arc<Settings>,
+        /// Whose source.
+        client: ClientId,
+    },
+    /// Put an unpacked folder where its release will be, for ExecInstall to work on. Comes back as
+    /// `Finished`.
+    Place {
+        /// Its number, new.
+        job: JobId,
+        /// The job that unpacked it.
+        staging: JobId,
+        /// The release.
+        label: Label,
+        /// Whose user may write there from now on.
+        settings: Arc<Settings>,
+    },
+    /// Take a release out of everybody's hands and write it to the disk. Comes back as `Finished`.
+    Seal {
+        /// Its number, new.
+        job: JobId,
+        /// The release.
+        label: Label,
+        /// Whose user may read there.
+        settings: Arc<Settings>,
+    },
+    /// Remove what this job unpacked, if it is still there.
+    Discard {
+        /// The job that unpacked it.
+        job: JobId,
+    },
+    /// Remove the files of a release.
+    Remove {
+        /// The release.
+        label: Label,
+    },
     /// No process of this generation is left: its notify socket goes.
     Retire(Generation),
     /// Nothing names these any more: everything stored under them but the named ones goes.

@@ -1,11 +1,13 @@
 //! What reaches the machine: requests of people, facts about processes, outcomes of effects.
 
+use super::unit::install::Deploy;
 use crate::model::ledger::Durable;
+use crate::model::release::Content;
 use crate::model::{
-    ClientId, Generation, Intent, JobId, Notice, RecordId, Settings, Signal, SwapId, UnitName, WaitFor,
-    WorkerExit, WorkerId,
+    ClientId, Generation, Intent, JobId, Label, Notice, RecordId, Settings, Signal, SwapId, UnitName,
+    WaitFor, WorkerExit, WorkerId,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +38,8 @@ pub struct Restored {
     pub durable: Durable,
     /// The pinned settings of the generations that `durable` names.
     pub launches: BTreeMap<Generation, Arc<Settings>>,
+    /// The releases whose files are in place.
+    pub trees: BTreeSet<Label>,
     /// An intent that the last supd left in the runtime folder.
     pub intent: Option<Intent>,
     /// Whether the machine booted since the last record, or there is none: what a person stopped
@@ -74,6 +78,10 @@ pub enum Request {
     Swap {
         /// The file as it is now.
         settings: Arc<Settings>,
+        /// Its release; `None`: the newest, where there are releases.
+        label: Option<Label>,
+        /// Even a release that failed, or was rolled back from, is the newest.
+        force: bool,
         /// Stop when ready, until `promote`.
         hold: bool,
         /// Abort a running swap first.
@@ -81,8 +89,24 @@ pub enum Request {
         /// How far to wait.
         wait: WaitFor,
     },
+    /// Make a release of the source that came with the request.
+    Install {
+        /// The file as it is now.
+        settings: Arc<Settings>,
+        /// Its name.
+        label: Label,
+        /// Whether it is swapped to then, and how.
+        deploy: Option<Deploy>,
+    },
+    /// Take a release away.
+    Undeploy {
+        /// Which.
+        label: Label,
+    },
     /// Back to what was before.
     Rollback {
+        /// To this release; `None`: to what is retained.
+        label: Option<Label>,
         /// Only if this generation is active.
         from: Option<Generation>,
         /// End what it leaves at once, rather than keep it as standby. Without a warm standby there is
@@ -219,7 +243,14 @@ pub enum Event {
         /// What.
         notice: Notice,
     },
-    /// A command ended.
+    /// A source is unpacked, or cannot be.
+    Unpacked {
+        /// Which.
+        job: JobId,
+        /// What it contained, or why it is not used.
+        result: Result<Content, String>,
+    },
+    /// A command ended, or a step of an install.
     Finished {
         /// Which.
         job: JobId,

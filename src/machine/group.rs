@@ -55,7 +55,7 @@ impl Group {
         let relaunch = Arc::new(Launch { pinned: true, ..Launch::clone(&launch) });
         let count = launch.settings.service.workers;
         let workers = (0..count).map(|index| Worker::new(turn.worker(), index, turn.now)).collect();
-        let (launched, pinned) = (turn.now, None);
+        let (launched, pinned) = (turn.now, launch.release.is_some().then_some(true));
         Self { launch, relaunch, role, workers, launched, pinned, pinning: false, needed: false }
     }
 
@@ -194,8 +194,13 @@ impl Group {
         unready.into_iter().flat_map(|index| self.cue(index, &Cue::Stop, turn)).collect()
     }
 
-    /// Asks for a copy of the program, once; says whether it did.
+    /// Asks for a copy of the program, once; says whether it did. A release never changes: it is its
+    /// own pin.
     pub(super) fn pin(&mut self, turn: &mut Turn<'_>) -> bool {
+        if self.launch.release.is_some() {
+            self.pinned = Some(true);
+            return false;
+        }
         let asks = !std::mem::replace(&mut self.pinning, true);
         if asks {
             turn.act(Action::Pin(self.launch.clone()));

@@ -24,7 +24,8 @@ mod turn;
 mod unit;
 mod worker;
 
-use crate::model::{ClientId, Generation, Reply, Tick, UnitName, status::UnitStatus};
+use crate::model::status::{ReleaseStatus, UnitStatus};
+use crate::model::{ClientId, Generation, Reply, Tick, UnitName};
 pub use effect::{Action, Effect, JobKind, JobWork, Launch, Level};
 pub use event::{Event, Input, Request, Restored};
 pub use restart::Fault;
@@ -32,6 +33,7 @@ use std::collections::BTreeMap;
 pub use swap::table as swap_table;
 use turn::{Numbers, Turn};
 use unit::Unit;
+pub use unit::install::Deploy;
 pub use worker::table as worker_table;
 
 /// How many deadlines of one unit may follow from each other in one step.
@@ -145,6 +147,21 @@ impl Machine {
     #[must_use]
     pub fn status(&self, unit: &UnitName, now: Tick) -> Option<UnitStatus> {
         self.units.get(unit).map(|unit| unit.status(now))
+    }
+
+    /// The releases of a unit, in the order of installation.
+    #[must_use]
+    pub fn releases(&self, unit: &UnitName) -> Option<Vec<ReleaseStatus>> {
+        self.units.get(unit).map(|unit| unit.releases())
+    }
+
+    /// What would come of a request; nothing is changed.
+    #[must_use]
+    pub fn rehearse(&self, now: Tick, name: &UnitName, request: Request) -> Option<Reply> {
+        let unit = self.units.get(name)?.clone();
+        let (mut numbers, mut out) = (self.numbers.clone(), Vec::new());
+        let mut turn = Turn { now, unit: name, numbers: &mut numbers, out: &mut out };
+        Some(unit.rehearse(request, &mut turn))
     }
 
     /// What the running swap of a unit is doing: a row of [`swap_table`].

@@ -4,6 +4,7 @@
 //! end of what was under way with the same words as the one that lived to see it, so that no crash
 //! changes what a rollback goes to.
 
+use crate::model::release::Verdict;
 use crate::model::settings::Retain;
 use crate::model::{Durable, Intent, Kept, SwapKind};
 
@@ -38,6 +39,7 @@ impl Durable {
         self.active = self.previous.take();
         // A rollback that failed has left the way forward where it was.
         if kind != Some(SwapKind::Rollback) {
+            self.judge(left.as_ref(), Verdict::Bad);
             self.forward = left;
         }
     }
@@ -48,6 +50,11 @@ impl Durable {
         // A record of a supd that did not write the kind means a swap: restarts lose by that what
         // they retained, once.
         let Some(kind) = self.swap.take().or(previous.is_some().then_some(SwapKind::Swap)) else { return };
+        if kind == SwapKind::Rollback {
+            self.judge(previous.as_ref(), Verdict::Bad);
+        }
+        let active = self.active.clone();
+        self.judge(active.as_ref(), Verdict::Good);
         match (kind, previous) {
             (SwapKind::Swap, Some(previous)) => {
                 self.retained = Some(previous).filter(|_| retain != Retain::None);
@@ -59,6 +66,14 @@ impl Durable {
                 self.forward = previous.or(self.forward.take());
             }
             (SwapKind::Start | SwapKind::Restart, _) => {}
+        }
+    }
+
+    /// Remembers how the release of a generation served.
+    pub(super) fn judge(&mut self, kept: Option<&Kept>, verdict: Verdict) {
+        let Some(label) = kept.and_then(|kept| kept.release.as_ref()) else { return };
+        if let Some(release) = self.releases.iter_mut().find(|release| release.label == *label) {
+            release.verdict = verdict;
         }
     }
 

@@ -3,7 +3,8 @@
 //! Each record carries the unit's whole durable state beside what happened, so that restoring is
 //! to take the last record, and no replay can go wrong.
 
-use super::id::{Generation, SwapId, UnitName};
+use super::id::{Generation, Label, SwapId, UnitName};
+use super::release::Release;
 use super::status::SwapResult;
 
 /// A generation that something may still go back to.
@@ -12,7 +13,7 @@ pub struct Kept {
     /// Its number; its settings and its pinned program are stored under it.
     pub generation: Generation,
     /// The label of its release.
-    pub release: Option<String>,
+    pub release: Option<Label>,
     /// Whether a relaunch runs what it ran.
     pub pinned: bool,
 }
@@ -50,6 +51,8 @@ pub struct Durable {
     pub retained: Option<Kept>,
     /// What the last rollback left: the way forward.
     pub forward: Option<Kept>,
+    /// What is installed, in the order of installation.
+    pub releases: Vec<Release>,
 }
 
 impl Durable {
@@ -66,6 +69,7 @@ impl Durable {
             previous: None,
             retained: None,
             forward: None,
+            releases: Vec::new(),
         }
     }
 
@@ -129,6 +133,16 @@ pub enum Happening {
     Waiting,
     /// The unit was stopped.
     Stopped,
+    /// A release was installed.
+    Installed {
+        /// Its name.
+        label: Label,
+    },
+    /// A release was taken away.
+    Undeployed {
+        /// Its name.
+        label: Label,
+    },
     /// The copy of a generation's program is in place, or cannot be.
     Pinned {
         /// Which generation.

@@ -9,6 +9,7 @@ pub mod id;
 pub mod interpreters;
 pub mod ledger;
 pub mod notice;
+pub mod release;
 pub mod reply;
 pub mod settings;
 pub mod signal;

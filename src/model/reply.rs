@@ -52,7 +52,7 @@ impl Reply {
 /// How a generation that failed came to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// The generation.
+    /// The generation; 0: it was ExecInstall.
     pub generation: Generation,
     /// How its first worker to die exited; `None`: it was ended by supd, or never began.
     pub exit: Option<WorkerExit>,

@@ -1,7 +1,7 @@
 //! What `supctl status` shows of a unit, as types; codec/ turns it into JSON, ctl/ into a table.
 
 use super::exit::WorkerExit;
-use super::id::{Generation, SwapId};
+use super::id::{Generation, Label, SwapId};
 use std::fmt;
 use std::time::Duration;
 
@@ -143,13 +143,24 @@ pub struct UnitStatus {
     pub notes: Vec<String>,
 }
 
+/// One release, and what it is to its unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleaseStatus {
+    /// What the ledger says.
+    pub release: super::release::Release,
+    /// Whether a swap without a label takes it.
+    pub newest: bool,
+    /// Why it cannot be taken away.
+    pub held: Option<String>,
+}
+
 /// One generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GenerationStatus {
     /// Its number.
     pub generation: Generation,
     /// The label of its release.
-    pub release: Option<String>,
+    pub release: Option<Label>,
     /// Its state.
     pub state: GenerationState,
     /// Hundredths of a percent; `None` where generations share one slot.

@@ -222,6 +222,7 @@ fn cue(event: &Event, of_new: bool, check: bool) -> Option<Cue> {
         | Event::Swept { .. }
         | Event::Noticed { .. }
         | Event::Finished { .. }
+        | Event::Unpacked { .. }
         | Event::Clock => return None,
     })
 }
@@ -250,6 +251,7 @@ fn subject(unit: &Unit, event: &Event) -> (Option<WorkerId>, Word) {
             let worker = unit.last_job.filter(|(known, ..)| known == job).and_then(|(.., worker)| worker);
             (worker, if result.is_ok() { "passed" } else { "failed" })
         }
+        Event::Unpacked { .. } => (None, "unpacked"),
         Event::Pinned { .. } => (None, "pinned"),
         Event::Clock => (None, "clock"),
     }
@@ -279,6 +281,8 @@ fn verb(request: &Request) -> Word {
         Request::Stop { .. } => "stop",
         Request::Restart { .. } => "restart",
         Request::Swap { .. } => "swap",
+        Request::Install { .. } => "install",
+        Request::Undeploy { .. } => "undeploy",
         Request::Rollback { .. } => "rollback",
         Request::Promote { .. } => "promote",
         Request::Abort => "abort",

@@ -70,7 +70,8 @@ classes! {
     Odd, BindFails, IntentFails, SwitchFails, RecordFails, DiskFull, NotPinned, SpawnFails, Early, Stale, Forged,
     JobFails, JobHangs, HangUp, Edit, Connect, Late, Spurious, Crash, Reboot, Shutdown, Orphan, Dies, Unanswered,
     SlowCopy,
-    Ask, Start, Stop, Restart, Swap, Rollback, Promote, Abort, Wait, Reload, Kill, Refresh,
+    Unpacks, Stores,
+    Ask, Start, Stop, Restart, Swap, SwapTo, Install, Undeploy, RollbackTo, Rollback, Promote, Abort, Wait, Reload, Kill, Refresh,
 }
 
 /// One thing that may happen, cheap to make: most are never chosen.
@@ -250,6 +251,12 @@ impl Driver {
         self.may(Choice::At(place, Turn::Pinned), copied);
         self.may(Choice::At(place, Turn::NotPinned), uncopied);
         self.may(Choice::GoesBack(place), bad(needed, self.weight(Class::Rollback).max(1) * 10));
+        let (unpacks, stores) = (!unit.unpacks.is_empty(), !unit.storing.is_empty());
+        self.may(Choice::At(place, Turn::Unpacked), good(unpacks) / 2);
+        self.may(Choice::At(place, Turn::UnpackedOther), bad(unpacks, self.weight(Class::Unpacks).min(8)));
+        self.may(Choice::At(place, Turn::UnpackFails), bad(unpacks, self.weight(Class::Unpacks)));
+        self.may(Choice::At(place, Turn::Stored), good(stores) / 2);
+        self.may(Choice::At(place, Turn::StoreFails), bad(stores, self.weight(Class::Stores)));
         self.may(Choice::At(place, Turn::Unlistened), good(unit.unlistens > 0));
         self.may(Choice::At(place, Turn::Connect), self.weight(Class::Connect).min(4));
         self.may(Choice::At(place, Turn::Knocked), good(unit.watched));
@@ -260,7 +267,7 @@ impl Driver {
         for job in &unit.jobs {
             let hangs = self.weight(Class::JobHangs) > 0 && job.id.0 % 3 == 0 && !job.ended;
             let slow = job.kind == JobKind::Check && job.id.0 % 2 == 0;
-            let passes = if slow { 3 } else { 40 };
+            let passes = if slow { 1 } else { 40 };
             self.may(Choice::Job(place, job.kind, true), if job.ended || hangs { 0 } else { passes });
             let least = u64::from(job.kind == JobKind::Check);
             let fails = if job.ended { 40 } else { self.weight(Class::JobFails).max(least) };
@@ -477,6 +484,10 @@ impl Driver {
             Class::Stop,
             Class::Restart,
             Class::Swap,
+            Class::SwapTo,
+            Class::Install,
+            Class::Undeploy,
+            Class::RollbackTo,
             Class::Rollback,
             Class::Promote,
             Class::Abort,
@@ -502,6 +513,7 @@ impl Driver {
             WaitFor::Committed,
             WaitFor::Drained,
         ]);
+        let label = u8::try_from(self.rng.below(4)).unwrap();
         let mut flag = || self.rng.chance(25);
         let ask = match verb {
             Class::Start => Ask::Start(wait),
@@ -512,6 +524,10 @@ impl Driver {
                 let from = flag().then_some(self.rng.below(4));
                 Ask::Rollback { from, stop, anyway, wait }
             }
+            Class::SwapTo => Ask::SwapTo { label, wait },
+            Class::Install => Ask::Install { label, deploy: !flag(), wait },
+            Class::Undeploy => Ask::Undeploy(label),
+            Class::RollbackTo => Ask::RollbackTo { label, wait },
             Class::Promote => Ask::Promote(wait),
             Class::Abort => Ask::Abort,
             Class::Wait => Ask::Wait(wait),

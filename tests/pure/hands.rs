@@ -1,9 +1,10 @@
 //! What the fake hands do at once, and what a step's words are to the machine.
 
 use crate::oracle::Oracle;
+use crate::sim::label;
 use crate::step::{Ask, Say};
-use crate::world::{Door, InFlight, Job, Proc, Unit};
-use supd::machine::{Action, JobKind, Request};
+use crate::world::{Door, InFlight, Job, Proc, Storing, Unit};
+use supd::machine::{Action, Deploy, JobKind, Request};
 use supd::model::{Generation, Notice, Signal, Tick};
 
 pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
@@ -72,6 +73,16 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
         Action::Switch { swap_id, to } => unit.switches.push_back((swap_id, to)),
         Action::Pin(launch) => unit.pins.push_back(launch),
         Action::Prune { keep } => unit.store.retain(|number, _| keep.contains(number)),
+        Action::Unpack { job, label, .. } => {
+            unit.staged.insert(job);
+            unit.unpacks.push_back((job, label));
+        }
+        Action::Place { job, staging, label, .. } => {
+            unit.storing.push_back(Storing { job, label, staging: Some(staging) });
+        }
+        Action::Seal { job, label, .. } => unit.storing.push_back(Storing { job, label, staging: None }),
+        Action::Discard { job } => drop(unit.staged.remove(&job)),
+        Action::Remove { label } => drop(unit.trees.remove(&label)),
         Action::Forget => {
             let files = std::mem::take(&mut unit.files);
             *unit = Unit { known: false, files, ..Unit::new(unit.place, crate::knobs::Knobs::default()) };
@@ -94,9 +105,24 @@ pub(crate) fn request(ask: Ask, settings: std::sync::Arc<supd::model::Settings>)
         Ask::Start(wait) => Request::Start { settings, wait },
         Ask::Stop { now, keep_listening } => Request::Stop { now, keep_listening },
         Ask::Restart(wait) => Request::Restart { settings, wait },
-        Ask::Swap { hold, replace, wait } => Request::Swap { settings, hold, replace, wait },
+        Ask::Swap { hold, replace, wait } => {
+            Request::Swap { settings, label: None, force: false, hold, replace, wait }
+        }
+        Ask::SwapTo { label: number, wait } => {
+            let label = Some(label(number));
+            Request::Swap { settings, label, force: false, hold: false, replace: false, wait }
+        }
+        Ask::Install { label: number, deploy, wait } => {
+            let deploy = deploy.then_some(Deploy { hold: false, replace: false, wait });
+            Request::Install { settings, label: label(number), deploy }
+        }
+        Ask::Undeploy(number) => Request::Undeploy { label: label(number) },
+        Ask::RollbackTo { label: number, wait } => {
+            let label = Some(label(number));
+            Request::Rollback { label, from: None, stop: false, anyway: false, wait }
+        }
         Ask::Rollback { from, stop, anyway, wait } => {
-            Request::Rollback { from: from.map(Generation), stop, anyway, wait }
+            Request::Rollback { label: None, from: from.map(Generation), stop, anyway, wait }
         }
         Ask::Promote(wait) => Request::Promote { wait },
         Ask::Abort => Request::Abort,

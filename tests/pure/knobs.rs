@@ -60,6 +60,9 @@ knobs! {
     Prevent "prevent" ["no" "4"],
     Sockets "sockets" ["one" "two" "other"],
     Program "program" ["good" "broken"],
+    Releases "releases" ["no" "yes"],
+    Install "install" ["no" "two"],
+    Keep "keep" ["5" "1"],
 }
 
 const COUNT: usize = Knob::ALL.len();
@@ -220,8 +223,8 @@ pub(crate) fn version(settings: &Settings) -> usize {
 fn service(knobs: Knobs) -> Service {
     Service {
         exec_start: command("/srv/server", false),
-        releases: false,
-        exec_install: Vec::new(),
+        releases: knobs.is(Knob::Releases),
+        exec_install: knobs.commands(Knob::Install),
         exec_start_pre: knobs.commands(Knob::Pre),
         exec_start_post: knobs.commands(Knob::Post),
         exec_reload: if knobs.word(Knob::Reload) == "command" {
@@ -319,7 +322,7 @@ fn swap(knobs: Knobs) -> Swap {
         max_generations: 4,
         standby_signal: None,
         active_signal: None,
-        keep_releases: 5,
+        keep_releases: knobs.number(Knob::Keep),
     }
 }
 

@@ -38,6 +38,11 @@ pub(crate) fn print_effect(effect: &Effect) -> String {
                 number(&durable.forward)
             )
         }
+        Effect::Unit(name, Action::Unpack { job, label, settings, client }) => {
+            format!("{name}: Unpack {job} {label} for {client} of {}", settings.description)
+        }
+        Effect::Unit(name, Action::Place { job, label, .. }) => format!("{name}: Place {job} {label}"),
+        Effect::Unit(name, Action::Seal { job, label, .. }) => format!("{name}: Seal {job} {label}"),
         Effect::Unit(name, action) => format!("{name}: {action:?}"),
         Effect::Reply(..) | Effect::Quit => format!("{effect:?}"),
     }

@@ -129,6 +129,9 @@ impl<B: Brain> Sim<B> {
                     Ask::Swap { wait: WaitFor::Drained, .. }
                         | Ask::Restart(WaitFor::Drained)
                         | Ask::Rollback { wait: WaitFor::Drained, .. }
+                        | Ask::SwapTo { wait: WaitFor::Drained, .. }
+                        | Ask::RollbackTo { wait: WaitFor::Drained, .. }
+                        | Ask::Install { wait: WaitFor::Drained, .. }
                         | Ask::Wait(WaitFor::Drained)
                 ))
             );
@@ -272,6 +275,8 @@ fn outcome(unit: &Unit) -> Option<Turn> {
         (!unit.intents.is_empty(), Turn::IntentSaved),
         (!unit.switches.is_empty(), Turn::Switched),
         (!unit.pins.is_empty(), Turn::Pinned),
+        (!unit.unpacks.is_empty(), Turn::Unpacked),
+        (!unit.storing.is_empty(), Turn::Stored),
         (unit.unlistens > 0, Turn::Unlistened),
         (unit.watched && queued, Turn::Knocked),
     ]
@@ -334,6 +339,12 @@ fn unit_converged(
 ) -> Result<(), String> {
     let must = |holds: bool, text: &str| if holds { Ok(()) } else { Err(text.to_owned()) };
     must(!unit.busy(), "something is still under way")?;
+    must(unit.staged.is_empty(), "what was unpacked is still there")?;
+    let listed = unit.trees.iter().all(|label| unit.ledger.releases.iter().any(|its| its.label == *label));
+    must(
+        listed && unit.trees.len() == unit.ledger.releases.len(),
+        "the disk has other releases than the ledger",
+    )?;
     let unswept = unit.procs.iter().any(|proc| matches!(proc.life, Life::Dead(_)) && !proc.is_over());
     must(!unswept, "a worker was never swept")?;
     let transient = [GenerationState::Candidate, GenerationState::Canary, GenerationState::Unbound];
@@ -345,7 +356,8 @@ fn unit_converged(
             .iter()
             .any(|proc| proc.generation() == *generation && unit.knobs(&proc.launch.settings).broken())
     };
-    let never_up = unit.booted && halted;
+    let unreleased = unit.file().1.service.releases && shown.state == UnitState::Stopped;
+    let never_up = halted && (unit.booted || unreleased);
     match unit.ledger.want {
         Want::Up | Want::OnDemand if never_up && shown.state == UnitState::Stopped => {
             return must(generations.is_empty(), "stopped, and somebody lives");

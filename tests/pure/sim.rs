@@ -7,11 +7,12 @@ use crate::hands::{connect, notice, perform_for, request, save_next};
 use crate::oracle::{Oracle, Rule, Violation};
 use crate::print::print_effect;
 use crate::step::{Act, Ask, Say, Step, Turn, UNITS, WorkerRef};
-use crate::world::{Client, Door, InFlight, Life, Unit, World};
-use supd::machine::{Action, Effect, Event, Input, JobKind, Restored};
-use supd::model::settings::{Ready, Start};
+use crate::world::{Client, Door, InFlight, Life, Storing, Unit, World};
+use supd::machine::{Action, Effect, Event, Input, JobKind};
+use supd::model::release::Content;
+use supd::model::settings::Ready;
 use supd::model::status::UnitStatus;
-use supd::model::{ClientId, Generation, WorkerExit, WorkerId};
+use supd::model::{ClientId, Label, WorkerExit, WorkerId};
 
 /// How many steps one event may take to be looked at before it counts as endless.
 const EFFECTS_MAX: usize = 400;
@@ -30,7 +31,7 @@ pub(crate) struct Sim<B> {
     pub(crate) crash: Option<(u32, u32)>,
     /// What happened, for people; `None`: nobody reads it.
     pub(crate) trace: Option<Vec<String>>,
-    began: bool,
+    pub(crate) began: bool,
     /// A person is sending a signal: what becomes of that is none of supd's doing.
     killing: bool,
 }
@@ -178,67 +179,6 @@ impl<B: Brain> Sim<B> {
         self.restore(place, booting).map(|()| true)
     }
 
-    fn restore(&mut self, place: usize, supd_booting: bool) -> Checked<()> {
-        let Some(unit) = self.world.unit(place) else { return Ok(()) };
-        let intent = unit.intent;
-        let named = unit.ledger.kept().map(|kept| kept.generation);
-        let named = named.chain(intent.iter().flat_map(|intent| intent.from.into_iter().chain([intent.to])));
-        let stored = |number: Generation| Some((number, unit.store.get(&number)?.clone()));
-        let restored = Restored {
-            settings: unit.file().1.clone(),
-            durable: unit.ledger.clone(),
-            launches: named.filter_map(stored).collect(),
-            intent,
-            machine_booted: unit.booted,
-            supd_booting,
-        };
-        let (name, orphaned) = (unit.name.clone(), unit.orphaned);
-        self.deliver(Input::Add(Box::new(restored)))?;
-        if orphaned { self.deliver(Input::Orphaned(name)) } else { Ok(()) }
-    }
-
-    /// supd dies, and what it leaves behind is ended by the next one, which is at once there.
-    fn die(&mut self, saved: u32, reboot: bool) -> Checked<()> {
-        self.crash = None;
-        self.began = true;
-        self.say(|| format!("             ✝ supd dies{}", if reboot { ", the machine boots" } else { "" }));
-        for unit in &mut self.world.units {
-            for _ in 0..saved {
-                save_next(unit, &mut self.oracle);
-            }
-            if saved > 0 && unit.intents_void == 0 {
-                unit.intent = unit.intents.pop_front().or(unit.intent);
-            }
-            let ledger = std::mem::replace(&mut unit.ledger, supd::model::Durable::fresh());
-            let fresh = Unit {
-                known: unit.known,
-                orphaned: unit.orphaned,
-                files: std::mem::take(&mut unit.files),
-                intent: if reboot { None } else { unit.intent },
-                ledger,
-                booted: unit.booted || reboot,
-                store: std::mem::take(&mut unit.store),
-                ..Unit::new(unit.place, crate::knobs::Knobs::default())
-            };
-            *unit = fresh;
-        }
-        for client in &mut self.world.clients {
-            client.gone = true;
-        }
-        (self.world.quit, self.world.shutdown) = (false, false);
-        self.world.life += 1;
-        self.brain = self.brain.reborn();
-        self.status = [const { None }; UNITS.len()];
-        self.oracle.reborn();
-        let known: Vec<usize> =
-            self.world.units.iter().filter(|unit| unit.known).map(|unit| unit.place).collect();
-        for place in known {
-            self.oracle.restored(&self.world, place, true);
-            self.restore(place, true)?;
-        }
-        Ok(())
-    }
-
     fn asks(&mut self, client: u64, place: usize, ask: Ask) -> Checked<bool> {
         let id = ClientId(client);
         self.began = true;
@@ -274,28 +214,6 @@ impl<B: Brain> Sim<B> {
         }
         client.gone = true;
         self.tell(place, Event::HungUp { client: id })
-    }
-
-    fn shut_down(&mut self, client: Option<u64>) -> Checked<bool> {
-        let client = client.map(ClientId);
-        if let Some(id) = client {
-            if self.world.client(id).is_some() {
-                return Ok(false);
-            }
-            self.world.clients.push(Client {
-                id,
-                asked: None,
-                file: 0,
-                reply: None,
-                gone: false,
-                before: None,
-            });
-        }
-        self.world.shutdown = true;
-        for unit in &mut self.world.units {
-            unit.procs.iter_mut().for_each(|proc| proc.doomed = true);
-        }
-        self.deliver(Input::Shutdown { client }).map(|()| true)
     }
 
     fn turn(&mut self, place: usize, turn: Turn) -> Checked<bool> {
@@ -391,6 +309,29 @@ impl<B: Brain> Sim<B> {
             Turn::Pinned | Turn::NotPinned => {
                 let Some(launch) = unit.pins.pop_front() else { return Ok(false) };
                 Event::Pinned { generation: launch.generation, pinned: turn == Turn::Pinned }
+            }
+            Turn::Unpacked | Turn::UnpackedOther | Turn::UnpackFails => {
+                let Some((job, label)) = unit.unpacks.pop_front() else { return Ok(false) };
+                let digest = match turn {
+                    Turn::Unpacked => Some(format!("sha256:{label}")),
+                    Turn::UnpackedOther => Some("sha256:other".to_owned()),
+                    _ => None,
+                };
+                let content = digest.map(|digest| Content { digest, files: 1, bytes: 1, at: 1 });
+                Event::Unpacked { job, result: content.ok_or_else(reason) }
+            }
+            Turn::Stored | Turn::StoreFails => {
+                let Some(Storing { job, label, staging }) = unit.storing.pop_front() else {
+                    return Ok(false);
+                };
+                // A job that was ended, or whose tree was thrown away meanwhile, moves nothing.
+                let there = staging.is_none_or(|staging| unit.staged.remove(&staging));
+                if turn == Turn::Stored && there {
+                    unit.trees.insert(label);
+                    Event::Finished { job, result: Ok(()) }
+                } else {
+                    Event::Finished { job, result: Err(reason()) }
+                }
             }
             Turn::Orphaned => {
                 if unit.orphaned || !unit.known {
@@ -587,12 +528,8 @@ impl<B: Brain> Sim<B> {
     }
 }
 
-/// Whether a fresh boot of the machine makes the unit start, whatever the ledger says.
-pub(crate) fn boot_starts(start: Start) -> bool {
-    match start {
-        Start::Boot | Start::OnDemand => true,
-        Start::Manual => false,
-    }
+pub(crate) fn label(number: u8) -> Label {
+    Label::new(&format!("r{number}")).unwrap()
 }
 
 /// An exit as the healthy world has it.

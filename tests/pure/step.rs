@@ -29,7 +29,11 @@ pub(crate) enum Ask {
     Stop { now: bool, keep_listening: bool },
     Restart(WaitFor),
     Swap { hold: bool, replace: bool, wait: WaitFor },
+    SwapTo { label: u8, wait: WaitFor },
+    Install { label: u8, deploy: bool, wait: WaitFor },
+    Undeploy(u8),
     Rollback { from: Option<u64>, stop: bool, anyway: bool, wait: WaitFor },
+    RollbackTo { label: u8, wait: WaitFor },
     Promote(WaitFor),
     Abort,
     Wait(WaitFor),
@@ -91,10 +95,17 @@ pub(crate) enum Turn {
     Pinned,
     NotPinned,
     Orphaned,
+    /// What was unpacked is what every source of this label contains, or something else.
+    Unpacked,
+    UnpackedOther,
+    UnpackFails,
+    /// A release is placed or sealed.
+    Stored,
+    StoreFails,
 }
 
 impl Turn {
-    pub(crate) const ALL: [(&'static str, Self); 14] = [
+    pub(crate) const ALL: [(&'static str, Self); 19] = [
         ("bound", Self::Bound),
         ("bind-fails", Self::BindFails),
         ("unlistened", Self::Unlistened),
@@ -109,10 +120,15 @@ impl Turn {
         ("pinned", Self::Pinned),
         ("not-pinned", Self::NotPinned),
         ("orphaned", Self::Orphaned),
+        ("unpacked", Self::Unpacked),
+        ("unpacked-other", Self::UnpackedOther),
+        ("unpack-fails", Self::UnpackFails),
+        ("stored", Self::Stored),
+        ("store-fails", Self::StoreFails),
     ];
 }
 
-pub(crate) const JOBS: [(&str, JobKind); 8] = [
+pub(crate) const JOBS: [(&str, JobKind); 9] = [
     ("start-pre", JobKind::StartPre),
     ("start-post", JobKind::StartPost),
     ("reload", JobKind::Reload),
@@ -121,6 +137,7 @@ pub(crate) const JOBS: [(&str, JobKind); 8] = [
     ("on-failure", JobKind::OnFailure),
     ("ready-check", JobKind::ReadyCheck),
     ("check", JobKind::Check),
+    ("install", JobKind::Install),
 ];
 
 const WAITS: [(&str, WaitFor); 4] = [
@@ -244,6 +261,19 @@ impl fmt::Display for Ask {
                 }
                 flag(f, stop, "stop")?;
                 flag(f, anyway, "anyway")?;
+                waits(f, wait)
+            }
+            Self::SwapTo { label, wait } => {
+                write!(f, "swap-to {label}")?;
+                waits(f, wait)
+            }
+            Self::Install { label, deploy, wait } => {
+                write!(f, "{} {label}", if deploy { "deploy" } else { "install" })?;
+                waits(f, wait)
+            }
+            Self::Undeploy(label) => write!(f, "undeploy {label}"),
+            Self::RollbackTo { label, wait } => {
+                write!(f, "rollback-to {label}")?;
                 waits(f, wait)
             }
             Self::Promote(wait) => f.write_str("promote").and_then(|()| waits(f, wait)),
@@ -483,12 +513,17 @@ fn parse_ask(words: &[&str]) -> Result<Ask, String> {
         }
     }
     let has = |word: &str| set.contains(&word);
+    let label = || set.first().and_then(|word| word.parse().ok()).ok_or("which release? say 1");
     Ok(match verb {
         "start" => Ask::Start(wait),
         "stop" => Ask::Stop { now: has("now"), keep_listening: has("keep-listening") },
         "restart" => Ask::Restart(wait),
         "swap" => Ask::Swap { hold: has("hold"), replace: has("replace"), wait },
         "rollback" => Ask::Rollback { from, stop: has("stop"), anyway: has("anyway"), wait },
+        "swap-to" => Ask::SwapTo { label: label()?, wait },
+        "install" | "deploy" => Ask::Install { label: label()?, deploy: verb == "deploy", wait },
+        "undeploy" => Ask::Undeploy(label()?),
+        "rollback-to" => Ask::RollbackTo { label: label()?, wait },
         "promote" => Ask::Promote(wait),
         "abort" => Ask::Abort,
         "wait" => Ask::Wait(wait),
@@ -510,11 +545,18 @@ c2 asks api swap hold replace wait=drained
 c3 asks web rollback from=3 stop anyway
 c4 asks web kill 1
 c5 asks web wait wait=active
+c6 asks web deploy 1 wait=ready
+c7 asks web install 2
+c8 asks web undeploy 2
+c8 asks web swap-to 1 wait=drained
+c8 asks web rollback-to 3
 c3 hangs-up
 c9 shutdown
 shutdown
 web bound
 web orphaned
+web unpacked-other
+web/install fails
 web/2.0 spawned
 web/12.1~2 says extend=1500ms
 web/2.0 dies SIG9

@@ -3,15 +3,15 @@
 
 use crate::knobs::{Knobs, settings};
 use crate::step::{Ask, UNITS, WorkerRef};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use supd::machine::{JobKind, Launch};
 use supd::model::settings::{KillMode, Restart};
 use supd::model::{
-    Address, ClientId, Durable, Generation, Intent, JobId, Kept, Record, RecordId, Reply, Settings, SwapId,
-    Tick, UnitName, WorkerExit, WorkerId,
+    Address, ClientId, Durable, Generation, Intent, JobId, Kept, Label, Record, RecordId, Reply, Settings,
+    SwapId, Tick, UnitName, WorkerExit, WorkerId,
 };
 
 /// Everything that is true at one moment.
@@ -66,10 +66,25 @@ pub(crate) struct Unit {
     /// Settings on disk beside the ledger.
     pub(crate) store: BTreeMap<Generation, Arc<Settings>>,
     pub(crate) pins: VecDeque<Arc<Launch>>,
+    /// Sources that are being unpacked, and trees that are being placed or sealed.
+    pub(crate) unpacks: VecDeque<(JobId, Label)>,
+    pub(crate) storing: VecDeque<Storing>,
+    /// Trees on disk: what is unpacked, and what is in the place of a release.
+    pub(crate) staged: BTreeSet<JobId>,
+    pub(crate) trees: BTreeSet<Label>,
     pub(crate) procs: Vec<Proc>,
     pub(crate) jobs: Vec<Job>,
     /// The last job that ended, and whose it was.
     pub(crate) last_job: Option<(JobId, JobKind, Option<WorkerId>)>,
+}
+
+/// A tree that is being placed or sealed.
+#[derive(Debug, Clone)]
+pub(crate) struct Storing {
+    pub(crate) job: JobId,
+    pub(crate) label: Label,
+    /// It comes from here; `None`: it is being sealed.
+    pub(crate) staging: Option<JobId>,
 }
 
 /// A record that is being written.
@@ -259,6 +274,10 @@ impl Unit {
             booted: true,
             store: BTreeMap::new(),
             pins: VecDeque::new(),
+            unpacks: VecDeque::new(),
+            storing: VecDeque::new(),
+            staged: BTreeSet::new(),
+            trees: BTreeSet::new(),
             procs: Vec::new(),
             jobs: Vec::new(),
             last_job: None,
@@ -396,6 +415,8 @@ impl Unit {
             || !self.switches.is_empty()
             || !self.records.is_empty()
             || !self.pins.is_empty()
+            || !self.unpacks.is_empty()
+            || !self.storing.is_empty()
             || !self.jobs.is_empty()
     }
 

@@ -7,11 +7,13 @@
 mod cat;
 mod log;
 mod outcome;
+mod releases;
 mod unit;
 
 pub use cat::{CatView, SettingView};
 pub use log::LogView;
 pub use outcome::{EndedView, FaultView, OutcomeView, ProgressView, progress_text};
+pub use releases::{ReleaseView, ReleasesView};
 pub use unit::{GenerationView, ListenerView, RollbackView, StatusView, SwapView, UnitView, WorkerView};
 
 use crate::model::WaitFor;

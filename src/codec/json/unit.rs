@@ -5,7 +5,7 @@ use crate::codec::span::{micros, millis};
 use crate::model::status::{
     GenerationState, GenerationStatus, Health, SwapStatus, Traffic, UnitState, UnitStatus,
 };
-use crate::model::{UnitName, WorkerId};
+use crate::model::{Label, UnitName, WorkerId};
 use serde::{Deserialize, Serialize};
 
 /// One unit.
@@ -165,7 +165,7 @@ impl UnitView {
             let alive = status.generations.iter().find(|generation| generation.generation == retained);
             RollbackView {
                 generation: retained.0,
-                release: alive.and_then(|generation| generation.release.clone()),
+                release: alive.and_then(|generation| generation.release.as_ref()).map(Label::to_string),
                 warm: alive.is_some_and(|generation| generation.state != GenerationState::Draining),
                 warm_ms: None,
                 pinned: status.retained_pinned,
@@ -222,7 +222,7 @@ impl GenerationView {
         said.dedup();
         Self {
             generation: status.generation.0,
-            release: status.release.clone(),
+            release: status.release.as_ref().map(Label::to_string),
             state: status.state.word().to_owned(),
             share: status.share.map(|hundredths| f64::from(hundredths) / 100.0),
             pids: workers.iter().filter_map(|worker| worker.pid).collect(),
@@ -274,7 +274,7 @@ mod tests {
             retained_pinned: true,
             generations: vec![GenerationStatus {
                 generation: Generation(8),
-                release: Some("1.5.0".into()),
+                release: Label::new("1.5.0").ok(),
                 state: GenerationState::Active,
                 share: Some(9_950),
                 workers: vec![worker(3, "idle"), worker(4, "idle"), worker(5, "")],

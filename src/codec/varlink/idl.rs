@@ -240,6 +240,10 @@ fn full_outcome() -> OutcomeView {
     }
 }
 
+fn full_release() -> ReleaseView {
+    ReleaseView { verdict: "new".into(), held: Some(String::new()), ..ReleaseView::default() }
+}
+
 fn full_cat() -> CatView {
     let text = || Some(String::new());
     let setting =
@@ -295,6 +299,9 @@ fn replies_agree() {
             interface.holds_all(&object(&status), shape, method.name());
             let empty = StatusView { units: vec![UnitView::default()], ..Default::default() };
             interface.holds(&Value::from(object(&empty)), shape, method.name());
+        } else if matches!(method, Method::Releases { .. }) {
+            let view = ReleasesView { releases: vec![full_release()], ..Default::default() };
+            interface.holds_all(&object(&view), shape, method.name());
         } else if matches!(method, Method::Logs { .. }) {
             interface.holds_all(&object(&LogView::default()), shape, method.name());
         } else if matches!(method, Method::Cat { .. }) {
@@ -313,6 +320,7 @@ fn replies_agree() {
         ("LastSwap", object(&full_unit().last_swap)),
         ("RollbackTarget", object(&full_unit().rollback)),
         ("Setting", object(&full_cat().settings[0])),
+        ("Release", object(&full_release())),
         ("Progress", object(&full_outcome().progress)),
         (
             "Ended",

@@ -20,6 +20,38 @@ pub enum Method {
         /// What was pinned for this one; `None`: what the files say now.
         generation: Option<Generation>,
     },
+    /// The releases of one unit, or of all of them.
+    Releases {
+        /// `None`: all.
+        unit: Option<UnitName>,
+    },
+    /// Make a release of the source that comes with the call, as a descriptor.
+    Install {
+        /// Which unit.
+        unit: UnitName,
+        /// The release's name.
+        label: Label,
+    },
+    /// Install, and swap to it.
+    Deploy {
+        /// Which unit.
+        unit: UnitName,
+        /// The release's name.
+        label: Label,
+        /// Stop when ready, until `Promote`.
+        hold: bool,
+        /// Abort a running swap first.
+        replace: bool,
+        /// How far to wait.
+        wait: WaitFor,
+    },
+    /// Take a release away.
+    Undeploy {
+        /// Which unit.
+        unit: UnitName,
+        /// Which release.
+        label: Label,
+    },
     /// Begin to serve.
     Start {
         /// Which unit.
@@ -124,6 +156,8 @@ pub struct Meta {
     pub reason: Option<String>,
     /// A repetition with the same one is answered with the first outcome.
     pub request_id: Option<String>,
+    /// Only say what would be done.
+    pub dry_run: bool,
 }
 
 /// Who may call a method, as a class.
@@ -152,6 +186,10 @@ impl Method {
         match self {
             Self::Status { .. } => "Status",
             Self::Cat { .. } => "Cat",
+            Self::Releases { .. } => "Releases",
+            Self::Install { .. } => "Install",
+            Self::Deploy { .. } => "Deploy",
+            Self::Undeploy { .. } => "Undeploy",
             Self::Start { .. } => "Start",
             Self::Stop { .. } => "Stop",
             Self::Restart { .. } => "Restart",
@@ -172,8 +210,11 @@ impl Method {
     #[must_use]
     pub fn unit(&self) -> Option<&UnitName> {
         match self {
-            Self::Status { unit } => unit.as_ref(),
+            Self::Status { unit } | Self::Releases { unit } => unit.as_ref(),
             Self::Cat { unit, .. }
+            | Self::Install { unit, .. }
+            | Self::Deploy { unit, .. }
+            | Self::Undeploy { unit, .. }
             | Self::Start { unit, .. }
             | Self::Stop { unit, .. }
             | Self::Restart { unit, .. }
@@ -195,9 +236,12 @@ impl Method {
     #[must_use]
     pub fn scope(&self) -> Scope {
         match self {
-            Self::Status { .. } | Self::Wait { .. } => Scope::Read,
+            Self::Status { .. } | Self::Releases { .. } | Self::Wait { .. } => Scope::Read,
             Self::DaemonReload | Self::Shutdown => Scope::Manager,
             Self::Cat { .. }
+            | Self::Install { .. }
+            | Self::Deploy { .. }
+            | Self::Undeploy { .. }
             | Self::Start { .. }
             | Self::Stop { .. }
             | Self::Restart { .. }
@@ -215,7 +259,10 @@ impl Method {
     #[must_use]
     pub fn takes_descriptor(&self) -> bool {
         match self {
+            Self::Install { .. } | Self::Deploy { .. } => true,
             Self::Status { .. }
+            | Self::Releases { .. }
+            | Self::Undeploy { .. }
             | Self::Start { .. }
             | Self::Stop { .. }
             | Self::Restart { .. }
@@ -238,8 +285,16 @@ impl Method {
         let mut p = Parameters(parameters);
         let method = Self::take(name, &mut p)?;
         let meta = match method {
-            Self::Status { .. } | Self::Cat { .. } | Self::Wait { .. } | Self::Logs { .. } => Meta::default(),
-            _ => Meta { reason: p.text("reason", REASON_MAX)?, request_id: request_id(&mut p)? },
+            Self::Status { .. }
+            | Self::Releases { .. }
+            | Self::Cat { .. }
+            | Self::Wait { .. }
+            | Self::Logs { .. } => Meta::default(),
+            _ => Meta {
+                dry_run: p.flag("dry_run")?,
+                reason: p.text("reason", REASON_MAX)?,
+                request_id: request_id(&mut p)?,
+            },
         };
         p.end()?;
         Ok((method, meta))
@@ -256,6 +311,22 @@ impl Method {
     fn take(name: &str, p: &mut Parameters) -> Result<Self, Rejected> {
         Ok(match name {
             "Status" => Self::Status { unit: p.unit_if_any()? },
+            "Releases" => Self::Releases { unit: p.unit_if_any()? },
+            "Install" => {
+                p.source()?;
+                Self::Install { unit: p.unit()?, label: p.given_label()? }
+            }
+            "Deploy" => {
+                p.source()?;
+                Self::Deploy {
+                    unit: p.unit()?,
+                    label: p.given_label()?,
+                    hold: p.flag("hold")?,
+                    replace: p.flag("replace")?,
+                    wait: p.wait()?,
+                }
+            }
+            "Undeploy" => Self::Undeploy { unit: p.unit()?, label: p.given_label()? },
             "Cat" => Self::Cat { unit: p.unit()?, generation: p.generation("generation")? },
             "Start" => Self::Start { unit: p.unit()?, wait: p.wait()? },
             "Stop" => {
@@ -302,10 +373,23 @@ impl Method {
         put("unit", self.unit().map(UnitName::as_str).into());
         match self {
             Self::Status { .. }
+            | Self::Releases { .. }
             | Self::Reload { .. }
             | Self::DaemonReload
             | Self::Abort { .. }
             | Self::Shutdown => {}
+            Self::Install { label, .. } => {
+                put("label", label.as_str().into());
+                put("source", 0.into());
+            }
+            Self::Deploy { label, hold, replace, wait, .. } => {
+                put("label", label.as_str().into());
+                put("source", 0.into());
+                put("hold", (*hold).into());
+                put("replace", (*replace).into());
+                put("wait", wait_word(*wait).into());
+            }
+            Self::Undeploy { label, .. } => put("label", label.as_str().into()),
             Self::Cat { generation, .. } => put("generation", generation.map(|one| one.0).into()),
             Self::Start { wait, .. }
             | Self::Restart { wait, .. }
@@ -334,6 +418,7 @@ impl Method {
                 put("wait", wait_word(*wait).into());
             }
         }
+        put("dry_run", meta.dry_run.into());
         put("reason", meta.reason.as_deref().into());
         put("request_id", meta.request_id.as_deref().into());
         to
@@ -362,6 +447,16 @@ pub(super) mod tests {
         vec![
             Method::Status { unit: Some(unit.clone()) },
             Method::Cat { unit: unit.clone(), generation: Some(Generation(8)) },
+            Method::Releases { unit: Some(unit.clone()) },
+            Method::Install { unit: unit.clone(), label: Label::new("1.5.0").unwrap() },
+            Method::Deploy {
+                unit: unit.clone(),
+                label: Label::new("1.5.0").unwrap(),
+                hold: true,
+                replace: true,
+                wait,
+            },
+            Method::Undeploy { unit: unit.clone(), label: Label::new("1.5.0").unwrap() },
             Method::Start { unit: unit.clone(), wait },
             Method::Stop { unit: unit.clone(), now: true, keep_listening: true },
             Method::Restart { unit: unit.clone(), wait },
@@ -395,10 +490,12 @@ pub(super) mod tests {
     /// What a method of this scope may carry, filled in.
     pub(in crate::codec::varlink) fn meta_of(method: &Method) -> Meta {
         match method {
-            Method::Status { .. } | Method::Cat { .. } | Method::Wait { .. } | Method::Logs { .. } => {
-                Meta::default()
-            }
-            _ => Meta { reason: Some("why not".into()), request_id: Some("r-1".into()) },
+            Method::Status { .. }
+            | Method::Releases { .. }
+            | Method::Cat { .. }
+            | Method::Wait { .. }
+            | Method::Logs { .. } => Meta::default(),
+            _ => Meta { dry_run: true, reason: Some("why not".into()), request_id: Some("r-1".into()) },
         }
     }
 

@@ -70,6 +70,17 @@ impl Parameters {
         label.map(|text| Label::new(&text).map_err(|_| Invalid("label".into()))).transpose()
     }
 
+    /// `label`, where there must be one.
+    pub(super) fn given_label(&mut self) -> Result<Label, Invalid> {
+        self.label()?.ok_or_else(|| Invalid("label".into()))
+    }
+
+    /// `source`: which of the descriptors that came with the call; there is one.
+    pub(super) fn source(&mut self) -> Result<(), Invalid> {
+        let index = self.optional("source", Value::as_u64)?;
+        if index == Some(0) { Ok(()) } else { Err(Invalid("source".into())) }
+    }
+
     /// Everything is taken.
     pub(super) fn end(self) -> Result<(), Invalid> {
         self.0.into_iter().next().map_or(Ok(()), |(name, _)| Err(Invalid(name)))

@@ -24,7 +24,10 @@ mod socket;
 
 pub use limits::Limits;
 
-use crate::codec::json::{CatView, FORMAT, OutcomeView, ProgressView, StatusView, UnitView, progress_text};
+use crate::codec::json::{
+    CatView, FORMAT, OutcomeView, ProgressView, ReleaseView, ReleasesView, StatusView, UnitView,
+    progress_text,
+};
 use crate::codec::varlink::{self, Asked, Meta, Method, Outcome};
 use crate::model::{ClientId, Progress, Reply, Tick};
 use crate::os::Error;
@@ -230,6 +233,12 @@ impl Control {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let status = StatusView { format: FORMAT, version, notes, units };
         self.finish(client, varlink::reply(&status, false));
+    }
+
+    /// Answers `Releases`.
+    pub fn releases(&mut self, client: ClientId, releases: Vec<ReleaseView>) {
+        let view = ReleasesView { format: FORMAT, releases };
+        self.finish(client, varlink::reply(&view, false));
     }
 
     /// Answers `Cat`.

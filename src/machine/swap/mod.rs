@@ -6,7 +6,7 @@ pub mod table;
 
 use super::disk::{Owed, Try};
 use crate::model::{
-    ClientId, Ended, Generation, JobId, RecordId, Settings, SwapId, SwapKind, Tick,
+    ClientId, Ended, Generation, JobId, Label, RecordId, Settings, SwapId, SwapKind, Tick,
     status::{SwapResult, SwapStatus},
 };
 use std::sync::Arc;
@@ -170,7 +170,7 @@ impl Step {
 pub(super) struct Plan {
     pub(super) kind: SwapKind,
     pub(super) settings: Arc<Settings>,
-    pub(super) release: Option<String>,
+    pub(super) release: Option<Label>,
     /// The generation whose pinned program it runs; `None`: what is on disk now.
     pub(super) origin: Option<Generation>,
     pub(super) hold: bool,

@@ -6,9 +6,10 @@ use super::super::group::{Group, Role};
 use super::super::swap::Plan;
 use super::super::swap::table::{SwapCueKind, SwapMove, decide};
 use super::super::turn::Turn;
+use super::install::Deploy;
 use super::{Drain, Life, Unit, Waiter};
 use crate::model::status::{SwapResult, SwapStatus};
-use crate::model::{ClientId, ExitStatus, Reply, Settings, Signal, SwapKind, WaitFor};
+use crate::model::{ClientId, ExitStatus, Label, Progress, Reply, Settings, Signal, SwapKind, WaitFor};
 use std::sync::Arc;
 
 impl Unit {
@@ -19,17 +20,26 @@ impl Unit {
                 self.stop(Some(client), now, keep_listening, false, turn);
             }
             Request::Restart { settings, wait } => {
-                let release = self.durable.active.as_ref().and_then(|kept| kept.release.clone());
-                let plan = Plan { kind: SwapKind::Restart, settings, release, origin: None, hold: false };
-                self.ask_swap(client, plan, false, wait, turn);
+                let waiter = Waiter { client, wait, drained: None };
+                let asked = self.choose_last(&settings).and_then(|release| {
+                    let plan = Plan { kind: SwapKind::Restart, settings, release, origin: None, hold: false };
+                    self.try_swap(Some(waiter), plan, false, turn)
+                });
+                self.answer_refused(client, asked, turn);
             }
-            Request::Swap { settings, hold, replace, wait } => {
-                let plan = Plan { kind: SwapKind::Swap, settings, release: None, origin: None, hold };
-                self.ask_swap(client, plan, replace, wait, turn);
+            Request::Swap { settings, label, force, hold, replace, wait } => {
+                let waiter = Waiter { client, wait, drained: None };
+                let deploy = Deploy { hold, replace, wait };
+                let asked = self.ask_swap(waiter, settings, label.as_ref(), force, deploy, turn);
+                self.answer_refused(client, asked, turn);
             }
+            Request::Install { settings, label, deploy } => {
+                self.ask_install(client, label, settings, deploy, turn);
+            }
+            Request::Undeploy { label } => self.ask_undeploy(client, label, turn),
             // What is left is stopped at once whether asked or not: nothing is kept as standby yet.
-            Request::Rollback { from, stop: _, anyway, wait } => {
-                self.ask_rollback(client, from, anyway, wait, turn);
+            Request::Rollback { label, from, stop: _, anyway, wait } => {
+                self.ask_rollback(client, label.as_ref(), from, anyway, wait, turn);
             }
             Request::Promote { wait } => self.ask_promote(client, wait, turn),
             Request::Abort => self.ask_abort(client, turn),
@@ -59,9 +69,12 @@ impl Unit {
         let waiter = Waiter { client, wait, drained: None };
         match &mut self.life {
             Life::Stopped { .. } | Life::Blocked { .. } => {
-                self.settings = settings;
+                let plan = match self.plan_start(settings) {
+                    Ok(plan) => plan,
+                    Err(refused) => return self.reply(client, refused, turn),
+                };
+                self.settings = plan.settings.clone();
                 self.bind_failures = 0;
-                let plan = self.plan_start();
                 self.start(plan, Some(waiter), turn);
             }
             Life::Arming { clients, .. } | Life::Waiting { clients, record: Some(_), .. } => {
@@ -99,30 +112,88 @@ impl Unit {
                 return self.reply(waiter.client, Reply { next: self.command("status"), ..reply }, turn);
             }
         }
-        if self.is_busy(waiter.client, &format!("abort {}", self.name), turn) {
-            return;
+        if let Err(busy) = self.is_free(&format!("abort {}", self.name)) {
+            return self.reply(waiter.client, busy, turn);
         }
-        self.settings = settings;
-        let plan = self.plan_start();
-        self.begin(plan, Some(waiter), turn);
+        match self.plan_start(settings) {
+            Ok(plan) => {
+                self.settings = plan.settings.clone();
+                self.begin(plan, Some(waiter), turn);
+            }
+            Err(refused) => self.reply(waiter.client, refused, turn),
+        }
     }
 
     /// Whether a swap is under way; says so, and what to type. `instead`: what does this request
     /// over the one under way, as long as that can be undone.
-    fn is_busy(&self, client: ClientId, instead: &str, turn: &mut Turn<'_>) -> bool {
-        let Some(swap) = &self.swap else { return false };
+    fn is_free(&self, instead: &str) -> Result<(), Reply> {
+        let Some(swap) = &self.swap else { return Ok(()) };
         let (to, step) = (swap.to, swap.step.kind());
         let text = format!("a swap to generation {to} is under way: {}", step.doing());
         let lasts = swap.is_first() || swap.step.has_switched() || self.next.is_some();
         let next = if lasts { format!("wait {}", self.name) } else { instead.to_owned() };
-        self.refuse(client, text, next, turn);
-        true
+        Err(Reply::refused(text, next))
     }
 
-    fn ask_swap(&mut self, client: ClientId, plan: Plan, replace: bool, wait: WaitFor, turn: &mut Turn<'_>) {
-        let waiter = Waiter { client, wait, drained: None };
+    fn answer_refused(&self, client: ClientId, asked: Result<(), Reply>, turn: &mut Turn<'_>) {
+        if let Err(reply) = asked {
+            self.reply(client, reply, turn);
+        }
+    }
+
+    /// `supctl swap`: to the release that is named, or to the newest, which is told.
+    fn ask_swap(
+        &mut self,
+        waiter: Waiter,
+        settings: Arc<Settings>,
+        label: Option<&Label>,
+        force: bool,
+        how: Deploy,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Reply> {
+        let release = self.choose(&settings, label, force)?;
+        let active = release.as_ref().filter(|release| self.is_active(release) && self.swap.is_none());
+        if let Some(active) = active {
+            let generation = self.durable.active.as_ref().map(|kept| kept.generation);
+            let newest = if label.is_some() { "" } else { ", the newest," };
+            let text = format!("release {active}{newest} is active already");
+            let reply = Reply::done(false, text).about(None, generation);
+            return Err(Reply { next: self.command("restart"), ..reply });
+        }
+        let told = release.as_ref().filter(|_| label.is_none());
+        let told = told.map(|release| Progress::Note(format!("takes release {release}, the newest")));
+        let plan = Plan { kind: SwapKind::Swap, settings, release, origin: None, hold: how.hold };
+        self.try_swap(Some(waiter), plan, how.replace, turn)?;
+        if let Some(told) = told {
+            turn.act(Action::Progress(waiter.client, told));
+        }
+        Ok(())
+    }
+
+    /// The second half of a deploy, which goes on though nobody waits for it any more.
+    pub(super) fn deploy_swap(
+        &mut self,
+        client: Option<ClientId>,
+        label: Label,
+        settings: Arc<Settings>,
+        how: Deploy,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Reply> {
+        let waiter = client.map(|client| Waiter { client, wait: how.wait, drained: None });
+        let release = Some(label);
+        let plan = Plan { kind: SwapKind::Swap, settings, release, origin: None, hold: how.hold };
+        self.try_swap(waiter, plan, how.replace, turn)
+    }
+
+    fn try_swap(
+        &mut self,
+        waiter: Option<Waiter>,
+        plan: Plan,
+        replace: bool,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Reply> {
         if let Life::Stopping(_) = self.life {
-            return self.refuse(client, "is stopping", self.command("wait"), turn);
+            return Err(Reply::refused("is stopping", self.command("wait")));
         }
         if replace && self.swap.is_some() {
             return self.replace(plan, waiter, turn);
@@ -131,12 +202,12 @@ impl Unit {
             SwapKind::Swap => format!("swap {} --replace", self.name),
             SwapKind::Start | SwapKind::Restart | SwapKind::Rollback => format!("abort {}", self.name),
         };
-        if self.is_busy(client, &instead, turn) || self.is_full(&plan, client, turn) {
-            return;
-        }
+        self.is_free(&instead)?;
+        self.has_place(&plan)?;
         self.unwatch(turn);
         self.settings = plan.settings.clone();
-        self.begin(plan, Some(waiter), turn);
+        self.begin(plan, waiter, turn);
+        Ok(())
     }
 
     /// What waits for a first connection is about to be launched: who asked for the waiting, and
@@ -157,35 +228,35 @@ impl Unit {
     }
 
     /// Whether too many generations live; says which is in the way.
-    pub(super) fn is_full(&self, plan: &Plan, client: ClientId, turn: &mut Turn<'_>) -> bool {
+    pub(super) fn has_place(&self, plan: &Plan) -> Result<(), Reply> {
         let live = || self.groups.iter().filter(|(_, group)| !group.is_gone());
         let limit = plan.settings.swap.max_generations.max(2) as usize;
         if live().count() < limit {
-            return false;
+            return Ok(());
         }
         // What serves is in nobody's way.
         let leaving = live().find(|(_, group)| group.role == Role::Leaving).or_else(|| live().next());
-        let Some((oldest, group)) = leaving else { return false };
+        let Some((oldest, group)) = leaving else { return Ok(()) };
         let workers = group.remaining();
         let text = format!(
             "{} generations live (MaxGenerations = {limit}); generation {oldest} still has {workers} worker(s)",
             live().count()
         );
-        self.refuse(client, text, Some(format!("wait {} --wait=drained", self.name)), turn);
-        true
+        Err(Reply::refused(text, Some(format!("wait {} --wait=drained", self.name))))
     }
 
     /// `--replace`: undoes the running swap, if it has not switched, and then begins.
-    fn replace(&mut self, plan: Plan, waiter: Waiter, turn: &mut Turn<'_>) {
-        let Some(swap) = &mut self.swap else { return };
+    fn replace(&mut self, plan: Plan, waiter: Option<Waiter>, turn: &mut Turn<'_>) -> Result<(), Reply> {
+        let Some(swap) = &mut self.swap else { return Ok(()) };
         if swap.is_first() || swap.step.has_switched() || self.next.is_some() {
             let text = format!("generation {} has taken over already, or nothing serves but it", swap.to);
-            return self.refuse(waiter.client, text, self.command("wait"), turn);
+            return Err(Reply::refused(text, self.command("wait")));
         }
         swap.by_person = true;
         self.settings = plan.settings.clone();
-        self.next = Some(Box::new((plan, Some(waiter))));
+        self.next = Some(Box::new((plan, waiter)));
         self.swap_cue(SwapCueKind::Abort, "replaced by another swap", turn);
+        Ok(())
     }
 
     fn ask_promote(&mut self, client: ClientId, wait: WaitFor, turn: &mut Turn<'_>) {
@@ -251,13 +322,16 @@ impl Unit {
         }
     }
 
-    fn ask_wait(&mut self, client: ClientId, wait: WaitFor, turn: &mut Turn<'_>) {
+    pub(super) fn ask_wait(&mut self, client: ClientId, wait: WaitFor, turn: &mut Turn<'_>) {
         if let Life::Stopping(stopping) = &mut self.life {
             stopping.clients.push(client);
             return;
         }
         if self.swap.is_some() {
             self.waiters.push(Waiter { client, wait, drained: None });
+            return;
+        }
+        if self.join_install(client, wait) {
             return;
         }
         let leaving = self.groups.keys().find(|generation| {

@@ -37,6 +37,12 @@ impl Unit {
         if let Some(reloading) = &mut self.reloading {
             reloading.client = reloading.client.filter(|asker| *asker != client);
         }
+        if let Some(install) = &mut self.install {
+            install.hung_up(client);
+        }
+        if let Some(undeploying) = &mut self.undeploying {
+            undeploying.hung_up(client);
+        }
         match &mut self.life {
             Life::Arming { clients, .. } | Life::Waiting { clients, .. } => {
                 clients.retain(|one| *one != client);

@@ -126,6 +126,9 @@ impl Unit {
     }
 
     pub(super) fn finished(&mut self, job: JobId, result: Result<(), String>, turn: &mut Turn<'_>) {
+        if self.install_finished(job, &result, turn) {
+            return;
+        }
         if matches!(self.swap.as_deref(), Some(Swap { step: Step::Checking { job: asked, .. }, .. }) if *asked == job)
         {
             match result {

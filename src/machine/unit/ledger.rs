@@ -107,6 +107,9 @@ impl Unit {
             }
             return;
         }
+        if self.install_recorded(record, failure, turn) || self.undeploy_recorded(record, failure, turn) {
+            return;
+        }
         self.life_recorded(record, failure, turn);
     }
 

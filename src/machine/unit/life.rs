@@ -6,7 +6,8 @@ use super::super::swap::{Plan, Step, Swap};
 use super::super::turn::Turn;
 use super::{Life, StopStage, Unit, Waiter};
 use crate::model::settings::Start;
-use crate::model::{ClientId, ExitStatus, Generation, Happening, Reply, SwapKind, Tick, Want};
+use crate::model::{ClientId, ExitStatus, Generation, Happening, Reply, Settings, SwapKind, Tick, Want};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The first pause before listeners that could not be bound are tried again; it doubles.
@@ -73,15 +74,25 @@ impl Unit {
         let Life::Waiting { origin, .. } = self.life else { return };
         self.disarm();
         turn.note(Level::Info, None, "a connection waits: launching");
-        let plan = self.plan_again(origin);
-        self.begin(plan, None, turn);
+        match self.plan_again(origin) {
+            Ok(plan) => self.begin(plan, None, turn),
+            Err(refused) => self.give_up_waiting(&refused, turn),
+        }
     }
 
-    /// A start with the file as it is now and the release that was active last.
-    pub(super) fn plan_start(&self) -> Plan {
-        let release = self.durable.active.as_ref().and_then(|kept| kept.release.clone());
-        let settings = self.settings.clone();
-        Plan { kind: SwapKind::Start, settings, release, origin: None, hold: false }
+    /// There is nothing to launch any more: connections are refused rather than left to wait.
+    fn give_up_waiting(&mut self, refused: &Reply, turn: &mut Turn<'_>) {
+        turn.note(Level::Error, None, format!("cannot be launched: {}", refused.text));
+        for waiter in std::mem::take(&mut self.waiters) {
+            self.reply(waiter.client, refused.clone(), turn);
+        }
+        self.stay_down(turn);
+    }
+
+    /// A start with the file as it is now and the release that was active last, else the newest.
+    pub(super) fn plan_start(&self, settings: Arc<Settings>) -> Result<Plan, Reply> {
+        let release = self.choose_last(&settings)?;
+        Ok(Plan { kind: SwapKind::Start, settings, release, origin: None, hold: false })
     }
 
     /// Its generation ended as it should, and nobody asked for more: back to waiting.
@@ -161,8 +172,10 @@ impl Unit {
         match &mut self.life {
             Life::Blocked { origin, .. } => {
                 let origin = *origin;
-                let plan = self.plan_again(origin);
-                self.start(plan, None, turn);
+                match self.plan_again(origin) {
+                    Ok(plan) => self.start(plan, None, turn),
+                    Err(refused) => self.give_up_waiting(&refused, turn),
+                }
             }
             Life::Stopping(stopping) => match stopping.stage {
                 StopStage::Unlistening { .. } => self.end_all(turn),

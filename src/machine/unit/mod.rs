@@ -9,6 +9,7 @@
 //! | `ask`, `rollback`, `reload`, `refresh` | what people ask |
 //! | `hear` | what workers do and say |
 //! | `plot/` | the moves of a swap |
+//! | `releases`, `install`, `rehearse` | which there are; one on its way in; what a request would do |
 //! | `life`, `stop` | on demand, blocked, stopping, stopped |
 //! | `ledger`, `clients` | what is on its way to the disk; who waits for an answer |
 //! | `settle`, `check`, `view` | what has become due; what must hold; what people see |
@@ -17,10 +18,13 @@ mod ask;
 mod check;
 mod clients;
 mod hear;
+pub(super) mod install;
 mod ledger;
 mod life;
 mod plot;
 mod refresh;
+mod rehearse;
+mod releases;
 mod reload;
 mod restore;
 mod rollback;
@@ -37,8 +41,8 @@ use super::turn::Turn;
 use super::worker::Cue;
 use crate::model::settings::Socket;
 use crate::model::{
-    ClientId, Durable, Few, Generation, JobId, RecordId, Reply, Settings, SwapId, Tick, UnitName, WorkerId,
-    status::SwapStatus,
+    ClientId, Durable, Few, Generation, JobId, Label, RecordId, Reply, Settings, SwapId, Tick, UnitName,
+    WorkerId, status::SwapStatus,
 };
 use clients::{Drain, Waiter};
 use ledger::Unsaved;
@@ -105,6 +109,11 @@ pub(super) struct Unit {
     /// Whom an intent of an earlier supd, or of a swap that was cut short, names, while the ledger
     /// does not bear it out.
     intent_left: Option<Generation>,
+    /// A release on its way in, and one on its way out.
+    install: Option<install::Install>,
+    undeploying: Option<releases::Undeploying>,
+    /// The releases whose files are in place.
+    trees: BTreeSet<Label>,
     /// How often in a row the listeners could not be bound.
     bind_failures: u32,
     quarantine: Option<String>,
@@ -174,6 +183,7 @@ impl Unit {
             Event::Swept { worker } => self.worker_cue(worker, &Cue::Swept, turn),
             Event::Noticed { worker, notice } => self.noticed(worker, notice, turn),
             Event::Finished { job, result } => self.finished(job, result, turn),
+            Event::Unpacked { job, result } => self.unpacked(job, result, turn),
             Event::Pinned { generation, pinned } => self.pinned(generation, pinned, turn),
             Event::Clock => self.clock(turn),
         }
@@ -196,8 +206,10 @@ impl Unit {
         }
         let swap = self.swap.as_ref().and_then(|swap| swap.step.deadline());
         let groups = self.groups.values().filter_map(Group::deadline);
+        let install = self.install.as_ref().and_then(install::Install::deadline);
         groups
             .chain(swap)
+            .chain(install)
             .chain(self.life_deadline())
             .chain(self.ledger_deadline())
             .chain(self.slow_deadline())
@@ -209,6 +221,9 @@ impl Unit {
         let due = |deadline: Option<Tick>| deadline.is_some_and(|deadline| deadline <= now);
         if due(self.life_deadline()) {
             self.life_due(turn);
+        }
+        if due(self.install.as_ref().and_then(install::Install::deadline)) {
+            self.install_due(turn);
         }
         // Facts about workers come before what is decided by them: who is ready, or silent, at the
         // very end of a step's time is so in time.

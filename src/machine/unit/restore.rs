@@ -6,13 +6,13 @@ use super::super::swap::Plan;
 use super::super::turn::Turn;
 use super::{Life, Unit};
 use crate::model::settings::Start;
-use crate::model::{Durable, Few, Generation, Intent, SwapKind, Want};
+use crate::model::{Durable, Few, Generation, Happening, Intent, Reply, SwapKind, Want};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Makes the unit and begins what it should be doing.
 pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Unit {
-    let Restored { settings, durable, launches, intent, machine_booted, supd_booting } = restored;
+    let Restored { settings, durable, launches, trees, intent, machine_booted, supd_booting } = restored;
     let stored: BTreeSet<Generation> = launches.keys().copied().collect();
     let recipes: Few<Generation, Arc<Launch>> = launches
         .into_iter()
@@ -42,16 +42,19 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         on_disk,
         unsaved: None,
         intent_left: intent.map(|intent| intent.to),
+        install: None,
+        undeploying: None,
+        trees,
         bind_failures: 0,
         quarantine: None,
     };
+    unit.lose_missing(turn);
     unit.finish_forward(intent, turn);
     let mut keep = unit.on_disk.clone();
     keep.extend(unit.durable.kept().map(|kept| kept.generation));
     turn.act(Action::Prune { keep: keep.into_iter().collect() });
-    if supd_booting && unit.serves_at_boot(machine_booted) {
-        let plan = unit.plan_boot(machine_booted);
-        unit.start(plan, None, turn);
+    if supd_booting {
+        unit.boot(machine_booted, turn);
     }
     let start = turn.out.len();
     unit.settle(start, turn);
@@ -90,23 +93,46 @@ impl Unit {
         }
     }
 
+    /// supd has come up.
+    fn boot(&mut self, machine_booted: bool, turn: &mut Turn<'_>) {
+        if !self.serves_at_boot(machine_booted) {
+            return self.stay_down(turn);
+        }
+        match self.plan_boot(machine_booted) {
+            Ok(plan) => self.start(plan, None, turn),
+            Err(refused) => {
+                turn.note(Level::Warning, None, format!("not started: {}", refused.text));
+                self.stay_down(turn);
+            }
+        }
+    }
+
+    /// There is nothing to launch: it is stopped until somebody starts it, over restarts of supd, too.
+    pub(super) fn stay_down(&mut self, turn: &mut Turn<'_>) {
+        self.life = Life::STOPPED;
+        if self.durable.want != Want::Down {
+            self.durable.want = Want::Down;
+            self.record(Happening::Stopped, None, turn);
+        }
+    }
+
     /// After a boot of the machine the file counts; after one of supd alone what was running does.
-    fn plan_boot(&self, machine_booted: bool) -> Plan {
+    fn plan_boot(&self, machine_booted: bool) -> Result<Plan, Reply> {
         let active = self.durable.active.as_ref().filter(|_| !machine_booted);
         self.plan_again(active.map(|kept| kept.generation))
     }
 
     /// What was running, if that is known; else the file as it is.
-    pub(super) fn plan_again(&self, origin: Option<Generation>) -> Plan {
+    pub(super) fn plan_again(&self, origin: Option<Generation>) -> Result<Plan, Reply> {
         match origin.and_then(|origin| self.recipes.get(&origin)) {
-            Some(recipe) => Plan {
+            Some(recipe) => Ok(Plan {
                 kind: SwapKind::Start,
                 settings: recipe.settings.clone(),
                 release: recipe.release.clone(),
                 origin: Some(recipe.generation),
                 hold: false,
-            },
-            None => self.plan_start(),
+            }),
+            None => self.plan_start(self.settings.clone()),
         }
     }
 
@@ -124,13 +150,15 @@ impl Unit {
     /// it was stopped: else the next supd would start it.
     pub(super) fn is_forgettable(&self) -> bool {
         let stopped = matches!(self.life, Life::Stopped { .. }) && self.unsaved.is_none();
-        self.orphaned && stopped && self.refreshing.is_none()
+        let busy = self.refreshing.is_some() || self.install.is_some() || self.undeploying.is_some();
+        self.orphaned && stopped && !busy
     }
 
     /// supd itself ends.
     pub(in crate::machine) fn shut_down(&mut self, turn: &mut Turn<'_>) {
         if self.quarantine.is_none() {
             let start = turn.out.len();
+            self.cancel_install(turn);
             self.stop(None, false, false, true, turn);
             self.settle(start, turn);
         }

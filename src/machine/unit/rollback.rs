@@ -4,30 +4,33 @@ use super::super::group::Group;
 use super::super::swap::Plan;
 use super::super::turn::Turn;
 use super::{Life, Unit, Waiter};
-use crate::model::{ClientId, Generation, Kept, Reply, SwapKind, WaitFor};
+use crate::model::{ClientId, Generation, Kept, Label, Reply, SwapKind, WaitFor};
 
 impl Unit {
     pub(super) fn ask_rollback(
         &mut self,
         client: ClientId,
+        label: Option<&Label>,
         from: Option<Generation>,
         anyway: bool,
         wait: WaitFor,
         turn: &mut Turn<'_>,
     ) {
-        if let Err(refusal) = self.may_roll_back(from) {
+        if let Err(refusal) = self.may_roll_back(label, from) {
             return self.reply(client, refusal, turn);
         }
         if self.swap.is_some() {
             return self.ask_abort(client, turn);
         }
-        let plan = match self.plan_rollback(anyway) {
+        let retained = self.durable.retained.as_ref().and_then(|kept| kept.release.as_ref());
+        let plan = match label {
+            Some(label) if retained != Some(label) => self.plan_rollback_to(label),
+            Some(_) | None => self.plan_rollback(anyway),
+        };
+        let plan = match plan.and_then(|plan| self.has_place(&plan).map(|()| plan)) {
             Ok(plan) => plan,
             Err(refusal) => return self.reply(client, refusal, turn),
         };
-        if self.is_full(&plan, client, turn) {
-            return;
-        }
         self.unwatch(turn);
         let waiter = Some(Waiter { client, wait, drained: None });
         if plan.origin.is_some_and(|origin| self.copying.contains(&origin)) && self.serves() {
@@ -38,7 +41,7 @@ impl Unit {
     }
 
     /// Whether there is anything that it would be right to roll back; `Err`: the answer.
-    fn may_roll_back(&self, from: Option<Generation>) -> Result<(), Reply> {
+    fn may_roll_back(&self, label: Option<&Label>, from: Option<Generation>) -> Result<(), Reply> {
         let active = self.durable.active.as_ref().map(|kept| kept.generation);
         if let Some(from) = from.filter(|from| Some(*from) != active) {
             let active = active.map_or_else(|| "none".to_owned(), |active| active.to_string());
@@ -55,11 +58,14 @@ impl Unit {
                     Err(Reply::refused(text, self.command("wait")))
                 }
                 (SwapKind::Rollback, None) | (SwapKind::Start | SwapKind::Swap | SwapKind::Restart, _) => {
-                    Ok(())
+                    self.leads_to(label)
                 }
             };
         }
-        // Who names what is active knows where a second step back goes to.
+        // Who names what is active, or where to go, knows where a second step back goes to.
+        if label.is_some() {
+            return Ok(());
+        }
         let (Some(left), None) = (&self.durable.forward, from) else { return Ok(()) };
         let further = match (&self.durable.retained, active) {
             (Some(retained), Some(active)) => {
@@ -68,9 +74,38 @@ impl Unit {
             }
             (Some(_), None) | (None, _) => String::new(),
         };
+        let forward = left.release.as_ref().filter(|label| self.release(label).is_some());
+        let next = match forward {
+            Some(label) => Some(format!("swap {} {label}", self.name)),
+            None => self.command("swap"),
+        };
         let left = left.generation;
         let text = format!("was rolled back from generation {left} already; forward is a swap{further}");
-        Err(Reply::refused(text, self.command("swap")))
+        Err(Reply::refused(text, next))
+    }
+
+    /// Whether the running swap is undone to this release, if one is named.
+    fn leads_to(&self, label: Option<&Label>) -> Result<(), Reply> {
+        let back = self.swap.as_ref().and_then(|swap| self.groups.get(&swap.from?));
+        match (label, back) {
+            (Some(label), Some(back)) if back.launch.release.as_ref() != Some(label) => {
+                let to = back.generation();
+                let text = format!("a swap is under way, which is undone to generation {to}, not to {label}");
+                Err(Reply::refused(text, self.command("rollback")))
+            }
+            (_, _) => Ok(()),
+        }
+    }
+
+    /// To a release that is named and that is not what is retained: any that is installed.
+    fn plan_rollback_to(&self, label: &Label) -> Result<Plan, Reply> {
+        let settings = self.settings_of(label);
+        let release = self.choose(&settings, Some(label), false)?;
+        if self.is_active(label) {
+            let text = format!("release {label} is active already");
+            return Err(Reply::refused(text, Some(format!("releases {}", self.name))));
+        }
+        Ok(Plan { kind: SwapKind::Rollback, settings, release, origin: None, hold: false })
     }
 
     /// What a rollback launches; `Err`: the answer.

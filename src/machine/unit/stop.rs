@@ -49,6 +49,7 @@ impl Unit {
         shutdown: bool,
         turn: &mut Turn<'_>,
     ) {
+        self.stop_deploy();
         if let Life::Stopping(stopping) = &mut self.life {
             stopping.by_person |= client.is_some();
             stopping.clients.extend(client);

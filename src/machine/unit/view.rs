@@ -159,14 +159,7 @@ impl Unit {
             let limit = if group.is_limited() { " (start limit hit: long pauses)" } else { "" };
             notes.push(format!("generation {} is launched again{limit}", group.generation()));
         }
-        if let (Life::Up, None) = (&self.life, &self.swap) {
-            let over = |group: &&Group| group.role == Role::Active && group.is_gone();
-            for group in self.groups.values().filter(over) {
-                let (generation, unit) = (group.generation(), &self.name);
-                let text = format!("generation {generation} has ended, and Restart wants no other run");
-                notes.push(format!("{text}: supctl start {unit}"));
-            }
-        }
+        notes.extend(self.install.as_ref().map(super::install::Install::note));
         if self.orphaned {
             notes.push("its file is gone".to_owned());
         }

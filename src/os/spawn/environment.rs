@@ -136,11 +136,12 @@ fn directory_variables(directories: &[(DirectoryKind, PathBuf)]) -> Vec<Variable
 }
 
 fn ours(facts: &Facts<'_>) -> Vec<Variable> {
-    let mut all = vec![
-        variable("SUPD_UNIT", facts.unit.as_str()),
-        variable("SUPD_GENERATION", facts.generation.to_string()),
-        variable("INVOCATION_ID", facts.invocation_id),
-    ];
+    let mut all =
+        vec![variable("SUPD_UNIT", facts.unit.as_str()), variable("INVOCATION_ID", facts.invocation_id)];
+    // An install is of no generation.
+    if facts.generation.0 != 0 {
+        all.push(variable("SUPD_GENERATION", facts.generation.to_string()));
+    }
     if let Some(worker) = facts.worker {
         all.push(variable("SUPD_WORKER", worker.to_string()));
     }
@@ -266,7 +267,7 @@ mod tests {
         assert_eq!(
             text(&Environment::new(&facts(&unit)).merge(&[])),
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 SUPD_UNIT=web \
-             SUPD_GENERATION=8 INVOCATION_ID=0123456789abcdef0123456789abcdef SUPD_WORKER=2"
+             INVOCATION_ID=0123456789abcdef0123456789abcdef SUPD_GENERATION=8 SUPD_WORKER=2"
         );
     }
 
@@ -293,7 +294,7 @@ mod tests {
         });
         assert_eq!(
             text(&all.ours),
-            "SUPD_UNIT=web SUPD_GENERATION=8 INVOCATION_ID=0123456789abcdef0123456789abcdef SUPD_WORKER=2 \
+            "SUPD_UNIT=web INVOCATION_ID=0123456789abcdef0123456789abcdef SUPD_GENERATION=8 SUPD_WORKER=2 \
              SUPD_RELEASE=1.5.0 SUPD_RELEASE_DIR=/r/1.5.0 NOTIFY_SOCKET=/run/supd/notify/web.8 \
              WATCHDOG_USEC=1500000 FDSTORE=7 LISTEN_FDS=2 LISTEN_FDNAMES=http:api \
              SERVER_STARTER_PORT=0.0.0.0:80=3;[::1]:81=4 SERVER_STARTER_GENERATION=8"

@@ -175,6 +175,23 @@ impl Releases {
         self.throw_away(&self.folder(unit, label))
     }
 
+    /// The first half of [`Releases::discard_staged`], one rename; [`Releases::empty_trash`] is the
+    /// second.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn set_aside_staged(&self, job: JobId) -> Result<(), String> {
+        remove::set_aside(&self.staged(job), &self.trash())
+    }
+
+    /// The first half of [`Releases::discard`]: the label is free.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn set_aside_release(&self, unit: &UnitName, label: &Label) -> Result<(), String> {
+        remove::set_aside(&self.folder(unit, label), &self.trash())
+    }
+
     fn throw_away(&self, path: &Path) -> Result<(), String> {
         remove::set_aside(path, &self.trash())?;
         remove::empty(&self.trash())

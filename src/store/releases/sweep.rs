@@ -63,6 +63,12 @@ impl Releases {
         remove::empty(&self.trash())
     }
 
+    /// Whether there is anything for [`Releases::empty_trash`].
+    #[must_use]
+    pub fn has_trash(&self) -> bool {
+        entries(&self.trash()).is_ok_and(|entries| !entries.is_empty())
+    }
+
     /// What stands in the place of releases of a unit, be it releases or not.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! What the oracle writes down of one unit: promises are about the past as much as about now.
 
 use crate::knobs::version;
-use crate::sim::boot_starts;
+use crate::lives::boot_starts;
 use crate::world::{Unit, number};
 use std::collections::{BTreeMap, BTreeSet};
 use supd::machine::{Event, Request};
@@ -96,6 +96,8 @@ pub(super) struct Book {
     pub(super) told_slow: Option<Tick>,
     /// A person has stopped the unit, and nobody has started it since.
     pub(super) stopped_by_person: bool,
+    /// Who asked for a deploy.
+    pub(super) deploying: BTreeSet<ClientId>,
 }
 
 impl Book {
@@ -127,6 +129,7 @@ impl Book {
             inherited: false,
             told_slow: None,
             stopped_by_person: false,
+            deploying: BTreeSet::new(),
         }
     }
 
@@ -156,6 +159,7 @@ impl Book {
 
     pub(super) fn reborn(&mut self) {
         self.served.clear();
+        self.deploying.clear();
         self.relaunches.clear();
         self.told_slow = None;
         self.unsaved = false;
@@ -182,7 +186,10 @@ impl Book {
             (false, Want::Up | Want::OnDemand) => true,
             (false, Want::Down) => false,
         };
-        self.halted = !(wanted && booting);
+        let nothing = settings.service.releases
+            && (unit.booted || durable.active.is_none())
+            && !super::releases::launchable(durable);
+        self.halted = !(wanted && booting) || nothing;
         self.stopped_by_person = false;
         self.inherited = unit.intent.is_some();
         self.saved_in_life = false;
@@ -193,7 +200,10 @@ impl Book {
     /// made of it, whatever its kind; or its way back.
     fn finished(&self, unit: &Unit) -> Durable {
         let ledger = &unit.ledger;
-        let named = |generation| Some(Kept { generation, release: None, pinned: false });
+        let named = |generation| {
+            let known = ledger.kept().find(|kept| kept.generation == generation).cloned();
+            known.or(Some(Kept { generation, release: None, pinned: false }))
+        };
         let mut after = Durable { swap: None, candidate: None, previous: None, ..ledger.clone() };
         let under_way = self.swaps.iter().rev().find(|swap| swap.on_disk && swap.ended.is_none());
         let Some(swap) = under_way else { return after };
@@ -238,6 +248,7 @@ impl Book {
 
     /// The request of this step came to nothing. One that is refused later has changed nothing.
     pub(super) fn unasked(&mut self, client: ClientId) {
+        self.deploying.remove(&client);
         if self.asker != Some(client) {
             return;
         }
@@ -262,6 +273,11 @@ impl Book {
                 self.revived = now;
                 self.told.push(unit.file().0);
             }
+            Request::Install { deploy, .. } => {
+                self.deploying.extend(deploy.map(|_| *client));
+                self.told.push(unit.file().0);
+            }
+            Request::Undeploy { .. } => {}
             Request::Rollback { .. } => {
                 self.halted = false;
                 self.stopped_by_person = false;
@@ -310,7 +326,10 @@ impl Book {
                     swap.ended = Some(SwapResult::Stopped);
                 }
             }
-            Happening::Waiting | Happening::Pinned { .. } => {}
+            Happening::Installed { .. }
+            | Happening::Undeployed { .. }
+            | Happening::Waiting
+            | Happening::Pinned { .. } => {}
         }
     }
 
@@ -333,6 +352,8 @@ impl Book {
                 }
             }
             Happening::Switched { .. }
+            | Happening::Installed { .. }
+            | Happening::Undeployed { .. }
             | Happening::Waiting
             | Happening::Stopped
             | Happening::Pinned { .. } => {}

@@ -1,6 +1,7 @@
 //! What the ledger may say, and when.
 
 use super::books::{Book, SwapBook, forward_after_way_back};
+use super::releases::launchable;
 use super::{Checked, Rule, must, show};
 use crate::world::{Client, Unit, World, number};
 use supd::model::settings::Retain;
@@ -61,6 +62,10 @@ impl Book {
                 })?;
                 self.over(SwapResult::Stopped);
             }
+            Happening::Installed { .. } | Happening::Undeployed { .. } => {
+                let same = numbers(durable) == numbers(&self.sent) || self.unsaved;
+                must(Rule::Retained, same, || "an install changes who is active".to_owned())?;
+            }
             Happening::Waiting => {
                 must(Rule::Described, durable.want != Want::Down, || "waits, and wants Down".to_owned())?;
             }
@@ -76,16 +81,20 @@ impl Book {
                 })?;
             }
         }
-        self.wants(durable)?;
+        self.wants(unit, durable)?;
         self.sent = durable.clone();
         Ok(())
     }
 
     /// Only a person makes a unit stop.
-    fn wants(&self, durable: &Durable) -> Checked {
+    fn wants(&self, unit: &Unit, durable: &Durable) -> Checked {
         let falls = durable.want == Want::Down && self.sent.want != Want::Down;
         let first_failed = self.sent.active.is_none();
-        must(Rule::Stopped, !falls || self.stopped_by_person || first_failed, || {
+        // What a boot could not launch for want of a release is not to come up by itself later.
+        let released = self.told.iter().any(|told| unit.files[*told].1.service.releases);
+        let nothing = released && !launchable(durable);
+        let fated = self.stopped_by_person || first_failed || self.halted || nothing;
+        must(Rule::Stopped, !falls || fated, || {
             format!("nobody stopped it, and it wants {:?} after {:?}", durable.want, self.sent.want)
         })
     }

@@ -5,6 +5,7 @@ mod books;
 mod disk;
 mod doors;
 mod ledger;
+mod releases;
 mod reply;
 mod serve;
 
@@ -13,7 +14,7 @@ use books::Book;
 use std::fmt;
 use supd::machine::{Action, Effect, Event, Input, Level, Request};
 use supd::model::status::{GenerationState, UnitState, UnitStatus};
-use supd::model::{ExitStatus, Generation, JobId, Record, RecordId, Tick, Want, WorkerId};
+use supd::model::{ExitStatus, Generation, JobId, Record, RecordId, SwapKind, Tick, Want, WorkerId};
 
 macro_rules! rules {
     ($($(#[$doc:meta])* $Rule:ident = $word:literal,)+) => {
@@ -56,6 +57,8 @@ rules! {
     Durable = "durable",
     /// After every answer the state is one that the ledger describes.
     Described = "described",
+    /// A release counts once it is on the disk, never changes, and stays as long as it is of use.
+    Releases = "releases",
     /// Crash restarts and rollbacks run what ran, everything else what is on disk.
     Pinned = "pinned",
     /// What a rollback goes back to.
@@ -221,6 +224,7 @@ impl Oracle {
             Action::Spawn { worker, index, launch } => {
                 must(Rule::Accounts, !self.worker_ids.contains(worker), || format!("worker {worker} twice"))?;
                 self.worker_ids.push(*worker);
+                Book::runs_release(unit, launch)?;
                 self.book(place).spawns(world, unit, *index, launch)
             }
             Action::Signal { worker, signal, everyone } => {
@@ -233,9 +237,24 @@ impl Oracle {
                 self.book(place).runs(world, unit, *kind, launch, *worker)
             }
             Action::EndJob { job } => {
-                let known = unit.jobs.iter().any(|known| known.id == *job);
+                let stores = unit.unpacks.iter().any(|(known, _)| known == job)
+                    || unit.storing.iter().any(|storing| storing.job == *job);
+                let known = stores || unit.jobs.iter().any(|known| known.id == *job);
                 must(Rule::Accounts, known, || format!("ends job {job}, which does not run"))
             }
+            Action::Unpack { job, .. } | Action::Seal { job, .. } => {
+                must(Rule::Accounts, *job > self.job_last, || format!("job {job} twice"))?;
+                self.job_last = *job;
+                Ok(())
+            }
+            Action::Place { job, label, staging, .. } => {
+                must(Rule::Accounts, *job > self.job_last, || format!("job {job} twice"))?;
+                self.job_last = *job;
+                must(Rule::Releases, unit.staged.contains(staging), || format!("places nothing as {label}"))?;
+                self.book(place).places(unit, label)
+            }
+            Action::Discard { .. } => Ok(()),
+            Action::Remove { label } => self.book(place).removes(unit, label),
             Action::Bind { job, .. } => {
                 must(Rule::Accounts, *job > self.job_last, || format!("job {job} twice"))?;
                 self.job_last = *job;
@@ -250,6 +269,13 @@ impl Oracle {
             Action::Record { id, record, client } => {
                 must(Rule::Accounts, *id > self.record_last, || format!("record {id} twice"))?;
                 self.record_last = *id;
+                self.book(place).relists(unit, record)?;
+                // One whose listeners could not be bound at once begins as a start.
+                if let supd::model::Happening::Began { kind: SwapKind::Swap | SwapKind::Start, .. } =
+                    record.happening
+                {
+                    self.book(place).deploys(world, *client);
+                }
                 self.book(place).records(world, unit, record, *client)
             }
             Action::SaveIntent(intent) => self.book(place).intends(world, unit, intent),
@@ -355,6 +381,8 @@ fn stale(unit: &Unit, event: &Event) -> Option<String> {
             | Request::Stop { .. }
             | Request::Restart { .. }
             | Request::Swap { .. }
+            | Request::Install { .. }
+            | Request::Undeploy { .. }
             | Request::Rollback { .. }
             | Request::Promote { .. }
             | Request::Abort
@@ -379,6 +407,7 @@ fn stale(unit: &Unit, event: &Event) -> Option<String> {
         | Event::Exited { .. }
         | Event::Swept { .. }
         | Event::Finished { .. }
+        | Event::Unpacked { .. }
         | Event::Pinned { .. }
         | Event::Clock => None,
     }

@@ -21,7 +21,11 @@ fn is_due<'a>(world: &'a World, client: ClientId, reply: &Reply) -> Result<&'a C
     must(Rule::Replies, !known.gone, || format!("answers client {client}, who hung up"))?;
     must(Rule::Replies, !reply.text.is_empty(), || format!("answers client {client} nothing"))?;
     let refused = reply.status == ExitStatus::Refused;
-    must(Rule::Replies, !(refused && reply.changed), || format!("refused and changed: {}", reply.text))?;
+    // A deploy may have installed what it may not swap to.
+    let deploys = matches!(known.asked, Some((_, Ask::Install { deploy: true, .. } | Ask::Wait(_))));
+    must(Rule::Replies, deploys || !(refused && reply.changed), || {
+        format!("refused and changed: {}", reply.text)
+    })?;
     let known_status = match reply.status {
         ExitStatus::Done
         | ExitStatus::Failed
@@ -57,6 +61,9 @@ impl Book {
             let complete = unit.complete(swap.to, world.now);
             let id = swap.id;
             self.swap_mut(id).into_iter().for_each(|swap| swap.was_ready |= complete);
+        }
+        if matches!(reply.status, ExitStatus::Refused | ExitStatus::Failed) {
+            self.deploying.remove(&client);
         }
         match reply.status {
             ExitStatus::Refused => {
@@ -121,6 +128,12 @@ impl Book {
     fn done(&self, world: &World, unit: &Unit, client: &Client, ask: Ask, reply: &Reply) -> Checked {
         match ask {
             Ask::Start(wait) => self.started(world, unit, client, wait, reply),
+            Ask::Swap { .. } if !reply.changed && reply.swap_id.is_none() => {
+                // The newest release is active already.
+                must(Rule::Replies, unit.file().1.service.releases || unit.files.len() > 1, || {
+                    format!("swapped and nothing changed: {}", reply.text)
+                })
+            }
             Ask::Swap { wait, hold, .. } => {
                 let wait = if hold { WaitFor::Ready } else { wait };
                 must(Rule::Replies, reply.changed, || {
@@ -132,11 +145,27 @@ impl Book {
                 // Before commit a rollback is an abort.
                 self.aborted(client, reply)
             }
+            Ask::SwapTo { .. } if !reply.changed => Ok(()),
+            Ask::Install { label, deploy: false, .. } => {
+                self.stored(unit, &crate::sim::label(label), true, reply)
+            }
+            Ask::Install { label, .. } if reply.swap_id.is_none() => {
+                self.stored(unit, &crate::sim::label(label), true, reply)
+            }
+            Ask::Undeploy(label) => self.stored(unit, &crate::sim::label(label), false, reply),
+            Ask::RollbackTo { .. } if !self.swaps.iter().any(|swap| swap.client == Some(client.id)) => {
+                self.aborted(client, reply)
+            }
+            Ask::SwapTo { wait, .. } | Ask::Install { wait, .. } | Ask::RollbackTo { wait, .. } => {
+                self.reached(world, unit, client, wait, reply)
+            }
             Ask::Restart(wait) | Ask::Rollback { wait, .. } => {
                 must(Rule::Replies, reply.changed, || format!("done and nothing changed: {}", reply.text))?;
                 self.reached(world, unit, client, wait, reply)
             }
             Ask::Promote(wait) => self.reached(world, unit, client, wait, reply),
+            // It joined an install.
+            Ask::Wait(_) if reply.swap_id.is_none() && reply.generation.is_none() => Ok(()),
             // Nothing was under way, or what was is over.
             Ask::Wait(_) if !reply.changed || self.halted => Ok(()),
             // Who joins a swap that is to be held ends with those who asked for it.

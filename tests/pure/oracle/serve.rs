@@ -61,6 +61,13 @@ impl Book {
     ) -> Checked {
         let found = version(&launch.settings);
         if swap.kind == SwapKind::Rollback {
+            let named = swap.client.and_then(|client| world.client(client)).and_then(|client| client.asked);
+            if let Some((_, crate::step::Ask::RollbackTo { label, .. })) = named {
+                let label = crate::sim::label(label);
+                return must(Rule::Pinned, launch.release.as_ref() == Some(&label), || {
+                    format!("a rollback to release {label} launches {:?}", launch.release)
+                });
+            }
             let before = &swap.before;
             let target = number(before.retained.as_ref().or(before.previous.as_ref()));
             let wanted = target.and_then(|target| self.recipe(unit, target));
@@ -248,9 +255,16 @@ impl Book {
 fn reads_file(ask: crate::step::Ask) -> bool {
     use crate::step::Ask;
     match ask {
-        Ask::Start(_) | Ask::Restart(_) | Ask::Swap { .. } | Ask::Refresh => true,
+        Ask::Start(_)
+        | Ask::Restart(_)
+        | Ask::Swap { .. }
+        | Ask::SwapTo { .. }
+        | Ask::Install { .. }
+        | Ask::Refresh => true,
         Ask::Stop { .. }
         | Ask::Rollback { .. }
+        | Ask::RollbackTo { .. }
+        | Ask::Undeploy(_)
         | Ask::Promote(_)
         | Ask::Abort
         | Ask::Wait(_)

@@ -7,6 +7,7 @@ use crate::machine::effect::{Action, Launch, Level};
 use crate::machine::group::{Group, Role};
 use crate::machine::swap::{Plan, Step, Swap};
 use crate::machine::turn::Turn;
+use crate::model::release::Verdict;
 use crate::model::status::SwapResult;
 use crate::model::{ExitStatus, Happening, Intent, Kept, Progress, Reply, WaitFor};
 use std::sync::Arc;
@@ -41,7 +42,8 @@ impl Unit {
 
     pub(super) fn number(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
         let release = swap.plan.release.clone();
-        let named = Kept { generation: swap.to, release, pinned: false };
+        // A release never changes: it is its own pin.
+        let named = Kept { generation: swap.to, pinned: release.is_some(), release };
         if swap.is_first() {
             self.durable.want = want_of(&swap.plan.settings);
             let last = self.durable.active.as_ref().map(|kept| kept.generation);
@@ -159,6 +161,10 @@ impl Unit {
         let result = if swap.by_person { SwapResult::Aborted } else { SwapResult::Failed };
         self.clear_old_intent(turn);
         self.conclude();
+        if swap.ended.is_some() && !swap.by_person {
+            let failed = self.groups.get(&swap.to).map(Group::as_kept);
+            self.durable.judge(failed.as_ref(), Verdict::Bad);
+        }
         if !swap.is_first() {
             self.dismiss(swap.to, turn);
         }

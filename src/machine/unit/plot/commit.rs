@@ -41,6 +41,7 @@ impl Unit {
 
     pub(super) fn record_commit(&mut self, swap: &Swap, turn: &mut Turn<'_>) -> RecordId {
         self.conclude();
+        self.drop_old_releases(&swap.plan.settings);
         let happening = Happening::Ended { swap_id: swap.id, result: SwapResult::Committed, cause: None };
         self.record(happening, swap.client, turn)
     }

@@ -1,0 +1,257 @@
+//! Which releases there are, which one is taken, and which may go.
+
+use super::super::effect::{Action, Level};
+use super::super::turn::Turn;
+use super::{Life, Unit};
+use crate::model::release::{Release, Verdict};
+use crate::model::{ClientId, ExitStatus, Happening, Label, RecordId, Reply, Settings};
+use std::sync::Arc;
+
+/// The most releases of one unit: each is named in every record of the ledger.
+const RELEASES_MAX: usize = 100;
+
+/// A release that is taken away: out of the list, and on its way out of the ledger.
+#[derive(Debug, Clone)]
+pub(super) struct Undeploying {
+    record: RecordId,
+    client: Option<ClientId>,
+    /// To be put back if the ledger does not take it.
+    before: Vec<Release>,
+    label: Label,
+}
+
+impl Undeploying {
+    /// Nobody is to be told any more.
+    pub(super) fn hung_up(&mut self, client: ClientId) {
+        self.client = self.client.filter(|asker| *asker != client);
+    }
+}
+
+impl Unit {
+    pub(super) fn release(&self, label: &Label) -> Option<&Release> {
+        self.durable.releases.iter().find(|release| release.label == *label)
+    }
+
+    /// Whether a release may be launched: one whose record is on its way may yet come to nothing.
+    fn counts(&self, label: &Label) -> bool {
+        self.release(label).is_some() && !self.deploys(label)
+    }
+
+    /// Last installed, never one that failed or was rolled back from, unless `force`.
+    fn newest(&self, force: bool) -> Option<&Label> {
+        let fit =
+            |release: &&Release| self.counts(&release.label) && (force || release.verdict != Verdict::Bad);
+        self.durable.releases.iter().rev().find(fit).map(|release| &release.label)
+    }
+
+    /// Whether one more can be installed; why not.
+    pub(super) fn has_room(&self, label: &Label) -> Result<(), String> {
+        if self.release(label).is_some() || self.durable.releases.len() < RELEASES_MAX {
+            return Ok(());
+        }
+        Err(format!("{RELEASES_MAX} releases are installed already, which is the most"))
+    }
+
+    /// The release that a swap takes.
+    pub(super) fn choose(
+        &self,
+        settings: &Settings,
+        label: Option<&Label>,
+        force: bool,
+    ) -> Result<Option<Label>, Reply> {
+        match (settings.service.releases, label) {
+            (false, None) => Ok(None),
+            (false, Some(label)) => Err(self.without_releases(label)),
+            (true, Some(label)) if self.counts(label) => Ok(Some(label.clone())),
+            (true, Some(label)) => Err(self.no_such_release(label)),
+            (true, None) => match self.newest(force) {
+                Some(newest) => Ok(Some(newest.clone())),
+                None => Err(self.nothing_installed()),
+            },
+        }
+    }
+
+    /// The release that a start or a restart takes: what was active last, else the newest.
+    pub(super) fn choose_last(&self, settings: &Settings) -> Result<Option<Label>, Reply> {
+        let last = self.durable.active.as_ref().and_then(|kept| kept.release.as_ref());
+        let last = last.filter(|label| self.counts(label));
+        self.choose(settings, last.filter(|_| settings.service.releases), false)
+    }
+
+    /// Whether this release receives the traffic by now.
+    pub(super) fn is_active(&self, label: &Label) -> bool {
+        let active = self.durable.active.as_ref().filter(|kept| kept.release.as_ref() == Some(label));
+        matches!(self.life, Life::Up)
+            && active.and_then(|kept| self.groups.get(&kept.generation)).is_some_and(|group| !group.is_gone())
+    }
+
+    pub(super) fn without_releases(&self, label: &Label) -> Reply {
+        let text = format!(
+            "has no releases, so there is no {label}: with Releases = true, or a relative program with a slash \
+             in ExecStart, it would"
+        );
+        Reply::refused(text, Some(format!("cat {}", self.name)))
+    }
+
+    pub(super) fn no_such_release(&self, label: &Label) -> Reply {
+        let text = format!("there is no release {label}");
+        Reply::refused(text, Some(format!("releases {}", self.name)))
+    }
+
+    fn nothing_installed(&self) -> Reply {
+        let text = if self.durable.releases.is_empty() {
+            "no release is installed"
+        } else {
+            "every release that is installed failed or was rolled back from; name one, or use --force"
+        };
+        Reply::refused(text, Some(format!("deploy {} LABEL SOURCE", self.name)))
+    }
+
+    /// Why a release must stay; `None`: it may go.
+    pub(super) fn holds(&self, label: &Label) -> Option<String> {
+        let durable = &self.durable;
+        let is = |kept: &Option<crate::model::Kept>| {
+            kept.as_ref().is_some_and(|kept| kept.release.as_ref() == Some(label))
+        };
+        let mut planned = self.swap.iter().map(|swap| &swap.plan);
+        if is(&durable.active) {
+            let active = if matches!(self.life, Life::Up) { "is active" } else { "was active last" };
+            Some(format!("{active}: the next start takes it"))
+        } else if is(&durable.candidate) || planned.any(|plan| plan.release.as_ref() == Some(label)) {
+            Some("is on its way to be active".to_owned())
+        } else if is(&durable.previous) || is(&durable.retained) {
+            Some("is retained: a rollback goes to it".to_owned())
+        } else if let Some(group) =
+            self.groups.values().find(|group| group.launch.release.as_ref() == Some(label))
+        {
+            let (generation, workers) = (group.generation(), group.remaining());
+            Some(format!("is drained still: generation {generation} has {workers} worker(s)"))
+        } else if matches!(self.life, Life::Arming { .. } | Life::Waiting { .. })
+            && self.choose_last(&self.settings).ok().flatten().as_ref() == Some(label)
+        {
+            Some("is what the first connection launches".to_owned())
+        } else {
+            self.deploys(label).then(|| "is being installed".to_owned())
+        }
+    }
+
+    /// Drops the oldest releases beyond KeepReleases that nothing holds from the list; their files
+    /// go once that is on disk.
+    pub(super) fn drop_old_releases(&mut self, settings: &Settings) {
+        // The last one is what this is about.
+        let keep = (settings.swap.keep_releases as usize).max(1);
+        let beyond = self.durable.releases.len().saturating_sub(keep);
+        let old: Vec<Label> = self.durable.releases[..beyond]
+            .iter()
+            .map(|release| &release.label)
+            .filter(|label| self.holds(label).is_none())
+            .cloned()
+            .collect();
+        self.durable.releases.retain(|release| !old.contains(&release.label));
+    }
+
+    pub(super) fn ask_undeploy(&mut self, client: ClientId, label: Label, turn: &mut Turn<'_>) {
+        let busy = if self.undeploying.is_some() {
+            Some("another release is on its way out of the ledger")
+        } else {
+            let recorded = self.install.as_ref().is_some_and(super::install::Install::is_recorded);
+            recorded.then_some("another release is on its way into the ledger")
+        };
+        if let Some(busy) = busy {
+            return self.reply(client, Reply::refused(busy, self.command("releases")), turn);
+        }
+        if self.release(&label).is_none() {
+            let reply = self.no_such_release(&label);
+            return self.reply(client, reply, turn);
+        }
+        if let Some(why) = self.holds(&label) {
+            let next = Some(format!("releases {}", self.name));
+            return self.reply(client, Reply::refused(format!("release {label} {why}"), next), turn);
+        }
+        let before = self.durable.releases.clone();
+        self.durable.releases.retain(|release| release.label != label);
+        let record = self.record(Happening::Undeployed { label: label.clone() }, Some(client), turn);
+        self.undeploying = Some(Undeploying { record, client: Some(client), before, label });
+    }
+
+    /// Whether this record says that a release was taken away; then that is over.
+    pub(super) fn undeploy_recorded(
+        &mut self,
+        record: RecordId,
+        failure: Option<&str>,
+        turn: &mut Turn<'_>,
+    ) -> bool {
+        let Some(done) = self.undeploying.take_if(|undeploying| undeploying.record == record) else {
+            return false;
+        };
+        let reply = match failure {
+            None => {
+                turn.note(Level::Info, None, format!("release {} is taken away", done.label));
+                Reply::done(true, format!("release {} is taken away", done.label))
+            }
+            Some(reason) => {
+                self.relist(&done.before);
+                let text = format!("release {} stays: the ledger cannot be written: {reason}", done.label);
+                Reply::new(ExitStatus::Failed, false, text)
+            }
+        };
+        if let Some(client) = done.client {
+            self.reply(client, reply, turn);
+        }
+        true
+    }
+
+    /// Puts back what was taken off the list since, in its place.
+    pub(super) fn relist(&mut self, before: &[Release]) {
+        let now = std::mem::take(&mut self.durable.releases);
+        let as_it_is = |old: &Release| now.iter().find(|one| one.label == old.label).cloned();
+        let mut all: Vec<Release> =
+            before.iter().map(|old| as_it_is(old).unwrap_or_else(|| old.clone())).collect();
+        all.extend(now.iter().filter(|one| !before.iter().any(|old| old.label == one.label)).cloned());
+        self.durable.releases = all;
+    }
+
+    /// Removes the files of what is in no list any more. Not while a record is on its way: until
+    /// it is on disk, a crash would go back to a list that has it.
+    pub(super) fn remove_unlisted(&mut self, turn: &mut Turn<'_>) {
+        if self.unsaved.is_some() {
+            return;
+        }
+        let stays = |label: &Label| self.release(label).is_some() || self.deploys(label);
+        let gone: Vec<Label> = self.trees.iter().filter(|label| !stays(label)).cloned().collect();
+        for label in gone {
+            self.trees.remove(&label);
+            turn.act(Action::Remove { label });
+        }
+    }
+
+    /// Every release and what it is to the unit: a word, in the order of installation.
+    pub(in crate::machine) fn releases(&self) -> Vec<crate::model::status::ReleaseStatus> {
+        let newest = self.newest(false);
+        let of = |release: &Release| crate::model::status::ReleaseStatus {
+            release: release.clone(),
+            newest: newest == Some(&release.label),
+            held: self.holds(&release.label),
+        };
+        self.durable.releases.iter().map(of).collect()
+    }
+
+    /// What is listed and not on disk is no release.
+    pub(super) fn lose_missing(&mut self, turn: &mut Turn<'_>) {
+        let trees = &self.trees;
+        self.durable.releases.retain(|release| {
+            let there = trees.contains(&release.label);
+            if !there {
+                let text = format!("the files of release {} are gone: it is forgotten", release.label);
+                turn.note(Level::Error, None, text);
+            }
+            there
+        });
+    }
+
+    /// The settings of a generation of this release, if one is known: a rollback goes by them.
+    pub(super) fn settings_of(&self, label: &Label) -> Arc<Settings> {
+        let known = self.recipes.values().rev().find(|recipe| recipe.release.as_ref() == Some(label));
+        known.map_or(&self.settings, |recipe| &recipe.settings).clone()
+    }
+}
