@@ -167,6 +167,9 @@ impl Unit {
         let closes = self.bound.iter().any(|socket| !left.contains(socket));
         self.bound = left;
         if closes {
+            let whole =
+                |settings: &Arc<Settings>| settings.sockets.iter().all(|one| self.bound.contains(one));
+            self.listening.retain(whole);
             let effect = super::super::Effect::Unit(self.name.clone(), Action::CloseExcept(named));
             turn.out.insert(start, effect);
         }
