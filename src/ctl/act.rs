@@ -5,9 +5,10 @@ use super::context::Context;
 use super::failure::Failure;
 use super::render::live::Live;
 use super::render::text::{Colour, clean};
+use super::source::{Opened, SourceArgs};
 use crate::codec::json::OutcomeView;
 use crate::codec::varlink::{self, Answer, Method};
-use crate::model::ExitStatus;
+use crate::model::{ExitStatus, UnitName};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::io::{self, Stdout};
@@ -18,21 +19,48 @@ const FRAME: Duration = Duration::from_millis(100);
 
 /// Asks supd to do something and shows what comes of it.
 pub(super) fn act(context: &Context, method: &Method) -> Result<ExitStatus, Failure> {
-    let unit = method.unit().map(ToString::to_string);
+    ask(context, method, None)
+}
+
+/// The same with a SOURCE that goes along; a rehearsal needs none.
+pub(super) fn act_with(
+    context: &Context,
+    method: &Method,
+    source: &SourceArgs,
+) -> Result<ExitStatus, Failure> {
+    let rehearsal = context.meta.dry_run;
+    let opened = if rehearsal { None } else { Some(source.open(context)?) };
+    ask(context, method, opened)
+}
+
+fn ask(context: &Context, method: &Method, source: Option<Opened>) -> Result<ExitStatus, Failure> {
     let client = context.client()?;
-    let goes_on = |failure| goes_on(failure, method);
-    if context.json {
-        let answer = client.ask(method, &context.meta, None).map_err(goes_on)?;
-        return print_json(context, &answer);
+    let mut show = (!context.json).then(|| Show::new(context, method));
+    let observer = show.as_mut().map(|show| show as &mut dyn Observer);
+    let descriptor = source.as_ref().map(Opened::descriptor);
+    let answer = client.pass(method, &context.meta, descriptor, observer).map(|(answer, _)| answer);
+    if let Some(show) = &mut show {
+        show.live.end();
     }
-    let subject = unit.as_deref().unwrap_or_default();
-    let mut show = Show { live: Live::new(io::stdout(), context.columns, context.paint, subject) };
-    show.live.wait_for("supd's answer", Instant::now());
-    let answer = client.ask(method, &context.meta, Some(&mut show));
-    show.live.end();
-    let answer = answer.map_err(goes_on)?;
-    if let Some(error) = error_of(&answer) {
-        return Err(Failure::from_error(&error, unit.as_deref()));
+    match (answer, source) {
+        (Err(failure), Some(source)) if source.is_sending() => Err(cut_off(failure)),
+        (Err(failure), _) => Err(goes_on(failure, method)),
+        (Ok(answer), source) => {
+            source.map_or(Ok(()), |source| source.finish(answer.error.is_none()))?;
+            tell(context, method, show, &answer)
+        }
+    }
+}
+
+fn tell(
+    context: &Context,
+    method: &Method,
+    show: Option<Show>,
+    answer: &Answer,
+) -> Result<ExitStatus, Failure> {
+    let Some(mut show) = show else { return print_json(context, answer) };
+    if let Some(error) = error_of(answer) {
+        return Err(Failure::from_error(&error, method.unit().map(UnitName::as_str)));
     }
     let outcome: OutcomeView = serde_json::from_str(answer.raw()).unwrap_or_default();
     show.live.line(&outcome.text, Some(Colour::Good));
@@ -40,6 +68,12 @@ pub(super) fn act(context: &Context, method: &Method) -> Result<ExitStatus, Fail
         context.print([format!("  Next: supctl {}", clean(&next))])?;
     }
     Ok(ExitStatus::Done)
+}
+
+/// Who stops in the middle of an archive has sent none: supd refuses what has no end.
+fn cut_off(failure: Failure) -> Failure {
+    let text = format!("{}: SOURCE was cut off, so nothing is installed", failure.text);
+    Failure { text, next: None, ..failure }
 }
 
 /// The error of an answer; one that this supctl does not know is refused in its own words.
@@ -114,6 +148,15 @@ fn goes_on(failure: Failure, method: &Method) -> Failure {
 /// Shows steps as they come.
 struct Show {
     live: Live<Stdout>,
+}
+
+impl Show {
+    fn new(context: &Context, method: &Method) -> Self {
+        let subject = method.unit().map(UnitName::as_str).unwrap_or_default();
+        let mut live = Live::new(io::stdout(), context.columns, context.paint, subject);
+        live.wait_for("supd's answer", Instant::now());
+        Self { live }
+    }
 }
 
 impl Observer for Show {

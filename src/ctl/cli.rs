@@ -8,12 +8,15 @@ use super::completions::Completions;
 use super::context::{self, Context};
 use super::daemon_reload::DaemonReload;
 use super::demo::Demo;
+use super::deploy::Deploy;
 use super::failure::Failure;
 use super::import::Import;
+use super::install::Install;
 use super::is_active::IsActive;
 use super::kill::Kill;
 use super::logs::Logs;
 use super::promote::Promote;
+use super::releases::Releases;
 use super::reload::Reload;
 use super::render::text::Paint;
 use super::restart::Restart;
@@ -23,6 +26,7 @@ use super::start::Start;
 use super::status::Status;
 use super::stop::Stop;
 use super::swap::Swap;
+use super::undeploy::Undeploy;
 use super::wait::Wait;
 use crate::codec::varlink::Meta;
 use crate::model::ExitStatus;
@@ -103,11 +107,15 @@ pub(super) enum Verb {
     Reload(Reload),
     Kill(Kill),
     DaemonReload(DaemonReload),
+    Deploy(Deploy),
+    Install(Install),
     Swap(Swap),
     Rollback(Rollback),
     Promote(Promote),
     Abort(Abort),
     Wait(Wait),
+    Releases(Releases),
+    Undeploy(Undeploy),
     Logs(Logs),
     Check(Check),
     Cat(Cat),
@@ -148,11 +156,15 @@ impl Verb {
             Self::Reload(verb) => verb.run(context),
             Self::Kill(verb) => verb.run(context),
             Self::DaemonReload(DaemonReload {}) => DaemonReload::run(context),
+            Self::Deploy(verb) => verb.run(context),
+            Self::Install(verb) => verb.run(context),
             Self::Swap(verb) => verb.run(context),
             Self::Rollback(verb) => verb.run(context),
             Self::Promote(verb) => verb.run(context),
             Self::Abort(verb) => verb.run(context),
             Self::Wait(verb) => verb.run(context),
+            Self::Releases(verb) => verb.run(context),
+            Self::Undeploy(verb) => verb.run(context),
             Self::Logs(verb) => verb.run(context),
             Self::Check(verb) => verb.run(context),
             Self::Cat(verb) => verb.run(context),
@@ -204,7 +216,7 @@ mod tests {
             for line in examples.take_while(|line| line.starts_with("  ")) {
                 // What it does stands behind three spaces, and several commands behind &&.
                 let typed = line.trim_start().split("   ").next().unwrap();
-                let typed = typed.split(['>', '|']).next().unwrap();
+                let typed = typed.split(['<', '>', '|']).next().unwrap();
                 for command in typed.split(" && ") {
                     let words: Vec<&str> = command.split_whitespace().collect();
                     assert_eq!(words[0], "supctl", "{line}");

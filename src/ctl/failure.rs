@@ -133,7 +133,7 @@ fn shell_word(word: &str) -> String {
 /// How a generation ended and the last lines that it wrote.
 fn details(failure: &error::Failure) -> Vec<String> {
     let mut lines = Vec::new();
-    lines.extend(failure.ended.as_ref().map(ending));
+    lines.extend(failure.ended.as_ref().filter(|ended| ended.generation > 0).map(ending));
     match failure.log.as_slice() {
         [] if failure.ended.is_some() && failure.log_file.is_some() => lines.push("It wrote nothing.".into()),
         [] => {}

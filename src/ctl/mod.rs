@@ -15,24 +15,27 @@ mod completions;
 mod context;
 mod daemon_reload;
 mod demo;
+mod deploy;
 mod failure;
 mod import;
+mod install;
 mod is_active;
 mod kill;
 mod logs;
 mod promote;
+mod releases;
 mod reload;
 mod render;
 mod restart;
 mod rollback;
 mod shutdown;
 mod signals;
-#[allow(dead_code, reason = "install and deploy are to come")]
 mod source;
 mod start;
 mod status;
 mod stop;
 mod swap;
+mod undeploy;
 mod wait;
 
 #[cfg(test)]

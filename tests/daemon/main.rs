@@ -18,6 +18,7 @@ mod logs;
 mod notify;
 mod output;
 mod peers;
+mod releases;
 mod repeat;
 mod servers;
 mod shown;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         keys::tests(),
         output::tests(),
         import::tests(),
+        releases::tests(),
         demo::tests(),
     ];
     let trials = tests.into_iter().flatten().map(Test::trial).collect();

@@ -12,19 +12,11 @@ pub const NOT_YET: &str = "not available yet";
 /// Notes every key that needs something that is not there yet, unless it is faulty already.
 pub(super) fn faults(settings: &Settings, layer: &Layer, report: &mut Report<'_>) {
     let (service, swap) = (&settings.service, &settings.swap);
-    let in_release = service.releases && !Key::Service("Releases").is_set(layer);
     let asks_listener =
         matches!(&service.ready, Ready::Http(url) if matches!(authority(url), Ok(Authority::Listener(_))));
     let no_limits = "leave the limit to systemd, in supd.service";
     let no_sandbox = "take it out, or begin ExecStart with bwrap";
     let list = [
-        (Key::Service("ExecStart"), in_release, "a program of a release; write the program's absolute path"),
-        (
-            Key::Service("Releases"),
-            service.releases && !in_release,
-            "write false, and an absolute path in ExecStart",
-        ),
-        (Key::Service("ExecInstall"), !service.exec_install.is_empty(), "use ExecStartPre"),
         (
             Key::Service("Handoff"),
             service.handoff == Handoff::Intercept,

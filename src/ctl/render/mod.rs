@@ -2,6 +2,8 @@
 
 pub(in crate::ctl) mod faults;
 pub(in crate::ctl) mod live;
+pub(in crate::ctl) mod releases;
+pub(in crate::ctl) mod size;
 pub(in crate::ctl) mod status;
 mod table;
 pub(in crate::ctl) mod text;

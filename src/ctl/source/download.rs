@@ -8,6 +8,7 @@ use super::sum::{Sum, name_of};
 use crate::ctl::context::Context;
 use crate::ctl::failure::Failure;
 use crate::ctl::render::live::Live;
+use crate::ctl::render::size::size;
 use crate::ctl::render::text::Paint;
 use crate::model::ExitStatus;
 use std::ffi::OsString;
@@ -362,16 +363,6 @@ fn progress(length: u64, whole: Option<u64>, brought: u64, since: Duration) -> S
         }
     }
     text
-}
-
-/// A number of bytes.
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_000 => format!("{bytes} bytes"),
-        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.2} GB", bytes as f64 / 1e9),
-    }
 }
 
 #[cfg(test)]

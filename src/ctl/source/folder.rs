@@ -82,10 +82,15 @@ pub(super) fn send(path: &Path, folder: OwnedFd) -> Result<(OwnedFd, Sender), Fa
 }
 
 impl Sender {
+    /// Whether there is more to write.
+    pub(super) fn is_sending(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
     /// The reading ends are closed, or all is read: what came of it.
-    pub(super) fn finish<T>(self, answer: Result<T, Failure>) -> Result<T, Failure> {
+    pub(super) fn finish(self) -> Result<(), Failure> {
         match self.thread.join() {
-            Ok(Ok(()) | Err(Stopped::Unread)) => answer,
+            Ok(Ok(()) | Err(Stopped::Unread)) => Ok(()),
             Ok(Err(Stopped::Fault(fault))) => Err(told(&self.path, &fault)),
             Err(_panic) => {
                 let text = format!("{}: supctl itself failed while it read it", self.path.display());

@@ -10,7 +10,7 @@
 //!
 //! A verb makes a [`SourceArgs`] part of its arguments, calls [`SourceArgs::open`] before it takes
 //! signals (an interrupted download is to end supctl), passes [`Opened::descriptor`] with its call,
-//! and hands the outcome to [`Opened::finish`]: what went wrong at this end explains what supd says.
+//! and then asks [`Opened::finish`]: what went wrong at this end explains what supd says.
 
 mod address;
 mod download;
@@ -109,21 +109,25 @@ impl Opened {
         self.descriptor.as_fd()
     }
 
-    /// After the answer: `answer` is what came of the call. What went wrong with SOURCE meanwhile
-    /// explains a failure of it, and so comes in its place.
-    pub(super) fn finish<T>(self, answer: Result<T, Failure>) -> Result<T, Failure> {
+    /// Whether SOURCE is still on its way to supd, and so is cut off when supctl ends.
+    pub(super) fn is_sending(&self) -> bool {
+        match &self.behind {
+            Behind::Sender(sender) => sender.is_sending(),
+            Behind::Nothing | Behind::Downloaded(_) => false,
+        }
+    }
+
+    /// After the answer. What went wrong with SOURCE meanwhile explains a failure of the call, and so
+    /// comes in its place. A download is kept for the next try unless it was taken.
+    pub(super) fn finish(self, taken: bool) -> Result<(), Failure> {
         // With the last reading end closed, nobody waits for a pipe to be read any more.
         drop(self.descriptor);
         match self.behind {
-            Behind::Nothing => answer,
-            Behind::Sender(sender) => sender.finish(answer),
-            Behind::Downloaded(downloaded) => {
-                if answer.is_ok() {
-                    downloaded.remove();
-                }
-                answer
-            }
+            Behind::Sender(sender) => sender.finish()?,
+            Behind::Downloaded(downloaded) if taken => downloaded.remove(),
+            Behind::Nothing | Behind::Downloaded(_) => {}
         }
+        Ok(())
     }
 }
 

@@ -1,0 +1,107 @@
+//! ExecInstall: once, in the release's final place, as User, before it counts.
+
+use super::{Shop, text};
+use crate::harness::SUPCTL_BOUND;
+use crate::wait::{SOON, wait_until};
+use crate::{Need, Test, proc, test, test_with};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::Duration;
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        test("releases::prepared_in_place", prepared_in_place),
+        test("releases::prepared_in_vain", prepared_in_vain),
+        test("releases::prepared_for_ever", prepared_for_ever),
+        test_with("releases::prepared_by_its_user", &[Need::Root], prepared_by_its_user),
+    ]
+}
+
+fn prepared_in_place() {
+    let shop = Shop::open_with(
+        "ExecInstall = [[\"bin/prepare\", \"one\"], [\"/bin/sh\", \"-c\", 'echo two >> made']]",
+        "",
+    );
+    let folder = shop.build("1", "");
+    super::program(
+        &folder.join("bin/prepare"),
+        "echo $1 $SUPD_UNIT $SUPD_RELEASE > made; pwd >> made; [ \"$PWD\" = \"$SUPD_RELEASE_DIR\" ]",
+    );
+    let output = shop.ctl(&["deploy", "web", "1", text(&folder)]).expect(0);
+    assert!(output.stdout.contains("is being prepared by ExecInstall"), "{output}");
+    let place = shop.place("1");
+    let made = fs::read_to_string(place.join("made")).expect("the test's own files");
+    assert_eq!(made, format!("one web 1\n{}\ntwo\n", place.display()));
+    assert_eq!(
+        fs::metadata(place.join("made")).expect("the test's own files").permissions().mode() & 0o222,
+        0,
+        "sealed"
+    );
+    // What ExecInstall makes is not part of what was given: the same SOURCE is the same release.
+    let again = shop.ctl(&["--json", "deploy", "web", "1", text(&folder)]).expect(0);
+    assert!(again.stdout.contains("\"changed\":false"), "{again}");
+}
+
+fn prepared_in_vain() {
+    let shop = Shop::open();
+    shop.deploy("1").expect(0);
+    shop.unit("ExecInstall = [\"/bin/sh\", \"-c\", 'echo npm says no; echo really not >&2; exit 7']", "");
+    let failed = shop.ctl(&["deploy", "web", "2", text(&shop.build("2", ""))]).expect(1);
+    for said in ["release 2 is not installed", "ExecInstall (1 of 1)", "exit status 7"] {
+        assert!(failed.text().contains(said), "{failed}");
+    }
+    assert!(failed.text().contains("npm says no") && failed.text().contains("really not"), "{failed}");
+    assert_eq!((shop.labels(), shop.active().as_deref()), (vec!["1".to_owned()], Some("1")));
+    assert!(!shop.place("2").exists());
+    shop.expect_no_leftovers();
+    // The file that was tried with it is not in force for what runs.
+    shop.ctl(&["restart", "web"]).expect(0);
+}
+
+fn prepared_for_ever() {
+    let shop = Shop::open();
+    shop.deploy("1").expect(0);
+    shop.unit(
+        "ExecInstall = [\"/bin/sh\", \"-c\", 'trap \"\" TERM; sleep 1000']\nTimeoutStartSec = \"1s\"",
+        "",
+    );
+    let deploy = shop.start(&["deploy", "web", "2", text(&shop.build("2", ""))]);
+    wait_until("ExecInstall to run", SOON, || {
+        shop.supd.status("web").0["notes"].to_string().contains("ExecInstall")
+    });
+    let failed = deploy.finish(SUPCTL_BOUND).expect(1);
+    assert!(failed.text().contains("ExecInstall took longer than TimeoutStartSec"), "{failed}");
+    assert!(failed.took < Duration::from_secs(20), "{failed}");
+    let needle = text(shop.supd.path()).to_owned();
+    wait_until("what it ran to be gone", SOON, || {
+        let left = proc::with_environment(&needle, &[std::process::id()]);
+        !left.iter().any(|pid| proc::command_line(*pid).contains("sleep"))
+    });
+    shop.expect_no_leftovers();
+    shop.unit("", "");
+    shop.deploy("2").expect(0);
+}
+
+/// The tree is its user's only while ExecInstall runs; then it is root's, and no worker writes there.
+fn prepared_by_its_user() {
+    const NOBODY: u32 = 65_534;
+    let shop = Shop::open_with(
+        "User = \"nobody\"\nExecInstall = [\"/bin/sh\", \"-c\", 'id -u > who; stat -c %u . >> who']",
+        "",
+    );
+    let folder = shop.build("1", "");
+    let script = folder.join("bin/server");
+    let line = fs::read_to_string(&script).expect("the test's own files");
+    super::program(&script, &format!("touch mine 2>/dev/null && exit 9\n{line}"));
+    shop.ctl(&["deploy", "web", "1", text(&folder)]).expect(0);
+    let place = shop.place("1");
+    assert_eq!(
+        fs::read_to_string(place.join("who")).expect("the test's own files"),
+        format!("{NOBODY}\n{NOBODY}\n")
+    );
+    for name in ["", "bin", "bin/server", "version", "who"] {
+        let seen = fs::metadata(place.join(name)).expect("the test's own files");
+        assert_eq!((seen.uid(), seen.permissions().mode() & 0o222), (0, 0), "{name}");
+    }
+    assert_eq!(shop.answers(), "1");
+}
