@@ -11,6 +11,7 @@
 
 mod command;
 mod contenders;
+mod install;
 mod numbers;
 mod overhead;
 mod reload;
@@ -59,10 +60,11 @@ impl Form {
 /// Name, what it measures, and the measurement.
 type Bench = (&'static str, &'static str, fn(Form, &mut Section));
 
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 7] = [
     ("reload", "a worker replaced under full load", reload::run),
     ("overhead", "requests served under supd, and by the same worker without it", overhead::run),
     ("command", "swap and rollback, the whole command", command::run),
+    ("install", "a release on its way onto the disk", install::measure),
     ("rest", "supd while nothing happens", rest::run),
     ("memory", "what supd takes", rest::memory),
     ("thousand", "a thousand units", thousand::run),
