@@ -4,11 +4,11 @@ use super::control::Arrival;
 use super::hands::Hands;
 use super::lock::Lock;
 use super::sources::{Ready, Source};
-use super::thrift::Thrift;
+use super::thrift::{Thrift, Worth};
 use crate::machine::{Effect, Event, Input, Machine};
 use crate::model::{Generation, Tick, UnitName, WorkerId};
 use crate::os::process::{Reaped, reap_orphans};
-use crate::os::{clock, heap};
+use crate::os::{clock, code, heap};
 use signal_hook_mio::v1_0::Signals;
 use std::time::Duration;
 
@@ -63,13 +63,23 @@ impl Reactor {
             self.step(now);
             // Last: a step may leave something to begin that no descriptor will tell of.
             self.hands.tend(now);
-            if self.thrift.is_due(now) {
-                self.hands.inbox.shrink_to_fit();
-                heap::trim();
+            if let Some(worth) = self.thrift.due(now) {
+                self.give_back(worth);
             }
         }
         log::info!("supd ends");
         Ok(())
+    }
+
+    /// Memory that is not needed at rest.
+    fn give_back(&mut self, worth: Worth) {
+        if worth == Worth::CodeAndHeap {
+            self.hands.inbox.shrink_to_fit();
+            heap::trim();
+        }
+        if let Err(error) = code::let_go() {
+            log::info!("the pages of supd's own program stay mapped: {error}");
+        }
     }
 
     /// Every unit has stopped, and the last word is written and told; or that takes too long.

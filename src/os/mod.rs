@@ -5,6 +5,7 @@ pub(crate) mod alone;
 pub mod ancillary;
 pub mod beneath;
 pub mod clock;
+pub mod code;
 pub mod error;
 pub mod fork;
 pub mod groups;

@@ -186,6 +186,11 @@ pub(crate) fn memory(_: Form, section: &mut Section) {
             _ => section.figure(&what, &mib, "MiB"),
         }
         section.note(&found.split());
+        if count == 1 {
+            supd.ctl(&["restart", "idle0"]).expect(0);
+            let after = Resident::of(&supd);
+            section.figure("the same after a swap", &Sample::of([after.all / 1024.0]), "MiB");
+        }
         if found.helpers > 0.0 {
             section
                 .note(&format!("and what its helper processes share with nobody: {:.0} KiB", found.helpers));
