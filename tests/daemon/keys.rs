@@ -119,7 +119,8 @@ fn why_supd_ended_it() {
     let table = [
         ("watchdog", "exec sleep 600", "Ready = \"started\"\nWatchdogSec = \"100ms\"", "watchdog"),
         ("slow-start", "exec sleep 600", "TimeoutStartSec = \"100ms\"", "timeout"),
-        ("slow-stop", deaf, "Ready = \"started\"\nTimeoutStopSec = \"100ms\"", "timeout"),
+        // ExecStopPost has as long.
+        ("slow-stop", deaf, "Ready = \"started\"\nTimeoutStopSec = \"3s\"", "timeout"),
         ("hook", "exec sleep 600", "Ready = \"started\"\nExecStartPost = [\"/bin/false\"]", "exit-code"),
         ("killed", "kill -KILL $$$$", "Ready = \"started\"\nReadySettleSec = \"10s\"", "signal"),
     ];
