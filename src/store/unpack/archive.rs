@@ -117,8 +117,10 @@ impl<'a, R: Read> Archive<'a, R> {
                 return Err(CUT_OFF.into());
             }
             let count = usize::try_from(left).unwrap_or(usize::MAX).min(chunk);
+            // First: a bound is no bound for the disk if the last piece is written before it is counted.
+            self.count(count)?;
             sink(&self.input.buffer()[..count])?;
-            self.consume(count)?;
+            self.input.consume(count);
             left -= count as u64;
         }
         self.padding(length)
@@ -286,6 +288,11 @@ impl<'a, R: Read> Archive<'a, R> {
 
     fn consume(&mut self, count: usize) -> Result<(), String> {
         self.input.consume(count);
+        self.count(count)
+    }
+
+    /// Takes bytes of what the whole may have.
+    fn count(&mut self, count: usize) -> Result<(), String> {
         self.bytes_left = self
             .bytes_left
             .checked_sub(count as u64)

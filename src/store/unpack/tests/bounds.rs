@@ -63,6 +63,16 @@ fn each_bound_holds() {
 }
 
 #[test]
+fn what_is_past_the_bound_is_not_written_first() {
+    let many = (0..10).fold(Pack::default(), |pack, n| pack.file(&n.to_string(), &"x".repeat(10_000)));
+    let place = Place::new();
+    let said = place.unpack(&*many.end(), &TIGHT).unwrap_err();
+    assert!(said.contains("it is more than 100000 bytes unpacked"), "{said}");
+    let length = |name: &str| fs::metadata(place.path(name)).unwrap().len();
+    assert_eq!((length("8"), length("9")), (10_000, 0));
+}
+
+#[test]
 fn zeros_behind_the_end_count_too() {
     let mut archive = Pack::default().file("a", "").end();
     archive.resize(200_000, 0);
