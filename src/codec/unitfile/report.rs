@@ -8,6 +8,13 @@ use std::path::PathBuf;
 /// How many faults of one unit are told; garbage has one in every line.
 pub(super) const FAULTS_MAX: usize = 100;
 
+/// How many characters of a message, or of its remedy, are told. Both repeat words of the file, and a
+/// word may be as long as the file.
+const TOLD_MAX: usize = 400;
+
+/// How many characters of a key are told.
+const KEY_MAX: usize = 100;
+
 /// A byte of one of the sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
@@ -49,6 +56,26 @@ struct Finding {
     key: String,
     what: String,
     remedy: String,
+}
+
+impl Finding {
+    fn new(place: Place, key: &str, bad: Bad) -> Self {
+        Self {
+            place: bad.place.unwrap_or(place),
+            key: clipped(key.to_owned(), KEY_MAX),
+            what: clipped(bad.what, TOLD_MAX),
+            remedy: clipped(bad.remedy, TOLD_MAX),
+        }
+    }
+}
+
+/// The first characters of a text.
+fn clipped(mut text: String, max: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(max) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// Collects what is found in all sources of one unit.
@@ -144,15 +171,14 @@ impl<'s> Report<'s> {
 
     /// Notes the fault of a line that is no TOML, whether or not it is marked.
     pub(super) fn syntax(&mut self, place: Place, key: &str, bad: Bad) {
-        let place = bad.place.unwrap_or(place);
-        self.push_fault(Finding { place, key: key.to_owned(), what: bad.what, remedy: bad.remedy });
+        self.push_fault(Finding::new(place, key, bad));
     }
 
     /// Notes a fault, but none that only follows from a line that is no TOML.
     pub(super) fn fault(&mut self, place: Place, key: &str, bad: Bad) {
-        let place = bad.place.unwrap_or(place);
-        if !self.files[place.file].broken.contains(&self.line(place).0) {
-            self.push_fault(Finding { place, key: key.to_owned(), what: bad.what, remedy: bad.remedy });
+        let finding = Finding::new(place, key, bad);
+        if !self.files[finding.place.file].broken.contains(&self.line(finding.place).0) {
+            self.push_fault(finding);
         }
     }
 
@@ -169,8 +195,7 @@ impl<'s> Report<'s> {
 
     /// Notes a warning; none while a source is read for itself, since it may not be in effect.
     pub(super) fn warn(&mut self, place: Place, key: &str, bad: Bad) {
-        let place = bad.place.unwrap_or(place);
-        let finding = Finding { place, key: key.to_owned(), what: bad.what, remedy: bad.remedy };
+        let finding = Finding::new(place, key, bad);
         if !self.alone && self.warnings.len() < FAULTS_MAX && !self.warnings.contains(&finding) {
             self.warnings.push(finding);
         }

@@ -101,6 +101,26 @@ fn only(text: &str) -> Sources {
     }
 }
 
+/// Words of the file are repeated, and one word may be as long as the file.
+#[test]
+fn no_message_is_as_long_as_the_line_that_it_is_about() {
+    let long = "K".repeat(100_000);
+    for line in [
+        format!("{long} = [1"),
+        format!("{long} = x"),
+        format!("Workers = {}", "9".repeat(100_000)),
+        format!("ExecStart = \"/bin/{long}\"\nReady = [[\"{long}\"]]"),
+        format!("{long}\u{1b}{long}"),
+        format!("Environment = {{ LISTEN_FDS = \"{long}\", \"{long}=\" = 1 }}"),
+    ] {
+        let faults = parse(&only(&format!("[Service]\n{line}\n"))).expect_err("it has faults");
+        for fault in faults {
+            let told = [&fault.key, &fault.what, &fault.remedy].map(|text| text.chars().count());
+            assert!(told.iter().max() <= Some(&401), "{told:?} in {:.200}", fault.to_string());
+        }
+    }
+}
+
 #[test]
 fn what_is_rendered_reads_back_the_same() {
     for main in files(&folder("good"), ".unit") {
