@@ -172,9 +172,9 @@ impl Jobs {
             Ok(Wait::Unreaped) | Err(_) => WorkerExit::Unknown,
         };
         let result = if exit.is_success() { Ok(()) } else { Err(exit.to_string()) };
-        // What ExecStartPre leaves would stand in the worker's way; a check that hangs hangs with
-        // everything that it started.
-        let leaves = job.ended || job.kind == JobKind::StartPre;
+        // What ExecStartPre leaves would stand in the worker's way, what ExecInstall leaves has a
+        // release open; a check that hangs hangs with everything that it started.
+        let leaves = job.ended || matches!(job.kind, JobKind::StartPre | JobKind::Install);
         let invocation_ids = vec![job.invocation.clone()];
         self.finish(id, result, around);
         // Reaped, its number is no mark any more.

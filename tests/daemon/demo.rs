@@ -46,7 +46,10 @@ struct Demo {
 impl Demo {
     fn start() -> Self {
         let home = folder();
-        let child = Command::new(env!("CARGO_BIN_EXE_supctl"))
+        // A shell ignores SIGINT for what it runs in the background, tests too; a person's does not.
+        let child = Command::new("env")
+            .arg("--default-signal=HUP,INT,PIPE,TERM")
+            .arg(env!("CARGO_BIN_EXE_supctl"))
             .arg("demo")
             .env("TMPDIR", home.path())
             .stdin(Stdio::null())

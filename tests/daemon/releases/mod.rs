@@ -56,7 +56,7 @@ impl Shop {
              ExecStart = [\"bin/server\"]\nEnvironment = {{ DAEMON_TEST_ROLE = \"worker\" }}\n\
              ReadySettleSec = \"50ms\"\nTimeoutStopSec = \"10s\"\nRestartSec = \"100ms\"\n{}{service}\n[Swap]\n{}{swap}\n",
             self.port,
-            if service.contains("TimeoutStartSec") { "" } else { "TimeoutStartSec = \"10s\"\n" },
+            if service.contains("TimeoutStartSec") { "" } else { "TimeoutStartSec = \"30s\"\n" },
             if swap.contains("ProbationSec") { "" } else { "ProbationSec = \"200ms\"\n" },
         );
         self.supd.write_unit("web", &text);

@@ -14,6 +14,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test("releases::prepared_in_vain", prepared_in_vain),
         test("releases::prepared_for_ever", prepared_for_ever),
         test_with("releases::prepared_by_its_user", &[Need::Root], prepared_by_its_user),
+        test_with("releases::prepared_elsewhere", &[Need::Root], prepared_elsewhere),
+        test("releases::prepared_and_left_behind", prepared_and_left_behind),
     ]
 }
 
@@ -104,4 +106,38 @@ fn prepared_by_its_user() {
         assert_eq!((seen.uid(), seen.permissions().mode() & 0o222), (0, 0), "{name}");
     }
     assert_eq!(shop.answers(), "1");
+}
+
+/// Beside its own tree it may write what its user may, and no more: not another release, not supd's state.
+fn prepared_elsewhere() {
+    let shop = Shop::open_with("User = \"nobody\"", "");
+    shop.deploy("1").expect(0);
+    let places =
+        [shop.place("1").join("version"), shop.store().join("x"), shop.supd.state_folder().join("ledger")];
+    for place in places {
+        let before = fs::read(&place).ok();
+        let line = format!("echo elsewhere >> {}", place.display());
+        shop.unit(&format!("User = \"nobody\"\nExecInstall = [\"/bin/sh\", \"-c\", '{line}']"), "");
+        let failed = shop.ctl(&["deploy", "web", "2", text(&shop.build("2", ""))]).expect(1);
+        assert!(failed.text().contains("Permission denied"), "{failed}");
+        let same = fs::read(&place).ok() == before || place.ends_with("ledger");
+        assert!(same, "{} was written", place.display());
+        let ledger = fs::read_to_string(shop.supd.state_folder().join("ledger")).expect("the ledger");
+        assert!(!ledger.contains("elsewhere"));
+    }
+    assert_eq!((shop.labels(), shop.active().as_deref()), (vec!["1".to_owned()], Some("1")));
+    shop.expect_no_leftovers();
+}
+
+/// What ExecInstall leaves running is ended with it, and writes into no release.
+fn prepared_and_left_behind() {
+    let shop =
+        Shop::open_with("ExecInstall = [\"/bin/sh\", \"-c\", 'setsid sleep 1000 & echo made > made']", "");
+    shop.deploy("1").expect(0);
+    assert_eq!(fs::read_to_string(shop.place("1").join("made")).expect("a file"), "made\n");
+    let needle = text(shop.supd.path()).to_owned();
+    wait_until("what it left to be gone", SOON, || {
+        let left = proc::with_environment(&needle, &[std::process::id()]);
+        !left.iter().any(|pid| proc::command_line(*pid).contains("sleep"))
+    });
 }
