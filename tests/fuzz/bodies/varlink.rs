@@ -46,14 +46,15 @@ fn messages(mut rest: &[u8], limit: usize) -> (Vec<Vec<u8>>, bool) {
 
 fn cut(mut rest: &[u8], limit: usize, mut size: impl FnMut() -> usize) -> (Vec<Vec<u8>>, bool) {
     let mut frames = Frames::new(limit);
-    let mut whole = Vec::new();
+    let (mut whole, mut longest) = (Vec::new(), 0);
     while !rest.is_empty() {
         let piece;
         (piece, rest) = rest.split_at(size().min(rest.len()));
+        longest = longest.max(piece.len());
         frames.push(piece);
         loop {
             // A vector may have twice the room that it needs, and half of it may be taken already.
-            assert!(frames.memory() <= 2 * (2 * limit + piece.len()) + 64, "{}", frames.memory());
+            assert!(frames.memory() <= 2 * (2 * limit + longest) + 64, "{}", frames.memory());
             match frames.take() {
                 Ok(Some(message)) => whole.push(message.to_vec()),
                 Ok(None) => break,
