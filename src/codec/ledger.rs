@@ -15,10 +15,10 @@
 
 use super::sealed;
 use super::shape::{Misfit, Shape, member, object, shape, shape_words, tagged, variant};
-use crate::model::Generation;
 use crate::model::ledger::{Durable, Happening, Intent, Kept, Record, SwapKind, Want};
 use crate::model::release::{Content, Release, Verdict};
 use crate::model::status::SwapResult;
+use crate::model::{Generation, Label};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -46,9 +46,28 @@ pub struct Entry {
     pub by: Option<Author>,
     /// What happened, and the state since.
     pub record: Record,
+    /// Of a swap that ended: what the history says beside.
+    pub course: Option<Course>,
     /// The settings of generations that it is the first to name, as
     /// [`encode`](super::pinned::encode) makes them.
     pub settings: BTreeMap<Generation, Box<str>>,
+}
+
+/// How a swap went, as far as its end does not say it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Course {
+    /// Who received the traffic before.
+    pub from: Option<Generation>,
+    /// That one's release.
+    pub from_release: Option<Label>,
+    /// Who was to.
+    pub to: Option<Generation>,
+    /// That one's release.
+    pub to_release: Option<Label>,
+    /// From the launch to ready, in milliseconds.
+    pub ready_ms: Option<u64>,
+    /// From the intent saved until new connections reached it, in microseconds.
+    pub switch_us: Option<u64>,
 }
 
 /// Who asked.
@@ -56,6 +75,8 @@ pub struct Entry {
 pub struct Author {
     /// The user id of the client, by the kernel's word.
     pub uid: u32,
+    /// Who logged in, to become that user later (audit(7)); `None`: nobody did, or it is not known.
+    pub login_uid: Option<u32>,
     /// The verb, as `swap`.
     pub verb: String,
     /// Why, in that person's words.
@@ -133,6 +154,9 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
         if let Some(by) = &entry.by {
             map.insert("by".into(), by.clone().cut().write());
         }
+        if let Some(course) = &entry.course {
+            map.insert("course".into(), course.write());
+        }
     }
     let mut json = value.to_string();
     carry(&mut json, &entry.settings);
@@ -204,6 +228,7 @@ fn entry(line: &[u8], last_seq: u64) -> Result<Entry, Fault> {
         boot: member(map, "boot").map_err(misfit)?,
         by: member(map, "by").map_err(misfit)?,
         record: Record::read(&value).map_err(misfit)?,
+        course: member(map, "course").map_err(misfit)?,
         settings: carried.map_or(Ok(BTreeMap::new()), |value| settings(&value)).map_err(misfit)?,
     };
     if entry.seq <= last_seq {
@@ -239,6 +264,7 @@ impl Author {
         let cut = |text: String| text.chars().take(TEXT_MAX).collect::<String>();
         Self {
             uid: self.uid,
+            login_uid: self.login_uid,
             verb: cut(self.verb),
             reason: self.reason.map(cut),
             request_id: self.request_id.map(cut),
@@ -246,7 +272,21 @@ impl Author {
     }
 }
 
-shape!(Author { uid: "uid", verb: "verb", reason: "reason", request_id: "request_id" });
+shape!(Course {
+    from: "from",
+    from_release: "from_release",
+    to: "to",
+    to_release: "to_release",
+    ready_ms: "ready_ms",
+    switch_us: "switch_us",
+});
+shape!(Author {
+    uid: "uid",
+    login_uid: "login_uid",
+    verb: "verb",
+    reason: "reason",
+    request_id: "request_id"
+});
 shape!(Record { unit: "unit", durable: "durable", happening: "happening" });
 shape!(Durable {
     want: "want",
@@ -349,7 +389,7 @@ fn fields<const N: usize>(members: [(&str, Value); N]) -> Value {
 pub(crate) mod tests {
     use super::*;
     use crate::codec::pinned;
-    use crate::model::{Label, SwapId, UnitName};
+    use crate::model::{SwapId, UnitName};
 
     pub(crate) fn sample(seq: u64, unit: &str, happening: Happening) -> Entry {
         let kept =
@@ -360,6 +400,7 @@ pub(crate) mod tests {
             boot: "0c6d".into(),
             by: Some(Author {
                 uid: 1000,
+                login_uid: Some(1001),
                 verb: "swap".into(),
                 reason: Some("\"new\" prices\n".into()),
                 request_id: None,
@@ -374,6 +415,7 @@ pub(crate) mod tests {
                 },
                 happening,
             },
+            course: None,
             settings: BTreeMap::new(),
         }
     }
@@ -410,8 +452,10 @@ pub(crate) mod tests {
 
     #[test]
     fn every_record_comes_back() {
-        let entries: Vec<Entry> =
+        let course = Course { from: Some(Generation(8)), ready_ms: Some(140), ..Course::default() };
+        let mut entries: Vec<Entry> =
             (1..).zip(every_happening()).map(|(seq, happening)| carrying(seq, "web", happening)).collect();
+        entries[2].course = Some(course);
         let bytes: Vec<u8> = entries.iter().flat_map(encode).collect();
         let replay = decode(&bytes).expect("format 1");
         assert_eq!(replay.entries.iter().map(|(entry, _)| entry.clone()).collect::<Vec<_>>(), entries);

@@ -2,6 +2,7 @@
 
 pub mod environment;
 pub mod fault;
+pub mod history;
 pub mod json;
 pub mod ledger;
 pub mod notify;

@@ -125,7 +125,9 @@ fn goes_on(failure: Failure, method: &Method) -> Failure {
         Method::Promote { .. } => "promotion",
         Method::Reload { .. } => "reload",
         Method::Wait { .. } | Method::Status { .. } | Method::Releases { .. } | Method::Cat { .. } => "wait",
-        Method::Kill { .. }
+        Method::History { .. }
+        | Method::Watch { .. }
+        | Method::Kill { .. }
         | Method::Abort { .. }
         | Method::Logs { .. }
         | Method::DaemonReload

@@ -119,7 +119,13 @@ mod tests {
     fn replay(happenings: &[(bool, Happening)]) -> Replay {
         let entry = |(seq, (by, happening)): (u64, &(bool, Happening))| {
             let (reason, request_id) = (None, Some("r".to_owned()));
-            let by = by.then_some(Author { uid: 1000, verb: "restart".into(), reason, request_id });
+            let by = by.then_some(Author {
+                uid: 1000,
+                login_uid: None,
+                verb: "restart".into(),
+                reason,
+                request_id,
+            });
             (Entry { by, ..sample(seq, "web", happening.clone()) }, 0..0)
         };
         Replay { entries: (13..).zip(happenings).map(entry).collect(), ..Replay::default() }

@@ -6,6 +6,7 @@ use super::cli::Cli;
 use super::clients::Clients;
 use super::control::{Control, Limits};
 use super::hands::Hands;
+use super::history;
 use super::launch::Ground;
 use super::leftovers;
 use super::lock::Lock;
@@ -15,6 +16,7 @@ use super::recorder::Recorder;
 use super::requests::Carried;
 use super::sources::{CONTROL_FIRST, Source, Sources};
 use super::units::{Units, Unreadable};
+use crate::codec::json::HistoryEntry;
 use crate::codec::ledger::Replay;
 use crate::codec::request::Stamp;
 use crate::machine::{Input, Restored};
@@ -26,6 +28,7 @@ use crate::os::places::{Caller, Places};
 use crate::os::spawn::{Roots, environment};
 use crate::os::{inherited, process};
 use crate::store::files::make_folder;
+use crate::store::history::{Found, History};
 use crate::store::ledger::Ledger;
 use crate::store::pins::Pins;
 use crate::store::releases::{Known, Releases};
@@ -40,6 +43,9 @@ use std::time::Duration;
 
 /// How long the writer of a supd that died may take to finish what it was given.
 const WRITER_BOUND: Duration = Duration::from_secs(60);
+
+/// So many numbers of the history are passed over after a boot of the machine.
+const SKIPPED: u64 = 1_000;
 
 /// Everything that must hold before the first unit is looked at. An error is a whole sentence.
 ///
@@ -66,7 +72,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     let signals = signals(&mut sources).map_err(|error| format!("cannot catch signals: {error}"))?;
     let control = Control::bind(&places.control(), sources.registry(), CONTROL_FIRST, Limits::of_process())
         .map_err(|error| error.to_string())?;
-    let seq = replay.last_seq();
+    let (seq, began) = past(&places.state, &replay, &boot);
     let clients = clients(&places.state, &replay, &boot);
     let (last, booted) = last_words(&replay, &boot);
     let replay_is_whole = replay.damaged.is_empty();
@@ -108,7 +114,9 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         pins: Pins::new(&places.state),
         boot,
         quit_by: None,
+        story: Default::default(),
     };
+    hands.recorder.tell(began);
     hands.empty_old_trash();
     hands.add_all(&booted, &carried);
     Ok(Reactor::new(hands, signals, locks))
@@ -192,6 +200,32 @@ fn tell_damage(state: &Path, replay: &Replay) {
     if !replay.damaged.is_empty() {
         log::error!("{state}/ledger: {} damaged lines; a copy is in ledger.damaged", replay.damaged.len());
     }
+}
+
+/// Opens the history once, so that it has what the ledger has. Gives the last number of both, and what
+/// is to be told of this supd's beginning.
+fn past(state: &Path, replay: &Replay, boot: &BootId) -> (u64, HistoryEntry) {
+    let boot = boot.to_string();
+    let last = replay.entries.last().map(|(entry, _)| entry);
+    let (mut seq, mut booted) = (replay.last_seq(), last.is_some_and(|last| last.boot != boot));
+    let mut found = Found::default();
+    match History::open(state, replay.entries.iter().map(|(entry, _)| entry)) {
+        Ok((history, there)) => {
+            seq = seq.max(history.last_seq());
+            found = there;
+        }
+        Err(error) => log::error!("history: {error}; it is not written until that is mended"),
+    }
+    let state = state.display();
+    if found.torn > 0 {
+        log::warn!("{state}/history: its last {} bytes were torn, and are cut off", found.torn);
+    }
+    for damage in found.damaged.iter().take(10) {
+        log::warn!("{state}/history: {damage}; it is passed over");
+    }
+    booted |= found.last.as_ref().is_some_and(|last| last.boot != boot);
+    // The last numbers before the power went may be on no disk, and somebody may have heard them.
+    (seq + if booted { SKIPPED } else { 0 }, history::began(&found, &boot))
 }
 
 /// What earlier lives of supd answered, and what the ledger says of what they could not.

@@ -2,7 +2,7 @@
 
 use super::pinner::Batch;
 use super::sources::{Source, Sources};
-use crate::model::{Generation, JobId, Signal, UnitName, WorkerId};
+use crate::model::{ClientId, Generation, JobId, Signal, UnitName, WorkerId};
 use crate::os::task::Task;
 use mio::Token;
 use std::collections::BTreeMap;
@@ -31,6 +31,10 @@ pub enum Chore {
     Discard,
     /// It removes what is stored of a unit's old generations.
     Prune(UnitName),
+    /// It reads the history for who asks once.
+    History(ClientId),
+    /// It reads the history for who watches, and is behind.
+    CatchUp(ClientId),
 }
 
 /// Those under way.
@@ -92,6 +96,18 @@ impl Chores {
     #[must_use]
     pub fn pins(&self) -> usize {
         self.running.values().filter(|(_, _, chore)| matches!(chore, Chore::Pin(_))).count()
+    }
+
+    /// How many children read the history for who asks once.
+    #[must_use]
+    pub fn histories(&self) -> usize {
+        self.running.values().filter(|(_, _, chore)| matches!(chore, Chore::History(_))).count()
+    }
+
+    /// How many read it for who watches.
+    #[must_use]
+    pub fn catching_up(&self) -> usize {
+        self.running.values().filter(|(_, _, chore)| matches!(chore, Chore::CatchUp(_))).count()
     }
 
     /// How many searches for processes are under way.

@@ -61,12 +61,13 @@ impl Clients {
     }
 
     /// The machine has this call from now on. Gives what is to be written.
-    pub fn ask(&mut self, call: &Call, now: Stamp, seq: u64) -> Option<Note> {
+    pub fn ask(&mut self, call: &Call, login_uid: Option<u32>, now: Stamp, seq: u64) -> Option<Note> {
         let key = key(call);
         let note = key.as_ref().and_then(|key| self.outcomes.begin(key, &call.method, now, seq));
         let author = Author {
             uid: call.peer.uid,
-            verb: call.method.name().to_lowercase(),
+            login_uid,
+            verb: call.method.verb(),
             reason: call.meta.reason.clone(),
             request_id: call.meta.request_id.clone(),
         };
@@ -166,7 +167,7 @@ mod tests {
         };
         let outcome = Outcome::of_reply(&Reply::done(true, "a"), Vec::new(), None);
         assert_eq!(again(&mut clients, 1, 0, abort()), None);
-        assert!(clients.ask(&call(1, 0, Some("r1"), abort()), stamp(), 0).is_some());
+        assert!(clients.ask(&call(1, 0, Some("r1"), abort()), None, stamp(), 0).is_some());
         assert_eq!(clients.author(ClientId(1)).unwrap().verb, "abort");
         assert_eq!(again(&mut clients, 2, 0, abort()), Some(Repeated::Joined));
         assert_eq!(again(&mut clients, 3, 0, abort()), Some(Repeated::Joined));
@@ -191,7 +192,7 @@ mod tests {
     fn the_gone_are_bounded() {
         let mut clients = Clients::default();
         for n in 0..3000 {
-            assert_eq!(clients.ask(&call(n, 0, None, abort()), stamp(), 0), None);
+            assert_eq!(clients.ask(&call(n, 0, None, abort()), None, stamp(), 0), None);
             assert_eq!(clients.hung_up(ClientId(n)), unit());
         }
         assert_eq!(clients.asked.len(), GONE_MAX);

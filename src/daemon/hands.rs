@@ -4,6 +4,7 @@ use super::chores::Chores;
 use super::clients::Clients;
 use super::control::Control;
 use super::gather::Gather;
+use super::history::Story;
 use super::installs::Installs;
 use super::jobs::Jobs;
 use super::launch::Ground;
@@ -81,6 +82,8 @@ pub struct Hands {
     pub pins: Pins,
     /// Which boot this is.
     pub boot: BootId,
+    /// On its way into the history, and out of it.
+    pub story: Story,
     /// Set by [`Effect::Quit`](crate::machine::Effect::Quit): until when the last answers may take.
     pub quit_by: Option<Tick>,
 }
@@ -122,7 +125,12 @@ impl Hands {
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
         let calls = self.last_calls.iter().filter_map(|unit| self.listeners.get(unit)?.deadline());
-        calls.chain(self.sweeper.deadline()).chain(self.logs.deadline()).chain(self.quit_by).min()
+        calls
+            .chain(self.sweeper.deadline())
+            .chain(self.logs.deadline())
+            .chain(self.story.crashes.deadline())
+            .chain(self.quit_by)
+            .min()
     }
 
     /// Does what is due, and begins what waits.
@@ -141,6 +149,7 @@ impl Hands {
                 self.last_calls.remove(&unit);
             }
         }
+        self.tend_history(now);
         self.logs.tend(now, &mut self.chores, &mut self.sources);
         self.begin_pins();
         let Self { sweeper, workers, chores, sources, inbox, runtime, boot, .. } = self;

@@ -2,6 +2,7 @@
 
 use super::chores::Chore;
 use super::hands::Hands;
+use super::history::course;
 use super::launch::{self, Beside, hears_commands, new_invocation};
 use super::listeners::Listeners;
 use super::pinning::Copy;
@@ -32,7 +33,10 @@ impl Hands {
         match effect {
             Effect::Unit(unit, action) => self.act(&unit, action, machine, now),
             Effect::Reply(client, reply) => self.reply(client, &reply, machine, now),
-            Effect::Quit => self.quit_by = Some(now.after(FAREWELL)),
+            Effect::Quit => {
+                self.quit_by = Some(now.after(FAREWELL));
+                self.tell_ended();
+            }
         }
     }
 
@@ -71,8 +75,9 @@ impl Hands {
             Action::Switch { swap_id, to: _ } => self.switch(unit, swap_id),
             Action::Record { id, record, client } => {
                 let by = client.and_then(|client| self.clients.author(client)).cloned();
+                let course = course(unit, &record.happening, machine);
                 let settings = |generation| machine.launch(unit, generation).map(|launch| &*launch.settings);
-                if let Err(event) = self.recorder.record(id, record, by, settings) {
+                if let Err(event) = self.recorder.record(id, record, (by, course), settings) {
                     self.say(unit, event);
                 }
             }
@@ -97,14 +102,17 @@ impl Hands {
                 }
             }
             Action::Note { level, generation, text } => note(unit, level, generation, &text),
-            Action::Dump(text) => log::error!("{}", self.recorder.dump(unit, &text)),
-            Action::Forget => {
-                self.close_except(unit, &[]);
-                self.listeners.remove(unit);
-                self.units.forget(unit);
-                self.unlaunched.remove(unit);
-            }
+            Action::WorkerFailed { generation, cause } => self.tell_failed(unit, generation, &cause, now),
+            Action::Dump(text) => self.quarantined(unit, &text),
+            Action::Forget => self.forget(unit),
         }
+    }
+
+    fn forget(&mut self, unit: &UnitName) {
+        self.close_except(unit, &[]);
+        self.listeners.remove(unit);
+        self.units.forget(unit);
+        self.unlaunched.remove(unit);
     }
 
     fn save_intent(&mut self, unit: &UnitName, intent: &Intent) {
@@ -320,6 +328,8 @@ impl Hands {
                     note(&unit, Level::Warning, None, &format!("a RuntimeDirectory stays: {why}"));
                 }
             }
+            Chore::History(client) => self.history_read(client, result),
+            Chore::CatchUp(client) => self.watcher_read(client, result),
             Chore::Unpack(unit, job) => self.unpacked(&unit, job, result),
             Chore::Install(unit, job) => {
                 self.say(&unit, Event::Finished { job, result: result.map(|_| ()) });

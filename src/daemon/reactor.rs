@@ -85,15 +85,20 @@ impl Reactor {
     /// Every unit has stopped, and the last word is written and told; or that takes too long.
     fn is_over(&self, now: Tick) -> bool {
         let Some(quit_by) = self.hands.quit_by else { return false };
-        let told =
-            self.hands.inbox.is_empty() && self.hands.recorder.is_idle() && !self.hands.control.pending();
+        let told = self.hands.inbox.is_empty()
+            && self.hands.recorder.is_idle()
+            && !self.hands.control.pending()
+            && !self.hands.story.watches.pending();
         told || now >= quit_by
     }
 
     fn wait(&mut self) -> std::io::Result<Ready> {
         let hands = &mut self.hands;
-        let busy =
-            !hands.inbox.is_empty() || hands.control.pending() || hands.notifiers.pending() || self.orphans;
+        let busy = !hands.inbox.is_empty()
+            || hands.control.pending()
+            || hands.notifiers.pending()
+            || hands.story.watches.pending()
+            || self.orphans;
         let due = || {
             let own = self.machine.deadline().into_iter().chain(self.thrift.deadline());
             own.chain(hands.deadline()).min()

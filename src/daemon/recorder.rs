@@ -4,7 +4,9 @@
 use super::flusher::{Flusher, Put, Text};
 use super::outcomes::Note;
 use super::sources::{Source, Sources};
-use crate::codec::ledger::{Author, Entry, encode};
+use crate::codec::history;
+use crate::codec::json::HistoryEntry;
+use crate::codec::ledger::{Author, Course, Entry, encode};
 use crate::codec::pinned;
 use crate::machine::{Event, Input};
 use crate::model::ledger::{Durable, Happening};
@@ -12,7 +14,7 @@ use crate::model::{ClientId, Generation, Record, RecordId, Settings, UnitName};
 use crate::os::clock;
 use mio::Token;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where dumps of units in quarantine are, in the state folder.
 const QUARANTINE: &str = "quarantine";
@@ -39,11 +41,27 @@ pub struct Recorder {
     dumps: u32,
     /// Whose outcome is on the disk now, or will never be.
     kept: Vec<ClientId>,
+    /// What came true, since somebody listens.
+    fresh: Option<Vec<Fresh>>,
+    /// The number of the last entry of the history that was answered.
+    told_seq: u64,
+    /// Why the history is not written, and how much of it is nowhere.
+    untold: Option<(String, u64)>,
+}
+
+/// An entry of the history that is written.
+#[derive(Debug)]
+pub struct Fresh {
+    /// Its number.
+    pub seq: u64,
+    /// As JSON; `None`: it was begun when nobody listened.
+    pub json: Option<Box<str>>,
 }
 
 #[derive(Debug)]
 enum Waiting {
-    Record { unit: UnitName, record: RecordId, pinned: Vec<Generation> },
+    Record { unit: UnitName, record: RecordId, pinned: Vec<Generation>, told: Option<Fresh> },
+    Told(Fresh),
     Dump { path: PathBuf },
     Request { path: String, client: Option<ClientId> },
 }
@@ -65,6 +83,9 @@ impl Recorder {
             last: last.into_iter().map(|(unit, durable)| (unit, Box::new(durable))).collect(),
             dumps: 0,
             kept: Vec::new(),
+            fresh: None,
+            told_seq: seq,
+            untold: None,
         }
     }
 
@@ -84,6 +105,12 @@ impl Recorder {
         self.last.keys()
     }
 
+    /// The state folder.
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        self.flusher.state()
+    }
+
     /// Whether nothing is on its way.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -98,7 +125,7 @@ impl Recorder {
         &mut self,
         id: RecordId,
         record: Record,
-        by: Option<Author>,
+        (by, course): (Option<Author>, Option<Course>),
         settings: impl Fn(Generation) -> Option<&'a Settings>,
     ) -> Result<(), Event> {
         let unit = record.unit.clone();
@@ -116,7 +143,9 @@ impl Recorder {
         self.seq += 1;
         self.last.insert(unit.clone(), Box::new(record.durable.clone()));
         let at = clock::wall_micros();
-        let entry = Entry { seq: self.seq, at, boot: self.boot.clone(), by, record, settings: carried };
+        let boot = self.boot.clone();
+        let entry = Entry { seq: self.seq, at, boot, by, record, course, settings: carried };
+        let told = history::of_record(&entry).map(|told| history::encode(&told));
         let line = String::from_utf8(encode(&entry)).expect("JSON is UTF-8");
         let put = |generation: &Generation, text| Put {
             path: format!("generations/{unit}/{generation}/settings.json").into(),
@@ -128,13 +157,71 @@ impl Recorder {
             entry.settings.iter().filter_map(|(generation, text)| Some(put(generation, part(text)?)));
         let own = own.iter().map(|(generation, text)| put(generation, Text::Own(text.as_ref().into())));
         let files = carried.chain(own).collect();
-        match self.flusher.submit(files, Some((self.seq, &line))) {
+        match self.flusher.submit(
+            files,
+            Some((self.seq, &line)),
+            told.as_deref().map(|told| (self.seq, told)),
+        ) {
             Ok(flush) => {
-                self.waiting.insert(flush, Waiting::Record { unit, record: id, pinned: named });
+                let told = told.map(|told| self.fresh(told));
+                self.waiting.insert(flush, Waiting::Record { unit, record: id, pinned: named, told });
                 Ok(())
             }
             Err(reason) => Err(Event::RecordFailed { record: id, reason }),
         }
+    }
+
+    /// Writes down for the history what is in no record. A disk that does not take it costs no more
+    /// than that.
+    pub fn tell(&mut self, entry: HistoryEntry) {
+        self.seq += 1;
+        let (seq, at_us, boot) = (self.seq, clock::wall_micros(), self.boot.clone());
+        let entry = HistoryEntry { format: crate::codec::json::FORMAT, seq, at_us, boot, ..entry };
+        let json = history::encode(&entry);
+        match self.flusher.submit(vec![], None, Some((seq, &json))) {
+            Ok(flush) => {
+                let fresh = self.fresh(json);
+                self.waiting.insert(flush, Waiting::Told(fresh));
+            }
+            Err(why) => self.lost(why),
+        }
+    }
+
+    fn fresh(&self, json: String) -> Fresh {
+        Fresh { seq: self.seq, json: self.fresh.is_some().then(|| json.into()) }
+    }
+
+    fn lost(&mut self, why: String) {
+        let lost = self.untold.take().map_or(0, |(_, lost)| lost);
+        self.untold = Some((why, lost + 1));
+    }
+
+    /// From now on what comes true is kept for [`Recorder::take_fresh`]; or no longer.
+    pub fn listen(&mut self, listens: bool) {
+        self.fresh = listens.then(|| self.fresh.take().unwrap_or_default());
+    }
+
+    /// What came true, in its order.
+    pub fn take_fresh(&mut self) -> Vec<Fresh> {
+        self.fresh.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The number of the last entry of the history that is written, or will never be.
+    #[must_use]
+    pub fn told_seq(&self) -> u64 {
+        self.told_seq
+    }
+
+    /// What status says of a history that is not written.
+    #[must_use]
+    pub fn history_note(&self) -> Option<String> {
+        let (why, lost) = self.untold.as_ref()?;
+        Some(match lost {
+            0 => format!("the history is not written: {why}; what the ledger says is made up for later"),
+            lost => format!(
+                "the history is not written: {why}; what the ledger says is made up for later, {lost} entries are lost"
+            ),
+        })
     }
 
     /// The number of the last record that was given on.
@@ -150,7 +237,7 @@ impl Recorder {
     /// Why it will never be.
     pub fn keep(&mut self, (path, text): Note, client: Option<ClientId>) -> Result<(), Complaint> {
         let put = Put { path: path.as_str().into(), text: Text::Own(text.into()) };
-        let flush = self.flusher.submit(vec![put], None).map_err(|why| forgetful(&why))?;
+        let flush = self.flusher.submit(vec![put], None, None).map_err(|why| forgetful(&why))?;
         self.waiting.insert(flush, Waiting::Request { path, client });
         Ok(())
     }
@@ -168,7 +255,7 @@ impl Recorder {
         }
         let path = format!("{QUARANTINE}/{unit}-{}.txt", clock::wall().as_secs());
         let put = Put { path: path.as_str().into(), text: Text::Own(text.into()) };
-        match self.flusher.submit(vec![put], None) {
+        match self.flusher.submit(vec![put], None, None) {
             Ok(flush) => {
                 self.waiting.insert(flush, Waiting::Dump { path: path.clone().into() });
                 format!("{unit}: in quarantine; what is known of it is in {path} of the state folder")
@@ -192,11 +279,14 @@ impl Recorder {
                     let why = format!("cannot hear the process that does it: {error}");
                     let abandoned = self.flusher.abandon(&why);
                     pumped.done.extend(abandoned.done);
+                    pumped.untold.extend(abandoned.untold);
                     pumped.note = abandoned.note;
                 }
             }
             complaints.extend(pumped.note);
+            let mut untold: BTreeMap<u64, String> = pumped.untold.into_iter().collect();
             for (flush, result) in pumped.done {
+                complaints.extend(self.told(flush, result.is_ok(), untold.remove(&flush)));
                 complaints.extend(self.answer(flush, result, inbox));
             }
             // Once more after a launch, for what came before it was watched.
@@ -215,6 +305,33 @@ impl Recorder {
         Ok(())
     }
 
+    /// Whether the history has it by now; gives a line for the log, once.
+    fn told(&mut self, flush: u64, done: bool, untold: Option<String>) -> Option<Complaint> {
+        let (fresh, alone) = match self.waiting.get_mut(&flush)? {
+            Waiting::Record { told, .. } => (told.take()?, false),
+            Waiting::Told(fresh) => (Fresh { seq: fresh.seq, json: fresh.json.take() }, true),
+            Waiting::Dump { .. } | Waiting::Request { .. } => return None,
+        };
+        self.told_seq = self.told_seq.max(fresh.seq);
+        if !done && !alone {
+            return None;
+        }
+        if let Some(list) = &mut self.fresh {
+            list.push(fresh);
+        }
+        let was_well = self.untold.is_none();
+        match untold {
+            Some(why) if alone => self.lost(why),
+            Some(why) => self.untold = Some((why, self.untold.take().map_or(0, |(_, lost)| lost))),
+            None if was_well || !done => return None,
+            None => {
+                self.untold = None;
+                return Some("the history is written again".to_owned());
+            }
+        }
+        self.history_note().filter(|_| was_well)
+    }
+
     fn answer(
         &mut self,
         flush: u64,
@@ -222,14 +339,15 @@ impl Recorder {
         inbox: &mut VecDeque<Input>,
     ) -> Option<Complaint> {
         match (self.waiting.remove(&flush)?, result) {
-            (Waiting::Record { unit, record, pinned }, Ok(())) => {
+            (Waiting::Record { unit, record, pinned, told: _ }, Ok(())) => {
                 self.stored.extend(pinned.into_iter().map(|generation| (unit.clone(), generation)));
                 inbox.push_back(Input::Unit(unit, Event::Recorded { record }));
             }
             (Waiting::Record { unit, record, .. }, Err(reason)) => {
                 inbox.push_back(Input::Unit(unit, Event::RecordFailed { record, reason }));
             }
-            (Waiting::Dump { .. }, Ok(())) => {}
+            (Waiting::Dump { .. } | Waiting::Told(_), Ok(())) => {}
+            (Waiting::Told(_), Err(why)) => self.lost(why),
             (Waiting::Request { client, .. }, Ok(())) => self.kept.extend(client),
             (Waiting::Request { path, client }, Err(why)) => {
                 self.kept.extend(client);
@@ -267,7 +385,7 @@ mod tests {
         for (id, active) in [(1, 7), (2, 7), (3, 8)] {
             let durable = Durable { active: kept(active), ..Durable::fresh() };
             let record = Record { unit: settings.unit.clone(), durable, happening: Happening::Stopped };
-            recorder.record(RecordId(id), record, None, |_| Some(&settings)).unwrap();
+            recorder.record(RecordId(id), record, (None, None), |_| Some(&settings)).unwrap();
         }
         loop {
             assert_eq!(recorder.pump(&mut sources, &mut inbox), Vec::<String>::new());
@@ -309,7 +427,7 @@ mod tests {
         let kept = Kept { generation: Generation(1), release: None, pinned: true };
         let durable = Durable { active: Some(kept), ..Durable::fresh() };
         let record = Record { unit: settings.unit.clone(), durable, happening: Happening::Stopped };
-        recorder.record(RecordId(1), record, None, |_| Some(&settings)).unwrap();
+        recorder.record(RecordId(1), record, (None, None), |_| Some(&settings)).unwrap();
         while inbox.is_empty() {
             assert_eq!(recorder.pump(&mut sources, &mut inbox), Vec::<String>::new());
             let wait = Duration::from_secs(if inbox.is_empty() { 20 } else { 0 });

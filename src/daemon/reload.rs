@@ -73,6 +73,9 @@ impl Hands {
         }
         let reply = round.reply();
         log::info!("daemon-reload: {}", reply.text);
+        if round.changed {
+            self.tell_reloaded(round.client, &reply.text);
+        }
         super::upward::ready();
         let Some(client) = round.client else { return };
         let outcome = if round.faults.is_empty() {
@@ -92,6 +95,7 @@ impl Hands {
             return;
         }
         self.installs.forget(client);
+        self.tell_done(client, reply);
         let (mut log, mut log_file) = (Vec::new(), None);
         let onlooker = self.onlookers.remove(&client);
         if let (Some(ended), Some(unit), false) = (&reply.ended, self.clients.unit(client), onlooker) {

@@ -5,6 +5,7 @@ use super::hands::Hands;
 use super::outcomes::Repeated;
 use super::units::{Units, Unreadable};
 use crate::codec::fault::Fault;
+use crate::codec::history::by;
 use crate::codec::json::{FaultView, ReleaseView};
 use crate::codec::varlink::{self, Method, Scope};
 use crate::machine::{Deploy, Event, Input, Machine, Request, Restored};
@@ -27,6 +28,7 @@ impl Hands {
             }
             Arrival::HungUp(client) => {
                 self.onlookers.remove(&client);
+                self.unwatch(client);
                 if let Some(unit) = self.clients.hung_up(client) {
                     self.say(&unit, Event::HungUp { client });
                 }
@@ -34,22 +36,29 @@ impl Hands {
         }
     }
 
-    fn call(&mut self, call: &Call, source: Option<OwnedFd>, machine: &Machine, now: Tick) {
-        if let Method::Status { unit } = &call.method {
-            return match self.views(unit.as_ref(), machine, now) {
+    /// Answers what is for anyone; whether it was that.
+    fn tell_anyone(&mut self, call: &Call, machine: &Machine, now: Tick) -> bool {
+        match &call.method {
+            Method::Status { unit } => match self.views(unit.as_ref(), machine, now) {
                 Some(units) => self.control.status(call.client, units, self.notes()),
                 None => self.no_such_unit(call, machine),
-            };
-        }
-        // Whoever only waits has nothing read and brings nothing to the machine.
-        if let Method::Wait { unit, .. } = &call.method {
-            return match machine.units().any(|known| known == unit) {
+            },
+            // Whoever only waits has nothing read and brings nothing to the machine.
+            Method::Wait { unit, .. } => match machine.units().any(|known| known == unit) {
                 true => self.wait(call, unit, machine, now),
                 false => self.no_such_unit(call, machine),
-            };
+            },
+            Method::Releases { unit } => self.list_releases(call, unit.as_ref(), machine),
+            Method::History { .. } => self.pass_history(call),
+            Method::Watch { .. } => self.watch_history(call),
+            _ => return false,
         }
-        if let Method::Releases { unit } = &call.method {
-            return self.list_releases(call, unit.as_ref(), machine);
+        true
+    }
+
+    fn call(&mut self, call: &Call, source: Option<OwnedFd>, machine: &Machine, now: Tick) {
+        if self.tell_anyone(call, machine, now) {
+            return;
         }
         let on_disk = self.on_disk(&call.method, machine);
         if !self.may(call, on_disk.as_ref()) {
@@ -84,7 +93,11 @@ impl Hands {
             }
         }
         match &call.method {
-            Method::Status { .. } | Method::Releases { .. } | Method::Cat { .. } => {}
+            Method::Status { .. }
+            | Method::Releases { .. }
+            | Method::History { .. }
+            | Method::Watch { .. }
+            | Method::Cat { .. } => {}
             Method::DaemonReload => {
                 self.asked(call, now);
                 self.daemon_reload(Some(call.client), machine);
@@ -238,7 +251,7 @@ impl Hands {
         let request = match request(&call.method, &settings) {
             Ok(request) => request,
             Err(text) => {
-                let next = format!("{} {unit}", call.method.name().to_lowercase());
+                let next = format!("{} {unit}", call.method.verb());
                 return self.refuse(call.client, text, Some(next));
             }
         };
@@ -265,7 +278,8 @@ impl Hands {
     /// The machine has this call from now on; one with a name of its own is on the disk as begun.
     fn asked(&mut self, call: &Call, now: Tick) {
         let (stamp, seq) = (self.stamp(now), self.recorder.seq());
-        let Some(note) = self.clients.ask(call, stamp, seq) else { return };
+        let login_uid = self.control.login_uid(call.client);
+        let Some(note) = self.clients.ask(call, login_uid, stamp, seq) else { return };
         if let Err(why) = self.recorder.keep(note, None) {
             log::warn!("{why}");
         }
@@ -344,6 +358,7 @@ impl Hands {
     pub fn shutdown(&mut self, client: Option<ClientId>) {
         super::upward::stopping();
         self.sweeper.end();
+        self.story.ending.get_or_insert_with(|| self.clients.author(client?).map(by));
         self.inbox.push_back(Input::Shutdown { client });
     }
 
@@ -420,6 +435,8 @@ fn request(method: &Method, settings: &Arc<Settings>) -> Result<Request, String>
         Method::Kill { signal, .. } => Request::Kill { signal: *signal },
         Method::Status { .. }
         | Method::Releases { .. }
+        | Method::History { .. }
+        | Method::Watch { .. }
         | Method::Cat { .. }
         | Method::Logs { .. }
         | Method::DaemonReload

@@ -167,6 +167,8 @@ impl Sweeper {
             | Chore::Install(..)
             | Chore::Discard
             | Chore::Prune(_)
+            | Chore::History(_)
+            | Chore::CatchUp(_)
             | Chore::Clear(_) => {}
         }
         self.again = Some(now.after(AGAIN));

@@ -100,9 +100,8 @@ impl Hands {
     }
 
     /// What concerns supd as a whole.
-    #[allow(clippy::unused_self, reason = "what a kernel lacks is to be told here")]
     pub(super) fn notes(&self) -> Vec<String> {
-        Vec::new()
+        self.recorder.history_note().into_iter().collect()
     }
 }
 

@@ -233,6 +233,13 @@ pub enum Action {
         /// What happened, why, and what follows.
         text: String,
     },
+    /// For the history: a worker that served ended unasked, or had to be ended.
+    WorkerFailed {
+        /// Of which generation.
+        generation: Generation,
+        /// Which one, and why.
+        cause: String,
+    },
     /// The unit contradicts itself: write down all that is known of it.
     Dump(String),
     /// The unit is stopped and its file is gone: forget it.

@@ -24,7 +24,7 @@ mod turn;
 mod unit;
 mod worker;
 
-use crate::model::status::{ReleaseStatus, UnitStatus};
+use crate::model::status::{ReleaseStatus, SwapStatus, UnitStatus};
 use crate::model::{ClientId, Generation, Reply, Tick, UnitName};
 pub use effect::{Action, Effect, JobKind, JobWork, Launch, Level};
 pub use event::{Event, Input, Request, Restored};
@@ -147,6 +147,12 @@ impl Machine {
     #[must_use]
     pub fn status(&self, unit: &UnitName, now: Tick) -> Option<UnitStatus> {
         self.units.get(unit).map(|unit| unit.status(now))
+    }
+
+    /// The swap of a unit that is under way, or the last one that was.
+    #[must_use]
+    pub fn last_swap(&self, unit: &UnitName) -> Option<SwapStatus> {
+        self.units.get(unit)?.last_swap()
     }
 
     /// The releases of a unit, in the order of installation.

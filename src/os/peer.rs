@@ -2,9 +2,10 @@
 //! Who is at the other end of a UNIX socket, by the kernel's word at the time of connect(2).
 
 use super::Error;
+use super::pidfd::PidFd;
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// The process that connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,41 @@ impl Peer {
     pub fn is_in(&self, gid: u32) -> bool {
         self.gid == gid || self.groups.contains(&gid)
     }
+}
+
+/// Who logged in, to become the user that is at the other end (audit(7)): the kernel's word, which only
+/// a login changes. `None`: nobody did, this kernel does not count it, or the process has ended.
+///
+/// /proc knows a process by its number, which may be another one's by now. So it is held first, by the
+/// socket's own word (SO_PEERPIDFD, Linux 6.5); if it lives when all is read, it was read of that one.
+#[must_use]
+pub fn login_uid(socket: &impl AsFd) -> Option<u32> {
+    let fd = pidfd_of(socket).ok()?;
+    let process = PidFd::identify(fd)?;
+    let text = std::fs::read_to_string(format!("/proc/{}/loginuid", process.pid())).ok()?;
+    let uid = text.trim().parse().ok().filter(|uid| *uid != u32::MAX)?;
+    (!process.is_over()).then_some(uid)
+}
+
+/// SO_PEERPIDFD, which neither nix nor libc has for every machine.
+fn pidfd_of(socket: &impl AsFd) -> Result<OwnedFd, Errno> {
+    const SO_PEERPIDFD: libc::c_int = 77;
+    let mut fd: libc::c_int = -1;
+    let mut length = libc::socklen_t::try_from(size_of::<libc::c_int>()).map_err(|_| Errno::ERANGE)?;
+    // SAFETY: the kernel writes at most `length` bytes, which is the size of `fd`, and the descriptor is
+    // borrowed for the whole call.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PEERPIDFD,
+            (&raw mut fd).cast(),
+            &raw mut length,
+        )
+    };
+    Errno::result(answer)?;
+    // SAFETY: the kernel has just made it for us alone, close-on-exec.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// SO_PEERGROUPS, which nix does not wrap. The kernel answers ERANGE with the room it needs.
@@ -71,7 +107,7 @@ fn groups_of(socket: &impl AsFd) -> Result<Vec<u32>, Errno> {
 
 #[cfg(test)]
 mod tests {
-    use super::Peer;
+    use super::{Peer, login_uid};
     use std::os::unix::net::UnixStream;
 
     #[test]
@@ -88,5 +124,24 @@ mod tests {
         assert_eq!(seen, own);
         assert!(peer.is_in(peer.gid));
         assert!(!peer.is_in(u32::MAX - 1));
+    }
+
+    #[test]
+    fn who_logged_in_is_read_of_the_process_that_connected() {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let own = std::fs::read_to_string("/proc/self/loginuid").ok();
+        let own = own.and_then(|text| text.trim().parse::<u32>().ok()).filter(|uid| *uid != u32::MAX);
+        // A kernel before 6.5 cannot tell.
+        if super::pidfd_of(&one).is_ok() {
+            assert_eq!(login_uid(&one), own);
+        }
+        let path = tempfile::tempdir().unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(path.path().join("x")).unwrap();
+        let connect = format!("import socket; socket.socket(1).connect({:?})", path.path().join("x"));
+        if let Ok(mut child) = std::process::Command::new("python3").args(["-c", &connect]).spawn() {
+            let (gone, _) = listener.accept().unwrap();
+            child.wait().unwrap();
+            assert_eq!(login_uid(&gone), None, "its number may be another one's");
+        }
     }
 }

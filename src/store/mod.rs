@@ -1,6 +1,7 @@
 //! What supd keeps on disk.
 
 pub mod files;
+pub mod history;
 pub mod ledger;
 pub mod pins;
 pub mod releases;

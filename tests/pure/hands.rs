@@ -90,6 +90,7 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
         Action::Retire(_)
         | Action::Progress(..)
         | Action::Note { .. }
+        | Action::WorkerFailed { .. }
         | Action::Dump(_)
         | Action::Record { .. }
         | Action::Reply(..) => {}

@@ -5,12 +5,16 @@
 //! a reader must bear one that it does not know, for its supd may be newer.
 
 mod cat;
+mod history;
 mod log;
 mod outcome;
 mod releases;
 mod unit;
 
 pub use cat::{CatView, SettingView};
+pub use history::{
+    ByView, CameEventsView, EventsView, HistoryEntry, HistoryView, RawEventsView, RawHistoryView, SideView,
+};
 pub use log::LogView;
 pub use outcome::{EndedView, FaultView, OutcomeView, ProgressView, progress_text};
 pub use releases::{ReleaseView, ReleasesView};

@@ -251,6 +251,28 @@ fn full_cat() -> CatView {
     CatView { generation: Some(1), compared_with: Some(1), settings: vec![setting], ..CatView::default() }
 }
 
+fn full_entry() -> HistoryEntry {
+    let text = || Some(String::new());
+    let side = || Some(SideView { generation: 1, release: text() });
+    let by = ByView { login_uid: Some(1), reason: text(), ..ByView::default() };
+    HistoryEntry {
+        unit: text(),
+        by: Some(by),
+        swap_id: Some(1),
+        kind: text(),
+        from: side(),
+        to: side(),
+        generation: Some(1),
+        release: text(),
+        result: text(),
+        cause: text(),
+        ready_ms: Some(1),
+        switch_us: Some(1),
+        times: Some(1),
+        ..HistoryEntry::default()
+    }
+}
+
 #[test]
 fn the_description_names_this_interface() {
     assert_eq!(parse(DESCRIPTION).name, super::INTERFACE);
@@ -302,6 +324,14 @@ fn replies_agree() {
         } else if matches!(method, Method::Releases { .. }) {
             let view = ReleasesView { releases: vec![full_release()], ..Default::default() };
             interface.holds_all(&object(&view), shape, method.name());
+        } else if matches!(method, Method::History { .. }) {
+            let view = HistoryView { entries: vec![full_entry()], before: Some(1), ..Default::default() };
+            interface.holds_all(&object(&view), shape, method.name());
+            let bare = HistoryView { entries: vec![HistoryEntry::default()], ..Default::default() };
+            interface.holds(&Value::from(object(&bare)), shape, method.name());
+        } else if matches!(method, Method::Watch { .. }) {
+            let view = EventsView { entries: vec![full_entry()], ..Default::default() };
+            interface.holds_all(&object(&view), shape, method.name());
         } else if matches!(method, Method::Logs { .. }) {
             interface.holds_all(&object(&LogView::default()), shape, method.name());
         } else if matches!(method, Method::Cat { .. }) {
@@ -321,6 +351,9 @@ fn replies_agree() {
         ("RollbackTarget", object(&full_unit().rollback)),
         ("Setting", object(&full_cat().settings[0])),
         ("Release", object(&full_release())),
+        ("HistoryEntry", object(&full_entry())),
+        ("By", object(&full_entry().by)),
+        ("Side", object(&full_entry().from)),
         ("Progress", object(&full_outcome().progress)),
         (
             "Ended",

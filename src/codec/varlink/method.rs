@@ -25,6 +25,24 @@ pub enum Method {
         /// `None`: all.
         unit: Option<UnitName>,
     },
+    /// What happened, the newest last.
+    History {
+        /// `None`: all units, and supd itself.
+        unit: Option<UnitName>,
+        /// Then or later, in microseconds since 1970.
+        since_us: Option<u64>,
+        /// Only what is numbered below this.
+        before: Option<u64>,
+        /// At most so many, the newest.
+        limit: Option<u64>,
+    },
+    /// What happens from now on, or after a number.
+    Watch {
+        /// `None`: all units, and supd itself.
+        unit: Option<UnitName>,
+        /// `None`: from now on.
+        after: Option<u64>,
+    },
     /// Make a release of the source that comes with the call, as a descriptor.
     Install {
         /// Which unit.
@@ -187,6 +205,8 @@ impl Method {
             Self::Status { .. } => "Status",
             Self::Cat { .. } => "Cat",
             Self::Releases { .. } => "Releases",
+            Self::History { .. } => "History",
+            Self::Watch { .. } => "Watch",
             Self::Install { .. } => "Install",
             Self::Deploy { .. } => "Deploy",
             Self::Undeploy { .. } => "Undeploy",
@@ -206,11 +226,23 @@ impl Method {
         }
     }
 
+    /// The same as supctl's verb, as `daemon-reload`.
+    #[must_use]
+    pub fn verb(&self) -> String {
+        match self {
+            Self::DaemonReload => "daemon-reload".to_owned(),
+            _ => self.name().to_lowercase(),
+        }
+    }
+
     /// The unit that is meant.
     #[must_use]
     pub fn unit(&self) -> Option<&UnitName> {
         match self {
-            Self::Status { unit } | Self::Releases { unit } => unit.as_ref(),
+            Self::Status { unit }
+            | Self::Releases { unit }
+            | Self::History { unit, .. }
+            | Self::Watch { unit, .. } => unit.as_ref(),
             Self::Cat { unit, .. }
             | Self::Install { unit, .. }
             | Self::Deploy { unit, .. }
@@ -236,7 +268,11 @@ impl Method {
     #[must_use]
     pub fn scope(&self) -> Scope {
         match self {
-            Self::Status { .. } | Self::Releases { .. } | Self::Wait { .. } => Scope::Read,
+            Self::Status { .. }
+            | Self::Releases { .. }
+            | Self::History { .. }
+            | Self::Watch { .. }
+            | Self::Wait { .. } => Scope::Read,
             Self::DaemonReload | Self::Shutdown => Scope::Manager,
             Self::Cat { .. }
             | Self::Install { .. }
@@ -262,6 +298,8 @@ impl Method {
             Self::Install { .. } | Self::Deploy { .. } => true,
             Self::Status { .. }
             | Self::Releases { .. }
+            | Self::History { .. }
+            | Self::Watch { .. }
             | Self::Undeploy { .. }
             | Self::Start { .. }
             | Self::Stop { .. }
@@ -287,6 +325,8 @@ impl Method {
         let meta = match method {
             Self::Status { .. }
             | Self::Releases { .. }
+            | Self::History { .. }
+            | Self::Watch { .. }
             | Self::Cat { .. }
             | Self::Wait { .. }
             | Self::Logs { .. } => Meta::default(),
@@ -312,6 +352,13 @@ impl Method {
         Ok(match name {
             "Status" => Self::Status { unit: p.unit_if_any()? },
             "Releases" => Self::Releases { unit: p.unit_if_any()? },
+            "History" => Self::History {
+                unit: p.unit_if_any()?,
+                since_us: p.number("since_us")?,
+                before: p.number("before")?,
+                limit: p.number("limit")?,
+            },
+            "Watch" => Self::Watch { unit: p.unit_if_any()?, after: p.number("after")? },
             "Install" => {
                 p.source()?;
                 Self::Install { unit: p.unit()?, label: p.given_label()? }
@@ -378,6 +425,12 @@ impl Method {
             | Self::DaemonReload
             | Self::Abort { .. }
             | Self::Shutdown => {}
+            Self::History { since_us, before, limit, unit: _ } => {
+                put("since_us", (*since_us).into());
+                put("before", (*before).into());
+                put("limit", (*limit).into());
+            }
+            Self::Watch { after, unit: _ } => put("after", (*after).into()),
             Self::Install { label, .. } => {
                 put("label", label.as_str().into());
                 put("source", 0.into());

@@ -64,6 +64,11 @@ impl Parameters {
         self.optional(name, read)
     }
 
+    /// A whole number.
+    pub(super) fn number(&mut self, name: &str) -> Result<Option<u64>, Invalid> {
+        self.optional(name, Value::as_u64)
+    }
+
     /// `label`
     pub(super) fn label(&mut self) -> Result<Option<Label>, Invalid> {
         let label = self.text("label", LABEL_MAX)?;

@@ -31,7 +31,7 @@ use crate::codec::json::{
 use crate::codec::varlink::{self, Asked, Meta, Method, Outcome};
 use crate::model::{ClientId, Progress, Reply, Tick};
 use crate::os::Error;
-use crate::os::peer::Peer;
+use crate::os::peer::{Peer, login_uid};
 use connection::{Beside, Connection, Current, Excess, Next};
 use mio::net::UnixListener;
 use mio::{Interest, Registry, Token};
@@ -105,6 +105,8 @@ pub struct Control {
     starved: bool,
     /// Kept open to be closed when descriptors run out, so that a client can be told.
     spare: Option<File>,
+    /// Clients with many replies who have taken what they were told, since [`Control::take_drained`].
+    drained: Vec<ClientId>,
     serial_last: usize,
     client_last: u64,
     now: Tick,
@@ -137,6 +139,7 @@ impl Control {
             acceptable: true,
             starved: false,
             spare: door::spare(),
+            drained: Vec::new(),
             serial_last: 0,
             client_last: 0,
             now: Tick::default(),
@@ -183,7 +186,10 @@ impl Control {
             connection.wake();
         }
         if event.is_writable() {
+            let behind = connection.has_output();
             connection.flush(self.now);
+            let current = connection.current.filter(|current| current.more);
+            self.drained.extend(current.filter(|_| behind && !connection.has_output()).map(|its| its.client));
         }
         // Only a close of both directions: one who has merely said all still listens.
         if event.is_write_closed() {
@@ -211,6 +217,12 @@ impl Control {
         }
         self.save_memory();
         out.append(&mut self.arrivals);
+    }
+
+    /// Who logged in, to become the user that made this call.
+    #[must_use]
+    pub fn login_uid(&self, client: ClientId) -> Option<u32> {
+        login_uid(&self.connections.get(self.calls.get(&client)?)?.stream)
     }
 
     /// Gives a call its one final answer. A client that is gone is not answered.
@@ -264,6 +276,31 @@ impl Control {
             self.drop_connection(serial);
         }
         self.settle(serial);
+    }
+
+    /// Whether a client has not taken what it was told last.
+    #[must_use]
+    pub fn is_behind(&self, client: ClientId) -> bool {
+        let connection = self.calls.get(&client).and_then(|serial| self.connections.get(serial));
+        connection.is_some_and(Connection::has_output)
+    }
+
+    /// Those who were, and have by now.
+    pub fn take_drained(&mut self) -> Vec<ClientId> {
+        std::mem::take(&mut self.drained)
+    }
+
+    /// Sends one of many replies to who asked with `more`.
+    pub fn stream(&mut self, client: ClientId, bytes: Vec<u8>) {
+        let Some(serial) = self.calls.get(&client).copied() else { return };
+        let Some(connection) = self.connections.get_mut(&serial) else { return };
+        connection.send(bytes, None, self.now);
+        self.settle(serial);
+    }
+
+    /// Answers a call with a reply that is ready to be sent.
+    pub fn finish_bytes(&mut self, client: ClientId, bytes: Vec<u8>) {
+        self.finish(client, bytes);
     }
 
     /// Answers a call with a descriptor, which is its last holder's from now on.
@@ -366,14 +403,14 @@ impl Control {
         let may_wait = own < self.limits.waits_per_user || self.masters.is_privileged(uid);
         let bytes = match understand(call, beside) {
             Ok((Asked::Answered(parameters), _)) => varlink::reply(&parameters, false),
-            Ok((Asked::Method(Method::Wait { .. }, _), _)) if !may_wait => {
+            Ok((Asked::Method(Method::Wait { .. } | Method::Watch { .. }, _), _)) if !may_wait => {
                 let reason = format!("user {uid} waits {own} times already: try again");
                 varlink::refusal(&varlink::Error::Busy(varlink::error::Plain { changed: false, reason }))
             }
             Ok((Asked::Method(method, meta), descriptor)) => {
                 self.client_last += 1;
                 let client = ClientId(self.client_last);
-                if matches!(method, Method::Wait { .. }) {
+                if matches!(method, Method::Wait { .. } | Method::Watch { .. }) {
                     self.waits.insert(client, uid);
                 }
                 connection.current = Some(Current { client, more, oneway });

@@ -3,14 +3,18 @@
 use super::super::lock::Lock;
 use super::wire::{Answer, Taken, Text, Work, frame, take};
 use crate::store::files::{self, Unsynced};
-use crate::store::{ledger::Ledger, pins};
+use crate::store::{history, ledger::Ledger, pins};
 use nix::sys::signal::{SigSet, Signal};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Component, Path};
+use std::time::{Duration, Instant};
 
 /// How much is read at a time, in bytes.
 const CHUNK: usize = 1024 * 1024;
+
+/// A history that could not be written is not tried again sooner: the whole ledger is read for it.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Serves supd until its end of the socket closes.
 pub(super) fn serve(mut socket: UnixStream, state: &Path) {
@@ -18,7 +22,8 @@ pub(super) fn serve(mut socket: UnixStream, state: &Path) {
     // last record is synced. SIGXFSZ blocked, a write over the file limit answers EFBIG.
     let spared = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGXFSZ];
     let _ = SigSet::from_iter(spared).thread_block();
-    let mut disk = Disk { state, ledger: None, lock: Lock::write(state).ok() };
+    let mut disk =
+        Disk { state, ledger: None, history: Past::Unknown, told_from: 0, lock: Lock::write(state).ok() };
     let mut stream = Vec::new();
     while read_more(&mut socket, &mut stream) {
         let mut batch = Vec::new();
@@ -33,9 +38,9 @@ pub(super) fn serve(mut socket: UnixStream, state: &Path) {
         for answer in disk.perform(&batch) {
             answers.extend(frame(&answer));
         }
-        if socket.write_all(&answers).is_err() {
-            return;
-        }
+        // Where supd is gone, what it gave before is written all the same: reading finds the end.
+        let _nobody_hears = socket.write_all(&answers);
+        disk.settle();
     }
 }
 
@@ -61,9 +66,30 @@ struct Disk<'a> {
     state: &'a Path,
     /// Opened at the first record, and again after a failure.
     ledger: Option<Ledger>,
+    history: Past,
+    /// The first number that the batch at hand has for the history.
+    told_from: u64,
     /// Never two who write: an earlier one may hang in the kernel although it was killed. Where the
     /// lock cannot be opened at all, what is to be written says why by itself.
     lock: Option<Lock>,
+}
+
+/// The history, as far as it is open.
+enum Past {
+    /// Nobody has opened it.
+    Unknown,
+    Open(history::History),
+    /// It cannot be written, and why.
+    Broken {
+        why: String,
+        since: Instant,
+    },
+}
+
+impl Past {
+    fn broken(why: &impl ToString) -> Self {
+        Self::Broken { why: why.to_string(), since: Instant::now() }
+    }
 }
 
 impl Disk<'_> {
@@ -73,10 +99,16 @@ impl Disk<'_> {
         if self.lock.is_none() {
             self.lock = Lock::write(self.state).ok();
         }
+        // What is sent once more may be in the ledger already; the history has it in its turn.
+        let told = batch.iter().filter_map(|work| work.told.as_ref());
+        self.told_from = told.map(|line| line.seq).min().unwrap_or(u64::MAX);
         let mut unsynced = Unsynced::default();
         let mut answers: Vec<Answer> = batch
             .iter()
-            .map(|work| Answer { id: work.id, fault: self.write_files(work, &mut unsynced).err() })
+            .map(|work| {
+                let fault = self.write_files(work, &mut unsynced).err();
+                Answer { id: work.id, fault, untold: None }
+            })
             .collect();
         if let Err(error) = unsynced.sync(self.state) {
             let synced = |work: &Work<'_>| work.files.iter().any(|put| matches!(put.text, Text::Own(_)));
@@ -97,7 +129,72 @@ impl Disk<'_> {
                 }
             }
         }
+        self.tell(batch, &mut answers);
         answers
+    }
+
+    /// Writes down for the history what came true.
+    fn tell(&mut self, batch: &[Work<'_>], answers: &mut [Answer]) {
+        let is_true =
+            |(work, answer): &(&Work<'_>, &mut Answer)| work.line.is_none() || answer.fault.is_none();
+        let told: Vec<(&Work<'_>, &mut Answer)> =
+            batch.iter().zip(answers).filter(|(work, _)| work.told.is_some()).filter(is_true).collect();
+        let line = |(work, _): &(&'_ Work<'_>, &mut Answer)| {
+            let line = work.told.as_ref();
+            line.map(|line| (line.seq, line.text.to_string(), work.line.is_some()))
+        };
+        let lines: Vec<(u64, String, bool)> = told.iter().filter_map(line).collect();
+        if let Err(why) = self.append_told(&lines) {
+            told.into_iter().for_each(|(_, answer)| answer.untold = Some(why.clone()));
+        }
+    }
+
+    fn append_told(&mut self, lines: &[(u64, String, bool)]) -> Result<(), String> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        match &self.history {
+            Past::Broken { why, since } if since.elapsed() < AGAIN => return Err(why.clone()),
+            Past::Open(_) => {}
+            // What it lacks is in the ledger, which is only looked through when it is opened.
+            Past::Broken { .. } | Past::Unknown => self.open()?,
+        }
+        let Past::Open(history) = &mut self.history else { return Err("it is not open".to_owned()) };
+        let lines: Vec<history::Line<'_>> = lines
+            .iter()
+            .map(|(seq, json, carried)| history::Line { seq: *seq, json, carried: *carried })
+            .collect();
+        history.append(&lines).map_err(|error| {
+            self.history = Past::broken(&error);
+            error.to_string()
+        })
+    }
+
+    /// Now nobody waits.
+    fn settle(&mut self) {
+        if let Past::Open(history) = &mut self.history {
+            if let Err(error) = history.settle() {
+                self.history = Past::broken(&error);
+            }
+        }
+    }
+
+    /// Opens the ledger, and the history, which takes from it what it lacks. Only the ledger's fault
+    /// is one.
+    fn open(&mut self) -> Result<(), String> {
+        let (ledger, replay) = Ledger::open(self.state).map_err(|error| {
+            self.history = Past::broken(&error);
+            error.to_string()
+        })?;
+        self.ledger = Some(ledger);
+        let earlier =
+            replay.entries.iter().map(|(entry, _)| entry).filter(|entry| entry.seq < self.told_from);
+        let opened = history::History::open(self.state, earlier);
+        self.history = opened.map_or_else(|error| Past::broken(&error), |(history, _)| Past::Open(history));
+        match &self.history {
+            Past::Broken { why, .. } => Err(why.clone()),
+            Past::Open(_) | Past::Unknown => Ok(()),
+        }
     }
 
     /// Each is in place before it is synced: nothing names it before that, so a crash in between
@@ -126,14 +223,23 @@ impl Disk<'_> {
         Ok(())
     }
 
+    fn open_ledger(&mut self) -> Result<(), String> {
+        self.ledger = Some(Ledger::open(self.state).map_err(|error| error.to_string())?.0);
+        Ok(())
+    }
+
     fn append(&mut self, lines: &[(u64, &[u8])]) -> Result<(), String> {
         if lines.is_empty() {
             return Ok(());
         }
-        let ledger = match &mut self.ledger {
-            Some(ledger) => ledger,
-            None => self.ledger.insert(Ledger::open(self.state).map_err(|error| error.to_string())?.0),
-        };
+        if self.ledger.is_none() {
+            let history_is_open = matches!(self.history, Past::Open(_));
+            let opened = if history_is_open { self.open_ledger() } else { self.open() };
+            if self.ledger.is_none() {
+                return opened;
+            }
+        }
+        let Some(ledger) = &mut self.ledger else { return Err("it is not open".to_owned()) };
         ledger.append(lines).map_err(|error| {
             // Opened anew, it is looked at from the start: a failed sync leaves no certainty.
             self.ledger = None;

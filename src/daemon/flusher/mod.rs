@@ -17,7 +17,7 @@ use mio::net::UnixStream;
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use wire::{Answer, Line, Taken, Work, frame, take};
 
@@ -77,6 +77,8 @@ pub struct Pumped {
     pub done: Vec<Flushed>,
     /// There is a new socket to be watched.
     pub launched: bool,
+    /// Which of it the history lacks, and why.
+    pub untold: Vec<(u64, String)>,
     /// Worth a line in the log.
     pub note: Option<String>,
 }
@@ -93,6 +95,12 @@ impl Flusher {
         self.child.as_mut().map(|child| &mut child.socket)
     }
 
+    /// The state folder.
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
     /// The child's process, to tell it from others at its end.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
@@ -106,15 +114,21 @@ impl Flusher {
     }
 
     /// Takes files to be put in place, and synced where the line does not carry what they say, and
-    /// then a line of the ledger to be appended and synced. What becomes of it comes out of [`Flusher::pump`], which is to be called next, under
-    /// the number that this returns.
+    /// then a line of the ledger to be appended and synced, and then one of the history, as JSON.
+    /// What becomes of it comes out of [`Flusher::pump`], which is to be called next, under the
+    /// number that this returns.
     ///
     /// # Errors
     /// Too much waits already: the disk does not keep up, or does not answer at all.
-    pub fn submit(&mut self, files: Vec<Put<'_>>, line: Option<(u64, &str)>) -> Result<u64, String> {
+    pub fn submit(
+        &mut self,
+        files: Vec<Put<'_>>,
+        line: Option<(u64, &str)>,
+        told: Option<(u64, &str)>,
+    ) -> Result<u64, String> {
         let id = self.last_id + 1;
-        let line = line.map(|(seq, text)| Line { seq, text: text.into() });
-        let frame = frame(&Work { id, files, line });
+        let [line, told] = [line, told].map(|one| one.map(|(seq, text)| Line { seq, text: text.into() }));
+        let frame = frame(&Work { id, files, line, told });
         if self.work.len() >= WORK_MAX
             || self.frames.len() + frame.len() > BYTES_MAX
             || frame.len() > wire::FRAME_MAX
@@ -234,6 +248,7 @@ impl Flusher {
                         self.frames.shrink_to(BYTES_KEPT);
                         self.work.shrink_to(BYTES_KEPT / size_of::<Waiting>());
                     }
+                    pumped.untold.extend(answer.untold.map(|why| (answer.id, why)));
                     pumped.done.push((answer.id, answer.fault.map_or(Ok(()), Err)));
                 }
             }
@@ -272,7 +287,6 @@ mod tests {
     use crate::model::{Happening, Signal};
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd;
-    use std::path::Path;
 
     fn line(seq: u64) -> String {
         String::from_utf8(encode(&sample(seq, "web", Happening::Waiting))).unwrap()
@@ -304,9 +318,9 @@ mod tests {
         let mut flusher = Flusher::new(state.path().into());
         assert!(flusher.pump().done.is_empty() && flusher.socket().is_none());
         let put = Put { path: "generations/web/1/settings.json".into(), text: Text::Own("{}".into()) };
-        let first = flusher.submit(vec![put], Some((1, &line(1)))).unwrap();
+        let first = flusher.submit(vec![put], Some((1, &line(1))), None).unwrap();
         let more: Vec<u64> =
-            (2..=200).map(|seq| flusher.submit(vec![], Some((seq, &line(seq)))).unwrap()).collect();
+            (2..=200).map(|seq| flusher.submit(vec![], Some((seq, &line(seq))), None).unwrap()).collect();
         let done = answers(&mut flusher, 200);
         let expected: Vec<Flushed> = std::iter::once(first).chain(more).map(|id| (id, Ok(()))).collect();
         assert_eq!(done, expected);
@@ -322,7 +336,7 @@ mod tests {
         let mut done = Vec::new();
         for round in 0..6 {
             for seq in 1..=20 {
-                flusher.submit(vec![], Some((round * 20 + seq, &line(round * 20 + seq)))).unwrap();
+                flusher.submit(vec![], Some((round * 20 + seq, &line(round * 20 + seq))), None).unwrap();
             }
             flusher.pump();
             // As if it had lived for a while: this is about single deaths.
@@ -340,14 +354,14 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let gone = state.path().join("gone");
         let mut flusher = Flusher::new(gone.clone());
-        flusher.submit(vec![], Some((1, &line(1)))).unwrap();
+        flusher.submit(vec![], Some((1, &line(1))), None).unwrap();
         let fault = answers(&mut flusher, 1)[0].1.clone().unwrap_err();
         assert_eq!(
             fault,
             format!("cannot open {}: No such file or directory", gone.join("ledger").display())
         );
         std::fs::create_dir(&gone).unwrap();
-        flusher.submit(vec![], Some((2, &line(2)))).unwrap();
+        flusher.submit(vec![], Some((2, &line(2))), None).unwrap();
         assert_eq!(answers(&mut flusher, 1)[0].1, Ok(()));
     }
 
@@ -355,11 +369,11 @@ mod tests {
     fn a_disk_that_stands_still_is_not_waited_for() {
         let state = tempfile::tempdir().unwrap();
         let mut flusher = Flusher::new(state.path().into());
-        flusher.submit(vec![], Some((1, &line(1)))).unwrap();
+        flusher.submit(vec![], Some((1, &line(1))), None).unwrap();
         flusher.pump();
         flusher.child.as_ref().unwrap().process.send(Signal(libc::SIGSTOP)).unwrap();
         let refused = (2..).find_map(|seq| {
-            let refused = flusher.submit(vec![], Some((seq, &line(seq)))).err();
+            let refused = flusher.submit(vec![], Some((seq, &line(seq))), None).err();
             flusher.pump();
             refused
         });
@@ -385,7 +399,8 @@ mod tests {
         let mut heard = Vec::new();
         for seq in 1..=5 {
             let text = line(seq);
-            let work = Work { id: seq, files: vec![], line: Some(Line { seq, text: text.into() }) };
+            let work =
+                Work { id: seq, files: vec![], line: Some(Line { seq, text: text.into() }), told: None };
             ours.write_all(&frame(&work)).unwrap();
             let answer = loop {
                 match take::<Answer>(&mut heard) {
@@ -400,7 +415,7 @@ mod tests {
             };
             let fault = (seq > 3)
                 .then(|| format!("cannot write {}: File too large", state.path().join("ledger").display()));
-            assert_eq!(answer, Answer { id: seq, fault });
+            assert_eq!(answer, Answer { id: seq, fault, untold: None });
             assert_eq!(seqs(state.path()), (1..=seq.min(3)).collect::<Vec<_>>());
         }
         drop(ours);

@@ -17,6 +17,9 @@ pub(super) struct Work<'a> {
     /// Files to be in place before the record is.
     pub(super) files: Vec<Put<'a>>,
     pub(super) line: Option<Line<'a>>,
+    /// For the history, as JSON. With a record it counts once the record does.
+    #[serde(default)]
+    pub(super) told: Option<Line<'a>>,
 }
 
 /// A file below the state folder.
@@ -38,7 +41,7 @@ pub enum Text<'a> {
     Carried(Range<usize>),
 }
 
-/// A line of the ledger, its end included.
+/// A line of the ledger, its end included; or what the history's says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Line<'a> {
     pub(super) seq: u64,
@@ -50,6 +53,9 @@ pub(super) struct Answer {
     pub(super) id: u64,
     /// Why it is not done.
     pub(super) fault: Option<String>,
+    /// Why the history lacks it.
+    #[serde(default)]
+    pub(super) untold: Option<String>,
 }
 
 /// A value as a frame.
@@ -98,6 +104,7 @@ mod tests {
             id,
             files: vec![Put { path: "a/b".into(), text: Text::Own("é\n".into()) }],
             line: Some(Line { seq: 9, text: "x\n".into() }),
+            told: None,
         };
         let bytes = [frame(&work(1)), frame(&work(2))].concat();
         for cut in 0..bytes.len() {

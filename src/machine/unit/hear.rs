@@ -1,6 +1,6 @@
 //! What the workers of a unit do and say, and what that means to the unit.
 
-use super::super::effect::{Launch, Level};
+use super::super::effect::{Action, Launch, Level};
 use super::super::swap::table::SwapCueKind;
 use super::super::swap::{Step, Swap};
 use super::super::turn::Turn;
@@ -122,6 +122,9 @@ impl Unit {
         if self.swap.as_ref().is_some_and(|swap| swap.to == generation) {
             let detail = format!("generation {generation}: worker {index} {cause}");
             self.swap_cue(SwapCueKind::Failed, &detail, turn);
+        } else {
+            // The end of a swap says by itself of whom it failed.
+            turn.act(Action::WorkerFailed { generation, cause: format!("worker {index} {cause}") });
         }
     }
 

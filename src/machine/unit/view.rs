@@ -7,7 +7,8 @@ use super::super::swap::table::StepKind;
 use super::super::worker::table::Kind;
 use super::{Life, Unit};
 use crate::model::status::{
-    GenerationState, GenerationStatus, Health, SwapResult, Traffic, UnitState, UnitStatus, WorkerStatus,
+    GenerationState, GenerationStatus, Health, SwapResult, SwapStatus, Traffic, UnitState, UnitStatus,
+    WorkerStatus,
 };
 use crate::model::{Generation, Tick, Want};
 
@@ -18,7 +19,6 @@ impl Unit {
         let traffic = self.traffic(state);
         let named = |kept: &Option<crate::model::Kept>| kept.as_ref().map(|kept| kept.generation);
         let alive = !matches!(state, UnitState::Stopped | UnitState::Waiting);
-        let running = self.swap.as_ref().map(|swap| swap.status(SwapResult::Running));
         let goes_back_to = self.durable.previous.as_ref().or(self.durable.retained.as_ref());
         UnitStatus {
             state,
@@ -28,9 +28,15 @@ impl Unit {
             retained: goes_back_to.map(|kept| kept.generation),
             retained_pinned: goes_back_to.is_some_and(|kept| kept.pinned),
             generations: self.groups.values().map(|group| self.generation_status(group, now)).collect(),
-            last_swap: running.or_else(|| self.last_swap.clone()),
+            last_swap: self.last_swap(),
             notes: self.notes(now),
         }
+    }
+
+    /// The swap that is under way, or the last one that was.
+    pub(in crate::machine) fn last_swap(&self) -> Option<SwapStatus> {
+        let running = self.swap.as_ref().map(|swap| swap.status(SwapResult::Running));
+        running.or_else(|| self.last_swap.clone())
     }
 
     /// What the running swap is doing.

@@ -167,7 +167,8 @@ fn appends(state: &Path, before: &[Entry]) {
     let Some(next) = last.checked_add(1) else { return };
     let unit = UnitName::new("web").expect("a name");
     let record = Record { unit, durable: Durable::fresh(), happening: Happening::Stopped };
-    let entry = Entry { seq: next, at: 1, boot: "b".into(), by: None, record, settings: [].into() };
+    let entry =
+        Entry { seq: next, at: 1, boot: "b".into(), by: None, record, course: None, settings: [].into() };
     let line = encode(&entry);
     ledger.append(&[(last, b"twice\n"), (next, &line)]).expect("room");
     let (_, replay) = Ledger::open(state).expect("a ledger");

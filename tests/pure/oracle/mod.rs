@@ -294,6 +294,11 @@ impl Oracle {
                     format!("tells client {client}, who does not wait: {progress:?}")
                 })
             }
+            // A worker may fail before it has a process.
+            Action::WorkerFailed { generation, cause } => {
+                let sound = generation.0 > 0 && !cause.is_empty() && cause.len() < 2000;
+                must(Rule::Bounded, sound, || format!("a failure in generation {generation}: {cause:?}"))
+            }
             Action::Note { level, text, .. } => {
                 self.book(place).notes(unit, text)?;
                 must(Rule::Bounded, !text.is_empty() && text.len() < 2000, || format!("note {text:?}"))?;

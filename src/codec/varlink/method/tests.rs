@@ -10,6 +10,8 @@ pub(in crate::codec::varlink) fn every_method() -> Vec<Method> {
         Method::Status { unit: Some(unit.clone()) },
         Method::Cat { unit: unit.clone(), generation: Some(Generation(8)) },
         Method::Releases { unit: Some(unit.clone()) },
+        Method::History { unit: Some(unit.clone()), since_us: Some(7), before: Some(8), limit: Some(9) },
+        Method::Watch { unit: Some(unit.clone()), after: Some(41) },
         Method::Install { unit: unit.clone(), label: Label::new("1.5.0").unwrap() },
         Method::Deploy {
             unit: unit.clone(),
@@ -54,6 +56,8 @@ pub(in crate::codec::varlink) fn meta_of(method: &Method) -> Meta {
     match method {
         Method::Status { .. }
         | Method::Releases { .. }
+        | Method::History { .. }
+        | Method::Watch { .. }
         | Method::Cat { .. }
         | Method::Wait { .. }
         | Method::Logs { .. } => Meta::default(),
@@ -95,6 +99,10 @@ fn a_wrong_parameter_is_named() {
         ("Stop", json!({"unit": "web", "now": "yes"}), "now"),
         ("Cat", json!({"unit": "web", "generation": 0}), "generation"),
         ("Cat", json!({"unit": "web", "reason": "x"}), "reason"),
+        ("History", json!({"since_us": -1}), "since_us"),
+        ("History", json!({"limit": "all"}), "limit"),
+        ("Watch", json!({"after": 1.5}), "after"),
+        ("Watch", json!({"reason": "x"}), "reason"),
         ("Rollback", json!({"unit": "web", "from": 0}), "from"),
         ("Rollback", json!({"unit": "web", "from": -1}), "from"),
         ("Rollback", json!({"unit": "web", "from": 1.5}), "from"),

@@ -1,0 +1,136 @@
+//! Entries of the history for those who ask: a bounded page. It reads all that is kept, so it is for
+//! a child of supd.
+
+use super::scan::{begins_after, walk};
+use super::{BEFORE, BYTES_MAX, NAME};
+use crate::codec::history::Head;
+use crate::os::Error;
+use nix::errno::Errno;
+use serde_json::value::RawValue;
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+/// What is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Only of this unit.
+    pub unit: Option<String>,
+    /// Only what is numbered above this.
+    pub after: u64,
+    /// Only what is numbered below this.
+    pub before: Option<u64>,
+    /// Only what happened then or later, in microseconds since 1970.
+    pub since_us: u64,
+    /// The newest of these rather than the oldest.
+    pub newest: bool,
+    /// No more entries than this.
+    pub entries_max: usize,
+    /// No more bytes than this; one entry at least.
+    pub bytes_max: usize,
+}
+
+/// What there is.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// As they are in the file, oldest first.
+    pub entries: Vec<Box<RawValue>>,
+    /// All entries up to this number were looked at.
+    pub cursor: u64,
+    /// There are more than the page has.
+    pub more: bool,
+    /// The number of its first entry.
+    pub first: Option<u64>,
+    /// What is numbered up to this is not kept any more.
+    pub forgotten: u64,
+}
+
+impl Query {
+    fn takes(&self, head: &Head<'_>) -> bool {
+        head.seq > self.after
+            && self.before.is_none_or(|before| head.seq < before)
+            && head.at_us >= self.since_us
+            && (self.unit.is_none() || head.unit.as_deref() == self.unit.as_deref())
+    }
+}
+
+/// Reads what is asked for.
+///
+/// # Errors
+/// What the kernel answered.
+pub fn read(state: &Path, query: &Query) -> Result<Page, Error> {
+    let (before, now) = both(state)?;
+    let mut page = Page { cursor: query.after, ..Page::default() };
+    let oldest = if before.is_empty() { &now } else { &before };
+    page.forgotten = begins_after(oldest).unwrap_or(0);
+    let (mut last, mut bytes) = (0, 0);
+    let mut taken: VecDeque<(u64, &str)> = VecDeque::new();
+    let mut each = |head: &Head<'_>, json| {
+        if query.before.is_some_and(|before| head.seq >= before) {
+            return false;
+        }
+        if query.takes(head) {
+            let full = |taken: &VecDeque<_>, bytes: usize| {
+                taken.len() > query.entries_max || (bytes > query.bytes_max && taken.len() > 1)
+            };
+            taken.push_back((head.seq, json));
+            bytes += json.len() + 1;
+            while full(&taken, bytes) {
+                page.more = true;
+                if !query.newest {
+                    taken.pop_back();
+                    return false;
+                }
+                bytes -= taken.pop_front().map_or(0, |(_, json): (u64, &str)| json.len() + 1);
+            }
+        }
+        page.cursor = page.cursor.max(head.seq);
+        true
+    };
+    let _all = walk(&before, &mut last, &mut each) && walk(&now, &mut last, &mut each);
+    page.first = taken.front().map(|(seq, _)| *seq);
+    let raw = |(_, json): &(u64, &str)| RawValue::from_string((*json).to_owned()).ok();
+    page.entries = taken.iter().filter_map(raw).collect();
+    Ok(page)
+}
+
+/// Both files. The newer is opened first: if it is full just now, it is found again as the older.
+fn both(state: &Path) -> Result<(Vec<u8>, Vec<u8>), Error> {
+    let now = opened(&state.join(NAME))?;
+    let before = opened(&state.join(BEFORE))?;
+    let same = match (&now, &before) {
+        (Some((_, now)), Some((_, before))) => now == before,
+        _ => false,
+    };
+    let bytes = |file: Option<(File, u64)>, name: &str| match file {
+        Some((file, _)) => {
+            let mut bytes = Vec::new();
+            file.take(2 * BYTES_MAX)
+                .read_to_end(&mut bytes)
+                .map_err(|error| Error::from_io("read", state.join(name).display(), &error))?;
+            Ok(bytes)
+        }
+        None => Ok(Vec::new()),
+    };
+    let before = if same { Vec::new() } else { bytes(before, BEFORE)? };
+    Ok((before, bytes(now, NAME)?))
+}
+
+/// A file and which one it is; `None`: there is none.
+fn opened(path: &Path) -> Result<Option<(File, u64)>, Error> {
+    let told = |error: &io::Error| Error::from_io("read", path.display(), error);
+    let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
+    match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => {
+            let found = file.metadata().map_err(|error| told(&error))?;
+            if !found.is_file() {
+                return Err(Error::new("read as the history", path.display(), Errno::EINVAL));
+            }
+            Ok(Some((file, found.ino())))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(told(&error)),
+    }
+}
