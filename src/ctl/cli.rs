@@ -9,7 +9,9 @@ use super::context::{self, Context};
 use super::daemon_reload::DaemonReload;
 use super::demo::Demo;
 use super::deploy::Deploy;
+use super::events::Events;
 use super::failure::Failure;
+use super::history::History;
 use super::import::Import;
 use super::install::Install;
 use super::is_active::IsActive;
@@ -117,6 +119,8 @@ pub(super) enum Verb {
     Releases(Releases),
     Undeploy(Undeploy),
     Logs(Logs),
+    History(History),
+    Events(Events),
     Check(Check),
     Cat(Cat),
     Import(Import),
@@ -166,6 +170,8 @@ impl Verb {
             Self::Releases(verb) => verb.run(context),
             Self::Undeploy(verb) => verb.run(context),
             Self::Logs(verb) => verb.run(context),
+            Self::History(verb) => verb.run(context),
+            Self::Events(verb) => verb.run(context),
             Self::Check(verb) => verb.run(context),
             Self::Cat(verb) => verb.run(context),
             Self::Import(verb) => verb.run(context),

@@ -44,6 +44,10 @@ pub(super) trait Observer {
     fn tick(&mut self);
     /// How often time going by is of interest.
     fn period(&self) -> Duration;
+    /// A reply before the last, as it came. True: it was no step.
+    fn came(&mut self, _raw: &str) -> Result<bool, Failure> {
+        Ok(false)
+    }
 }
 
 /// For those who do not want to know.
@@ -156,6 +160,9 @@ impl Client {
                     return Ok(Heard::Answer(answer, descriptor));
                 }
                 // A step that this supctl does not understand is no reason to give up.
+                if observer.came(answer.raw())? {
+                    continue;
+                }
                 if let Ok(outcome) = serde_json::from_str(answer.raw()) {
                     observer.step(&outcome);
                 }

@@ -9,6 +9,7 @@
 
 mod cat;
 mod demo;
+mod history;
 mod hostile;
 mod import;
 mod inherit;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         life::tests(),
         cat::tests(),
         logs::tests(),
+        history::tests(),
         shown::tests(),
         keys::tests(),
         output::tests(),

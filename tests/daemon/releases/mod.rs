@@ -27,13 +27,13 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// A supd with a unit `web` that has releases, and a place where these are built.
-struct Shop {
-    supd: Supd,
+pub(crate) struct Shop {
+    pub(crate) supd: Supd,
     port: u16,
 }
 
 impl Shop {
-    fn open() -> Self {
+    pub(crate) fn open() -> Self {
         Self::open_with("", "")
     }
 
@@ -63,7 +63,7 @@ impl Shop {
     }
 
     /// A folder with a release in it: a server that answers with `version`, with these arguments.
-    fn build(&self, version: &str, arguments: &str) -> PathBuf {
+    pub(crate) fn build(&self, version: &str, arguments: &str) -> PathBuf {
         let folder = self.supd.app().join(format!("dist-{version}"));
         let worker = self.supd.app().join(format!("worker-{version}"));
         fixture::mark(&worker, version);
@@ -84,12 +84,17 @@ impl Shop {
     }
 
     /// Builds and deploys; what supctl said.
-    fn deploy(&self, version: &str) -> Output {
+    pub(crate) fn deploy(&self, version: &str) -> Output {
         let folder = self.build(version, "");
         self.ctl(&["deploy", "web", version, text(&folder)])
     }
 
-    fn ctl(&self, arguments: &[&str]) -> Output {
+    /// The supd alone.
+    pub(crate) fn close(self) -> Supd {
+        self.supd
+    }
+
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> Output {
         self.supd.ctl(arguments)
     }
 
