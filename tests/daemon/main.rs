@@ -9,6 +9,7 @@
 
 mod cat;
 mod demo;
+mod examples;
 mod history;
 mod hostile;
 mod import;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         import::tests(),
         releases::tests(),
         demo::tests(),
+        examples::tests(),
     ];
     let trials = tests.into_iter().flatten().map(Test::trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

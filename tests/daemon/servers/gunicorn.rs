@@ -11,7 +11,7 @@
 use super::{Server, copy_apps, version_file};
 use crate::harness::{Supd, free_port, whole_machine};
 use crate::load::{Load, Mode, Plan, Target};
-use crate::{Need, Test, test_with};
+use crate::{Need, Test, examples, test_with};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
@@ -34,10 +34,11 @@ fn unit(address: &str, app: &Path, workers: u32, kind: &str) -> String {
     )
 }
 
+/// The worked example, one that imports before READY=1.
 fn threads() {
-    let unit =
-        |address: &str, app: &Path| unit(address, app, 2, "\"--worker-class=gthread\", \"--threads=8\"");
-    Server::new("gunicorn gthread", unit, version_file).swaps_and_rolls_back();
+    let install = |app: &Path, _: &str| examples::copy("python/app", &app.join(super::DIST));
+    let unit = |address: &str, app: &Path| examples::unit("python/web.unit", address, app);
+    Server::released("gunicorn gthread", unit, install).swaps_and_rolls_back();
 }
 
 fn sync() {

@@ -1,12 +1,11 @@
-//! A UDP echo (apps/udp_echo.py). Both generations read the one socket during a swap, and at SIGTERM
+//! A UDP echo (units/udp). Both generations read the one socket during a swap, and at SIGTERM
 //! the old one ends between two datagrams: what is in the socket's buffer is the new one's.
 
-use super::{copy_apps, version_file};
 use crate::harness::{Supd, free_port, whole_machine};
 use crate::load::echo::Echo;
 use crate::proc;
 use crate::wait::{SOON, wait_until};
-use crate::{Test, test};
+use crate::{Test, examples, test};
 use std::net::{Ipv4Addr, SocketAddr};
 
 pub(super) fn tests() -> Vec<Test> {
@@ -17,16 +16,10 @@ fn udp() {
     let _machine = whole_machine();
     let supd = Supd::start();
     let app = supd.app();
-    copy_apps(&app);
-    version_file(&app, "1");
+    let version = |version: &str| examples::version("udp/echo.py", &app, version);
+    version("1");
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    let server = app.join("udp_echo.py");
-    let unit = format!(
-        "[[Socket]]\nName = \"echo\"\nListenDatagram = \"{address}\"\n\n[Service]\n\
-             ExecStart = [\"/usr/bin/python3\", {server:?}]\n\
-             Environment = {{ PYTHONDONTWRITEBYTECODE = \"1\" }}\n\
-             ReadySettleSec = \"300ms\"\nTimeoutStopSec = \"10s\"\n\n[Swap]\nProbationSec = \"2s\"\n"
-    );
+    let unit = examples::unit("udp/echo.unit", &address.to_string(), &app);
     supd.launch("echo", &unit);
     let echo = Echo::start(address, 8);
     echo.wait_for_more(1_000, SOON);
@@ -39,10 +32,10 @@ fn udp() {
         echo.wait_for_more(2_000, SOON);
     };
     let first = supd.status("echo").pids();
-    version_file(&app, "2");
+    version("2");
     step(&["swap", "echo"], "2", &first);
     let second = supd.status("echo").pids();
-    version_file(&app, "3");
+    version("3");
     supd.write_unit("echo", &super::long_probation(&unit));
     supd.ctl(&["swap", "echo", "--wait=active"]).expect(0);
     supd.write_unit("echo", &unit);
@@ -51,7 +44,7 @@ fn udp() {
     step(&["rollback", "echo"], "2", &third);
     step(&["swap", "echo"], "3", &second);
     let fourth = supd.status("echo").pids();
-    version_file(&app, "2");
+    version("2");
     step(&["rollback", "echo", "--anyway"], "2", &fourth);
     echo.wait_for_more(super::REQUESTS, SOON);
 

@@ -1,13 +1,13 @@
-// A Node.js server on the inherited descriptor 3. It ends gracefully on SIGTERM, and says READY=1
-// through systemd-notify once it listens: Node.js cannot send datagrams to a UNIX socket.
+// Serves on the socket that supd lends, says when it does, and ends gracefully on SIGTERM.
 'use strict';
 const { execFile } = require('node:child_process');
-const fs = require('node:fs');
 const http = require('node:http');
-const path = require('node:path');
 
-const version = fs.readFileSync(path.join(__dirname, 'version'), 'utf8').trim();
-const body = '.'.repeat(1000) + '\n';
+// Descriptor 3, if it is meant for this process and was not inherited by mistake.
+if (process.env.LISTEN_PID !== String(process.pid)) throw new Error('start me under supd');
+
+const release = process.env.SUPD_RELEASE;
+const body = `hello from release ${release}\n`;
 let ending = false;
 
 const server = http.createServer((request, response) => {
@@ -15,7 +15,7 @@ const server = http.createServer((request, response) => {
     // While ending, each answer says that it is the last on its connection: a client that is told
     // loses nothing.
     if (ending) response.setHeader('Connection', 'close');
-    response.setHeader('X-Served-By', `${version}/${process.pid}`);
+    response.setHeader('X-Served-By', `${release}/${process.pid}`);
     response.setHeader('Content-Length', body.length);
     response.end(body);
   };
@@ -25,7 +25,7 @@ const server = http.createServer((request, response) => {
 
 process.on('SIGTERM', () => {
   ending = true;
-  server.close(() => process.exit(0));
+  server.close(() => process.exit(0)); // accepts no more, and waits for what it has accepted
 });
 
 server.listen({ fd: 3 }, () => {

@@ -1,7 +1,6 @@
-"""HTTP on an inherited UNIX listener. Ends gracefully: stops accepting, answers what it accepted,
-tells kept-alive clients that the next answer is the last."""
+"""HTTP on the UNIX socket that supd lends. Ends gracefully: stops accepting, answers what it accepted,
+tells kept-alive clients that the next answer is the last. /slow takes a moment: a swap lets it finish."""
 import os
-import pathlib
 import select
 import signal
 import socket
@@ -10,11 +9,15 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler
 
-from notify import notify
-
-VERSION = (pathlib.Path(__file__).parent / "version").read_text().strip()
-BODY = b"." * 1000 + b"\n"
+VERSION = "1"
+BODY = f"hello from version {VERSION}\n".encode()
 ending = threading.Event()
+
+
+def notify(message):
+    """sd_notify(3): one datagram."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supd:
+        supd.sendto(message.encode(), os.environ["NOTIFY_SOCKET"])
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -39,13 +42,19 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+# Descriptor 3, if it is meant for this process and was not inherited by mistake.
+if os.environ.get("LISTEN_PID") != str(os.getpid()):
+    raise SystemExit("start me under supd")
+listener = socket.socket(fileno=3)
+# Two generations accept from one socket: select may tell both of one client, and only one gets it.
+listener.setblocking(False)
+
+# The signal wakes select through this pair.
 wake, woken = socket.socketpair()
 wake.setblocking(False)
 signal.set_wakeup_fd(wake.fileno())
 signal.signal(signal.SIGTERM, lambda *_: None)
 
-listener = socket.socket(fileno=3)
-listener.setblocking(False)
 server = socketserver.BaseServer(None, Handler)
 open_now = set()
 
