@@ -12,6 +12,7 @@ mod demo;
 mod examples;
 mod history;
 mod hostile;
+mod hour;
 mod import;
 mod inherit;
 mod keys;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         releases::tests(),
         demo::tests(),
         examples::tests(),
+        hour::tests(),
     ];
     let trials = tests.into_iter().flatten().map(Test::trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
