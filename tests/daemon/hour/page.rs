@@ -82,7 +82,7 @@ pub(super) fn difference(promised: &str, came: &str) -> Option<String> {
     more.then(|| format!("more came than was promised, from line {}:\n{came}", at + 1))
 }
 
-/// A line without what differs from one run to the next: times, sizes, and the columns' widths.
+/// A line without what differs from one run to the next: times, dates, sizes, and the columns' widths.
 fn masked(line: &str) -> String {
     line.split_whitespace().map(masked_word).collect::<Vec<_>>().join(" ")
 }
@@ -91,7 +91,10 @@ fn masked_word(word: &str) -> String {
     let core = word.trim_end_matches(['.', ',', ':', ';']);
     let unit = core.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
     let is_number = core.len() > unit.len() && core.starts_with(|c: char| c.is_ascii_digit());
+    let clock =
+        |mark: char| core.matches(mark).count() == 2 && core.chars().all(|c| c.is_ascii_digit() || c == mark);
     match (is_number, unit) {
+        _ if clock('-') || clock(':') => "WHEN".to_owned(),
         (true, "us" | "ms" | "s" | "min" | "h") => word.replacen(core, "TIME", 1),
         // "2.2 kB" is two words.
         (true, "") if core.contains('.') && core.matches('.').count() == 1 => "SIZE".to_owned(),
@@ -108,6 +111,7 @@ fn differences_are_found() {
     assert!(same("ready after 1.2s\nactive  2.2 kB", "ready after 987ms\nactive 17.0 kB\n"));
     assert!(same("…\nlast", "one\ntwo\nlast\n"));
     assert!(same("first\n…\n", "first\ntwo\nlast\n"));
+    assert!(same("2026-11-26 14:27:10 swap", "2027-01-01 00:00:00 swap\n"));
     assert!(!same("release 1.0.0", "release 1.1.0\n"));
     assert!(!same("first", "first\nsecond\n"));
     assert!(!same("first\nsecond", "first\n"));

@@ -34,6 +34,8 @@ pub(super) struct Shell {
     home: TempDir,
     /// Ports of the page, and free ones in their place.
     ports: BTreeMap<&'static str, u16>,
+    /// The name of whoever types.
+    user: String,
     said: String,
 }
 
@@ -61,8 +63,9 @@ impl Shell {
         let input = bash.stdin.take().expect("piped");
         let output = BufReader::new(bash.stdout.take().expect("piped"));
         let ports = ["8080", "8443"].map(|port| (port, free_port())).into();
-        let mut shell = Self { bash, input, output, home, ports, said: String::new() };
+        let mut shell = Self { bash, input, output, home, ports, user: String::new(), said: String::new() };
         shell.run(BEFORE);
+        shell.user = shell.run("id -un").trim().to_owned();
         shell
     }
 
@@ -129,9 +132,10 @@ impl Shell {
         came
     }
 
-    /// With the ports that are free here.
+    /// With the ports that are free here, and for "ann" the name of whoever types.
     fn local(&self, text: &str) -> String {
-        self.ports.iter().fold(text.to_owned(), |text, (port, free)| text.replace(port, &free.to_string()))
+        let text = text.replace(" ann ", &format!(" {} ", self.user));
+        self.ports.iter().fold(text, |text, (port, free)| text.replace(port, &free.to_string()))
     }
 
     /// Clients that ask an HTTPS server again and again, each time on a new connection.
