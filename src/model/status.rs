@@ -133,6 +133,8 @@ pub struct UnitStatus {
     pub active: Option<Generation>,
     /// What a rollback goes to.
     pub retained: Option<Generation>,
+    /// The release of the retained generation, which may be alive or not.
+    pub retained_release: Option<Label>,
     /// Whether the retained generation's program is pinned.
     pub retained_pinned: bool,
     /// Every generation that has processes, in the order of their numbers.

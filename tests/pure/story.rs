@@ -85,6 +85,7 @@ impl Story {
             health: Health::Up,
             active: Some(Generation(1)),
             retained: None,
+            retained_release: None,
             retained_pinned: false,
             generations: generations.to_vec(),
             last_swap: None,

@@ -165,7 +165,7 @@ impl UnitView {
             let alive = status.generations.iter().find(|generation| generation.generation == retained);
             RollbackView {
                 generation: retained.0,
-                release: alive.and_then(|generation| generation.release.as_ref()).map(Label::to_string),
+                release: status.retained_release.as_ref().map(Label::to_string),
                 warm: alive.is_some_and(|generation| generation.state != GenerationState::Draining),
                 warm_ms: None,
                 pinned: status.retained_pinned,
@@ -271,6 +271,7 @@ mod tests {
             health: Health::Up,
             active: Some(Generation(8)),
             retained: Some(Generation(7)),
+            retained_release: Label::new("1.4.2").ok(),
             retained_pinned: true,
             generations: vec![GenerationStatus {
                 generation: Generation(8),
@@ -318,7 +319,7 @@ mod tests {
             r#"{"worker":2,"pid":null,"phase":"serving","status_text":"","last_exit":null}]}],"#,
             r#""last_swap":{"swap_id":3,"from":7,"to":8,"result":"running","ready_ms":900,"switch_us":90,"#,
             r#""cause":null},"#,
-            r#""rollback":{"generation":7,"release":null,"warm":false,"warm_ms":null,"pinned":true},"#,
+            r#""rollback":{"generation":7,"release":"1.4.2","warm":false,"warm_ms":null,"pinned":true},"#,
             r#""notes":["probation: 8s left"]}"#,
         );
         assert_eq!(text, expected);

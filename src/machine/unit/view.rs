@@ -26,6 +26,7 @@ impl Unit {
             health: self.health(state, traffic),
             active: named(&self.durable.active).filter(|_| alive),
             retained: goes_back_to.map(|kept| kept.generation),
+            retained_release: goes_back_to.and_then(|kept| kept.release.clone()),
             retained_pinned: goes_back_to.is_some_and(|kept| kept.pinned),
             generations: self.groups.values().map(|group| self.generation_status(group, now)).collect(),
             last_swap: self.last_swap(),
