@@ -72,8 +72,9 @@ fn tell(
 
 /// Who stops in the middle of an archive has sent none: supd refuses what has no end.
 fn cut_off(failure: Failure) -> Failure {
-    let text = format!("{}: SOURCE was cut off, so nothing is installed", failure.text);
-    Failure { text, next: None, ..failure }
+    let text = "SOURCE was cut off, so nothing is installed".to_owned();
+    let next = Some("the same command once more".to_owned());
+    Failure { text, next, status: ExitStatus::Failed, ..failure }
 }
 
 /// The error of an answer; one that this supctl does not know is refused in its own words.
@@ -134,6 +135,10 @@ fn goes_on(failure: Failure, method: &Method) -> Failure {
         | Method::Shutdown => "request",
     };
     let next = match method.unit() {
+        // Whoever lost the connection cannot know how far it came, and wait knows no more.
+        Some(_) if !interrupted && matches!(method, Method::Install { .. } | Method::Deploy { .. }) => {
+            "the same command once more: what is done already is not done twice".to_owned()
+        }
         Some(unit) if !matches!(method, Method::Reload { .. } | Method::Kill { .. }) => {
             format!("supctl wait {unit}")
         }

@@ -20,7 +20,7 @@ Examples:
 From CI:  ssh deploy@host supctl deploy web $SHA - < app.tar.zst
 It is for root, supd's user and group, and the unit's ControlGroup. A deploy of what is active
 already changes nothing (exit status 0, \"changed\": false). Ctrl-C ends supctl and not the deploy,
-but for an archive that is still on its way; supctl wait web joins it again.
+but for a folder that is still on its way; supctl wait web joins it again, supctl abort web ends it.
 
 Exit status: 0 done, or held as asked; 1 not installed, or failed before the switch: the old one was
 not touched; 3 refused; 4 no answer, outcome unknown; 6 switched, then rolled back; 7 nothing

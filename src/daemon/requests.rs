@@ -272,6 +272,12 @@ impl Hands {
         } else if launches {
             self.units.set(settings);
         }
+        // Somebody may have removed files, or put them back.
+        if !self.recorder.durable(&unit).releases.is_empty() {
+            if let Some(trees) = self.on_disk_of(&unit) {
+                self.say(&unit, Event::Looked { trees });
+            }
+        }
         self.say(&unit, Event::Asked { client: call.client, request });
     }
 
@@ -309,15 +315,18 @@ impl Hands {
 
     /// The releases of a unit whose files are in place. What else is there is not supd's to remove.
     pub(super) fn trees(&self, unit: &UnitName) -> BTreeSet<Label> {
-        let known = self.recorder.durable(unit).releases;
-        let listed = |label: &Label| known.iter().any(|release| release.label == *label);
-        match self.ground.releases.list(unit) {
-            Ok(labels) => labels.into_iter().filter(listed).collect(),
-            Err(why) => {
-                log::error!("{unit}: its releases cannot be read: {why}");
-                BTreeSet::new()
-            }
+        let known = self.recorder.durable(unit).releases.into_iter().map(|release| release.label);
+        match self.on_disk_of(unit) {
+            Some(there) => known.filter(|label| there.contains(label)).collect(),
+            None => known.collect(),
         }
+    }
+
+    /// The releases of a unit that the disk has; `None`: it does not say.
+    fn on_disk_of(&self, unit: &UnitName) -> Option<BTreeSet<Label>> {
+        let listed = self.ground.releases.list(unit);
+        let failed = |why: &String| log::error!("{unit}: its releases cannot be read: {why}");
+        listed.inspect_err(failed).ok().map(|labels| labels.into_iter().collect())
     }
 
     /// The pinned settings of every generation that the ledger names, as far as they can be read:

@@ -243,6 +243,11 @@ pub enum Event {
         /// What.
         notice: Notice,
     },
+    /// Which releases have their files on the disk.
+    Looked {
+        /// Their labels.
+        trees: BTreeSet<Label>,
+    },
     /// A source is unpacked, or cannot be.
     Unpacked {
         /// Which.

@@ -223,6 +223,7 @@ fn cue(event: &Event, of_new: bool, check: bool) -> Option<Cue> {
         | Event::Noticed { .. }
         | Event::Finished { .. }
         | Event::Unpacked { .. }
+        | Event::Looked { .. }
         | Event::Clock => return None,
     })
 }
@@ -252,6 +253,7 @@ fn subject(unit: &Unit, event: &Event) -> (Option<WorkerId>, Word) {
             (worker, if result.is_ok() { "passed" } else { "failed" })
         }
         Event::Unpacked { .. } => (None, "unpacked"),
+        Event::Looked { .. } => (None, "looked"),
         Event::Pinned { .. } => (None, "pinned"),
         Event::Clock => (None, "clock"),
     }

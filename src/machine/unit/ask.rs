@@ -278,6 +278,9 @@ impl Unit {
 
     pub(super) fn ask_abort(&mut self, client: ClientId, turn: &mut Turn<'_>) {
         let Some(swap) = &mut self.swap else {
+            if let Some(text) = self.abort_install(turn) {
+                return self.reply(client, Reply::done(true, text), turn);
+            }
             let (text, next) = self.nothing_to_abort();
             return self.refuse(client, text, next, turn);
         };
@@ -304,11 +307,11 @@ impl Unit {
         if let Life::Stopped { .. } = self.life {
             ("is stopped, and no swap is under way".to_owned(), self.command("start"))
         } else if let Some(left) = &self.durable.forward {
-            let left = left.generation;
+            let (left, next) = (left.generation, self.way_forward(left));
             let text = format!(
                 "no swap is under way: was rolled back from generation {left} already; forward is a swap"
             );
-            (text, self.command("swap"))
+            (text, next)
         } else if let Some(last) = self.last_swap.as_ref().filter(undone) {
             let text =
                 format!("no swap is under way: the last one, to generation {}, is undone already", last.to);
@@ -343,7 +346,8 @@ impl Unit {
             self.waiters.push(Waiter { client, wait, drained: Some(Drain { of: *leaving, swap_id, to }) });
             return;
         }
-        let reply = self.last_outcome();
+        let failed = self.install_failure.as_deref().cloned();
+        let reply = failed.unwrap_or_else(|| self.last_outcome());
         self.reply(client, reply, turn);
     }
 

@@ -84,6 +84,10 @@ impl Install {
         self.client.into_iter().chain(self.joined.iter().map(|(client, _)| *client))
     }
 
+    pub(super) fn label(&self) -> &Label {
+        &self.label
+    }
+
     /// For status.
     pub(super) fn note(&self) -> String {
         format!("release {} {}", self.label, self.stage.word())
@@ -138,6 +142,7 @@ impl Unit {
         if let Err(reply) = self.may_install(&label, &settings, deploy) {
             return self.reply(client, reply, turn);
         }
+        self.install_failure = None;
         let staging = turn.job();
         turn.act(Action::Unpack { job: staging, label: label.clone(), settings: settings.clone(), client });
         let client = Some(client);
@@ -152,7 +157,8 @@ impl Unit {
     fn may_install(&self, label: &Label, settings: &Settings, deploy: Option<Deploy>) -> Result<(), Reply> {
         let wait = Some(format!("wait {}", self.name));
         if let Some(install) = &self.install {
-            return Err(Reply::refused(install.note(), wait));
+            let text = format!("{}; supctl abort {} ends that", install.note(), self.name);
+            return Err(Reply::refused(text, wait));
         }
         if self.trees.contains(label) && self.release(label).is_none() {
             let text = format!("the files of an earlier release {label} are not gone yet");
@@ -161,14 +167,16 @@ impl Unit {
         if !settings.service.releases {
             return Err(self.without_releases(label));
         }
-        if let Err(full) = self.has_room(label) {
+        if let Err(full) = self.has_room(label, settings) {
             return Err(Reply::refused(full, Some(format!("undeploy {} LABEL", self.name))));
         }
         match (deploy, &self.life, &self.swap) {
             (Some(_), Life::Stopping(_), _) => Err(Reply::refused("is stopping", wait)),
             (Some(Deploy { replace: false, .. }), _, Some(swap)) => {
-                let text = format!("a swap to generation {} is under way", swap.to);
-                Err(Reply::refused(text, wait))
+                let text =
+                    format!("a swap to generation {} is under way; --replace aborts it first", swap.to);
+                let lasts = swap.is_first() || swap.step.has_switched() || self.next.is_some();
+                Err(Reply::refused(text, if lasts { wait } else { self.command("abort") }))
             }
             (_, _, _) => Ok(()),
         }
@@ -202,6 +210,8 @@ impl Unit {
             Err(reason) => return self.install_failed(&install, &reason, turn),
         };
         let known = self.release(&install.label).map(|release| release.content.digest == content.digest);
+        // One that lost its files gets them again.
+        let known = known.filter(|same| !same || self.trees.contains(&install.label));
         match known {
             Some(same) => {
                 turn.act(Action::Discard { job: install.staging });
@@ -294,7 +304,12 @@ impl Unit {
     fn list(&mut self, mut install: Install, content: Content, turn: &mut Turn<'_>) {
         let before = self.durable.releases.clone();
         let label = install.label.clone();
-        self.durable.releases.push(Release { label: label.clone(), content, verdict: Verdict::New });
+        match self.durable.releases.iter_mut().find(|release| release.label == label) {
+            Some(known) => known.content = content,
+            None => {
+                self.durable.releases.push(Release { label: label.clone(), content, verdict: Verdict::New });
+            }
+        }
         self.drop_old_releases(&install.settings);
         let record = self.record(Happening::Installed { label }, install.client, turn);
         install.stage = Stage::Recording { record, before };
@@ -315,7 +330,9 @@ impl Unit {
             (Some(reason), Stage::Recording { before, .. }) => {
                 self.durable.releases.retain(|release| release.label != install.label);
                 self.relist(before);
-                self.unlist(&install.label, turn);
+                if self.release(&install.label).is_none() {
+                    self.unlist(&install.label, turn);
+                }
                 self.install_failed(&install, &format!("the ledger cannot be written: {reason}"), turn);
             }
             (_, _) => self.installed(install, true, turn),
@@ -365,7 +382,11 @@ impl Unit {
     fn install_failed(&mut self, install: &Install, reason: &str, turn: &mut Turn<'_>) {
         let label = &install.label;
         turn.act(Action::Discard { job: install.staging });
-        if self.release(label).is_none() && !install.is_recorded() && self.trees.remove(label) {
+        let placed = match install.stage {
+            Stage::Placing { .. } | Stage::Preparing { .. } | Stage::Sealing { .. } => true,
+            Stage::Unpacking | Stage::Recording { .. } => false,
+        };
+        if placed && self.trees.remove(label) {
             turn.act(Action::Remove { label: label.clone() });
         }
         turn.note(Level::Error, None, format!("release {label} is not installed: {reason}"));
@@ -373,7 +394,9 @@ impl Unit {
         // What ExecInstall wrote is told with it.
         let wrote = Ended { generation: Generation(0), exit: None, lived: Duration::ZERO };
         let ended = matches!(install.stage, Stage::Preparing { .. }).then_some(wrote);
-        self.answer_install(install, &Reply { ended, ..Reply::new(ExitStatus::Failed, false, text) }, turn);
+        let reply = Reply::new(ExitStatus::Failed, false, text);
+        self.install_failure = Some(Box::new(reply.clone()));
+        self.answer_install(install, &Reply { ended, ..reply }, turn);
     }
 
     fn answer_install(&self, install: &Install, reply: &Reply, turn: &mut Turn<'_>) {
@@ -391,11 +414,26 @@ impl Unit {
 
     /// supd ends: what is not on its way into the ledger is nothing.
     pub(super) fn cancel_install(&mut self, turn: &mut Turn<'_>) {
-        let Some(install) = self.install.take_if(|install| !install.is_recorded()) else { return };
+        if let Some(install) = self.install.take_if(|install| !install.is_recorded()) {
+            self.end_install(&install, "supd ends", turn);
+        }
+    }
+
+    /// A person ends what may take for ever: an archive without an end, or ExecInstall. Says so. The
+    /// other stages are short, and one that was begun may come to its end after all.
+    pub(super) fn abort_install(&mut self, turn: &mut Turn<'_>) -> Option<String> {
+        let lasts =
+            |install: &mut Install| matches!(install.stage, Stage::Unpacking | Stage::Preparing { .. });
+        let install = self.install.take_if(lasts)?;
+        self.end_install(&install, "aborted", turn);
+        Some(format!("the install of release {} is aborted", install.label))
+    }
+
+    fn end_install(&mut self, install: &Install, why: &str, turn: &mut Turn<'_>) {
         if let Some(job) = install.job() {
             turn.act(Action::EndJob { job });
         }
-        self.install_failed(&install, "supd ends", turn);
+        self.install_failed(install, why, turn);
     }
 }
 

@@ -111,6 +111,8 @@ pub(super) struct Unit {
     intent_left: Option<Generation>,
     /// A release on its way in, and one on its way out.
     install: Option<install::Install>,
+    /// How the last install failed, until something else is begun: who joins late hears it.
+    install_failure: Option<Box<Reply>>,
     undeploying: Option<releases::Undeploying>,
     /// The releases whose files are in place.
     trees: BTreeSet<Label>,
@@ -184,6 +186,7 @@ impl Unit {
             Event::Noticed { worker, notice } => self.noticed(worker, notice, turn),
             Event::Finished { job, result } => self.finished(job, result, turn),
             Event::Unpacked { job, result } => self.unpacked(job, result, turn),
+            Event::Looked { trees } => self.looked(&trees),
             Event::Pinned { generation, pinned } => self.pinned(generation, pinned, turn),
             Event::Clock => self.clock(turn),
         }

@@ -30,7 +30,12 @@ impl Unit {
     /// What this copy has begun.
     fn begins(&self, before: Option<SwapId>) -> String {
         if let Some(install) = &self.install {
-            return install.intent();
+            return if self.release(install.label()).is_some() {
+                let label = install.label();
+                format!("find release {label} installed: the same content changes nothing, other is refused")
+            } else {
+                install.intent()
+            };
         }
         let Some(swap) = self.swap.as_ref().filter(|swap| Some(swap.id) != before) else {
             return match &self.life {

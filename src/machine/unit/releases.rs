@@ -5,6 +5,7 @@ use super::super::turn::Turn;
 use super::{Life, Unit};
 use crate::model::release::{Release, Verdict};
 use crate::model::{ClientId, ExitStatus, Happening, Label, RecordId, Reply, Settings};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The most releases of one unit: each is named in every record of the ledger.
@@ -32,9 +33,21 @@ impl Unit {
         self.durable.releases.iter().find(|release| release.label == *label)
     }
 
-    /// Whether a release may be launched: one whose record is on its way may yet come to nothing.
-    fn counts(&self, label: &Label) -> bool {
-        self.release(label).is_some() && !self.deploys(label)
+    /// Whether a release may be launched: one whose record is on its way may yet come to nothing, and
+    /// one whose files are gone is only remembered.
+    pub(super) fn counts(&self, label: &Label) -> bool {
+        self.release(label).is_some() && self.trees.contains(label) && !self.deploys(label)
+    }
+
+    /// What the disk has of what is listed. What it has not is not forgotten: a disk may come late.
+    pub(super) fn looked(&mut self, trees: &BTreeSet<Label>) {
+        for release in &self.durable.releases {
+            if trees.contains(&release.label) {
+                self.trees.insert(release.label.clone());
+            } else {
+                self.trees.remove(&release.label);
+            }
+        }
     }
 
     /// Last installed, never one that failed or was rolled back from, unless `force`.
@@ -45,8 +58,10 @@ impl Unit {
     }
 
     /// Whether one more can be installed; why not.
-    pub(super) fn has_room(&self, label: &Label) -> Result<(), String> {
-        if self.release(label).is_some() || self.durable.releases.len() < RELEASES_MAX {
+    pub(super) fn has_room(&self, label: &Label, settings: &Settings) -> Result<(), String> {
+        let listed = self.durable.releases.len();
+        let goes = self.beyond(listed + 1, settings).count();
+        if self.release(label).is_some() || listed - goes < RELEASES_MAX {
             return Ok(());
         }
         Err(format!("{RELEASES_MAX} releases are installed already, which is the most"))
@@ -74,7 +89,8 @@ impl Unit {
     /// The release that a start or a restart takes: what was active last, else the newest.
     pub(super) fn choose_last(&self, settings: &Settings) -> Result<Option<Label>, Reply> {
         let last = self.durable.active.as_ref().and_then(|kept| kept.release.as_ref());
-        let last = last.filter(|label| self.counts(label));
+        // If its files are gone that is said: another one is not what was asked for.
+        let last = last.filter(|label| self.release(label).is_some() && !self.deploys(label));
         self.choose(settings, last.filter(|_| settings.service.releases), false)
     }
 
@@ -94,13 +110,19 @@ impl Unit {
     }
 
     pub(super) fn no_such_release(&self, label: &Label) -> Reply {
+        if self.release(label).is_some() && !self.deploys(label) {
+            let text = format!("the files of release {label} are gone from the disk");
+            return Reply::refused(text, Some(format!("deploy {} {label} SOURCE", self.name)));
+        }
         let text = format!("there is no release {label}");
         Reply::refused(text, Some(format!("releases {}", self.name)))
     }
 
-    fn nothing_installed(&self) -> Reply {
+    pub(super) fn nothing_installed(&self) -> Reply {
         let text = if self.durable.releases.is_empty() {
             "no release is installed"
+        } else if !self.durable.releases.iter().any(|release| self.counts(&release.label)) {
+            "no release has its files on the disk"
         } else {
             "every release that is installed failed or was rolled back from; name one, or use --force"
         };
@@ -138,16 +160,16 @@ impl Unit {
     /// Drops the oldest releases beyond KeepReleases that nothing holds from the list; their files
     /// go once that is on disk.
     pub(super) fn drop_old_releases(&mut self, settings: &Settings) {
+        let old: Vec<Label> = self.beyond(self.durable.releases.len(), settings).cloned().collect();
+        self.durable.releases.retain(|release| !old.contains(&release.label));
+    }
+
+    /// The oldest beyond KeepReleases, of so many, that nothing holds.
+    fn beyond(&self, count: usize, settings: &Settings) -> impl Iterator<Item = &Label> {
         // The last one is what this is about.
         let keep = (settings.swap.keep_releases as usize).max(1);
-        let beyond = self.durable.releases.len().saturating_sub(keep);
-        let old: Vec<Label> = self.durable.releases[..beyond]
-            .iter()
-            .map(|release| &release.label)
-            .filter(|label| self.holds(label).is_none())
-            .cloned()
-            .collect();
-        self.durable.releases.retain(|release| !old.contains(&release.label));
+        let oldest = self.durable.releases.iter().take(count.saturating_sub(keep));
+        oldest.map(|release| &release.label).filter(|label| self.holds(label).is_none())
     }
 
     pub(super) fn ask_undeploy(&mut self, client: ClientId, label: Label, turn: &mut Turn<'_>) {
@@ -165,7 +187,8 @@ impl Unit {
             return self.reply(client, reply, turn);
         }
         if let Some(why) = self.holds(&label) {
-            let next = Some(format!("releases {}", self.name));
+            let verb = if why.contains("drained") { "wait --wait=drained" } else { "releases" };
+            let next = Some(format!("{verb} {}", self.name));
             return self.reply(client, Reply::refused(format!("release {label} {why}"), next), turn);
         }
         let before = self.durable.releases.clone();
@@ -236,17 +259,12 @@ impl Unit {
         self.durable.releases.iter().map(of).collect()
     }
 
-    /// What is listed and not on disk is no release.
-    pub(super) fn lose_missing(&mut self, turn: &mut Turn<'_>) {
-        let trees = &self.trees;
-        self.durable.releases.retain(|release| {
-            let there = trees.contains(&release.label);
-            if !there {
-                let text = format!("the files of release {} are gone: it is forgotten", release.label);
-                turn.note(Level::Error, None, text);
-            }
-            there
-        });
+    /// Says which releases have no files. They stay on the list.
+    pub(super) fn note_missing(&self, turn: &mut Turn<'_>) {
+        for release in self.durable.releases.iter().filter(|release| !self.trees.contains(&release.label)) {
+            let text = format!("the files of release {} are gone from the disk", release.label);
+            turn.note(Level::Error, None, text);
+        }
     }
 
     /// The settings of a generation of this release, if one is known: a rollback goes by them.

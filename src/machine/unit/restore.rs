@@ -43,12 +43,13 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         unsaved: None,
         intent_left: intent.map(|intent| intent.to),
         install: None,
+        install_failure: None,
         undeploying: None,
         trees,
         bind_failures: 0,
         quarantine: None,
     };
-    unit.lose_missing(turn);
+    unit.note_missing(turn);
     unit.finish_forward(intent, turn);
     let mut keep = unit.on_disk.clone();
     keep.extend(unit.durable.kept().map(|kept| kept.generation));
@@ -124,7 +125,8 @@ impl Unit {
 
     /// What was running, if that is known; else the file as it is.
     pub(super) fn plan_again(&self, origin: Option<Generation>) -> Result<Plan, Reply> {
-        match origin.and_then(|origin| self.recipes.get(&origin)) {
+        let there = |recipe: &&Arc<Launch>| recipe.release.as_ref().is_none_or(|label| self.counts(label));
+        match origin.and_then(|origin| self.recipes.get(&origin)).filter(there) {
             Some(recipe) => Ok(Plan {
                 kind: SwapKind::Start,
                 settings: recipe.settings.clone(),

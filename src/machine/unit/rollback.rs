@@ -74,14 +74,18 @@ impl Unit {
             }
             (Some(_), None) | (None, _) => String::new(),
         };
-        let forward = left.release.as_ref().filter(|label| self.release(label).is_some());
-        let next = match forward {
-            Some(label) => Some(format!("swap {} {label}", self.name)),
-            None => self.command("swap"),
-        };
+        let next = self.way_forward(left);
         let left = left.generation;
         let text = format!("was rolled back from generation {left} already; forward is a swap{further}");
         Err(Reply::refused(text, next))
+    }
+
+    /// What leads to what a rollback left: a release that was rolled back from has to be named.
+    pub(super) fn way_forward(&self, left: &Kept) -> Option<String> {
+        match left.release.as_ref().filter(|label| self.counts(label)) {
+            Some(label) => Some(format!("swap {} {label}", self.name)),
+            None => self.command("swap"),
+        }
     }
 
     /// Whether the running swap is undone to this release, if one is named.
@@ -111,8 +115,13 @@ impl Unit {
     /// What a rollback launches; `Err`: the answer.
     fn plan_rollback(&self, anyway: bool) -> Result<Plan, Reply> {
         let Some(Kept { generation, release, pinned }) = self.durable.retained.clone() else {
-            return Err(Reply::refused("nothing is retained to roll back to", self.command("swap")));
+            let empty = self.settings.service.releases && self.durable.releases.is_empty();
+            let next = if empty { self.nothing_installed().next } else { self.command("swap") };
+            return Err(Reply::refused("nothing is retained to roll back to", next));
         };
+        if let Some(gone) = release.as_ref().filter(|label| !self.counts(label)) {
+            return Err(self.no_such_release(gone));
+        }
         if !pinned && !anyway {
             match (self.copying.contains(&generation), self.serves()) {
                 (true, true) => {}

@@ -16,6 +16,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("releases::supd_dies_at_any_moment", supd_dies_at_any_moment),
         test("releases::supctl_ends_in_the_middle", supctl_ends_in_the_middle),
         test("releases::two_at_once", two_at_once),
+        test("releases::aborted", aborted),
         test("releases::stopped_meanwhile", stopped_meanwhile),
         test("releases::supd_ends_in_the_middle", supd_ends_in_the_middle),
         test_with("releases::a_full_disk", &[Need::Root], a_full_disk),
@@ -172,6 +173,25 @@ fn two_at_once() {
     assert_eq!(slow.finish().0, 0);
     waits.finish(SOON).expect(0);
     assert_eq!(shop.active().as_deref(), Some("2"));
+}
+
+/// An archive that never ends is aborted, and who asks later hears that it came to nothing.
+fn aborted() {
+    let shop = Shop::open();
+    shop.deploy("1").expect(0);
+    let (one, _) = halves(&shop, "2");
+    let slow = Slow::start(&shop, "2", &one);
+    let done = shop.ctl(&["abort", "web"]).expect(0);
+    assert!(done.text().contains("the install of release 2 is aborted"), "{done}");
+    let (code, said) = slow.finish();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("release 2 is not installed: aborted"), "{said}");
+    let waits = shop.ctl(&["wait", "web"]).expect(1);
+    assert!(waits.text().contains("release 2 is not installed: aborted"), "{waits}");
+    assert_eq!((shop.labels(), shop.active().as_deref()), (vec!["1".to_owned()], Some("1")));
+    shop.expect_no_leftovers();
+    shop.deploy("2").expect(0);
+    shop.ctl(&["wait", "web"]).expect(0);
 }
 
 /// A stop wins over a deploy that was asked for before it.

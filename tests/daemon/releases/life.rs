@@ -253,21 +253,41 @@ fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
         .collect()
 }
 
-/// Somebody removed the files by hand: the release is forgotten, aloud.
+/// The disk with the releases comes late, or somebody removed one by hand: nothing is forgotten, and
+/// what is deployed again has its files again.
 fn files_that_went() {
     let shop = Shop::open();
     shop.deploy("1").expect(0);
-    shop.ctl(&["install", "web", "2", text(&shop.build("2", ""))]).expect(0);
+    shop.deploy("2").expect(0);
+    let away = |from: &'static str, to: &'static str| {
+        move |state: &std::path::Path| {
+            if to == "releases" {
+                let _ = fs::remove_dir_all(state.join(to));
+            }
+            fs::rename(state.join(from), state.join(to)).expect("the test's own files");
+        }
+    };
     let Shop { supd, port } = shop;
-    let supd = supd.crash_and_restart_after(|state| {
-        fs::rename(state.join("releases/web/2"), state.join("gone")).expect("the test's own files");
-    });
-    let shop = Shop { supd, port };
-    shop.supd.wait_for_state("web", "active");
-    assert_eq!(shop.labels(), ["1"]);
+    let shop = Shop { supd: supd.crash_and_restart_after(away("releases", "away")), port };
+    assert_eq!(shop.labels(), ["1", "2"]);
     assert!(shop.supd.log().contains("the files of release 2 are gone"), "{}", shop.supd.log());
-    shop.ctl(&["install", "web", "2", text(&shop.build("2", ""))]).expect(0);
-    shop.ctl(&["swap", "web", "--wait=drained"]).expect(0);
+    let refused = shop.ctl(&["swap", "web", "1"]).expect(3);
+    assert!(refused.text().contains("supctl deploy web 1 SOURCE"), "{refused}");
+    let refused = shop.ctl(&["rollback", "web"]).expect(3);
+    assert!(refused.text().contains("supctl deploy web 1 SOURCE"), "{refused}");
+    shop.ctl(&["install", "web", "3", text(&shop.build("3", ""))]).expect(0);
+    let Shop { supd, port } = shop;
+    let shop = Shop { supd: supd.crash_and_restart_after(away("away", "releases")), port };
+    assert_eq!(shop.labels(), ["1", "2", "3"]);
+    shop.ctl(&["swap", "web", "2", "--wait=drained"]).expect(0);
+    assert_eq!(shop.answers(), "2");
+    // While supd runs, too.
+    fs::remove_dir_all(shop.place("2")).expect("the test's own files");
+    let refused = shop.ctl(&["restart", "web"]).expect(3);
+    assert!(refused.text().contains("supctl deploy web 2 SOURCE"), "{refused}");
+    shop.ctl(&["deploy", "web", "2", text(&shop.build("2", ""))]).expect(0);
+    assert!(shop.place("2").join("bin/server").exists());
+    shop.ctl(&["restart", "web", "--wait=drained"]).expect(0);
     assert_eq!(shop.answers(), "2");
 }
 
@@ -282,6 +302,8 @@ fn only_said() {
     assert!(would.text().contains("is active"), "{would}");
     let would = shop.ctl(&["--dry-run", "swap", "web", "2"]).expect(3);
     assert!(would.text().contains("there is no release 2"), "{would}");
+    let would = shop.ctl(&["--dry-run", "deploy", "web", "1", text(&two)]).expect(0);
+    assert!(would.stdout.contains("other is refused"), "{would}");
     let would = shop.ctl(&["--dry-run", "restart", "web"]).expect(0);
     assert!(would.stdout.contains("would launch generation 2 of release 1"), "{would}");
     let would = shop.ctl(&["--dry-run", "stop", "web"]).expect(0);

@@ -413,6 +413,7 @@ fn stale(unit: &Unit, event: &Event) -> Option<String> {
         | Event::Swept { .. }
         | Event::Finished { .. }
         | Event::Unpacked { .. }
+        | Event::Looked { .. }
         | Event::Pinned { .. }
         | Event::Clock => None,
     }

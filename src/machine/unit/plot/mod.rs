@@ -37,6 +37,7 @@ fn want_of(settings: &Settings) -> Want {
 impl Unit {
     /// Begins a swap: everything that may refuse it was asked before.
     pub(super) fn begin(&mut self, plan: Plan, waiter: Option<Waiter>, turn: &mut Turn<'_>) {
+        self.install_failure = None;
         let step = self.bind(&plan, turn);
         self.open(plan, step, waiter, turn);
     }
