@@ -1,9 +1,9 @@
 //! Entries of the history for those who ask: a bounded page. It reads all that is kept, so it is for
 //! a child of supd.
 
-use super::scan::{begins_after, walk};
+use super::scan::{begins_after, number, walk};
 use super::{BEFORE, BYTES_MAX, NAME};
-use crate::codec::history::Head;
+use crate::codec::history::{Head, Line, open};
 use crate::os::Error;
 use nix::errno::Errno;
 use serde_json::value::RawValue;
@@ -62,38 +62,82 @@ impl Query {
 /// What the kernel answered.
 pub fn read(state: &Path, query: &Query) -> Result<Page, Error> {
     let (before, now) = both(state)?;
-    let mut page = Page { cursor: query.after, ..Page::default() };
     let oldest = if before.is_empty() { &now } else { &before };
-    page.forgotten = begins_after(oldest).unwrap_or(0);
-    let (mut last, mut bytes) = (0, 0);
-    let mut taken: VecDeque<(u64, &str)> = VecDeque::new();
-    let mut each = |head: &Head<'_>, json| {
-        if query.before.is_some_and(|before| head.seq >= before) {
-            return false;
-        }
-        if query.takes(head) {
-            let full = |taken: &VecDeque<_>, bytes: usize| {
-                taken.len() > query.entries_max || (bytes > query.bytes_max && taken.len() > 1)
-            };
-            taken.push_back((head.seq, json));
-            bytes += json.len() + 1;
-            while full(&taken, bytes) {
-                page.more = true;
-                if !query.newest {
-                    taken.pop_back();
-                    return false;
-                }
-                bytes -= taken.pop_front().map_or(0, |(_, json): (u64, &str)| json.len() + 1);
-            }
-        }
-        page.cursor = page.cursor.max(head.seq);
-        true
+    let forgotten = begins_after(oldest).unwrap_or(0);
+    let mut page = Page { cursor: query.after, forgotten, ..Page::default() };
+    let taken = if query.newest {
+        newest(&[&now, &before], query, &mut page)
+    } else {
+        oldest_first(&[&before, &now], query, &mut page)
     };
-    let _all = walk(&before, &mut last, &mut each) && walk(&now, &mut last, &mut each);
     page.first = taken.front().map(|(seq, _)| *seq);
     let raw = |(_, json): &(u64, &str)| RawValue::from_string((*json).to_owned()).ok();
     page.entries = taken.iter().filter_map(raw).collect();
     Ok(page)
+}
+
+/// Entries, with how much room they leave.
+struct Taken<'q> {
+    query: &'q Query,
+    bytes: usize,
+    count: usize,
+}
+
+impl Taken<'_> {
+    /// Whether one more has room; the first always has.
+    fn has_room(&mut self, json: &str) -> bool {
+        self.bytes += json.len() + 1;
+        self.count += 1;
+        self.count == 1 || (self.count <= self.query.entries_max && self.bytes <= self.query.bytes_max)
+    }
+}
+
+fn oldest_first<'a>(files: &[&'a [u8]], query: &Query, page: &mut Page) -> VecDeque<(u64, &'a str)> {
+    let mut taken = VecDeque::new();
+    let mut room = Taken { query, bytes: 0, count: 0 };
+    let mut last = query.after;
+    for file in files {
+        let whole = walk(file, &mut last, |head, json| {
+            if query.takes(head) {
+                if !room.has_room(json) {
+                    page.more = true;
+                    return false;
+                }
+                taken.push_back((head.seq, json));
+            }
+            page.cursor = page.cursor.max(head.seq);
+            true
+        });
+        if !whole {
+            break;
+        }
+    }
+    taken
+}
+
+/// From the end, so that who reads everything page by page does not look through everything each time.
+fn newest<'a>(files: &[&'a [u8]], query: &Query, page: &mut Page) -> VecDeque<(u64, &'a str)> {
+    let mut taken = VecDeque::new();
+    let mut room = Taken { query, bytes: 0, count: 0 };
+    let mut below = query.before.unwrap_or(u64::MAX);
+    for line in files.iter().flat_map(|file| file.split_inclusive(|byte| *byte == b'\n').rev()) {
+        if number(line).is_some_and(|seq| seq >= below) {
+            continue;
+        }
+        let Ok(Line::Entry(head, json)) = open(line) else { continue };
+        if head.seq >= below {
+            continue;
+        }
+        below = head.seq;
+        if query.takes(&head) {
+            if !room.has_room(json) {
+                page.more = true;
+                break;
+            }
+            taken.push_front((head.seq, json));
+        }
+    }
+    taken
 }
 
 /// Both files. The newer is opened first: if it is full just now, it is found again as the older.

@@ -48,13 +48,28 @@ pub(super) fn scan(bytes: &[u8]) -> Scan {
     found
 }
 
-/// Gives every entry, in order; a number that was there before is passed over.
+/// The number that a line seems to have, to pass it over without a closer look: right where the line is,
+/// and otherwise it is no entry anyway.
+pub(super) fn number(line: &[u8]) -> Option<u64> {
+    const KEY: &[u8] = b"\"seq\":";
+    let head = &line[..line.len().min(64)];
+    let at = head.windows(KEY.len()).position(|window| window == KEY)?;
+    let digits = line[at + KEY.len()..].iter().take_while(|byte| byte.is_ascii_digit());
+    digits
+        .take(20)
+        .try_fold(0u64, |number, digit| number.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
+}
+
+/// Gives every entry above `last`, in order; a number that was there before is passed over.
 pub(super) fn walk<'a>(
     bytes: &'a [u8],
     last: &mut u64,
     mut each: impl FnMut(&Head<'a>, &'a str) -> bool,
 ) -> bool {
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        if number(line).is_some_and(|seq| seq <= *last) {
+            continue;
+        }
         if let Ok(Line::Entry(head, json)) = open(line) {
             if head.seq > *last {
                 *last = head.seq;
