@@ -295,7 +295,10 @@ impl Control {
         let Some(serial) = self.calls.get(&client).copied() else { return };
         let Some(connection) = self.connections.get_mut(&serial) else { return };
         connection.send(bytes, None, self.now);
-        self.settle(serial);
+        // Its call is not answered by this, so that none follows: only its end is of interest.
+        if connection.is_gone() {
+            self.settle(serial);
+        }
     }
 
     /// Answers a call with a reply that is ready to be sent.
