@@ -110,14 +110,16 @@ impl<'a> Tree<'a> {
         let time = TimeSpec::new(member.time.0, member.time.1);
         futimens(&file, &time, &time).map_err(failed)?;
         let content = Content { executable: mode & 0o100 != 0, length, sum: sum.finalize().into() };
-        self.insert(name, Entry::File(content))
+        self.members.insert(name.as_str().into(), Entry::File(content));
+        Ok(())
     }
 
     fn link(&mut self, name: &str, target: &str) -> Result<(), String> {
+        self.names_bytes += target.len() as u64;
         let (open, leaf) = self.make_way(name, "a link")?;
         beneath::make_link(open, leaf, target).map_err(told)?;
-        self.names_bytes += target.len() as u64;
-        self.insert(name, Entry::Link(target.into()))
+        self.members.insert(name.into(), Entry::Link(target.into()));
+        Ok(())
     }
 
     /// A hard link: to a file it is one, to a symbolic link another like it, since where it leads
@@ -141,7 +143,8 @@ impl<'a> Tree<'a> {
                 let from = opened.map_err(|error| format!("it cannot be linked: {error}"))?;
                 let (open, leaf) = self.make_way(name, "a file")?;
                 beneath::link((from.as_fd(), OsStr::new(old)), (open, leaf)).map_err(told)?;
-                self.insert(name, file)
+                self.members.insert(name.into(), file);
+                Ok(())
             }
         }
     }
@@ -158,6 +161,7 @@ impl<'a> Tree<'a> {
         let (folder, leaf) = split(name);
         let leaf = OsStr::new(leaf);
         self.enter(folder)?;
+        self.count(name)?;
         match before {
             None => {}
             Some(before) if before == what => beneath::remove_file(self.opened(), leaf).map_err(told)?,
@@ -195,6 +199,7 @@ impl<'a> Tree<'a> {
     }
 
     fn make_folder(&mut self, path: &str) -> Result<(), String> {
+        self.count(path)?;
         let (above, leaf) = split(path);
         let made = |top: BorrowedFd<'_>| {
             beneath::make_folder(top, OsStr::new(leaf))?;
@@ -206,7 +211,8 @@ impl<'a> Tree<'a> {
             let above = beneath::open_folder(self.top, OsStr::new(above)).map_err(told)?;
             made(above.as_fd()).map_err(told)?;
         }
-        self.insert(path, Entry::Folder)
+        self.members.insert(path.into(), Entry::Folder);
+        Ok(())
     }
 
     /// The folder that was entered.
@@ -214,7 +220,8 @@ impl<'a> Tree<'a> {
         self.open.as_ref().map_or(self.top, |(_, open)| open.as_fd())
     }
 
-    fn insert(&mut self, name: &str, entry: Entry) -> Result<(), String> {
+    /// Before a member is made: what is one too many is not on the disk either.
+    fn count(&mut self, name: &str) -> Result<(), String> {
         self.names_bytes += name.len() as u64;
         if self.names_bytes > self.bounds.names_bytes {
             return Err(format!("its names are more than {} together", size(self.bounds.names_bytes)));
@@ -223,7 +230,6 @@ impl<'a> Tree<'a> {
         if self.members.len() as u64 >= self.bounds.members {
             return Err(format!("it has more than {} members", self.bounds.members));
         }
-        self.members.insert(name.into(), entry);
         Ok(())
     }
 }

@@ -70,6 +70,10 @@ fn what_is_past_the_bound_is_not_written_first() {
     assert!(said.contains("it is more than 100000 bytes unpacked"), "{said}");
     let length = |name: &str| fs::metadata(place.path(name)).unwrap().len();
     assert_eq!((length("8"), length("9")), (10_000, 0));
+    let many = (0..11).fold(Pack::default(), |pack, n| pack.file(&n.to_string(), ""));
+    let place = Place::new();
+    assert!(place.unpack(&*many.end(), &TIGHT).unwrap_err().contains("more than 10 members"));
+    assert_eq!(fs::read_dir(place.path("")).unwrap().count(), 10);
 }
 
 #[test]
