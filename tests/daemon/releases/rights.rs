@@ -58,7 +58,13 @@ fn whoever_may() {
     let two = shop.build("2", "");
     let two = text(&two);
     // Reading is for everyone. (The statuses: done, refused by the machine, or not allowed: 77.)
-    let read = [&["status", "web"][..], &["is-active", "web"], &["releases", "web"], &["wait", "web"]];
+    let read = [
+        &["status", "web"][..],
+        &["is-active", "web"],
+        &["releases", "web"],
+        &["wait", "web"],
+        &["history", "web"],
+    ];
     let act: [&[&str]; 15] = [
         &["--dry-run", "deploy", "web", "2", two],
         &["install", "web", "2", two],
@@ -98,6 +104,8 @@ fn whoever_may() {
             }
         }
     }
-    let refused = as_caller(&shop, Caller::Member, &["shutdown"]).expect(77);
-    assert!(shop.supd.is_alive(), "{refused}");
+    for caller in [Caller::Somebody, Caller::Member] {
+        let refused = as_caller(&shop, caller, &["shutdown"]).expect(77);
+        assert!(shop.supd.is_alive(), "{refused}");
+    }
 }
