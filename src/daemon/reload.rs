@@ -100,8 +100,9 @@ impl Hands {
         let onlooker = self.onlookers.remove(&client);
         if let (Some(ended), Some(unit), false) = (&reply.ended, self.clients.unit(client), onlooker) {
             let launch = machine.launch(unit, ended.generation);
-            let logged = launch.is_none_or(|launch| is_logged(&launch.settings.service));
             let path = self.ground.log(unit, ended.generation);
+            // One that is gone already, or an install, has a log if anything of it went there.
+            let logged = launch.map_or_else(|| path.exists(), |launch| is_logged(&launch.settings.service));
             // What goes elsewhere is not said to be nothing.
             if logged {
                 log = tail(&path, LINES);
