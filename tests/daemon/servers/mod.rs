@@ -15,7 +15,6 @@
 mod go;
 mod gunicorn;
 mod haproxy;
-mod jetty;
 mod lighttpd;
 mod node;
 mod puma;
@@ -46,7 +45,6 @@ pub(crate) fn tests() -> Vec<crate::Test> {
         go::tests(),
         gunicorn::tests(),
         haproxy::tests(),
-        jetty::tests(),
         lighttpd::tests(),
         node::tests(),
         puma::tests(),
