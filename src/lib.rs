@@ -5,14 +5,15 @@
 //! | folder | what lives there | may import |
 //! |---|---|---|
 //! | [`model`] | the words of the design as types | std |
-//! | [`codec`] | bytes ↔ model, total, never panics: unit file, Varlink, notify, ledger | model |
+//! | [`codec`] | bytes ↔ model, total, never panics: unit file, Varlink, notify, ledger, history | model |
 //! | [`machine`] | every decision: events in, effects out | model |
 //! | [`os`] | hands: one thing of the kernel a file | model |
-//! | [`store`] | what is on disk: unit files, pinned programs, releases | model, codec, os |
+//! | [`store`] | what is on disk: unit files, pinned programs, releases, ledger, history | model, codec, os |
 //! | [`daemon`] | the shell of supd: inbox, effects performed, control socket | all of these but ctl |
 //! | [`ctl`] | supctl: one verb, one file; rendering | model, codec, os, store |
 //!
-//! Beside src: `units` has worked examples, which the tests run; `tests` and `packaging` are what they say.
+//! Beside src: `units` has worked examples, which the tests run (Java's they only check); `tests` and
+//! `packaging` are what they say.
 //!
 //! # What is absent on purpose
 //! - `machine` does no I/O, reads no clock, logs nothing and has no `unsafe`; `os` decides nothing.

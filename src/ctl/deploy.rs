@@ -29,7 +29,7 @@ pub(super) struct Deploy {
     /// The unit
     #[arg(value_name = "UNIT", value_parser = args::unit)]
     unit: UnitName,
-    /// The release's name: letters, digits and . _ + ~ -
+    /// The release's name: letters, digits and . _ + ~ @ -, from a letter or a digit on
     #[arg(value_name = "LABEL", value_parser = args::label)]
     label: Label,
     #[command(flatten)]
