@@ -9,7 +9,7 @@ use super::pinning::Copy;
 use super::units::Units;
 use super::verdict;
 use super::workers::Around;
-use crate::machine::{Action, Effect, Event, Fault, JobKind, JobWork, Launch, Level, Machine};
+use crate::machine::{Action, Counts, Effect, Event, Fault, JobKind, JobWork, Launch, Level, Machine};
 use crate::model::settings::Settings;
 use crate::model::{Generation, Intent, JobId, Signal, SwapId, Tick, UnitName, WorkerId};
 use crate::os::members;
@@ -73,6 +73,7 @@ impl Hands {
                 }
             }
             Action::Switch { swap_id, to: _ } => self.switch(unit, swap_id),
+            Action::Count(generation) => self.count(unit, generation),
             Action::Record { id, record, client } => {
                 let by = client.and_then(|client| self.clients.author(client)).cloned();
                 let course = course(unit, &record.happening, machine);
@@ -134,6 +135,11 @@ impl Hands {
         self.say(unit, Event::Switched { swap_id, took });
     }
 
+    fn count(&mut self, unit: &UnitName, generation: Generation) {
+        let counts = Counts { connections: Some(0), queued: 0, half_open: 0 };
+        self.say(unit, Event::Counted { generation, counts });
+    }
+
     fn bind(&mut self, unit: &UnitName, job: JobId, settings: &Settings) {
         // Before the kernel is asked, which could only say that supd itself holds the port.
         let conflict = Units::conflict(settings, self.bound_elsewhere(settings));
@@ -147,7 +153,7 @@ impl Hands {
         match result {
             Ok(notes) => {
                 notes.iter().for_each(|text| note(unit, Level::Warning, None, text));
-                self.say(unit, Event::Bound { job });
+                self.say(unit, Event::Bound { job, steered: false });
             }
             Err(reason) => self.say(unit, Event::BindFailed { job, reason }),
         }

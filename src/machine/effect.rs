@@ -160,6 +160,8 @@ pub enum Action {
         /// To whom.
         to: Generation,
     },
+    /// Count what clients still have of this generation. Comes back as `Counted`.
+    Count(Generation),
     /// Append to the ledger and sync. Comes back as `Recorded` or `RecordFailed`.
     Record {
         /// Its number, new.

@@ -1,5 +1,6 @@
 //! What reaches the machine: requests of people, facts about processes, outcomes of effects.
 
+use super::drain::Counts;
 use super::unit::install::Deploy;
 use crate::model::ledger::Durable;
 use crate::model::release::Content;
@@ -162,6 +163,8 @@ pub enum Event {
     Bound {
         /// Which [`Bind`](super::Action::Bind) this answers.
         job: JobId,
+        /// Each of them can have a slot for every generation.
+        steered: bool,
     },
     /// At least one is not; of those that this bind would have added none is kept.
     BindFailed {
@@ -199,6 +202,13 @@ pub enum Event {
         swap_id: SwapId,
         /// Why.
         reason: String,
+    },
+    /// What clients still have of a generation.
+    Counted {
+        /// Of which.
+        generation: Generation,
+        /// How much of it.
+        counts: Counts,
     },
     /// The record is on disk.
     Recorded {

@@ -1,5 +1,6 @@
 //! A generation: the workers of one launch, and what they are to the unit.
 
+use super::drain::Drain;
 use super::effect::{Action, Launch};
 use super::turn::Turn;
 use super::worker::moves::{Terms, Upkeep};
@@ -18,6 +19,8 @@ pub(super) enum Role {
     Previous,
     /// To be stopped as soon as the active one serves, and kept up until then.
     Replaced,
+    /// Receives nothing new, and finishes what it has.
+    Draining(Drain),
     /// Told to stop.
     Leaving,
 }
@@ -27,7 +30,23 @@ impl Role {
     pub(super) fn is_kept(self) -> bool {
         match self {
             Self::Active | Self::Previous | Self::Replaced => true,
-            Self::Candidate | Self::Leaving => false,
+            Self::Candidate | Self::Draining(_) | Self::Leaving => false,
+        }
+    }
+
+    /// Whether it is on its way out.
+    pub(super) fn ends(self) -> bool {
+        match self {
+            Self::Draining(_) | Self::Leaving => true,
+            Self::Candidate | Self::Active | Self::Previous | Self::Replaced => false,
+        }
+    }
+
+    /// When something of it is due.
+    pub(super) fn deadline(self) -> Option<Tick> {
+        match self {
+            Self::Draining(drain) => drain.deadline(),
+            Self::Candidate | Self::Active | Self::Previous | Self::Replaced | Self::Leaving => None,
         }
     }
 }
@@ -48,15 +67,30 @@ pub(super) struct Group {
     pub(super) pinning: bool,
     /// A rollback waits for it: it is launched again whatever Restart says.
     pub(super) needed: bool,
+    /// It has a slot of its own at each listener.
+    pub(super) steered: bool,
+    /// Since when new connections have gone to another.
+    pub(super) diverted: Option<Tick>,
 }
 
 impl Group {
-    pub(super) fn new(launch: Arc<Launch>, role: Role, turn: &mut Turn<'_>) -> Self {
+    pub(super) fn new(launch: Arc<Launch>, role: Role, steered: bool, turn: &mut Turn<'_>) -> Self {
         let relaunch = Arc::new(Launch { pinned: true, ..Launch::clone(&launch) });
         let count = launch.settings.service.workers;
         let workers = (0..count).map(|index| Worker::new(turn.worker(), index, turn.now)).collect();
         let (launched, pinned) = (turn.now, launch.release.is_some().then_some(true));
-        Self { launch, relaunch, role, workers, launched, pinned, pinning: false, needed: false }
+        Self {
+            launch,
+            relaunch,
+            role,
+            workers,
+            launched,
+            pinned,
+            pinning: false,
+            needed: false,
+            steered,
+            diverted: None,
+        }
     }
 
     pub(super) fn generation(&self) -> Generation {
@@ -132,7 +166,7 @@ impl Group {
     }
 
     pub(super) fn deadline(&self) -> Option<Tick> {
-        self.workers.iter().filter_map(|worker| worker.phase.deadline()).min()
+        self.workers.iter().filter_map(|worker| worker.phase.deadline()).chain(self.role.deadline()).min()
     }
 
     /// Does something with one worker and returns what it tells.

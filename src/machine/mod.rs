@@ -8,12 +8,14 @@
 //! | `worker/` | one process: its phases, and the table of what each makes of each cue |
 //! | `group` | a generation: its workers and what it is to the unit |
 //! | `swap/` | a change of generation: its steps, and the table of the plot |
+//! | `drain` | a generation that is let go: how long its clients may take |
 //! | `disk` | what the disk must take: again, and how long it takes |
 //! | `succession` | what a change of generation makes of the durable state, crash or not |
 //! | `unit/` | one unit: requests, the plot's moves, start and stop, what becomes due, the checks |
 //! | `restart` | whether and when a worker is launched again |
 
 mod disk;
+mod drain;
 pub mod effect;
 pub mod event;
 mod group;
@@ -26,6 +28,7 @@ mod worker;
 
 use crate::model::status::{ReleaseStatus, SwapStatus, UnitStatus};
 use crate::model::{ClientId, Generation, Reply, Tick, UnitName};
+pub use drain::Counts;
 pub use effect::{Action, Effect, JobKind, JobWork, Launch, Level};
 pub use event::{Event, Input, Request, Restored};
 pub use restart::Fault;

@@ -215,6 +215,7 @@ fn cue(event: &Event, of_new: bool, check: bool) -> Option<Cue> {
         Event::Asked { .. }
         | Event::HungUp { .. }
         | Event::Unlistened
+        | Event::Counted { .. }
         | Event::Knocked
         | Event::Spawned { .. }
         | Event::SpawnFailed { .. }
@@ -241,6 +242,7 @@ fn subject(unit: &Unit, event: &Event) -> (Option<WorkerId>, Word) {
         Event::IntentFailed { .. } => (None, "intent-failed"),
         Event::Switched { .. } => (None, "switched"),
         Event::SwitchFailed { .. } => (None, "switch-failed"),
+        Event::Counted { .. } => (None, "counted"),
         Event::Recorded { .. } => (None, "recorded"),
         Event::RecordFailed { .. } => (None, "record-failed"),
         Event::Spawned { worker } => (Some(*worker), "spawned"),

@@ -70,7 +70,7 @@ classes! {
     Odd, BindFails, IntentFails, SwitchFails, RecordFails, DiskFull, NotPinned, SpawnFails, Early, Stale, Forged,
     JobFails, JobHangs, HangUp, Edit, Connect, Late, Spurious, Crash, Reboot, Shutdown, Orphan, Dies, Unanswered,
     SlowCopy,
-    Unpacks, Stores,
+    Unpacks, Stores, Clings,
     Ask, Start, Stop, Restart, Swap, SwapTo, Install, Undeploy, RollbackTo, Rollback, Promote, Abort, Wait, Reload, Kill, Refresh,
 }
 
@@ -239,6 +239,9 @@ impl Driver {
         self.may(Choice::At(place, Turn::IntentFails), bad(intents, self.weight(Class::IntentFails)));
         self.may(Choice::At(place, Turn::Switched), good(switches));
         self.may(Choice::At(place, Turn::SwitchFails), bad(switches, self.weight(Class::SwitchFails)));
+        let counts = !unit.counts.is_empty();
+        self.may(Choice::At(place, Turn::Counted), good(counts) / 2);
+        self.may(Choice::At(place, Turn::CountedBusy), bad(counts, self.weight(Class::Clings)));
         self.may(Choice::At(place, Turn::Recorded), if self.disk_full { 0 } else { good(records) });
         let full = if self.disk_full { 40 } else { self.weight(Class::RecordFails) };
         self.may(Choice::At(place, Turn::RecordFails), bad(records, full));

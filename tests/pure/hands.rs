@@ -71,6 +71,7 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
             unit.intents_void = unit.intents.len();
         }
         Action::Switch { swap_id, to } => unit.switches.push_back((swap_id, to)),
+        Action::Count(generation) => unit.counts.push_back(generation),
         Action::Pin(launch) => unit.pins.push_back(launch),
         Action::Prune { keep } => unit.store.retain(|number, _| keep.contains(number)),
         Action::Unpack { job, label, .. } => {

@@ -53,6 +53,7 @@ knobs! {
     Watchdog "watchdog" ["no" "5s"],
     TimeoutStart "timeout-start" ["30s" "infinity"],
     TimeoutStop "timeout-stop" ["20s" "infinity" "0s"],
+    Steered "steered" ["no" "yes"],
     Drain "drain" ["5s" "0s" "infinity"],
     KillMode "kill-mode" ["orderly" "control-group" "process" "mixed"],
     KillSignal "kill-signal" ["TERM" "INT"],
@@ -92,6 +93,11 @@ impl Knobs {
     /// Whether the program dies soon after each launch, for ever.
     pub(crate) fn broken(self) -> bool {
         self.at(Knob::Program) == 1
+    }
+
+    /// Whether each generation gets a slot of its own.
+    pub(crate) fn steered(self) -> bool {
+        self.is(Knob::Steered)
     }
 
     fn is(self, knob: Knob) -> bool {

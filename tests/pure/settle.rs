@@ -274,6 +274,7 @@ fn outcome(unit: &Unit) -> Option<Turn> {
         (!unit.records.is_empty(), Turn::Recorded),
         (!unit.intents.is_empty(), Turn::IntentSaved),
         (!unit.switches.is_empty(), Turn::Switched),
+        (!unit.counts.is_empty(), Turn::Counted),
         (!unit.pins.is_empty(), Turn::Pinned),
         (!unit.unpacks.is_empty(), Turn::Unpacked),
         (!unit.storing.is_empty(), Turn::Stored),

@@ -8,7 +8,7 @@ use crate::oracle::{Oracle, Rule, Violation};
 use crate::print::print_effect;
 use crate::step::{Act, Ask, Say, Step, Turn, UNITS, WorkerRef};
 use crate::world::{Client, Door, InFlight, Life, Storing, Unit, World};
-use supd::machine::{Action, Effect, Event, Input, JobKind};
+use supd::machine::{Action, Counts, Effect, Event, Input, JobKind};
 use supd::model::release::Content;
 use supd::model::settings::Ready;
 use supd::model::status::UnitStatus;
@@ -244,7 +244,7 @@ impl<B: Brain> Sim<B> {
                             listener.door = Door::Bound;
                         }
                     }
-                    Event::Bound { job }
+                    Event::Bound { job, steered: unit.knobs(&settings).steered() }
                 }
             }
             Turn::Unlistened => {
@@ -292,6 +292,12 @@ impl<B: Brain> Sim<B> {
                 } else {
                     Event::SwitchFailed { swap_id, reason: "EPERM".to_owned() }
                 }
+            }
+            Turn::Counted | Turn::CountedBusy => {
+                let Some(generation) = unit.counts.pop_front() else { return Ok(false) };
+                let left = u32::from(turn == Turn::CountedBusy);
+                let counts = Counts { connections: Some(left), queued: left, half_open: left };
+                Event::Counted { generation, counts }
             }
             Turn::Recorded => match save_next(unit, &mut self.oracle) {
                 Some(record) => {

@@ -90,6 +90,9 @@ pub(crate) enum Turn {
     IntentFails,
     Switched,
     SwitchFails,
+    /// Nobody is connected to who is being let go, or somebody.
+    Counted,
+    CountedBusy,
     Recorded,
     RecordFails,
     Pinned,
@@ -105,7 +108,7 @@ pub(crate) enum Turn {
 }
 
 impl Turn {
-    pub(crate) const ALL: [(&'static str, Self); 19] = [
+    pub(crate) const ALL: [(&'static str, Self); 21] = [
         ("bound", Self::Bound),
         ("bind-fails", Self::BindFails),
         ("unlistened", Self::Unlistened),
@@ -115,6 +118,8 @@ impl Turn {
         ("intent-fails", Self::IntentFails),
         ("switched", Self::Switched),
         ("switch-fails", Self::SwitchFails),
+        ("counted", Self::Counted),
+        ("counted-busy", Self::CountedBusy),
         ("recorded", Self::Recorded),
         ("record-fails", Self::RecordFails),
         ("pinned", Self::Pinned),

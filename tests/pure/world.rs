@@ -54,6 +54,8 @@ pub(crate) struct Unit {
     pub(crate) switches: VecDeque<(SwapId, Generation)>,
     /// So many of these were overtaken by a start from nothing.
     pub(crate) switches_void: usize,
+    /// Generations of which clients' connections are being counted.
+    pub(crate) counts: VecDeque<Generation>,
     /// Where new connections go: the last switch that succeeded.
     pub(crate) traffic: Option<Generation>,
     pub(crate) records: VecDeque<InFlight>,
@@ -267,6 +269,7 @@ impl Unit {
             intent: None,
             switches: VecDeque::new(),
             switches_void: 0,
+            counts: VecDeque::new(),
             traffic: None,
             records: VecDeque::new(),
             disk_since: Tick(0),
@@ -298,6 +301,11 @@ impl Unit {
     /// The knobs behind these settings.
     pub(crate) fn knobs(&self, settings: &Settings) -> Knobs {
         self.files[crate::knobs::version(settings)].0
+    }
+
+    /// Whether this generation has a slot of its own.
+    pub(crate) fn is_steered(&self, proc: &Proc) -> bool {
+        self.knobs(&proc.launch.settings).steered()
     }
 
     pub(crate) fn listener(&mut self, address: &Address) -> &mut Listener {
@@ -415,6 +423,7 @@ impl Unit {
             || !self.switches.is_empty()
             || !self.records.is_empty()
             || !self.pins.is_empty()
+            || !self.counts.is_empty()
             || !self.unpacks.is_empty()
             || !self.storing.is_empty()
             || !self.jobs.is_empty()
@@ -432,7 +441,10 @@ impl Unit {
                 continue;
             }
             let takes = |proc: &&Proc| {
+                let steered = self.files[crate::knobs::version(&proc.launch.settings)].0.steered();
+                let reached = !steered || self.traffic.is_none_or(|traffic| traffic == proc.generation());
                 proc.accepts()
+                    && reached
                     && proc.launch.settings.sockets.iter().any(|socket| socket.address == listener.address)
             };
             if let Some(proc) = self.procs.iter().rev().find(takes) {

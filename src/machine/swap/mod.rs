@@ -185,6 +185,8 @@ pub(super) struct Swap {
     pub(super) from: Option<Generation>,
     pub(super) to: Generation,
     pub(super) step: Step,
+    /// Its listeners have a slot for each generation.
+    pub(super) steered: bool,
     /// Why it must not stay.
     pub(super) cause: Option<String>,
     /// How the first worker of its generation to fail did: told even if the generation is gone by

@@ -2,7 +2,7 @@
 
 use super::super::effect::{Action, Level};
 use super::super::event::Request;
-use super::super::group::{Group, Role};
+use super::super::group::Group;
 use super::super::swap::Plan;
 use super::super::swap::table::{SwapCueKind, SwapMove, decide};
 use super::super::turn::Turn;
@@ -235,7 +235,7 @@ impl Unit {
             return Ok(());
         }
         // What serves is in nobody's way.
-        let leaving = live().find(|(_, group)| group.role == Role::Leaving).or_else(|| live().next());
+        let leaving = live().find(|(_, group)| group.role.ends()).or_else(|| live().next());
         let Some((oldest, group)) = leaving else { return Ok(()) };
         let workers = group.remaining();
         let text = format!(

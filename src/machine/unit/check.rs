@@ -69,7 +69,7 @@ impl Unit {
             Life::Stopped { .. } | Life::Blocked { .. } | Life::Waiting { .. } | Life::Arming { .. } => {
                 // What was undone may still be on its way out; a stop has waited for all of it.
                 let stopped = matches!(self.life, Life::Stopped { .. });
-                let mut there = self.groups.values().filter(|group| stopped || group.role != Role::Leaving);
+                let mut there = self.groups.values().filter(|group| stopped || !group.role.ends());
                 if there.any(|group| !group.is_idle()) {
                     return Err("stopped or waiting, but there are processes".to_owned());
                 }

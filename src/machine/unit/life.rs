@@ -33,9 +33,19 @@ impl Unit {
         self.life = Life::Arming { job, clients: client.into_iter().collect() };
     }
 
-    pub(super) fn bound(&mut self, job: crate::model::JobId, failure: Option<String>, turn: &mut Turn<'_>) {
+    pub(super) fn bound(
+        &mut self,
+        job: crate::model::JobId,
+        outcome: Result<bool, String>,
+        turn: &mut Turn<'_>,
+    ) {
+        let steered = outcome.as_ref().is_ok_and(|steered| *steered);
+        let failure = outcome.err();
         if matches!(self.swap.as_deref(), Some(Swap { step: Step::Binding { job: asked }, .. }) if *asked == job)
         {
+            if let Some(swap) = &mut self.swap {
+                swap.steered = steered;
+            }
             match failure {
                 None => self.swap_cue(SwapCueKind::Bound, "", turn),
                 Some(reason) => self.swap_cue(SwapCueKind::BindFailed, &reason, turn),

@@ -10,7 +10,7 @@
 //! | `hear` | what workers do and say |
 //! | `plot/` | the moves of a swap |
 //! | `releases`, `install`, `rehearse` | which there are; one on its way in; what a request would do |
-//! | `life`, `stop` | on demand, blocked, stopping, stopped |
+//! | `life`, `stop`, `retire` | on demand, blocked, stopping, stopped; a generation is let go |
 //! | `ledger`, `clients` | what is on its way to the disk; who waits for an answer |
 //! | `settle`, `check`, `view` | what has become due; what must hold; what people see |
 
@@ -27,6 +27,7 @@ mod rehearse;
 mod releases;
 mod reload;
 mod restore;
+mod retire;
 mod rollback;
 mod settle;
 mod stop;
@@ -156,8 +157,8 @@ impl Unit {
         match event {
             Event::Asked { client, request } => self.asked(client, request, turn),
             Event::HungUp { client } => self.hung_up(client),
-            Event::Bound { job } => self.bound(job, None, turn),
-            Event::BindFailed { job, reason } => self.bound(job, Some(reason), turn),
+            Event::Bound { job, steered } => self.bound(job, Ok(steered), turn),
+            Event::BindFailed { job, reason } => self.bound(job, Err(reason), turn),
             Event::Unlistened => self.unlistened(turn),
             Event::Knocked => self.knocked(turn),
             Event::IntentSaved { swap_id } if self.is_about(swap_id) => {
@@ -177,6 +178,7 @@ impl Unit {
             | Event::IntentFailed { .. }
             | Event::Switched { .. }
             | Event::SwitchFailed { .. } => {}
+            Event::Counted { generation, counts } => self.counted(generation, counts, turn),
             Event::Recorded { record } => self.recorded(record, None, turn),
             Event::RecordFailed { record, reason } => self.recorded(record, Some(&reason), turn),
             Event::Spawned { worker } => self.spawned(worker, turn),
@@ -240,6 +242,7 @@ impl Unit {
         for worker in workers {
             self.worker_cue(worker, &Cue::Due, turn);
         }
+        self.roles_due(turn);
         if due(self.swap.as_ref().and_then(|swap| swap.step.deadline())) {
             self.swap_cue(SwapCueKind::Due, "", turn);
         }

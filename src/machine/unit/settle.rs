@@ -49,7 +49,7 @@ impl Unit {
             .map(Group::generation)
             .collect();
         for generation in replaced {
-            self.dismiss(generation, turn);
+            self.retire(generation, turn);
         }
     }
 
@@ -57,7 +57,7 @@ impl Unit {
         let gone: Vec<Generation> = self
             .groups
             .values()
-            .filter(|group| group.role == Role::Leaving && group.is_gone())
+            .filter(|group| group.role.ends() && group.is_gone())
             .map(Group::generation)
             .collect();
         for generation in gone {
@@ -130,7 +130,7 @@ impl Unit {
             return Some(Vec::new());
         }
         let mut wanted: Vec<Arc<Settings>> = Vec::new();
-        for group in self.groups.values().filter(|group| group.role != Role::Leaving) {
+        for group in self.groups.values().filter(|group| !group.role.ends()) {
             let settings = &group.launch.settings;
             if wanted.iter().all(|known| known.sockets != settings.sockets) {
                 wanted.push(settings.clone());
@@ -141,7 +141,7 @@ impl Unit {
 
     /// While nobody runs: whether connections are refused rather than left to wait.
     fn refuses(&self) -> bool {
-        let mut kept = self.groups.values().filter(|group| group.role != Role::Leaving);
+        let mut kept = self.groups.values().filter(|group| !group.role.ends());
         let Some(active) = self.groups.values().find(|group| group.role == Role::Active) else {
             return self.groups.is_empty();
         };

@@ -153,6 +153,7 @@ impl Unit {
         if matches!(stopping.stage, StopStage::Unlistening { .. }) {
             self.end_all(turn);
         }
+        self.cut_drains(turn);
     }
 
     pub(super) fn unlistened(&mut self, turn: &mut Turn<'_>) {
@@ -167,7 +168,7 @@ impl Unit {
         }
         let generations: Vec<Generation> = self.groups.keys().copied().collect();
         for generation in generations {
-            self.dismiss(generation, turn);
+            self.retire(generation, turn);
         }
     }
 

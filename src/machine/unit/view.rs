@@ -123,7 +123,7 @@ impl Unit {
             // One slot is lent to both: the previous one still accepts.
             Role::Previous | Role::Replaced => GenerationState::Standby,
             Role::Leaving if self.was_undone(group.generation()) => GenerationState::Failed,
-            Role::Leaving => GenerationState::Draining,
+            Role::Draining(_) | Role::Leaving => GenerationState::Draining,
         };
         let workers = group.workers.iter().map(|worker| WorkerStatus {
             worker: worker.id,

@@ -96,6 +96,10 @@ pub(super) struct Book {
     pub(super) told_slow: Option<Tick>,
     /// A person has stopped the unit, and nobody has started it since.
     pub(super) stopped_by_person: bool,
+    /// Generations that are let go: since when, and whether the last count found nobody.
+    pub(super) drains: BTreeMap<Generation, (Tick, bool)>,
+    /// A person wants no wait.
+    pub(super) in_haste: bool,
     /// Who asked for a deploy.
     pub(super) deploying: BTreeSet<ClientId>,
 }
@@ -129,6 +133,8 @@ impl Book {
             inherited: false,
             told_slow: None,
             stopped_by_person: false,
+            drains: BTreeMap::new(),
+            in_haste: false,
             deploying: BTreeSet::new(),
         }
     }
@@ -159,6 +165,8 @@ impl Book {
 
     pub(super) fn reborn(&mut self) {
         self.served.clear();
+        self.drains.clear();
+        self.in_haste = false;
         self.deploying.clear();
         self.relaunches.clear();
         self.told_slow = None;
@@ -261,6 +269,10 @@ impl Book {
         if let Event::Switched { .. } = event {
             self.served.extend(unit.traffic);
         }
+        if let Event::Counted { generation, counts } = event {
+            let quiet = counts.connections == Some(0) && counts.queued == 0 && counts.half_open == 0;
+            self.drains.entry(*generation).and_modify(|(_, last)| *last = quiet);
+        }
         let Event::Asked { client, request } = event else { return };
         self.asker = Some(*client);
         self.halted_before = self.halted;
@@ -268,6 +280,7 @@ impl Book {
         self.stopped_before = self.stopped_by_person;
         match request {
             Request::Start { .. } | Request::Restart { .. } | Request::Swap { .. } => {
+                self.in_haste &= self.stopped_by_person;
                 self.halted = false;
                 self.stopped_by_person = false;
                 self.revived = now;
@@ -284,7 +297,8 @@ impl Book {
                 self.revived = now;
                 self.rollback = true;
             }
-            Request::Stop { .. } => {
+            Request::Stop { now, .. } => {
+                self.in_haste |= *now;
                 self.halted = true;
                 self.stopped_by_person = true;
             }

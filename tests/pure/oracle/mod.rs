@@ -45,6 +45,8 @@ rules! {
     Replies = "replies",
     /// What is started is reaped and swept; only what is ours and there is signalled.
     Accounts = "accounts",
+    /// Who receives nothing any more finishes what it has before it is told to stop.
+    Drained = "drained",
     /// Who is told to stop, and by which signal (systemd.kill(5)).
     KillMode = "kill-mode",
     /// After a look at the clock the next deadline is in the future.
@@ -280,6 +282,7 @@ impl Oracle {
             }
             Action::SaveIntent(intent) => self.book(place).intends(world, unit, intent),
             Action::ClearIntent => self.book(place).clears(unit),
+            Action::Count(generation) => self.book(place).counts(world, unit, *generation),
             Action::Pin(_) => Ok(()),
             Action::Switch { swap_id, to } => self.book(place).switches(world, unit, *swap_id, *to),
             Action::Retire(generation) => serve::retires(unit, *generation),
@@ -405,6 +408,7 @@ fn stale(unit: &Unit, event: &Event) -> Option<String> {
         | Event::IntentFailed { .. }
         | Event::Switched { .. }
         | Event::SwitchFailed { .. }
+        | Event::Counted { .. }
         | Event::Recorded { .. }
         | Event::RecordFailed { .. }
         | Event::Spawned { .. }

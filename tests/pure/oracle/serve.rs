@@ -171,6 +171,7 @@ impl Book {
             return Ok(());
         }
         self.breaks(world, unit, proc, &signal.to_string())?;
+        self.has_finished(world, unit, proc, &signal.to_string())?;
         let all = match service.kill_mode {
             KillMode::ControlGroup => signal != Signal::ABRT,
             KillMode::Orderly | KillMode::Mixed => signal == Signal::KILL,
@@ -192,11 +193,37 @@ impl Book {
     ) -> Checked {
         if let (JobKind::Stop, Some(proc)) = (kind, worker.and_then(|worker| unit.proc(worker))) {
             self.breaks(world, unit, proc, "ExecStop")?;
+            self.has_finished(world, unit, proc, "ExecStop")?;
         }
         let begins =
             matches!(kind, JobKind::StartPre | JobKind::StartPost | JobKind::ReadyCheck | JobKind::Check);
         must(Rule::Stopped, !begins || !self.halted, || {
             format!("runs {kind:?} of generation {} of a stopped unit", launch.generation)
+        })
+    }
+
+    /// What clients have of a generation is counted from when it is let go.
+    pub(super) fn counts(&mut self, world: &World, unit: &Unit, generation: Generation) -> Checked {
+        let receives = unit.traffic == Some(generation) && !self.halted;
+        must(Rule::MakeBeforeBreak, !receives, || format!("lets {generation} go, which has the traffic"))?;
+        self.drains.entry(generation).or_insert((world.now, false));
+        Ok(())
+    }
+
+    /// Whether a worker that receives nothing any more has had the time to finish.
+    fn has_finished(&self, world: &World, unit: &Unit, proc: &Proc, how: &str) -> Checked {
+        let generation = proc.generation();
+        let serves = proc.is_ready() && self.served.contains(&generation) && !proc.is_silent(world.now);
+        if !serves || self.in_haste || !(unit.is_steered(proc) || self.halted) {
+            return Ok(());
+        }
+        let span = proc.launch.settings.swap.drain;
+        let drained = self
+            .drains
+            .get(&generation)
+            .is_some_and(|(since, quiet)| *quiet || span.is_some_and(|span| since.after(span) <= world.now));
+        must(Rule::Drained, drained, || {
+            format!("worker {} of generation {generation} gets {how}: {:?}", proc.id, self.drains)
         })
     }
 

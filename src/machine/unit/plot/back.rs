@@ -118,6 +118,7 @@ impl Unit {
         let Some(from) = swap.from else { return true };
         self.set_role(from, Role::Active);
         self.set_role(swap.to, Role::Replaced);
+        self.divert(swap.to, turn);
         if let Some(group) = self.groups.get(&from) {
             self.durable.want = want_of(&group.launch.settings);
         }

@@ -84,7 +84,7 @@ impl Unit {
         self.progress(&Progress::Launched { generation: swap.to, workers }, turn);
         turn.note(Level::Info, Some(swap.to), format!("launched with {workers} worker(s)"));
         let role = if swap.is_first() { Role::Active } else { Role::Candidate };
-        let mut group = Group::new(launch, role, turn);
+        let mut group = Group::new(launch, role, swap.steered, turn);
         let told = group.launch_all(turn);
         self.groups.insert(swap.to, group);
         debug_assert!(told.is_empty(), "a launch tells nothing before its first outcome");
@@ -124,7 +124,7 @@ impl Unit {
         let cause = if cause.is_empty() { "aborted" } else { cause };
         swap.cause.get_or_insert_with(|| cause.to_owned());
         // Where the active generation is gone for good, the one that it replaced may serve on.
-        let alive = |group: &Group| group.role != Role::Leaving && !group.is_idle();
+        let alive = |group: &Group| !group.role.ends() && !group.is_idle();
         let down = swap.is_first() && !self.groups.values().any(alive);
         let status = if down { ExitStatus::Down } else { ExitStatus::Failed };
         turn.note(Level::Error, Some(swap.to), format!("not launched: {cause}"));

@@ -70,6 +70,7 @@ impl Unit {
             from,
             to: Generation(self.durable.generation_last),
             step,
+            steered: false,
             cause: None,
             ended: None,
             by_person: false,
@@ -184,19 +185,19 @@ impl Unit {
         }
     }
 
+    /// New connections go to another from now on.
+    fn divert(&mut self, generation: Generation, turn: &Turn<'_>) {
+        if let Some(group) = self.groups.get_mut(&generation) {
+            group.diverted = Some(turn.now);
+        }
+    }
+
     /// The end of what is under way, for the ledger: by the rules of who is active from now on.
     pub(super) fn conclude(&mut self) {
         let active = self.durable.active.as_ref().and_then(|kept| self.recipes.get(&kept.generation));
         // Whose settings are lost may want it: to keep one too many costs little.
         let retain = active.map_or(Retain::Cold, |recipe| recipe.settings.swap.retain);
         self.durable.conclude(retain);
-    }
-
-    /// Tells a generation to stop.
-    pub(super) fn dismiss(&mut self, generation: Generation, turn: &mut Turn<'_>) {
-        let Some(group) = self.groups.get_mut(&generation) else { return };
-        let told = group.leave(turn);
-        self.heard(generation, told, turn);
     }
 
     /// What to type to undo what is committed.

@@ -24,6 +24,7 @@ impl Unit {
         self.set_role(swap.to, Role::Active);
         if let Some(from) = swap.from {
             self.set_role(from, Role::Previous);
+            self.divert(from, turn);
         }
         self.durable.want = want_of(&swap.plan.settings);
         let to = self.groups.get(&swap.to).map(Group::as_kept);

@@ -1,0 +1,131 @@
+//! A generation that is let go: what its clients have of it is finished before it is told to stop.
+
+use crate::model::Tick;
+use std::time::Duration;
+
+/// How often what is left is counted.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What clients still have of a generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Open connections; `None`: supd may not look.
+    pub connections: Option<u32>,
+    /// Connections that nobody has accepted yet.
+    pub queued: u32,
+    /// Handshakes at its addresses that are half done, whosever they will be.
+    pub half_open: u32,
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Drain {
+    /// Until then a half-done handshake may still be its own; `None`: not any more.
+    settle: Option<Tick>,
+    /// Until then its connections may take; `None`: for ever, or it is over.
+    until: Option<Tick>,
+    /// That time is over.
+    over: bool,
+    /// When to count again; `None`: it is being counted.
+    look: Option<Tick>,
+    seen: Option<Counts>,
+}
+
+impl Drain {
+    /// Begins now. It is being counted from the first.
+    pub(super) fn new(now: Tick, settle: Option<Tick>, span: Option<Duration>) -> Self {
+        let over = span.is_some_and(|span| span.is_zero());
+        let until = span.filter(|_| !over).map(|span| now.after(span));
+        Self { settle: settle.filter(|settle| *settle > now), until, over, look: None, seen: None }
+    }
+
+    /// Its connections have had their time, whatever is left of them.
+    pub(super) fn cut_short(&mut self) {
+        (self.settle, self.until, self.over) = (None, None, true);
+    }
+
+    pub(super) fn deadline(&self) -> Option<Tick> {
+        [self.settle, self.until, self.look].into_iter().flatten().min()
+    }
+
+    /// Some of it may be due. Whether what is left is to be counted again.
+    pub(super) fn due(&mut self, now: Tick) -> bool {
+        let is_due = |at: &mut Option<Tick>| at.take_if(|at| *at <= now).is_some();
+        is_due(&mut self.settle);
+        self.over |= is_due(&mut self.until);
+        is_due(&mut self.look)
+    }
+
+    pub(super) fn counted(&mut self, now: Tick, counts: Counts) {
+        self.seen = Some(counts);
+        self.look = Some(now.after(LOOK_EVERY));
+    }
+
+    /// What was counted last.
+    pub(super) fn seen(&self) -> Option<Counts> {
+        self.seen
+    }
+
+    /// When its time is over.
+    pub(super) fn until(&self) -> Option<Tick> {
+        self.until
+    }
+
+    /// Whether it may be told to stop.
+    pub(super) fn is_over(&self) -> bool {
+        let settled = self.settle.is_none() || self.seen.is_some_and(|seen| seen.half_open == 0);
+        let alone = |seen: Counts| seen.queued == 0 && seen.connections == Some(0);
+        settled && (self.over || self.seen.is_some_and(alone))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Tick = Tick(1_000_000);
+    const EMPTY: Counts = Counts { connections: Some(0), queued: 0, half_open: 0 };
+
+    fn at(seconds: u64) -> Tick {
+        NOW.after(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn it_is_over_once_nobody_is_left() {
+        let mut drain = Drain::new(NOW, Some(at(3)), Some(Duration::from_secs(30)));
+        assert!(!drain.is_over(), "nobody has counted");
+        for busy in [
+            Counts { connections: Some(1), ..EMPTY },
+            Counts { queued: 1, ..EMPTY },
+            Counts { half_open: 1, ..EMPTY },
+            Counts { connections: None, ..EMPTY },
+        ] {
+            drain.counted(NOW, busy);
+            assert!(!drain.is_over(), "{busy:?}");
+        }
+        drain.counted(NOW, EMPTY);
+        assert!(drain.is_over());
+    }
+
+    #[test]
+    fn a_half_done_handshake_is_waited_for_and_not_longer_than_it_may_take() {
+        let mut drain = Drain::new(NOW, Some(at(3)), Some(Duration::from_secs(30)));
+        drain.counted(NOW, Counts { half_open: 9, ..EMPTY });
+        assert_eq!(drain.deadline(), Some(at(1)), "it is counted again");
+        assert!(drain.due(at(1)) && !drain.is_over());
+        assert_eq!(drain.deadline(), Some(at(3)));
+        assert!(!drain.due(at(3)) && drain.is_over(), "new ones come all the time: they are another's");
+    }
+
+    #[test]
+    fn connections_have_their_time_and_no_more() {
+        let mut drain = Drain::new(NOW, None, Some(Duration::from_secs(30)));
+        drain.counted(at(29), Counts { connections: Some(2), ..EMPTY });
+        drain.due(at(29));
+        assert!(!drain.is_over());
+        drain.due(at(30));
+        assert!(drain.is_over());
+        assert_eq!(Drain::new(NOW, None, None).deadline(), None, "for ever");
+        assert!(Drain::new(NOW, None, Some(Duration::ZERO)).is_over());
+    }
+}
