@@ -304,7 +304,7 @@ shape!(Release { label: "label", content: "content", verdict: "verdict" });
 shape!(Content { digest: "digest", files: "files", bytes: "bytes", at: "at" });
 shape_words!(Verdict { New = "new", Good = "good", Bad = "bad" });
 shape!(Kept { generation: "generation", release: "release", pinned: "pinned" });
-shape!(Intent { swap_id: "swap_id", from: "from", to: "to" });
+shape!(Intent { swap_id: "swap_id", from: "from", to: "to", kind: "kind" });
 shape_words!(Want { Up = "up", OnDemand = "on-demand", Down = "down" });
 shape_words!(SwapKind { Start = "start", Swap = "swap", Restart = "restart", Rollback = "rollback" });
 shape_words!(SwapResult {
@@ -556,7 +556,7 @@ pub(crate) mod tests {
 
     #[test]
     fn intents_come_back() {
-        let intent = Intent { swap_id: SwapId(3), from: None, to: Generation(8) };
+        let intent = Intent { swap_id: SwapId(3), from: None, to: Generation(8), kind: SwapKind::Swap };
         assert_eq!(decode_intent(encode_intent(&intent).as_bytes()), Some(intent));
         assert_eq!(decode_intent(b"{}"), None);
     }

@@ -130,6 +130,8 @@ fn goes_on(failure: Failure, method: &Method) -> Failure {
         | Method::Watch { .. }
         | Method::Kill { .. }
         | Method::Abort { .. }
+        | Method::Share { .. }
+        | Method::Drain { .. }
         | Method::Logs { .. }
         | Method::DaemonReload
         | Method::Shutdown => "request",

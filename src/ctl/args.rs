@@ -2,7 +2,7 @@
 
 use crate::codec::json::wait_for;
 use crate::codec::varlink::method::{REASON_MAX, REQUEST_ID_MAX};
-use crate::model::{Generation, InvalidLabel, Label, Signal, UnitName, WaitFor};
+use crate::model::{Generation, InvalidLabel, Label, Share, ShareFault, Signal, UnitName, WaitFor};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::time::Duration;
@@ -33,6 +33,11 @@ pub(super) fn generation(text: &str) -> Result<Generation, String> {
         Ok(number) if number > 0 => Ok(Generation(number)),
         Ok(_) | Err(_) => Err("a generation is a number from 1; supctl status shows it under GEN".into()),
     }
+}
+
+/// A part of the new connections.
+pub(super) fn share(text: &str) -> Result<Share, String> {
+    text.parse().map_err(|fault: ShareFault| fault.to_string())
 }
 
 /// A signal's name or number.

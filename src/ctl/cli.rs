@@ -9,6 +9,7 @@ use super::context::{self, Context};
 use super::daemon_reload::DaemonReload;
 use super::demo::Demo;
 use super::deploy::Deploy;
+use super::drain::Drain;
 use super::events::Events;
 use super::failure::Failure;
 use super::history::History;
@@ -23,6 +24,7 @@ use super::reload::Reload;
 use super::render::text::Paint;
 use super::restart::Restart;
 use super::rollback::Rollback;
+use super::share::ShareOf;
 use super::shutdown::Shutdown;
 use super::start::Start;
 use super::status::Status;
@@ -113,8 +115,10 @@ pub(super) enum Verb {
     Install(Install),
     Swap(Swap),
     Rollback(Rollback),
+    Share(ShareOf),
     Promote(Promote),
     Abort(Abort),
+    Drain(Drain),
     Wait(Wait),
     Releases(Releases),
     Undeploy(Undeploy),
@@ -164,6 +168,8 @@ impl Verb {
             Self::Install(verb) => verb.run(context),
             Self::Swap(verb) => verb.run(context),
             Self::Rollback(verb) => verb.run(context),
+            Self::Share(verb) => verb.run(context),
+            Self::Drain(verb) => verb.run(context),
             Self::Promote(verb) => verb.run(context),
             Self::Abort(verb) => verb.run(context),
             Self::Wait(verb) => verb.run(context),

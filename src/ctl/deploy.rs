@@ -6,7 +6,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::source::SourceArgs;
 use crate::codec::varlink::Method;
-use crate::model::{ExitStatus, Label, UnitName};
+use crate::model::{ExitStatus, Label, Share, UnitName};
 
 /// Install a release and swap to it, without losing a request
 #[derive(Debug, clap::Args)]
@@ -37,6 +37,9 @@ pub(super) struct Deploy {
     /// Stop when the new generation is ready, and let a person decide: promote or abort
     #[arg(long)]
     hold: bool,
+    /// Stop at this share of the new connections, in the place of the unit's Canary steps
+    #[arg(long, value_name = "PERCENT", value_parser = args::share, conflicts_with = "hold")]
+    canary: Option<Share>,
     /// Abort a swap that is under way first
     #[arg(long)]
     replace: bool,
@@ -46,7 +49,7 @@ pub(super) struct Deploy {
 
 impl Deploy {
     pub(super) fn run(self, context: &Context) -> Result<ExitStatus, Failure> {
-        let Self { unit, label, source, hold, replace, wait: WaitArg { wait } } = self;
-        act_with(context, &Method::Deploy { unit, label, hold, replace, wait }, &source)
+        let Self { unit, label, source, hold, canary, replace, wait: WaitArg { wait } } = self;
+        act_with(context, &Method::Deploy { unit, label, hold, canary, replace, wait }, &source)
     }
 }

@@ -5,7 +5,7 @@ use super::args::{self, WaitArg};
 use super::context::Context;
 use super::failure::Failure;
 use crate::codec::varlink::Method;
-use crate::model::{ExitStatus, Label, UnitName};
+use crate::model::{ExitStatus, Label, Share, UnitName};
 
 /// Bring a new generation without losing a request
 #[derive(Debug, clap::Args)]
@@ -14,6 +14,7 @@ Examples:
   supctl swap web                  what is on disk now; with releases: the newest
   supctl swap web 1.5.0            this release
   supctl swap web --hold           stop when it is ready; then supctl promote web, or abort
+  supctl swap web --canary 5%      it gets 5 % of the new connections; then share, promote or abort
   supctl swap web --wait=drained   come back when the old one is gone
 
 The new generation starts beside the old one and takes over once it is ready. The old one is told
@@ -34,6 +35,9 @@ pub(super) struct Swap {
     /// Stop when the new generation is ready, and let a person decide: promote or abort
     #[arg(long)]
     hold: bool,
+    /// Stop at this share of the new connections, in the place of the unit's Canary steps
+    #[arg(long, value_name = "PERCENT", value_parser = args::share, conflicts_with = "hold")]
+    canary: Option<Share>,
     /// Abort a swap that is under way first
     #[arg(long)]
     replace: bool,
@@ -46,7 +50,7 @@ pub(super) struct Swap {
 
 impl Swap {
     pub(super) fn run(self, context: &Context) -> Result<ExitStatus, Failure> {
-        let Self { unit, label, hold, replace, force, wait: WaitArg { wait } } = self;
-        act(context, &Method::Swap { unit, label, hold, replace, force, wait })
+        let Self { unit, label, hold, canary, replace, force, wait: WaitArg { wait } } = self;
+        act(context, &Method::Swap { unit, label, hold, canary, replace, force, wait })
     }
 }

@@ -47,11 +47,7 @@ impl Hands {
             Action::Unlisten => self.unlisten(unit, now),
             Action::CloseExcept(named) => self.close_except(unit, &named),
             Action::Watch => self.watch(unit),
-            Action::Unwatch => {
-                if let Some(listeners) = self.listeners.get_mut(unit) {
-                    listeners.unwatch(&mut self.sources);
-                }
-            }
+            Action::Unwatch => self.end_watch(unit),
             Action::Spawn { worker, index, launch } => {
                 if let Err(reason) = self.spawn(unit, worker, index, &launch) {
                     self.say(unit, Event::SpawnFailed { worker, reason });
@@ -66,13 +62,12 @@ impl Hands {
             }
             Action::EndJob { job } => self.jobs.end(job, &mut self.chores),
             Action::SaveIntent(intent) => self.save_intent(unit, &intent),
-            Action::ClearIntent => {
-                self.intended.remove(unit);
-                if let Err(error) = self.runtime.clear_intent(unit) {
-                    log::warn!("{unit}: {error}");
-                }
-            }
+            Action::ClearIntent => self.clear_intent(unit),
             Action::Switch { swap_id, to: _ } => self.switch(unit, swap_id),
+            Action::Share { swap_id, .. } => {
+                let reason = "one slot is lent to every generation".to_owned();
+                self.say(unit, Event::ShareFailed { swap_id, reason });
+            }
             Action::Count(generation) => self.count(unit, generation),
             Action::Record { id, record, client } => {
                 let by = client.and_then(|client| self.clients.author(client)).cloned();
@@ -128,6 +123,13 @@ impl Hands {
         self.say(unit, event);
     }
 
+    fn clear_intent(&mut self, unit: &UnitName) {
+        self.intended.remove(unit);
+        if let Err(error) = self.runtime.clear_intent(unit) {
+            log::warn!("{unit}: {error}");
+        }
+    }
+
     /// One slot is lent to all, so the kernel has nothing to change: what takes time is to get here
     /// from the intent.
     fn switch(&mut self, unit: &UnitName, swap_id: SwapId) {
@@ -153,7 +155,10 @@ impl Hands {
         match result {
             Ok(notes) => {
                 notes.iter().for_each(|text| note(unit, Level::Warning, None, text));
-                self.say(unit, Event::Bound { job, steered: false });
+                self.say(
+                    unit,
+                    Event::Bound { job, steered: Err("one slot is lent to every generation".to_owned()) },
+                );
             }
             Err(reason) => self.say(unit, Event::BindFailed { job, reason }),
         }
@@ -191,6 +196,12 @@ impl Hands {
             if let Err(fault) = listeners.watch(&mut self.sources) {
                 note(unit, Level::Error, None, &fault);
             }
+        }
+    }
+
+    fn end_watch(&mut self, unit: &UnitName) {
+        if let Some(listeners) = self.listeners.get_mut(unit) {
+            listeners.unwatch(&mut self.sources);
         }
     }
 

@@ -420,23 +420,26 @@ fn request(method: &Method, settings: &Arc<Settings>) -> Result<Request, String>
             Request::Stop { now: *now, keep_listening: *keep_listening }
         }
         Method::Restart { wait, .. } => Request::Restart { settings, wait: *wait },
-        Method::Swap { label, hold, replace, wait, force, unit: _ } => Request::Swap {
+        Method::Swap { label, hold, canary, replace, wait, force, unit: _ } => Request::Swap {
             settings,
             label: label.clone(),
             force: *force,
             hold: *hold,
+            canary: *canary,
             replace: *replace,
             wait: *wait,
         },
         Method::Install { label, .. } => Request::Install { settings, label: label.clone(), deploy: None },
-        Method::Deploy { label, hold, replace, wait, unit: _ } => {
-            let deploy = Deploy { hold: *hold, replace: *replace, wait: *wait };
+        Method::Deploy { label, hold, canary, replace, wait, unit: _ } => {
+            let deploy = Deploy { hold: *hold, canary: *canary, replace: *replace, wait: *wait };
             Request::Install { settings, label: label.clone(), deploy: Some(deploy) }
         }
         Method::Undeploy { label, .. } => Request::Undeploy { label: label.clone() },
         Method::Rollback { label, from, stop, anyway, wait, unit: _ } => {
             Request::Rollback { label: label.clone(), from: *from, stop: *stop, anyway: *anyway, wait: *wait }
         }
+        Method::Share { share, wait, .. } => Request::Share { share: *share, wait: *wait },
+        Method::Drain { generation, .. } => Request::Drain { generation: *generation },
         Method::Promote { wait, .. } => Request::Promote { wait: *wait },
         Method::Abort { .. } => Request::Abort,
         Method::Wait { wait, .. } => Request::Wait { wait: *wait },

@@ -39,11 +39,6 @@ impl Drain {
         Self { settle: settle.filter(|settle| *settle > now), until, over, look: None, seen: None }
     }
 
-    /// Its connections have had their time, whatever is left of them.
-    pub(super) fn cut_short(&mut self) {
-        (self.settle, self.until, self.over) = (None, None, true);
-    }
-
     pub(super) fn deadline(&self) -> Option<Tick> {
         [self.settle, self.until, self.look].into_iter().flatten().min()
     }
@@ -64,11 +59,6 @@ impl Drain {
     /// What was counted last.
     pub(super) fn seen(&self) -> Option<Counts> {
         self.seen
-    }
-
-    /// When its time is over.
-    pub(super) fn until(&self) -> Option<Tick> {
-        self.until
     }
 
     /// Whether it may be told to stop.

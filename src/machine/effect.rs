@@ -4,8 +4,8 @@
 use super::restart::Fault;
 use crate::model::settings::Command;
 use crate::model::{
-    ClientId, Generation, Intent, JobId, Label, Progress, Record, RecordId, Reply, Settings, Signal, SwapId,
-    UnitName, WorkerId,
+    ClientId, Generation, Intent, JobId, Label, Progress, Record, RecordId, Reply, Settings, Share, Signal,
+    SwapId, UnitName, WorkerId,
 };
 use std::sync::Arc;
 
@@ -162,6 +162,18 @@ pub enum Action {
     },
     /// Count what clients still have of this generation. Comes back as `Counted`.
     Count(Generation),
+    /// Give the candidate this share of the new connections, and the active generation the rest. Comes
+    /// back as `ShareFailed` if the kernel does not.
+    Share {
+        /// By which swap.
+        swap_id: SwapId,
+        /// Whose share.
+        candidate: Generation,
+        /// How much; zero: nothing, as before.
+        share: Share,
+        /// By the client's address, so that nobody changes from one to the other and back.
+        sticky: bool,
+    },
     /// Append to the ledger and sync. Comes back as `Recorded` or `RecordFailed`.
     Record {
         /// Its number, new.

@@ -5,7 +5,7 @@ use super::unit::install::Deploy;
 use crate::model::ledger::Durable;
 use crate::model::release::Content;
 use crate::model::{
-    ClientId, Generation, Intent, JobId, Label, Notice, RecordId, Settings, Signal, SwapId, UnitName,
+    ClientId, Generation, Intent, JobId, Label, Notice, RecordId, Settings, Share, Signal, SwapId, UnitName,
     WaitFor, WorkerExit, WorkerId,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,6 +85,8 @@ pub enum Request {
         force: bool,
         /// Stop when ready, until `promote`.
         hold: bool,
+        /// Stop at this share, until `promote` or another `share`.
+        canary: Option<Share>,
         /// Abort a running swap first.
         replace: bool,
         /// How far to wait.
@@ -110,13 +112,24 @@ pub enum Request {
         label: Option<Label>,
         /// Only if this generation is active.
         from: Option<Generation>,
-        /// End what it leaves at once, rather than keep it as standby. Without a warm standby there is
-        /// nothing else to do with it: in one shared slot it would go on accepting.
+        /// Let go of what it leaves, rather than keep it as standby.
         stop: bool,
         /// Even if the program of the retained generation is not pinned.
         anyway: bool,
         /// How far to wait.
         wait: WaitFor,
+    },
+    /// Give the candidate a share.
+    Share {
+        /// Of the new connections; zero is a hold, everything a promotion.
+        share: Share,
+        /// How far to wait.
+        wait: WaitFor,
+    },
+    /// Let a generation go that receives nothing any more.
+    Drain {
+        /// Which.
+        generation: Generation,
     },
     /// The next step of a held swap, or commit in probation.
     Promote {
@@ -163,8 +176,8 @@ pub enum Event {
     Bound {
         /// Which [`Bind`](super::Action::Bind) this answers.
         job: JobId,
-        /// Each of them can have a slot for every generation.
-        steered: bool,
+        /// Each of them can have a slot for every generation; `Err`: the first that cannot, and why.
+        steered: Result<(), String>,
     },
     /// At least one is not; of those that this bind would have added none is kept.
     BindFailed {
@@ -201,6 +214,20 @@ pub enum Event {
         /// By which swap.
         swap_id: SwapId,
         /// Why.
+        reason: String,
+    },
+    /// The candidate does not have the share that it should.
+    ShareFailed {
+        /// By which swap.
+        swap_id: SwapId,
+        /// Why.
+        reason: String,
+    },
+    /// What reaches a generation waits, and nobody of it accepts.
+    Stalled {
+        /// Which.
+        generation: Generation,
+        /// How much, and for how long.
         reason: String,
     },
     /// What clients still have of a generation.

@@ -19,6 +19,11 @@ pub(super) enum Role {
     Previous,
     /// To be stopped as soon as the active one serves, and kept up until then.
     Replaced,
+    /// Kept alive and ready after commit, until then; receives nothing.
+    Standby {
+        /// `None`: for ever.
+        until: Option<Tick>,
+    },
     /// Receives nothing new, and finishes what it has.
     Draining(Drain),
     /// Told to stop.
@@ -29,7 +34,7 @@ impl Role {
     /// Whether its workers are launched again when they die.
     pub(super) fn is_kept(self) -> bool {
         match self {
-            Self::Active | Self::Previous | Self::Replaced => true,
+            Self::Active | Self::Previous | Self::Replaced | Self::Standby { .. } => true,
             Self::Candidate | Self::Draining(_) | Self::Leaving => false,
         }
     }
@@ -38,13 +43,22 @@ impl Role {
     pub(super) fn ends(self) -> bool {
         match self {
             Self::Draining(_) | Self::Leaving => true,
-            Self::Candidate | Self::Active | Self::Previous | Self::Replaced => false,
+            Self::Candidate | Self::Active | Self::Previous | Self::Replaced | Self::Standby { .. } => false,
+        }
+    }
+
+    /// Whether new connections may be its own, now or soon.
+    pub(super) fn receives(self) -> bool {
+        match self {
+            Self::Candidate | Self::Active | Self::Previous | Self::Replaced => true,
+            Self::Standby { .. } | Self::Draining(_) | Self::Leaving => false,
         }
     }
 
     /// When something of it is due.
     pub(super) fn deadline(self) -> Option<Tick> {
         match self {
+            Self::Standby { until } => until,
             Self::Draining(drain) => drain.deadline(),
             Self::Candidate | Self::Active | Self::Previous | Self::Replaced | Self::Leaving => None,
         }
@@ -212,6 +226,11 @@ impl Group {
             .filter(|index| self.workers.get(*index).is_some_and(|worker| worker.phase == Phase::Gone))
             .collect();
         gone.into_iter().flat_map(|index| self.with(index, turn, Worker::relaunch)).collect()
+    }
+
+    /// Whether it is kept, and every worker of it could take over at once.
+    pub(super) fn stands_by(&self) -> bool {
+        matches!(self.role, Role::Standby { .. }) && self.serves()
     }
 
     /// Tells every worker to stop.

@@ -102,11 +102,17 @@ impl Durable {
             self.switch(to);
             return true;
         }
-        let back = is(&self.previous, Some(intent.to));
-        if back {
+        if is(&self.previous, Some(intent.to)) {
             self.turn_back();
+            return true;
         }
-        back
+        // One that stood by: that it took over was to be the ledger's first word of it.
+        let standby = [&self.retained, &self.forward].into_iter().find(|kept| is(kept, Some(intent.to)));
+        let Some(standby) = standby.cloned().flatten() else { return false };
+        self.challenge(intent.kind, standby);
+        let to = self.candidate.take();
+        self.switch(to);
+        true
     }
 }
 
@@ -127,7 +133,7 @@ mod tests {
     }
 
     fn intent(from: u64, to: u64) -> Intent {
-        Intent { swap_id: SwapId(1), from: Some(Generation(from)), to: Generation(to) }
+        Intent { swap_id: SwapId(1), from: Some(Generation(from)), to: Generation(to), kind: SwapKind::Swap }
     }
 
     #[test]

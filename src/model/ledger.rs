@@ -172,4 +172,6 @@ pub struct Intent {
     pub from: Option<Generation>,
     /// Who does from now on.
     pub to: Generation,
+    /// By what kind of change: the ledger does not know of one to a standby before it is made.
+    pub kind: SwapKind,
 }

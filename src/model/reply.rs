@@ -2,6 +2,7 @@
 
 use super::exit::{ExitStatus, WorkerExit};
 use super::id::{Generation, SwapId};
+use super::share::Share;
 use std::time::Duration;
 
 /// The one final answer to a request.
@@ -98,6 +99,15 @@ pub enum Progress {
     Held {
         /// Which generation.
         generation: Generation,
+    },
+    /// It receives a share of the new connections.
+    Canary {
+        /// Which generation.
+        generation: Generation,
+        /// How much.
+        share: Share,
+        /// For how long; `None`: until a person says something else.
+        lasts: Option<Duration>,
     },
     /// It receives the traffic; durable.
     Switched {

@@ -27,6 +27,22 @@ impl Share {
         self.0
     }
 
+    /// In percent; a number of programs, `None` for what is no share or finer than there is.
+    #[must_use]
+    pub fn of_percent(percent: f64) -> Option<Self> {
+        let parts = percent * 100.0;
+        let whole = parts.round();
+        let fits = (0.0..=f64::from(Self::PARTS)).contains(&whole) && (parts - whole).abs() < 1e-6;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it was looked at")]
+        fits.then_some(Self(whole as u16))
+    }
+
+    /// In percent, for programs.
+    #[must_use]
+    pub fn percent(self) -> f64 {
+        f64::from(self.0) / 100.0
+    }
+
     /// What is left for all others: the two are always the whole.
     #[must_use]
     pub const fn rest(self) -> Self {
@@ -138,9 +154,13 @@ mod tests {
             let share = Share::of_parts(parts).unwrap();
             assert_eq!(share.to_string().parse(), Ok(share));
             assert_eq!(format!("{share} %").parse(), Ok(share));
+            assert_eq!(Share::of_percent(share.percent()), Some(share));
             assert_eq!(share.parts() + share.rest().parts(), Share::PARTS);
         }
         assert_eq!(Share::of_parts(Share::PARTS + 1), None);
+        for wrong in [-0.01, 100.01, 0.001, f64::NAN, f64::INFINITY, 1e300] {
+            assert_eq!(Share::of_percent(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -201,7 +201,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let runtime = Runtime::make(&folder.path().join("run")).unwrap();
         let (web, new) = (UnitName::new("web").unwrap(), UnitName::new("web.new").unwrap());
-        let intent = |to| Intent { swap_id: SwapId(1), from: None, to: Generation(to) };
+        let intent = |to| Intent {
+            swap_id: SwapId(1),
+            from: None,
+            to: Generation(to),
+            kind: crate::model::SwapKind::Swap,
+        };
         runtime.save_intent(&new, &intent(1)).unwrap();
         runtime.save_intent(&web, &intent(2)).unwrap();
         runtime.save_intent(&web, &intent(3)).unwrap();

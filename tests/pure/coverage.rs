@@ -201,6 +201,8 @@ fn cue(event: &Event, of_new: bool, check: bool) -> Option<Cue> {
         Event::IntentFailed { .. } => Cue::IntentFailed,
         Event::Switched { .. } => Cue::Switched,
         Event::SwitchFailed { .. } => Cue::SwitchFailed,
+        Event::ShareFailed { .. } => Cue::ShareFailed,
+        Event::Stalled { .. } if of_new => Cue::Failed,
         Event::Finished { result, .. } if check => {
             if result.is_ok() {
                 Cue::Passed
@@ -210,11 +212,13 @@ fn cue(event: &Event, of_new: bool, check: bool) -> Option<Cue> {
         }
         Event::Exited { .. } | Event::SpawnFailed { .. } if of_new => Cue::Failed,
         Event::Noticed { notice: Notice::Stopping | Notice::WatchdogTrigger, .. } if of_new => Cue::Failed,
+        Event::Asked { request: Request::Share { .. }, .. } => Cue::Share,
         Event::Asked { request: Request::Promote { .. }, .. } => Cue::Promote,
         Event::Asked { request: Request::Abort | Request::Rollback { .. }, .. } => Cue::Abort,
         Event::Asked { .. }
         | Event::HungUp { .. }
         | Event::Unlistened
+        | Event::Stalled { .. }
         | Event::Counted { .. }
         | Event::Knocked
         | Event::Spawned { .. }
@@ -242,6 +246,8 @@ fn subject(unit: &Unit, event: &Event) -> (Option<WorkerId>, Word) {
         Event::IntentFailed { .. } => (None, "intent-failed"),
         Event::Switched { .. } => (None, "switched"),
         Event::SwitchFailed { .. } => (None, "switch-failed"),
+        Event::ShareFailed { .. } => (None, "share-failed"),
+        Event::Stalled { .. } => (None, "stalled"),
         Event::Counted { .. } => (None, "counted"),
         Event::Recorded { .. } => (None, "recorded"),
         Event::RecordFailed { .. } => (None, "record-failed"),
@@ -288,6 +294,8 @@ fn verb(request: &Request) -> Word {
         Request::Install { .. } => "install",
         Request::Undeploy { .. } => "undeploy",
         Request::Rollback { .. } => "rollback",
+        Request::Share { .. } => "share",
+        Request::Drain { .. } => "drain",
         Request::Promote { .. } => "promote",
         Request::Abort => "abort",
         Request::Wait { .. } => "wait",

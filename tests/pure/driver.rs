@@ -70,8 +70,8 @@ classes! {
     Odd, BindFails, IntentFails, SwitchFails, RecordFails, DiskFull, NotPinned, SpawnFails, Early, Stale, Forged,
     JobFails, JobHangs, HangUp, Edit, Connect, Late, Spurious, Crash, Reboot, Shutdown, Orphan, Dies, Unanswered,
     SlowCopy,
-    Unpacks, Stores, Clings,
-    Ask, Start, Stop, Restart, Swap, SwapTo, Install, Undeploy, RollbackTo, Rollback, Promote, Abort, Wait, Reload, Kill, Refresh,
+    Unpacks, Stores, Clings, ShareFails, Stalls,
+    Ask, Start, Stop, Restart, Swap, SwapTo, Install, Undeploy, RollbackTo, Rollback, Share, Drain, Promote, Abort, Wait, Reload, Kill, Refresh,
 }
 
 /// One thing that may happen, cheap to make: most are never chosen.
@@ -82,6 +82,7 @@ enum Choice {
     Job(usize, JobKind, bool),
     Asks(usize),
     GoesBack(usize),
+    Shares(usize),
     HangsUp(u64),
     Forged(usize),
     Edit(usize),
@@ -158,9 +159,9 @@ impl Driver {
             steps.extend([Step::Asks { client: self.clients, unit: 0, ask }, Step::Settle]);
         };
         match self.rng.below(8) {
-            0 => ask(Ask::Swap { hold: false, replace: false, wait: WaitFor::Drained }),
+            0 => ask(Ask::Swap { hold: false, canary: None, replace: false, wait: WaitFor::Drained }),
             1 => {
-                ask(Ask::Swap { hold: false, replace: false, wait: WaitFor::Committed });
+                ask(Ask::Swap { hold: false, canary: None, replace: false, wait: WaitFor::Committed });
                 ask(Ask::Rollback { from: None, stop: false, anyway: true, wait: WaitFor::Drained });
             }
             2 => ask(Ask::Stop { now: false, keep_listening: false }),
@@ -178,6 +179,11 @@ impl Driver {
                 let count = knob.words().len() as u64;
                 knobs = knobs.with(*knob, usize::try_from(self.rng.below(count)).unwrap());
             }
+        }
+        // Together they are rare, and much of the plot needs them together.
+        if self.rng.chance(15) {
+            let asks = knobs.with(Knob::Steered, 1).with(Knob::Check, 1);
+            knobs = asks.with(Knob::Canary, 2);
         }
         let broken = knobs.broken() && self.rng.chance(20);
         knobs.with(Knob::Program, usize::from(broken))
@@ -239,6 +245,12 @@ impl Driver {
         self.may(Choice::At(place, Turn::IntentFails), bad(intents, self.weight(Class::IntentFails)));
         self.may(Choice::At(place, Turn::Switched), good(switches));
         self.may(Choice::At(place, Turn::SwitchFails), bad(switches, self.weight(Class::SwitchFails)));
+        let shares = unit.share.is_some();
+        self.may(Choice::Shares(place), bad(shares || switches, 2));
+        let asked = shares && unit.jobs.iter().any(|job| job.kind == JobKind::Check);
+        let fails = self.weight(Class::ShareFails).min(if asked { 16 } else { 2 });
+        self.may(Choice::At(place, Turn::ShareFails), bad(shares, fails));
+        self.may(Choice::At(place, Turn::Stalls), self.weight(Class::Stalls).min(1));
         let counts = !unit.counts.is_empty();
         self.may(Choice::At(place, Turn::Counted), good(counts) / 2);
         self.may(Choice::At(place, Turn::CountedBusy), bad(counts, self.weight(Class::Clings)));
@@ -269,10 +281,17 @@ impl Driver {
         self.may(Choice::Forged(place), self.weight(Class::Forged));
         for job in &unit.jobs {
             let hangs = self.weight(Class::JobHangs) > 0 && job.id.0 % 3 == 0 && !job.ended;
-            let slow = job.kind == JobKind::Check && job.id.0 % 2 == 0;
+            let check = job.kind == JobKind::Check;
+            let slow = check && (job.id.0 % 2 == 0 || unit.share.is_some());
+            self.may(Choice::Shares(place), bad(check, 1));
             let passes = if slow { 1 } else { 40 };
             self.may(Choice::Job(place, job.kind, true), if job.ended || hangs { 0 } else { passes });
             let least = u64::from(job.kind == JobKind::Check);
+            if job.kind == JobKind::Check {
+                let tested = unit.live_of(job.generation).next();
+                let dies = |proc: &Proc| Choice::Worker(place, proc.id, Act::Exits(WorkerExit::Code(1)));
+                tested.into_iter().for_each(|proc| self.may(dies(proc), 1));
+            }
             let fails = if job.ended { 40 } else { self.weight(Class::JobFails).max(least) };
             self.may(Choice::Job(place, job.kind, false), fails);
         }
@@ -450,6 +469,15 @@ impl Driver {
                 };
                 Step::Asks { client: self.client(), unit, ask }
             }
+            Choice::Shares(unit) => {
+                let wait = WaitFor::Committed;
+                let ask = match self.rng.below(4) {
+                    0 => Ask::Promote(wait),
+                    1 => Ask::Abort,
+                    _ => Ask::Share(self.rng.pick(&[0, 100, 5000, 10_000]), wait),
+                };
+                Step::Asks { client: self.client(), unit, ask }
+            }
             Choice::HangsUp(client) => Step::HangsUp { client },
             Choice::Forged(unit) => {
                 let say = self.rng.pick(&[Say::Ready, Say::Stopping, Say::Trigger, Say::Alive]);
@@ -492,6 +520,8 @@ impl Driver {
             Class::Undeploy,
             Class::RollbackTo,
             Class::Rollback,
+            Class::Share,
+            Class::Drain,
             Class::Promote,
             Class::Abort,
             Class::Wait,
@@ -531,13 +561,19 @@ impl Driver {
             Class::Install => Ask::Install { label, deploy: !flag(), wait },
             Class::Undeploy => Ask::Undeploy(label),
             Class::RollbackTo => Ask::RollbackTo { label, wait },
+            Class::Share => Ask::Share(self.rng.pick(&[0, 1, 100, 5000, 9999, 10_000]), wait),
+            Class::Drain => Ask::Drain(1 + self.rng.below(4)),
             Class::Promote => Ask::Promote(wait),
             Class::Abort => Ask::Abort,
             Class::Wait => Ask::Wait(wait),
             Class::Reload => Ask::Reload,
             Class::Kill => Ask::Kill(self.rng.pick(&[Signal(1), Signal(10), Signal::TERM])),
             Class::Refresh => Ask::Refresh,
-            _ => Ask::Swap { hold: flag(), replace: flag(), wait },
+            _ => {
+                let (hold, replace) = (flag(), flag());
+                let canary = self.rng.pick(&[None, None, None, Some(100), Some(0), Some(10_000)]);
+                Ask::Swap { hold, canary: canary.filter(|_| !hold), replace, wait }
+            }
         };
         Step::Asks { client: self.client(), unit, ask }
     }

@@ -2,8 +2,9 @@
 //! point of the plot of a swap.
 
 use crate::oracle::Violation;
+use crate::read::parse;
 use crate::sim::Sim;
-use crate::step::{Act, Ask, Step, Turn, WorkerRef, parse};
+use crate::step::{Act, Ask, Step, Turn, WorkerRef};
 use crate::world::{Life, Unit};
 use supd::machine::Machine;
 use supd::model::{Signal, WaitFor, WorkerExit};
@@ -63,7 +64,7 @@ fn enabled(sim: &Sim<Machine>, budget: Budget) -> Vec<(Step, u32, u32)> {
     if budget.asks > 0 {
         let client = sim.world.clients.len() as u64 + 1;
         for ask in [
-            Ask::Swap { hold: false, replace: true, wait: WaitFor::Committed },
+            Ask::Swap { hold: false, canary: None, replace: true, wait: WaitFor::Committed },
             Ask::Rollback { from: None, stop: false, anyway: true, wait: WaitFor::Drained },
             Ask::Stop { now: false, keep_listening: false },
             Ask::Start(WaitFor::Ready),

@@ -5,7 +5,7 @@ use crate::sim::label;
 use crate::step::{Ask, Say};
 use crate::world::{Door, InFlight, Job, Proc, Storing, Unit};
 use supd::machine::{Action, Deploy, JobKind, Request};
-use supd::model::{Generation, Notice, Signal, Tick};
+use supd::model::{Generation, Notice, Share, Signal, Tick};
 
 pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
     match action {
@@ -71,6 +71,9 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
             unit.intents_void = unit.intents.len();
         }
         Action::Switch { swap_id, to } => unit.switches.push_back((swap_id, to)),
+        Action::Share { swap_id, candidate, share, sticky: _ } => {
+            unit.share = (!share.is_zero()).then_some((swap_id, candidate, share));
+        }
         Action::Count(generation) => unit.counts.push_back(generation),
         Action::Pin(launch) => unit.pins.push_back(launch),
         Action::Prune { keep } => unit.store.retain(|number, _| keep.contains(number)),
@@ -107,15 +110,19 @@ pub(crate) fn request(ask: Ask, settings: std::sync::Arc<supd::model::Settings>)
         Ask::Start(wait) => Request::Start { settings, wait },
         Ask::Stop { now, keep_listening } => Request::Stop { now, keep_listening },
         Ask::Restart(wait) => Request::Restart { settings, wait },
-        Ask::Swap { hold, replace, wait } => {
-            Request::Swap { settings, label: None, force: false, hold, replace, wait }
+        Ask::Swap { hold, canary, replace, wait } => {
+            let canary = canary.and_then(Share::of_parts);
+            Request::Swap { settings, label: None, force: false, hold, canary, replace, wait }
+        }
+        Ask::Share(parts, wait) => {
+            Request::Share { share: Share::of_parts(parts).unwrap_or(Share::FULL), wait }
         }
         Ask::SwapTo { label: number, wait } => {
             let label = Some(label(number));
-            Request::Swap { settings, label, force: false, hold: false, replace: false, wait }
+            Request::Swap { settings, label, force: false, hold: false, canary: None, replace: false, wait }
         }
         Ask::Install { label: number, deploy, wait } => {
-            let deploy = deploy.then_some(Deploy { hold: false, replace: false, wait });
+            let deploy = deploy.then_some(Deploy { hold: false, canary: None, replace: false, wait });
             Request::Install { settings, label: label(number), deploy }
         }
         Ask::Undeploy(number) => Request::Undeploy { label: label(number) },
@@ -126,6 +133,7 @@ pub(crate) fn request(ask: Ask, settings: std::sync::Arc<supd::model::Settings>)
         Ask::Rollback { from, stop, anyway, wait } => {
             Request::Rollback { label: None, from: from.map(Generation), stop, anyway, wait }
         }
+        Ask::Drain(generation) => Request::Drain { generation: Generation(generation) },
         Ask::Promote(wait) => Request::Promote { wait },
         Ask::Abort => Request::Abort,
         Ask::Wait(wait) => Request::Wait { wait },

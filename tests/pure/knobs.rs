@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 use supd::model::settings::{
-    BindIpv6Only, Command, Exclusive, ExitSet, Handoff, KillMode, NotifyAccess, Output, ProtectHome,
-    ProtectSystem, Ready, Restart, Retain, Service, Socket, SocketOptions, Start, Swap, WhenDown,
+    BindIpv6Only, CanaryStep, Command, Exclusive, ExitSet, Handoff, KillMode, NotifyAccess, Output,
+    ProtectHome, ProtectSystem, Ready, Restart, Retain, Service, Socket, SocketOptions, Start, Swap,
+    WhenDown,
 };
 use supd::model::{Address, ListenerName, Settings, Signal, SocketKind, UnitName};
 
@@ -41,7 +42,8 @@ knobs! {
     Burst "burst" ["5" "2" "0"],
     Interval "interval" ["10s" "60s"],
     WhenDown "when-down" ["queue" "refuse"],
-    Retain "retain" ["cold" "none"],
+    Retain "retain" ["cold" "none" "warm"],
+    Canary "canary" ["no" "one" "two"],
     Probation "probation" ["10s" "0s"],
     Check "check" ["no" "yes"],
     Pre "pre" ["no" "one" "two" "ignored"],
@@ -69,8 +71,14 @@ knobs! {
 const COUNT: usize = Knob::ALL.len();
 
 /// A setting of every knob.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Knobs([u8; COUNT]);
+
+impl Default for Knobs {
+    fn default() -> Self {
+        Self([0; COUNT])
+    }
+}
 
 impl Knobs {
     /// The number of the value that is set.
@@ -317,10 +325,10 @@ fn restart(knobs: Knobs) -> Restart {
 
 fn swap(knobs: Knobs) -> Swap {
     Swap {
-        retain: [Retain::Cold, Retain::None][knobs.at(Knob::Retain)],
+        retain: [Retain::Cold, Retain::None, Retain::Warm][knobs.at(Knob::Retain)],
         standby: Some(Duration::from_secs(3600)),
         drain: knobs.span(Knob::Drain),
-        canary: Vec::new(),
+        canary: canary(knobs),
         check_command: knobs.is(Knob::Check).then(|| command("/check", false)),
         probation: knobs.span(Knob::Probation).unwrap(),
         settle: Duration::from_secs(3),
@@ -330,6 +338,15 @@ fn swap(knobs: Knobs) -> Swap {
         active_signal: None,
         keep_releases: knobs.number(Knob::Keep),
     }
+}
+
+/// A quarter for a while, then half for longer.
+fn canary(knobs: Knobs) -> Vec<CanaryStep> {
+    let steps = [(2500, 4), (5000, 8)].map(|(share, seconds)| {
+        let hold = Duration::from_secs(seconds);
+        CanaryStep { share, hold }
+    });
+    steps.into_iter().take(knobs.at(Knob::Canary)).collect()
 }
 
 #[test]

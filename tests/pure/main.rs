@@ -12,6 +12,7 @@ mod lives;
 mod matrix;
 mod oracle;
 mod print;
+mod read;
 mod rng;
 mod scenarios;
 mod settle;

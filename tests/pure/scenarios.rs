@@ -3,8 +3,8 @@
 //! `SUPD_SCENARIO=file` tells one of them, or any other file, line by line.
 
 use crate::oracle::Violation;
+use crate::read::parse;
 use crate::sim::Sim;
-use crate::step::parse;
 use std::path::{Path, PathBuf};
 use supd::machine::Machine;
 

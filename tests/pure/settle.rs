@@ -8,7 +8,7 @@ use crate::sim::{CLEAN, Checked, Sim};
 use crate::step::{Act, Ask, Say, Step, Turn};
 use crate::world::{Client, Door, Life, Proc, Unit, number};
 use std::time::Duration;
-use supd::model::settings::{Ready, Restart, Start};
+use supd::model::settings::{Ready, Restart, Retain, Start};
 use supd::model::status::{GenerationState, GenerationStatus, UnitState, UnitStatus};
 use supd::model::{ExitStatus, Signal, Tick, WaitFor, Want, WorkerExit};
 
@@ -104,8 +104,8 @@ impl<B: Brain> Sim<B> {
     fn held(&self) -> Option<usize> {
         let holds = |unit: &&Unit| {
             let Some(shown) = &self.status[unit.place] else { return false };
-            let candidate =
-                shown.generations.iter().find(|generation| generation.state == GenerationState::Candidate);
+            let waits = [GenerationState::Candidate, GenerationState::Canary];
+            let candidate = shown.generations.iter().find(|generation| waits.contains(&generation.state));
             candidate.is_some_and(|candidate| {
                 unit.complete(candidate.generation, self.world.now)
                     && candidate.workers.iter().all(|worker| worker.phase == "serving")
@@ -127,7 +127,11 @@ impl<B: Brain> Sim<B> {
                 Some((
                     _,
                     Ask::Swap { wait: WaitFor::Drained, .. }
+                        | Ask::Start(WaitFor::Drained)
                         | Ask::Restart(WaitFor::Drained)
+                        | Ask::Share(_, WaitFor::Drained)
+                        | Ask::Promote(WaitFor::Drained)
+                        | Ask::Drain(_)
                         | Ask::Rollback { wait: WaitFor::Drained, .. }
                         | Ask::SwapTo { wait: WaitFor::Drained, .. }
                         | Ask::RollbackTo { wait: WaitFor::Drained, .. }
@@ -390,11 +394,21 @@ fn unit_converged(
     must(unit.ledger.previous.is_none(), "the previous one is still kept")?;
     must(shown.active == active, "the ledger names another one active")?;
     let Some(active) = active else { return Err("it should be up, and nothing is active".to_owned()) };
+    // Somebody may go back, or forward, to it.
+    let named = [&unit.ledger.retained, &unit.ledger.forward].map(|kept| number(kept.as_ref()));
+    let stands_by = |generation| {
+        let stands = |shown: &GenerationStatus| {
+            shown.generation == generation && shown.state == GenerationState::Standby
+        };
+        let warm = |proc: &Proc| unit.is_steered(proc) && proc.launch.settings.swap.retain == Retain::Warm;
+        let warm = unit.live_of(active).all(warm);
+        warm && named.contains(&Some(generation)) && shown.generations.iter().any(stands)
+    };
     let gone = |generation: &GenerationStatus| {
         generation.generation == active && generation.workers.iter().any(|worker| worker.phase == "gone")
     };
     if gave_up(unit, active) || (shown.generations.iter().any(gone) && !always(unit, active)) {
-        let alone = generations.iter().all(|other| *other == active);
+        let alone = generations.iter().all(|other| *other == active || stands_by(*other));
         // Who serves in its place is not told to stop.
         let down = unit.ready_of(active).next().is_none();
         return must(alone || down, "another generation still lives");
@@ -402,7 +416,7 @@ fn unit_converged(
     must(shown.state == UnitState::Active, "it should be active")?;
     must(unit.traffic == Some(active), "the traffic goes elsewhere")?;
     must(unit.complete(active, now), "the active generation is not ready")?;
-    must(generations == [active], "another generation still lives")?;
+    must(generations.iter().all(|one| *one == active || stands_by(*one)), "another generation still lives")?;
     let open = unit.files.iter().any(|(_, file)| {
         unit.procs.iter().any(|proc| proc.generation() == active && proc.launch.settings == *file)
             && unit.doors_are(file, Door::Listening)

@@ -17,6 +17,11 @@ use supd::model::{ClientId, Label, WorkerExit, WorkerId};
 /// How many steps one event may take to be looked at before it counts as endless.
 const EFFECTS_MAX: usize = 400;
 
+/// What the hands say of the listeners.
+fn steered(knobs: crate::knobs::Knobs) -> Result<(), String> {
+    if knobs.steered() { Ok(()) } else { Err("a FIFO has one slot".to_owned()) }
+}
+
 /// A simulation under way.
 #[derive(Clone)]
 pub(crate) struct Sim<B> {
@@ -244,7 +249,7 @@ impl<B: Brain> Sim<B> {
                             listener.door = Door::Bound;
                         }
                     }
-                    Event::Bound { job, steered: unit.knobs(&settings).steered() }
+                    Event::Bound { job, steered: steered(unit.knobs(&settings)) }
                 }
             }
             Turn::Unlistened => {
@@ -286,12 +291,26 @@ impl<B: Brain> Sim<B> {
                 unit.switches_void = void.saturating_sub(1);
                 if turn == Turn::Switched {
                     if void == 0 {
+                        unit.share = None;
                         unit.traffic = Some(to);
                     }
                     Event::Switched { swap_id, took: std::time::Duration::ZERO }
                 } else {
                     Event::SwitchFailed { swap_id, reason: "EPERM".to_owned() }
                 }
+            }
+            Turn::ShareFails => {
+                let Some((swap_id, ..)) = unit.share.take() else { return Ok(false) };
+                Event::ShareFailed { swap_id, reason: "EPERM".to_owned() }
+            }
+            Turn::Stalls => {
+                let newest = unit.generations().into_iter().next_back();
+                let Some(generation) =
+                    newest.filter(|it| unit.live_of(*it).any(|proc| unit.is_steered(proc)))
+                else {
+                    return Ok(false);
+                };
+                Event::Stalled { generation, reason: "accepts nothing".to_owned() }
             }
             Turn::Counted | Turn::CountedBusy => {
                 let Some(generation) = unit.counts.pop_front() else { return Ok(false) };

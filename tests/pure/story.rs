@@ -2,8 +2,8 @@
 
 use crate::brain::Brain;
 use crate::knobs::{Knobs, settings};
+use crate::read::parse;
 use crate::sim::{Checked, Sim};
-use crate::step::parse;
 use std::sync::Arc;
 use std::time::Duration;
 use supd::machine::swap_table::StepKind;
@@ -204,7 +204,12 @@ pub(crate) fn release() -> Release {
 }
 
 pub(crate) fn intent() -> Action {
-    Action::SaveIntent(Intent { swap_id: SwapId(2), from: Some(Generation(1)), to: Generation(2) })
+    Action::SaveIntent(Intent {
+        swap_id: SwapId(2),
+        from: Some(Generation(1)),
+        to: Generation(2),
+        kind: SwapKind::Swap,
+    })
 }
 
 pub(crate) fn switch() -> Action {

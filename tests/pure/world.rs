@@ -11,7 +11,7 @@ use supd::machine::{JobKind, Launch};
 use supd::model::settings::{KillMode, Restart};
 use supd::model::{
     Address, ClientId, Durable, Generation, Intent, JobId, Kept, Label, Record, RecordId, Reply, Settings,
-    SwapId, Tick, UnitName, WorkerExit, WorkerId,
+    Share, SwapId, Tick, UnitName, WorkerExit, WorkerId,
 };
 
 /// Everything that is true at one moment.
@@ -56,6 +56,8 @@ pub(crate) struct Unit {
     pub(crate) switches_void: usize,
     /// Generations of which clients' connections are being counted.
     pub(crate) counts: VecDeque<Generation>,
+    /// Who receives a share of them beside, by which swap, and how much.
+    pub(crate) share: Option<(SwapId, Generation, Share)>,
     /// Where new connections go: the last switch that succeeded.
     pub(crate) traffic: Option<Generation>,
     pub(crate) records: VecDeque<InFlight>,
@@ -239,9 +241,10 @@ impl World {
 }
 
 impl Client {
-    /// Whether it asked for a swap that stops at ready.
+    /// Whether it asked for a swap that stops at ready, or at a share.
     pub(crate) fn holds(&self) -> bool {
-        matches!(self.asked, Some((_, Ask::Swap { hold: true, .. })))
+        let stops = |canary: Option<u16>| canary.is_some_and(|parts| parts < 10_000);
+        matches!(self.asked, Some((_, Ask::Swap { hold, canary, .. })) if hold || stops(canary))
     }
 
     pub(crate) fn waits(&self) -> bool {
@@ -270,6 +273,7 @@ impl Unit {
             switches: VecDeque::new(),
             switches_void: 0,
             counts: VecDeque::new(),
+            share: None,
             traffic: None,
             records: VecDeque::new(),
             disk_since: Tick(0),
@@ -442,7 +446,9 @@ impl Unit {
             }
             let takes = |proc: &&Proc| {
                 let steered = self.files[crate::knobs::version(&proc.launch.settings)].0.steered();
-                let reached = !steered || self.traffic.is_none_or(|traffic| traffic == proc.generation());
+                let shares = self.share.is_some_and(|(_, candidate, _)| candidate == proc.generation());
+                let receives = self.traffic.is_none_or(|traffic| traffic == proc.generation());
+                let reached = !steered || receives || shares;
                 proc.accepts()
                     && reached
                     && proc.launch.settings.sockets.iter().any(|socket| socket.address == listener.address)

@@ -3,8 +3,8 @@
 
 use crate::knobs::{Knobs, settings};
 use crate::oracle::Rule;
+use crate::read::parse;
 use crate::sim::Checked;
-use crate::step::parse;
 use crate::story::{Story, done, intent, kept, note, release, reply, signal, switch, up, web};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -101,6 +101,40 @@ const WRONGS: &[Wrong] = &[
         story.happens("web/2.0 exits 1", vec![]);
         let spawn = story.relaunch(3, 2);
         story.tries("clock", vec![spawn])
+    }),
+    (Rule::Drained, "who was switched from is told to stop at once", || {
+        let mut story = Story::switched("steered=yes");
+        let ended = story.ended(2, SwapResult::Committed, up(2, Some(2), Some(1)));
+        story.happens("clock", vec![ended]);
+        story.tries("web recorded", vec![Action::ClearIntent, done(1), signal(1, Signal::TERM)])
+    }),
+    (Rule::Shares, "a share for who has everything", || {
+        let share = Action::Share {
+            swap_id: SwapId(2),
+            candidate: Generation(2),
+            share: supd::model::Share::of_parts(100).unwrap(),
+            sticky: false,
+        };
+        Story::switched("steered=yes").tries("web/1.0 says alive", vec![share])
+    }),
+    (Rule::Shares, "shares that are not the whole", || {
+        let mut story = Story::new("steered=yes");
+        for generation in &mut story.sim.brain.shown.generations {
+            (generation.state, generation.share) = (GenerationState::Candidate, Some(100));
+        }
+        story.sim.brain.shown.generations[0].state = GenerationState::Active;
+        story.sim.brain.shown.generations.truncate(2);
+        story.tries("web/1.0 says alive", vec![])
+    }),
+    (Rule::Standby, "who stands by is let go at once", || {
+        let mut story = Story::switched("steered=yes retain=warm");
+        let ended = story.ended(2, SwapResult::Committed, up(2, Some(2), Some(1)));
+        story.happens("clock", vec![ended]);
+        story.tries("web recorded", vec![Action::ClearIntent, done(1), Action::Count(Generation(1))])
+    }),
+    (Rule::Standby, "a switch to who was never there", || {
+        let mut story = Story::new("steered=yes retain=warm");
+        story.tries("c1 asks web rollback", vec![intent()])
     }),
     (Rule::Replies, "two answers", || {
         let refused = || reply(1, Reply::refused("no", None));

@@ -29,9 +29,9 @@ pub struct OutcomeView {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProgressView {
-    /// launched, ready, held, switched, committed, rolling-back, draining or note.
+    /// launched, ready, held, canary, switched, committed, rolling-back, draining or note.
     pub event: String,
-    /// Which generation: launched, ready, held, committed, draining.
+    /// Which generation: launched, ready, held, canary, committed, draining.
     pub generation: Option<u64>,
     /// How many workers: launched, ready; draining: how many are left.
     pub workers: Option<u32>,
@@ -39,6 +39,10 @@ pub struct ProgressView {
     pub ready: Option<u32>,
     /// Since the launch: ready.
     pub after_ms: Option<u64>,
+    /// Percent of the new connections: canary.
+    pub share: Option<f64>,
+    /// For how long, null without end: canary.
+    pub lasts_ms: Option<u64>,
     /// From which generation: switched, rolling-back.
     pub from: Option<u64>,
     /// To which: switched, rolling-back.
@@ -114,6 +118,11 @@ impl From<&Progress> for ProgressView {
                 ..about("ready", generation)
             },
             Progress::Held { generation } => about("held", generation),
+            Progress::Canary { generation, share, lasts } => Self {
+                share: Some(share.percent()),
+                lasts_ms: lasts.map(millis),
+                ..about("canary", generation)
+            },
             Progress::Switched { from, to, probation } => Self {
                 event: "switched".into(),
                 from: from.map(|generation| generation.0),
@@ -151,6 +160,10 @@ pub fn progress_text(progress: &Progress) -> String {
             format!("generation {generation}: {ready} of {workers} workers ready after {}", fine(*after))
         }
         Progress::Held { generation } => format!("generation {generation} is ready and held"),
+        Progress::Canary { generation, share, lasts } => {
+            let lasts = lasts.map_or(String::new(), |span| format!(" for {}", coarse(span)));
+            format!("generation {generation} receives {share} % of the new connections{lasts}")
+        }
         Progress::Switched { from, to, probation } => {
             let before = from.map_or(String::new(), |from| format!(" (before: {from})"));
             let after = match *probation {
@@ -218,6 +231,15 @@ mod tests {
                 "generation 8 ready after 1.42s",
             ),
             (Progress::Held { generation }, "held", "generation 8 is ready and held"),
+            (
+                Progress::Canary {
+                    generation,
+                    share: crate::model::Share::of_parts(550).unwrap(),
+                    lasts: Some(Duration::from_secs(120)),
+                },
+                "canary",
+                "generation 8 receives 5.5 % of the new connections for 2min",
+            ),
             (
                 Progress::Switched { from: Some(Generation(7)), to, probation: Duration::from_secs(10) },
                 "switched",

@@ -219,6 +219,8 @@ fn full_unit() -> UnitView {
 
 fn full_outcome() -> OutcomeView {
     let progress = ProgressView {
+        share: Some(5.0),
+        lasts_ms: Some(1),
         event: "note".into(),
         generation: Some(1),
         workers: Some(1),

@@ -2,7 +2,7 @@
 
 use super::params::{Invalid, Parameters};
 use crate::codec::json::wait_word;
-use crate::model::{Generation, Label, Signal, UnitName, WaitFor};
+use crate::model::{Generation, Label, Share, Signal, UnitName, WaitFor};
 use serde_json::{Map, Value};
 
 /// What is asked.
@@ -58,6 +58,8 @@ pub enum Method {
         label: Label,
         /// Stop when ready, until `Promote`.
         hold: bool,
+        /// Stop at this share of the new connections, until `Promote` or `Share`.
+        canary: Option<Share>,
         /// Abort a running swap first.
         replace: bool,
         /// How far to wait.
@@ -115,6 +117,8 @@ pub enum Method {
         label: Option<Label>,
         /// Stop when ready, until `Promote`.
         hold: bool,
+        /// Stop at this share of the new connections, until `Promote` or `Share`.
+        canary: Option<Share>,
         /// Abort a running swap first.
         replace: bool,
         /// Even a release that failed before.
@@ -136,6 +140,22 @@ pub enum Method {
         anyway: bool,
         /// How far to wait.
         wait: WaitFor,
+    },
+    /// Set the candidate's share of the new connections.
+    Share {
+        /// Which unit.
+        unit: UnitName,
+        /// How much.
+        share: Share,
+        /// How far to wait, where it gets all of them.
+        wait: WaitFor,
+    },
+    /// Let a generation go that receives no new connection.
+    Drain {
+        /// Which unit.
+        unit: UnitName,
+        /// Which generation.
+        generation: Generation,
     },
     /// The next step of a held swap, or commit in probation.
     Promote {
@@ -178,6 +198,14 @@ pub struct Meta {
     pub dry_run: bool,
 }
 
+impl Meta {
+    fn put(&self, mut put: impl FnMut(&str, Value)) {
+        put("dry_run", self.dry_run.into());
+        put("reason", self.reason.as_deref().into());
+        put("request_id", self.request_id.as_deref().into());
+    }
+}
+
 /// Who may call a method, as a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
@@ -218,6 +246,8 @@ impl Method {
             Self::DaemonReload => "DaemonReload",
             Self::Swap { .. } => "Swap",
             Self::Rollback { .. } => "Rollback",
+            Self::Share { .. } => "Share",
+            Self::Drain { .. } => "Drain",
             Self::Promote { .. } => "Promote",
             Self::Abort { .. } => "Abort",
             Self::Wait { .. } => "Wait",
@@ -254,6 +284,8 @@ impl Method {
             | Self::Kill { unit, .. }
             | Self::Swap { unit, .. }
             | Self::Rollback { unit, .. }
+            | Self::Share { unit, .. }
+            | Self::Drain { unit, .. }
             | Self::Promote { unit, .. }
             | Self::Abort { unit }
             | Self::Wait { unit, .. }
@@ -285,6 +317,8 @@ impl Method {
             | Self::Kill { .. }
             | Self::Swap { .. }
             | Self::Rollback { .. }
+            | Self::Share { .. }
+            | Self::Drain { .. }
             | Self::Promote { .. }
             | Self::Abort { .. }
             | Self::Logs { .. } => Scope::Unit,
@@ -309,6 +343,8 @@ impl Method {
             | Self::DaemonReload
             | Self::Swap { .. }
             | Self::Rollback { .. }
+            | Self::Share { .. }
+            | Self::Drain { .. }
             | Self::Promote { .. }
             | Self::Abort { .. }
             | Self::Wait { .. }
@@ -369,6 +405,7 @@ impl Method {
                     unit: p.unit()?,
                     label: p.given_label()?,
                     hold: p.flag("hold")?,
+                    canary: p.share("canary")?,
                     replace: p.flag("replace")?,
                     wait: p.wait()?,
                 }
@@ -387,6 +424,7 @@ impl Method {
                 unit: p.unit()?,
                 label: p.label()?,
                 hold: p.flag("hold")?,
+                canary: p.share("canary")?,
                 replace: p.flag("replace")?,
                 force: p.flag("force")?,
                 wait: p.wait()?,
@@ -398,6 +436,15 @@ impl Method {
                 stop: p.flag("stop")?,
                 anyway: p.flag("anyway")?,
                 wait: p.wait()?,
+            },
+            "Share" => Self::Share {
+                unit: p.unit()?,
+                share: p.share("share")?.ok_or_else(|| Invalid("share".into()))?,
+                wait: p.wait()?,
+            },
+            "Drain" => Self::Drain {
+                unit: p.unit()?,
+                generation: p.generation("generation")?.ok_or_else(|| Invalid("generation".into()))?,
             },
             "Promote" => Self::Promote { unit: p.unit()?, wait: p.wait()? },
             "Abort" => Self::Abort { unit: p.unit()? },
@@ -426,19 +473,19 @@ impl Method {
             | Self::Abort { .. }
             | Self::Shutdown => {}
             Self::History { since_us, before, limit, unit: _ } => {
-                put("since_us", (*since_us).into());
-                put("before", (*before).into());
-                put("limit", (*limit).into());
+                let bounds = [("since_us", since_us), ("before", before), ("limit", limit)];
+                bounds.into_iter().for_each(|(name, bound)| put(name, (*bound).into()));
             }
             Self::Watch { after, unit: _ } => put("after", (*after).into()),
             Self::Install { label, .. } => {
                 put("label", label.as_str().into());
                 put("source", 0.into());
             }
-            Self::Deploy { label, hold, replace, wait, .. } => {
+            Self::Deploy { label, hold, canary, replace, wait, .. } => {
                 put("label", label.as_str().into());
                 put("source", 0.into());
                 put("hold", (*hold).into());
+                put("canary", canary.map(Share::percent).into());
                 put("replace", (*replace).into());
                 put("wait", wait_word(*wait).into());
             }
@@ -453,12 +500,18 @@ impl Method {
                 put("keep_listening", (*keep_listening).into());
             }
             Self::Kill { signal, .. } => put("signal", signal.to_string().into()),
+            Self::Share { share, wait, .. } => {
+                put("share", share.percent().into());
+                put("wait", wait_word(*wait).into());
+            }
+            Self::Drain { generation, .. } => put("generation", generation.0.into()),
             Self::Logs { generation, .. } => {
                 put("generation", generation.map(|generation| generation.0).into());
             }
-            Self::Swap { label, hold, replace, force, wait, .. } => {
+            Self::Swap { label, hold, canary, replace, force, wait, .. } => {
                 put("label", label.as_ref().map(Label::as_str).into());
                 put("hold", (*hold).into());
+                put("canary", canary.map(Share::percent).into());
                 put("replace", (*replace).into());
                 put("force", (*force).into());
                 put("wait", wait_word(*wait).into());
@@ -471,9 +524,7 @@ impl Method {
                 put("wait", wait_word(*wait).into());
             }
         }
-        put("dry_run", meta.dry_run.into());
-        put("reason", meta.reason.as_deref().into());
-        put("request_id", meta.request_id.as_deref().into());
+        meta.put(put);
         to
     }
 }

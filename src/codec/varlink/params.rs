@@ -2,7 +2,7 @@
 
 use crate::codec::json::wait_for;
 use crate::model::id::LABEL_MAX;
-use crate::model::{Generation, Label, Signal, UnitName, WaitFor};
+use crate::model::{Generation, Label, Share, Signal, UnitName, WaitFor};
 use serde_json::{Map, Value};
 
 /// org.varlink.service.InvalidParameter: the name of the parameter that is missing, unknown or
@@ -62,6 +62,11 @@ impl Parameters {
     pub(super) fn generation(&mut self, name: &str) -> Result<Option<Generation>, Invalid> {
         let read = |value: &Value| value.as_u64().filter(|number| *number > 0).map(Generation);
         self.optional(name, read)
+    }
+
+    /// A part of the new connections, in percent.
+    pub(super) fn share(&mut self, name: &str) -> Result<Option<Share>, Invalid> {
+        self.optional(name, |value| Share::of_percent(value.as_f64()?))
     }
 
     /// A whole number.

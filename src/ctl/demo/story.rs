@@ -185,7 +185,7 @@ impl<'a> Story<'a> {
 
     fn swap(&self) -> Method {
         let (unit, wait) = (self.name.clone(), WaitFor::Drained);
-        Method::Swap { unit, label: None, hold: false, replace: false, force: false, wait }
+        Method::Swap { unit, label: None, hold: false, canary: None, replace: false, force: false, wait }
     }
 
     fn write(&self, version: Version) -> Result<(), Failure> {

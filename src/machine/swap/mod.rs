@@ -6,7 +6,7 @@ pub mod table;
 
 use super::disk::{Owed, Try};
 use crate::model::{
-    ClientId, Ended, Generation, JobId, Label, RecordId, Settings, SwapId, SwapKind, Tick,
+    ClientId, Ended, Generation, JobId, Label, RecordId, Settings, Share, SwapId, SwapKind, Tick,
     status::{SwapResult, SwapStatus},
 };
 use std::sync::Arc;
@@ -22,6 +22,8 @@ impl StepKind {
             Self::Numbering => "its number is on its way to the disk",
             Self::Launching => "it is on its way to ready",
             Self::Held => "it is ready and held",
+            Self::Canary => "it receives a share of the new connections",
+            Self::Asking => "CheckCommand decides on its share",
             Self::Intending => "it is about to take over",
             Self::Switching | Self::Noting => "it is taking over",
             Self::Probation => "it is on probation",
@@ -43,6 +45,8 @@ pub(super) enum Step {
     Numbering { record: RecordId },
     Launching,
     Held,
+    Canary { stage: usize, until: Option<Tick> },
+    Asking { stage: usize, job: JobId, until: Tick },
     Intending { owed: Owed },
     Switching,
     Noting { save: Try, commits: bool },
@@ -65,6 +69,8 @@ impl Step {
             Self::Numbering { .. } => StepKind::Numbering,
             Self::Launching => StepKind::Launching,
             Self::Held => StepKind::Held,
+            Self::Canary { .. } => StepKind::Canary,
+            Self::Asking { .. } => StepKind::Asking,
             Self::Intending { .. } => StepKind::Intending,
             Self::Switching => StepKind::Switching,
             Self::Noting { .. } => StepKind::Noting,
@@ -85,7 +91,9 @@ impl Step {
             Self::Copying { until, .. }
             | Self::Probation { until }
             | Self::Checking { until, .. }
+            | Self::Asking { until, .. }
             | Self::Returning { until, .. } => Some(until),
+            Self::Canary { until, .. } => until,
             Self::Noting { save, .. }
             | Self::Committing { save }
             | Self::TurnIntending { save, .. }
@@ -114,11 +122,36 @@ impl Step {
             | Self::Binding { .. }
             | Self::Launching
             | Self::Held
+            | Self::Canary { .. }
+            | Self::Asking { .. }
             | Self::Intending { .. }
             | Self::Switching
             | Self::Probation { .. }
             | Self::Checking { .. }
             | Self::Returning { .. } => None,
+        }
+    }
+
+    /// The CheckCommand that it waits for.
+    pub(super) fn check(self) -> Option<JobId> {
+        match self {
+            Self::Asking { job, .. } | Self::Checking { job, .. } => Some(job),
+            Self::Copying { .. }
+            | Self::Binding { .. }
+            | Self::Numbering { .. }
+            | Self::Launching
+            | Self::Held
+            | Self::Canary { .. }
+            | Self::Intending { .. }
+            | Self::Switching
+            | Self::Noting { .. }
+            | Self::Probation { .. }
+            | Self::Committing { .. }
+            | Self::Undoing { .. }
+            | Self::Returning { .. }
+            | Self::TurnIntending { .. }
+            | Self::TurnSwitching { .. }
+            | Self::TurnNoting { .. } => None,
         }
     }
 
@@ -131,6 +164,8 @@ impl Step {
             | Self::Numbering { .. }
             | Self::Launching
             | Self::Held
+            | Self::Canary { .. }
+            | Self::Asking { .. }
             | Self::Intending { .. }
             | Self::Switching
             | Self::Noting { .. }
@@ -158,6 +193,8 @@ impl Step {
             | Self::Numbering { .. }
             | Self::Launching
             | Self::Held
+            | Self::Canary { .. }
+            | Self::Asking { .. }
             | Self::Intending { .. }
             | Self::Switching
             | Self::Undoing { .. } => false,
@@ -174,6 +211,8 @@ pub(super) struct Plan {
     /// The generation whose pinned program it runs; `None`: what is on disk now.
     pub(super) origin: Option<Generation>,
     pub(super) hold: bool,
+    /// The share that a person wants it to have, without end, in the place of the file's steps.
+    pub(super) canary: Option<Share>,
 }
 
 /// One change of generation, under way.
@@ -185,8 +224,16 @@ pub(super) struct Swap {
     pub(super) from: Option<Generation>,
     pub(super) to: Generation,
     pub(super) step: Step,
-    /// Its listeners have a slot for each generation.
+    /// Whether its listeners have a slot for each generation.
     pub(super) steered: bool,
+    /// What it receives of the new connections, until the switch.
+    pub(super) share: Share,
+    /// What a person has just asked for.
+    pub(super) wanted: Share,
+    /// It goes to one that stands by already.
+    pub(super) warm: bool,
+    /// What it leaves is not to stand by.
+    pub(super) stops_left: bool,
     /// Why it must not stay.
     pub(super) cause: Option<String>,
     /// How the first worker of its generation to fail did: told even if the generation is gone by
@@ -206,7 +253,7 @@ pub(super) struct Swap {
 impl Swap {
     /// Whether there is nothing before it that could go on serving.
     pub(super) fn is_first(&self) -> bool {
-        self.from.is_none()
+        self.from.is_none() && !self.warm
     }
 
     /// What status shows.

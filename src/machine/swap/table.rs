@@ -15,6 +15,10 @@ listed!(
         Launching,
         /// Ready, and waits for `promote`.
         Held,
+        /// Receives a share of the new connections.
+        Canary,
+        /// CheckCommand decides on the next share.
+        Asking,
         /// The intent is on its way into the runtime folder.
         Intending,
         /// The kernel is being told.
@@ -75,6 +79,10 @@ listed!(
         Unpassed,
         /// The step's deadline is over.
         Due,
+        /// The kernel does not give it its share.
+        ShareFailed,
+        /// A person says which share it receives.
+        Share,
         /// A person says: go on.
         Promote,
         /// A person says: undo it.
@@ -101,6 +109,12 @@ listed!(
         Unnumbered,
         /// Hold, or go on to the intent.
         Proceed,
+        /// Ask CheckCommand whether its share may grow.
+        Ask,
+        /// Give it its next share, or everything.
+        Grow,
+        /// Give it the share that a person names.
+        Reshare,
         /// Save the intent.
         Intend,
         /// Switch.
@@ -137,6 +151,8 @@ listed!(
         Retry,
         /// Again, now.
         Again,
+        /// It cannot be given a share now; say why.
+        RefuseShare,
         /// It cannot be promoted now; say why.
         RefusePromote,
         /// It cannot be undone any more; say why.
@@ -148,11 +164,10 @@ listed!(
 #[must_use]
 pub fn decide(step: StepKind, cue: SwapCueKind) -> SwapMove {
     match step {
-        StepKind::Copying
-        | StepKind::Binding
-        | StepKind::Numbering
-        | StepKind::Launching
-        | StepKind::Held => before(step, cue),
+        StepKind::Copying | StepKind::Binding | StepKind::Numbering | StepKind::Launching => {
+            before(step, cue)
+        }
+        StepKind::Held | StepKind::Canary | StepKind::Asking => at_will(step, cue),
         StepKind::Intending | StepKind::Switching | StepKind::Noting => during(step, cue),
         StepKind::Probation | StepKind::Checking | StepKind::Committing | StepKind::Undoing => {
             after(step, cue)
@@ -171,7 +186,6 @@ fn before(step: StepKind, cue: SwapCueKind) -> SwapMove {
     let binding = step == StepKind::Binding;
     let numbering = step == StepKind::Numbering;
     let launching = step == StepKind::Launching;
-    let held = step == StepKind::Held;
     match cue {
         C::Copied if copying => M::Bind,
         C::Uncopied | C::Due if copying => M::Uncopied,
@@ -180,9 +194,9 @@ fn before(step: StepKind, cue: SwapCueKind) -> SwapMove {
         C::Recorded if numbering => M::Launch,
         C::RecordFailed if numbering => M::Unnumbered,
         C::Ready if launching => M::Proceed,
-        C::Failed if launching || held => M::Undo,
-        C::Promote if held => M::Intend,
+        C::Failed if launching => M::Undo,
         C::Promote => M::RefusePromote,
+        C::Share => M::RefuseShare,
         C::Abort if copying || binding => M::Drop,
         C::Abort => M::Undo,
         C::Copied
@@ -198,6 +212,40 @@ fn before(step: StepKind, cue: SwapCueKind) -> SwapMove {
         | C::IntentFailed
         | C::Switched
         | C::SwitchFailed
+        | C::ShareFailed
+        | C::Passed
+        | C::Unpassed
+        | C::Due => M::Stale,
+    }
+}
+
+/// Ready, and with the share that a person or the unit file says: still nothing is decided.
+fn at_will(step: StepKind, cue: SwapCueKind) -> SwapMove {
+    use SwapCueKind as C;
+    use SwapMove as M;
+    let canary = step == StepKind::Canary;
+    let asking = step == StepKind::Asking;
+    match cue {
+        C::Due if canary => M::Ask,
+        C::Passed if asking => M::Grow,
+        C::Unpassed | C::Due if asking => M::Undo,
+        C::ShareFailed if canary || asking => M::Undo,
+        C::Failed | C::Abort => M::Undo,
+        C::Share => M::Reshare,
+        C::Promote => M::Intend,
+        C::Copied
+        | C::Uncopied
+        | C::Bound
+        | C::BindFailed
+        | C::Recorded
+        | C::RecordFailed
+        | C::Ready
+        | C::BackReady
+        | C::IntentSaved
+        | C::IntentFailed
+        | C::Switched
+        | C::SwitchFailed
+        | C::ShareFailed
         | C::Passed
         | C::Unpassed
         | C::Due => M::Stale,
@@ -221,6 +269,7 @@ fn during(step: StepKind, cue: SwapCueKind) -> SwapMove {
         C::Due if noting => M::Again,
         C::Failed | C::Abort => M::Doom,
         C::Promote => M::RefusePromote,
+        C::Share => M::RefuseShare,
         C::Copied
         | C::Uncopied
         | C::Bound
@@ -233,6 +282,7 @@ fn during(step: StepKind, cue: SwapCueKind) -> SwapMove {
         | C::IntentFailed
         | C::Switched
         | C::SwitchFailed
+        | C::ShareFailed
         | C::Passed
         | C::Unpassed
         | C::Due => M::Stale,
@@ -261,6 +311,7 @@ fn after(step: StepKind, cue: SwapCueKind) -> SwapMove {
         C::Abort => M::RefuseAbort,
         C::Promote if open => M::Commit,
         C::Promote => M::RefusePromote,
+        C::Share => M::RefuseShare,
         C::Recorded if committing => M::Finish,
         C::RecordFailed if committing => M::Retry,
         C::Recorded | C::RecordFailed if !open => M::Undone,
@@ -277,6 +328,7 @@ fn after(step: StepKind, cue: SwapCueKind) -> SwapMove {
         | C::IntentFailed
         | C::Switched
         | C::SwitchFailed
+        | C::ShareFailed
         | C::Passed
         | C::Unpassed
         | C::Due => M::Stale,
@@ -304,6 +356,7 @@ fn back(step: StepKind, cue: SwapCueKind) -> SwapMove {
         // A person decides for the new one, while there is nobody to go back to.
         C::Promote if returning => M::Commit,
         C::Promote => M::RefusePromote,
+        C::Share => M::RefuseShare,
         C::Abort => M::Doom,
         C::Copied
         | C::Uncopied
@@ -318,6 +371,7 @@ fn back(step: StepKind, cue: SwapCueKind) -> SwapMove {
         | C::IntentFailed
         | C::Switched
         | C::SwitchFailed
+        | C::ShareFailed
         | C::Passed
         | C::Unpassed => M::Stale,
     }

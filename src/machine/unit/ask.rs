@@ -22,14 +22,21 @@ impl Unit {
             Request::Restart { settings, wait } => {
                 let waiter = Waiter { client, wait, drained: None };
                 let asked = self.choose_last(&settings).and_then(|release| {
-                    let plan = Plan { kind: SwapKind::Restart, settings, release, origin: None, hold: false };
+                    let plan = Plan {
+                        kind: SwapKind::Restart,
+                        settings,
+                        release,
+                        origin: None,
+                        hold: false,
+                        canary: None,
+                    };
                     self.try_swap(Some(waiter), plan, false, turn)
                 });
                 self.answer_refused(client, asked, turn);
             }
-            Request::Swap { settings, label, force, hold, replace, wait } => {
+            Request::Swap { settings, label, force, hold, canary, replace, wait } => {
                 let waiter = Waiter { client, wait, drained: None };
-                let deploy = Deploy { hold, replace, wait };
+                let deploy = Deploy { hold, canary, replace, wait };
                 let asked = self.ask_swap(waiter, settings, label.as_ref(), force, deploy, turn);
                 self.answer_refused(client, asked, turn);
             }
@@ -37,10 +44,11 @@ impl Unit {
                 self.ask_install(client, label, settings, deploy, turn);
             }
             Request::Undeploy { label } => self.ask_undeploy(client, label, turn),
-            // What is left is stopped at once whether asked or not: nothing is kept as standby yet.
-            Request::Rollback { label, from, stop: _, anyway, wait } => {
-                self.ask_rollback(client, label.as_ref(), from, anyway, wait, turn);
+            Request::Rollback { label, from, stop, anyway, wait } => {
+                self.ask_rollback(client, label.as_ref(), from, (stop, anyway), wait, turn);
             }
+            Request::Share { share, wait } => self.ask_share(client, share, wait, turn),
+            Request::Drain { generation } => self.ask_drain(client, generation, turn),
             Request::Promote { wait } => self.ask_promote(client, wait, turn),
             Request::Abort => self.ask_abort(client, turn),
             Request::Wait { wait } => self.ask_wait(client, wait, turn),
@@ -162,7 +170,14 @@ impl Unit {
         }
         let told = release.as_ref().filter(|_| label.is_none());
         let told = told.map(|release| Progress::Note(format!("takes release {release}, the newest")));
-        let plan = Plan { kind: SwapKind::Swap, settings, release, origin: None, hold: how.hold };
+        let plan = Plan {
+            kind: SwapKind::Swap,
+            settings,
+            release,
+            origin: None,
+            hold: how.hold,
+            canary: how.canary,
+        };
         self.try_swap(Some(waiter), plan, how.replace, turn)?;
         if let Some(told) = told {
             turn.act(Action::Progress(waiter.client, told));
@@ -181,7 +196,14 @@ impl Unit {
     ) -> Result<(), Reply> {
         let waiter = client.map(|client| Waiter { client, wait: how.wait, drained: None });
         let release = Some(label);
-        let plan = Plan { kind: SwapKind::Swap, settings, release, origin: None, hold: how.hold };
+        let plan = Plan {
+            kind: SwapKind::Swap,
+            settings,
+            release,
+            origin: None,
+            hold: how.hold,
+            canary: how.canary,
+        };
         self.try_swap(waiter, plan, how.replace, turn)
     }
 
@@ -231,7 +253,7 @@ impl Unit {
     pub(super) fn has_place(&self, plan: &Plan) -> Result<(), Reply> {
         let live = || self.groups.iter().filter(|(_, group)| !group.is_gone());
         let limit = plan.settings.swap.max_generations.max(2) as usize;
-        if live().count() < limit {
+        if live().count() < limit || self.standby_of(plan).is_some() {
             return Ok(());
         }
         // What serves is in nobody's way.

@@ -47,8 +47,17 @@ impl Unit {
                 ));
             }
         }
-        let launched = match self.swap.as_ref().map(|swap| (swap.is_first(), swap.step)) {
-            Some((false, Step::Launching | Step::Held | Step::Intending { .. } | Step::Switching)) => true,
+        let cold = self.swap.as_ref().filter(|swap| !swap.warm);
+        let launched = match cold.map(|swap| (swap.is_first(), swap.step)) {
+            Some((
+                false,
+                Step::Launching
+                | Step::Held
+                | Step::Canary { .. }
+                | Step::Asking { .. }
+                | Step::Intending { .. }
+                | Step::Switching,
+            )) => true,
             Some(_) | None => false,
         };
         if launched != with(Role::Candidate).next().is_some() {

@@ -2,7 +2,6 @@
 
 use super::super::effect::{Action, Launch, Level};
 use super::super::swap::table::SwapCueKind;
-use super::super::swap::{Step, Swap};
 use super::super::turn::Turn;
 use super::super::worker::{Cue, Told};
 use super::Unit;
@@ -132,8 +131,7 @@ impl Unit {
         if self.install_finished(job, &result, turn) {
             return;
         }
-        if matches!(self.swap.as_deref(), Some(Swap { step: Step::Checking { job: asked, .. }, .. }) if *asked == job)
-        {
+        if self.swap.as_ref().is_some_and(|swap| swap.step.check() == Some(job)) {
             match result {
                 Ok(()) => self.swap_cue(SwapCueKind::Passed, "", turn),
                 Err(reason) => {

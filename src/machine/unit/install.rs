@@ -11,7 +11,7 @@ use super::{Life, Unit};
 use crate::model::release::{Content, Release, Verdict};
 use crate::model::{
     ClientId, Ended, ExitStatus, Generation, Happening, JobId, Label, Progress, RecordId, Reply, Settings,
-    Tick, WaitFor,
+    Share, Tick, WaitFor,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,8 @@ const PREPARE_LONGEST: Duration = Duration::from_secs(3600);
 pub struct Deploy {
     /// Stop when ready, until `promote`.
     pub hold: bool,
+    /// Stop at this share, until `promote` or another `share`.
+    pub canary: Option<Share>,
     /// Abort a running swap first.
     pub replace: bool,
     /// How far to wait.

@@ -36,16 +36,14 @@ impl Unit {
     pub(super) fn bound(
         &mut self,
         job: crate::model::JobId,
-        outcome: Result<bool, String>,
+        outcome: Result<Result<(), String>, String>,
         turn: &mut Turn<'_>,
     ) {
-        let steered = outcome.as_ref().is_ok_and(|steered| *steered);
+        let steered = outcome.clone().unwrap_or(Ok(()));
         let failure = outcome.err();
         if matches!(self.swap.as_deref(), Some(Swap { step: Step::Binding { job: asked }, .. }) if *asked == job)
         {
-            if let Some(swap) = &mut self.swap {
-                swap.steered = steered;
-            }
+            let failure = failure.or_else(|| self.steers(steered, turn).err());
             match failure {
                 None => self.swap_cue(SwapCueKind::Bound, "", turn),
                 Some(reason) => self.swap_cue(SwapCueKind::BindFailed, &reason, turn),
@@ -102,7 +100,7 @@ impl Unit {
     /// A start with the file as it is now and the release that was active last, else the newest.
     pub(super) fn plan_start(&self, settings: Arc<Settings>) -> Result<Plan, Reply> {
         let release = self.choose_last(&settings)?;
-        Ok(Plan { kind: SwapKind::Start, settings, release, origin: None, hold: false })
+        Ok(Plan { kind: SwapKind::Start, settings, release, origin: None, hold: false, canary: None })
     }
 
     /// Its generation ended as it should, and nobody asked for more: back to waiting.

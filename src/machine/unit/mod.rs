@@ -174,10 +174,15 @@ impl Unit {
             Event::SwitchFailed { swap_id, reason } if self.is_about(swap_id) => {
                 self.swap_cue(SwapCueKind::SwitchFailed, &reason, turn);
             }
+            Event::ShareFailed { swap_id, reason } if self.is_about(swap_id) => {
+                self.swap_cue(SwapCueKind::ShareFailed, &reason, turn);
+            }
             Event::IntentSaved { .. }
             | Event::IntentFailed { .. }
             | Event::Switched { .. }
-            | Event::SwitchFailed { .. } => {}
+            | Event::SwitchFailed { .. }
+            | Event::ShareFailed { .. } => {}
+            Event::Stalled { generation, reason } => self.stalled(generation, &reason, turn),
             Event::Counted { generation, counts } => self.counted(generation, counts, turn),
             Event::Recorded { record } => self.recorded(record, None, turn),
             Event::RecordFailed { record, reason } => self.recorded(record, Some(&reason), turn),

@@ -133,6 +133,7 @@ impl Unit {
                 release: recipe.release.clone(),
                 origin: Some(recipe.generation),
                 hold: false,
+                canary: None,
             }),
             None => self.plan_start(self.settings.clone()),
         }

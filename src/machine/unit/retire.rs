@@ -5,8 +5,8 @@ use super::super::drain::{Counts, Drain};
 use super::super::effect::{Action, Level};
 use super::super::group::{Group, Role};
 use super::super::turn::Turn;
-use super::{Life, Unit};
-use crate::model::Generation;
+use super::{Life, Unit, Waiter};
+use crate::model::{ClientId, Generation, Reply, WaitFor};
 
 impl Unit {
     /// Lets a generation go to which no new connection leads any more.
@@ -35,6 +35,14 @@ impl Unit {
         self.end_drain(generation, turn);
     }
 
+    /// Lets a candidate go: one that had a share has connections to finish.
+    pub(super) fn retire_candidate(&mut self, generation: Generation, turn: &mut Turn<'_>) {
+        match self.groups.get(&generation).and_then(|group| group.diverted) {
+            Some(_) => self.retire(generation, turn),
+            None => self.dismiss(generation, turn),
+        }
+    }
+
     /// Tells a generation to stop.
     pub(super) fn dismiss(&mut self, generation: Generation, turn: &mut Turn<'_>) {
         let Some(group) = self.groups.get_mut(&generation) else { return };
@@ -49,6 +57,33 @@ impl Unit {
             drain.counted(turn.now, counts);
             self.end_drain(generation, turn);
         }
+    }
+
+    /// `drain`: a person lets go of one that receives nothing.
+    pub(super) fn ask_drain(&mut self, client: ClientId, generation: Generation, turn: &mut Turn<'_>) {
+        let Some(role) = self.groups.get(&generation).map(|group| group.role) else {
+            let text = format!("no process of generation {generation} is left");
+            return self.reply(client, Reply::done(false, text).about(None, Some(generation)), turn);
+        };
+        let (text, next) = match role {
+            Role::Standby { .. } | Role::Draining(_) | Role::Leaving | Role::Replaced => {
+                let (swap_id, to) = (None, None);
+                let drained = Some(super::Drain { of: generation, swap_id, to });
+                self.waiters.push(Waiter { client, wait: WaitFor::Drained, drained });
+                if let Role::Standby { .. } = role {
+                    turn.note(Level::Info, Some(generation), "is let go by request");
+                    self.retire(generation, turn);
+                }
+                return;
+            }
+            Role::Active => ("it is active: it serves".to_owned(), self.command("stop")),
+            Role::Candidate => ("it is on its way in".to_owned(), self.command("abort")),
+            Role::Previous => {
+                let text = "until the one after it is committed, it is what that is rolled back to";
+                (text.to_owned(), self.command("promote"))
+            }
+        };
+        self.refuse(client, format!("generation {generation} cannot be drained: {text}"), next, turn);
     }
 
     /// Whoever drains has no more time for it.
@@ -71,7 +106,28 @@ impl Unit {
                     }
                     self.end_drain(generation, turn);
                 }
+                Role::Standby { .. } => {
+                    turn.note(Level::Info, Some(generation), "has stood by for StandbySec");
+                    self.retire(generation, turn);
+                }
                 Role::Candidate | Role::Active | Role::Previous | Role::Replaced | Role::Leaving => {}
+            }
+        }
+    }
+
+    /// Lets go of those that stand by for nothing: nobody goes back or forward to them any more.
+    pub(super) fn retire_standbys(&mut self, turn: &mut Turn<'_>) {
+        if self.swap.is_some() {
+            return;
+        }
+        let named: Vec<Generation> = [&self.durable.retained, &self.durable.forward]
+            .into_iter()
+            .flatten()
+            .map(|kept| kept.generation)
+            .collect();
+        for generation in self.with_role(|role| matches!(role, Role::Standby { .. })) {
+            if !named.contains(&generation) {
+                self.retire(generation, turn);
             }
         }
     }

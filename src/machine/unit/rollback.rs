@@ -12,14 +12,15 @@ impl Unit {
         client: ClientId,
         label: Option<&Label>,
         from: Option<Generation>,
-        anyway: bool,
+        (stop, anyway): (bool, bool),
         wait: WaitFor,
         turn: &mut Turn<'_>,
     ) {
         if let Err(refusal) = self.may_roll_back(label, from) {
             return self.reply(client, refusal, turn);
         }
-        if self.swap.is_some() {
+        if let Some(swap) = &mut self.swap {
+            swap.stops_left |= stop;
             return self.ask_abort(client, turn);
         }
         let retained = self.durable.retained.as_ref().and_then(|kept| kept.release.as_ref());
@@ -33,10 +34,14 @@ impl Unit {
         };
         self.unwatch(turn);
         let waiter = Some(Waiter { client, wait, drained: None });
-        if plan.origin.is_some_and(|origin| self.copying.contains(&origin)) && self.serves() {
+        let copying = plan.origin.is_some_and(|origin| self.copying.contains(&origin)) && self.serves();
+        if copying && self.standby_of(&plan).is_none() {
             self.begin_when_copied(plan, waiter, anyway, turn);
         } else {
             self.begin(plan, waiter, turn);
+        }
+        if let Some(swap) = &mut self.swap {
+            swap.stops_left = stop;
         }
     }
 
@@ -109,7 +114,7 @@ impl Unit {
             let text = format!("release {label} is active already");
             return Err(Reply::refused(text, Some(format!("releases {}", self.name))));
         }
-        Ok(Plan { kind: SwapKind::Rollback, settings, release, origin: None, hold: false })
+        Ok(Plan { kind: SwapKind::Rollback, settings, release, origin: None, hold: false, canary: None })
     }
 
     /// What a rollback launches; `Err`: the answer.
@@ -122,7 +127,8 @@ impl Unit {
         if let Some(gone) = release.as_ref().filter(|label| !self.counts(label)) {
             return Err(self.no_such_release(gone));
         }
-        if !pinned && !anyway {
+        let warm = self.groups.get(&generation).is_some_and(Group::stands_by);
+        if !pinned && !anyway && !warm {
             match (self.copying.contains(&generation), self.serves()) {
                 (true, true) => {}
                 (true, false) => return Err(self.still_copied(generation)),
@@ -134,7 +140,7 @@ impl Unit {
             return Err(Reply::refused(text, self.command("swap")));
         };
         let (settings, origin) = (recipe.settings.clone(), Some(generation));
-        Ok(Plan { kind: SwapKind::Rollback, settings, release, origin, hold: false })
+        Ok(Plan { kind: SwapKind::Rollback, settings, release, origin, hold: false, canary: None })
     }
 
     /// Whether somebody goes on serving while a rollback waits for what it launches.

@@ -14,6 +14,7 @@ impl Unit {
     /// `start` is where the effects of this step begin.
     pub(super) fn settle(&mut self, start: usize, turn: &mut Turn<'_>) {
         self.stop_replaced(turn);
+        self.retire_standbys(turn);
         self.forget_gone(turn);
         self.end_reload(turn);
         match &self.life {
@@ -57,7 +58,9 @@ impl Unit {
         let gone: Vec<Generation> = self
             .groups
             .values()
-            .filter(|group| group.role.ends() && group.is_gone())
+            .filter(|group| {
+                (group.role.ends() || matches!(group.role, Role::Standby { .. })) && group.is_gone()
+            })
             .map(Group::generation)
             .collect();
         for generation in gone {
@@ -86,6 +89,13 @@ impl Unit {
             let service = &group.launch.settings.service;
             group.is_gone() && group.workers.iter().all(|worker| worker.ended_clean(service))
         };
+        let standby = |role| matches!(role, Role::Standby { .. });
+        if !self.groups.values().filter(|group| !standby(group.role)).all(clean) {
+            return;
+        }
+        for generation in self.with_role(standby) {
+            self.retire(generation, turn);
+        }
         if self.groups.values().all(clean) {
             for group in self.groups.values_mut() {
                 group.role = Role::Leaving;
@@ -130,7 +140,7 @@ impl Unit {
             return Some(Vec::new());
         }
         let mut wanted: Vec<Arc<Settings>> = Vec::new();
-        for group in self.groups.values().filter(|group| !group.role.ends()) {
+        for group in self.groups.values().filter(|group| group.role.receives()) {
             let settings = &group.launch.settings;
             if wanted.iter().all(|known| known.sockets != settings.sockets) {
                 wanted.push(settings.clone());
@@ -141,7 +151,7 @@ impl Unit {
 
     /// While nobody runs: whether connections are refused rather than left to wait.
     fn refuses(&self) -> bool {
-        let mut kept = self.groups.values().filter(|group| !group.role.ends());
+        let mut kept = self.groups.values().filter(|group| group.role.receives());
         let Some(active) = self.groups.values().find(|group| group.role == Role::Active) else {
             return self.groups.is_empty();
         };

@@ -10,7 +10,7 @@ use crate::model::status::{
     GenerationState, GenerationStatus, Health, SwapResult, SwapStatus, Traffic, UnitState, UnitStatus,
     WorkerStatus,
 };
-use crate::model::{Generation, Tick, Want};
+use crate::model::{Generation, Share, Tick, Want};
 
 impl Unit {
     /// What `supctl status` shows.
@@ -74,6 +74,7 @@ impl Unit {
                 false,
                 Step::Probation { .. } | Step::Checking { .. } | Step::Noting { commits: false, .. },
             )) => UnitState::Probation,
+            Some((false, Step::Canary { .. } | Step::Asking { .. })) if serves => UnitState::Canary,
             Some(_) | None if serves => UnitState::Active,
             Some(_) | None => UnitState::Down,
         }
@@ -117,11 +118,12 @@ impl Unit {
 
     fn generation_status(&self, group: &Group, now: Tick) -> GenerationStatus {
         let state = match group.role {
+            Role::Candidate | Role::Standby { .. } if self.has_share(group) => GenerationState::Canary,
             Role::Candidate => GenerationState::Candidate,
             Role::Active if group.is_gone() => GenerationState::Exited,
             Role::Active => GenerationState::Active,
             // One slot is lent to both: the previous one still accepts.
-            Role::Previous | Role::Replaced => GenerationState::Standby,
+            Role::Previous | Role::Replaced | Role::Standby { .. } => GenerationState::Standby,
             Role::Leaving if self.was_undone(group.generation()) => GenerationState::Failed,
             Role::Draining(_) | Role::Leaving => GenerationState::Draining,
         };
@@ -135,11 +137,37 @@ impl Unit {
             generation: group.generation(),
             release: group.launch.release.clone(),
             state,
-            share: None,
+            share: group.steered.then(|| self.share_of(group).parts()),
             workers: workers.collect(),
             uptime: now.since(group.launched),
             pinned: group.pinned,
         }
+    }
+
+    /// What of the new connections reaches a generation that has slots of its own.
+    fn share_of(&self, group: &Group) -> Share {
+        let generation = group.generation();
+        let shared = self.swap.as_ref().filter(|swap| !swap.step.has_switched());
+        let (candidate, share) = shared.map_or((None, Share::ZERO), |swap| (Some(swap.to), swap.share));
+        match group.role {
+            Role::Active => share.rest(),
+            Role::Candidate
+            | Role::Previous
+            | Role::Replaced
+            | Role::Standby { .. }
+            | Role::Draining(_)
+            | Role::Leaving => {
+                if candidate == Some(generation) {
+                    share
+                } else {
+                    Share::ZERO
+                }
+            }
+        }
+    }
+
+    fn has_share(&self, group: &Group) -> bool {
+        group.steered && !self.share_of(group).is_zero()
     }
 
     fn was_undone(&self, generation: Generation) -> bool {
@@ -180,6 +208,13 @@ fn step_note(to: Generation, step: Step, now: Tick) -> Option<String> {
         Step::Copying { .. } => Some("a rollback waits for the copy of the program to go back to".to_owned()),
         Step::Launching => Some(format!("generation {to} is on its way to ready")),
         Step::Held => Some(format!("generation {to} is ready and held: promote or abort")),
+        Step::Canary { until: Some(until), .. } => {
+            Some(format!("canary: generation {to}, {}s to the next step", seconds(until)))
+        }
+        Step::Canary { until: None, .. } => {
+            Some(format!("canary: generation {to} keeps its share: promote, share or abort"))
+        }
+        Step::Asking { .. } => Some(format!("CheckCommand decides on the share of generation {to}")),
         Step::Probation { until } => Some(format!("probation of generation {to}: {}s left", seconds(until))),
         Step::Checking { .. } => Some(format!("CheckCommand decides on generation {to}")),
         Step::Returning { until, late: 0 } => Some(format!(

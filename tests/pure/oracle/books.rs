@@ -98,6 +98,10 @@ pub(super) struct Book {
     pub(super) stopped_by_person: bool,
     /// Generations that are let go: since when, and whether the last count found nobody.
     pub(super) drains: BTreeMap<Generation, (Tick, bool)>,
+    /// Generations that stand by, and since when.
+    pub(super) standbys: BTreeMap<Generation, Tick>,
+    /// Generations that had a share in this life of supd.
+    pub(super) shared: BTreeSet<Generation>,
     /// A person wants no wait.
     pub(super) in_haste: bool,
     /// Who asked for a deploy.
@@ -134,6 +138,8 @@ impl Book {
             told_slow: None,
             stopped_by_person: false,
             drains: BTreeMap::new(),
+            standbys: BTreeMap::new(),
+            shared: BTreeSet::new(),
             in_haste: false,
             deploying: BTreeSet::new(),
         }
@@ -166,6 +172,8 @@ impl Book {
     pub(super) fn reborn(&mut self) {
         self.served.clear();
         self.drains.clear();
+        self.shared.clear();
+        self.standbys.clear();
         self.in_haste = false;
         self.deploying.clear();
         self.relaunches.clear();
@@ -213,6 +221,9 @@ impl Book {
             known.or(Some(Kept { generation, release: None, pinned: false }))
         };
         let mut after = Durable { swap: None, candidate: None, previous: None, ..ledger.clone() };
+        if let Some(after) = self.finished_warm(unit) {
+            return after;
+        }
         let under_way = self.swaps.iter().rev().find(|swap| swap.on_disk && swap.ended.is_none());
         let Some(swap) = under_way else { return after };
         let active = number(ledger.active.as_ref());
@@ -240,6 +251,26 @@ impl Book {
             }
         }
         after
+    }
+
+    /// What becomes of a switch to one that stood by: the ledger knows nothing of it yet.
+    fn finished_warm(&self, unit: &Unit) -> Option<Durable> {
+        let ledger = &unit.ledger;
+        let intent = unit.intent?;
+        let left = ledger.active.clone().filter(|active| Some(active.generation) == intent.from)?;
+        let named = [&ledger.previous, &ledger.candidate].into_iter().flatten();
+        if named.map(|kept| kept.generation).any(|generation| generation == intent.to) {
+            return None;
+        }
+        let standby = [&ledger.retained, &ledger.forward].into_iter().flatten();
+        let standby = standby.into_iter().find(|kept| kept.generation == intent.to)?.clone();
+        let recipe = self.recipe(unit, intent.to).map(|version| unit.files[version].1.swap.retain);
+        let (retained, forward) = match intent.kind {
+            SwapKind::Rollback => (None, Some(left)),
+            _ => (Some(left).filter(|_| recipe != Some(Retain::None)), None),
+        };
+        let rest = Durable { swap: None, candidate: None, previous: None, ..ledger.clone() };
+        Some(Durable { active: Some(standby), retained, forward, ..rest })
     }
 
     pub(super) fn next_step(&mut self) {
@@ -305,6 +336,12 @@ impl Book {
             Request::Kill { signal } => self.kill = Some(*signal),
             Request::Refresh { .. } => self.told.push(unit.file().0),
             Request::Abort => self.revived = now,
+            Request::Drain { generation } => drop(self.standbys.remove(generation)),
+            Request::Share { .. } => {
+                if let Some(swap) = self.swaps.iter_mut().rev().find(|swap| swap.ended_sent.is_none()) {
+                    swap.hold = true;
+                }
+            }
             Request::Promote { .. } | Request::Wait { .. } | Request::Reload => {}
         }
     }

@@ -6,7 +6,9 @@ use super::{Checked, Rule, must, show};
 use crate::world::{Client, Unit, World, number};
 use supd::model::settings::Retain;
 use supd::model::status::{SwapResult, UnitState, UnitStatus};
-use supd::model::{ClientId, Durable, Generation, Happening, Intent, Kept, Record, SwapId, SwapKind, Want};
+use supd::model::{
+    ClientId, Durable, Generation, Happening, Intent, Kept, Record, SwapId, SwapKind, Tick, Want,
+};
 
 /// The numbers that a durable state names: active, previous, retained.
 fn numbers(durable: &Durable) -> [Option<Generation>; 3] {
@@ -52,6 +54,7 @@ impl Book {
                     return must(Rule::Numbers, false, || format!("swap {swap_id} ends and never began"));
                 };
                 self.ended(unit, &swap, *result, durable)?;
+                self.stands_by(world, unit, &swap, *result);
                 if let Some(swap) = self.swap_mut(*swap_id) {
                     swap.ended_sent = Some(*result);
                 }
@@ -213,6 +216,30 @@ impl Book {
         }
     }
 
+    /// Notes who stands by from now on.
+    fn stands_by(&mut self, world: &World, unit: &Unit, swap: &SwapBook, result: SwapResult) {
+        self.standbys.remove(&swap.to);
+        let asked = swap.client.and_then(|client| world.client(client)).and_then(|client| client.asked);
+        let stops = matches!(asked, Some((_, crate::step::Ask::Rollback { stop: true, .. })));
+        let by_request = matches!(swap.kind, SwapKind::Swap | SwapKind::Rollback) && !stops;
+        let warm = |generation| {
+            let version = self.recipe(unit, generation);
+            version.is_some_and(|version| {
+                let (knobs, settings) = &unit.files[version];
+                knobs.steered() && settings.swap.retain == Retain::Warm
+            })
+        };
+        let both = |left: &Generation| warm(swap.to) && self.steers(unit, *left);
+        let left = swap.from.filter(|left| by_request && both(left) && unit.complete(*left, world.now));
+        if let (Some(left), SwapResult::Committed) = (left, result) {
+            self.standbys.insert(left, world.now);
+        }
+    }
+
+    pub(super) fn steers(&self, unit: &Unit, generation: Generation) -> bool {
+        self.recipe(unit, generation).is_some_and(|version| unit.files[version].0.steered())
+    }
+
     fn committed(&self, unit: &Unit, swap: &SwapBook, durable: &Durable) -> Checked {
         let [active, previous, retained] = numbers(durable);
         must(Rule::Described, active == Some(swap.to), || {
@@ -248,8 +275,43 @@ impl Book {
         })
     }
 
+    /// A change to one that stands by: nothing is launched, so the intent is the first of it.
+    fn began_warm(&mut self, unit: &Unit, intent: &Intent, now: Tick) -> Checked {
+        let id = intent.swap_id;
+        let known = self.swaps.iter().all(|swap| swap.id < id) && self.sent.swap_last < id.0;
+        must(Rule::Numbers, known, || format!("intends by swap {id}, which never began"))?;
+        must(Rule::OneOfEach, self.running().is_none(), || {
+            format!("swap {id} begins beside {:?}", self.running())
+        })?;
+        let other = self.served.contains(&intent.to) && unit.traffic != Some(intent.to);
+        let stands_by = other && unit.complete(intent.to, now);
+        must(Rule::Standby, stands_by, || format!("goes to {}, which does not stand by", intent.to))?;
+        self.swaps.push(SwapBook {
+            id,
+            kind: intent.kind,
+            from: unit.traffic.filter(|traffic| unit.live_of(*traffic).next().is_some()),
+            to: intent.to,
+            client: self.asker,
+            hold: false,
+            before: self.sent.clone(),
+            began_saved: true,
+            on_disk: true,
+            began_failed: false,
+            end_failed: false,
+            dropped: false,
+            was_ready: true,
+            switched_saved: false,
+            ended_sent: None,
+            ended: None,
+        });
+        Ok(())
+    }
+
     pub(super) fn intends(&mut self, world: &World, unit: &Unit, intent: &Intent) -> Checked {
         let now = world.now;
+        if self.swap(intent.swap_id).is_none() {
+            self.began_warm(unit, intent, now)?;
+        }
         let Some(swap) = self.swap_mut(intent.swap_id) else {
             return must(Rule::Durable, false, || {
                 format!("intends by swap {}, which never began", intent.swap_id)

@@ -47,6 +47,10 @@ rules! {
     Accounts = "accounts",
     /// Who receives nothing any more finishes what it has before it is told to stop.
     Drained = "drained",
+    /// New connections are shared among who is ready, and the shares are the whole.
+    Shares = "shares",
+    /// What stands by stays alive and ready until its time is over.
+    Standby = "standby",
     /// Who is told to stop, and by which signal (systemd.kill(5)).
     KillMode = "kill-mode",
     /// After a look at the clock the next deadline is in the future.
@@ -282,6 +286,9 @@ impl Oracle {
             }
             Action::SaveIntent(intent) => self.book(place).intends(world, unit, intent),
             Action::ClearIntent => self.book(place).clears(unit),
+            Action::Share { swap_id, candidate, share, .. } => {
+                self.book(place).shares(world, unit, *swap_id, (*candidate, *share))
+            }
             Action::Count(generation) => self.book(place).counts(world, unit, *generation),
             Action::Pin(_) => Ok(()),
             Action::Switch { swap_id, to } => self.book(place).switches(world, unit, *swap_id, *to),
@@ -392,6 +399,8 @@ fn stale(unit: &Unit, event: &Event) -> Option<String> {
             | Request::Install { .. }
             | Request::Undeploy { .. }
             | Request::Rollback { .. }
+            | Request::Share { .. }
+            | Request::Drain { .. }
             | Request::Promote { .. }
             | Request::Abort
             | Request::Wait { .. }
@@ -408,6 +417,8 @@ fn stale(unit: &Unit, event: &Event) -> Option<String> {
         | Event::IntentFailed { .. }
         | Event::Switched { .. }
         | Event::SwitchFailed { .. }
+        | Event::ShareFailed { .. }
+        | Event::Stalled { .. }
         | Event::Counted { .. }
         | Event::Recorded { .. }
         | Event::RecordFailed { .. }
@@ -441,6 +452,11 @@ fn shows_all(unit: &Unit, shown: &UnitStatus) -> Checked {
         must(Rule::OneOfEach, listed, || {
             format!("status hides worker {} of {}", proc.id, proc.generation())
         })?;
+    }
+    let all: Option<Vec<u16>> = shown.generations.iter().map(|one| one.share).collect();
+    if let (Some(all), true) = (all, count(&[S::Active]) == 1) {
+        let sum: u32 = all.iter().copied().map(u32::from).sum();
+        must(Rule::Shares, sum == 10_000, || format!("the shares add up to {sum}: {shown:?}"))?;
     }
     let serving = matches!(shown.state, UnitState::Active | UnitState::Probation);
     if serving && unit.switches.is_empty() {

@@ -134,8 +134,9 @@ impl Book {
                     format!("swapped and nothing changed: {}", reply.text)
                 })
             }
-            Ask::Swap { wait, hold, .. } => {
-                let wait = if hold { WaitFor::Ready } else { wait };
+            Ask::Swap { wait, hold, canary, .. } => {
+                let stops = hold || canary.is_some_and(|parts| parts < 10_000);
+                let wait = if stops { WaitFor::Ready } else { wait };
                 must(Rule::Replies, reply.changed, || {
                     format!("swapped and nothing changed: {}", reply.text)
                 })?;
@@ -185,6 +186,15 @@ impl Book {
             Ask::Wait(wait) => self.reached(world, unit, client, wait, reply),
             Ask::Stop { keep_listening, .. } => self.stopped(unit, client, keep_listening, reply),
             Ask::Abort => self.aborted(client, reply),
+            Ask::Share(parts, wait) => {
+                let wait = if parts < 10_000 { WaitFor::Ready } else { wait };
+                self.reached(world, unit, client, wait, reply)
+            }
+            Ask::Drain(number) => {
+                let of = |proc: &&Proc| proc.generation().0 == number && !proc.is_over();
+                let left = unit.procs.iter().find(of).map(|proc| proc.id);
+                must(Rule::Replies, left.is_none(), || format!("says drained, and {left:?} is left"))
+            }
             Ask::Reload | Ask::Kill(_) | Ask::Refresh => Ok(()),
         }
     }
@@ -235,7 +245,8 @@ impl Book {
             WaitFor::Drained => {
                 let left =
                     unit.procs.iter().any(|proc| Some(proc.generation()) == swap.from && !proc.is_over());
-                left.then_some("has left something of its predecessor")
+                let stands_by = swap.from.is_some_and(|from| self.standbys.contains_key(&from));
+                (left && !stands_by).then_some("has left something of its predecessor")
             }
         };
         must(Rule::Durable, missing.is_none(), || {

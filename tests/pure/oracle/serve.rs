@@ -9,7 +9,7 @@ use std::time::Duration;
 use supd::machine::{JobKind, Launch};
 use supd::model::settings::{KillMode, Restart};
 use supd::model::status::SwapResult;
-use supd::model::{Generation, Signal, SwapId, SwapKind, Want, WorkerId};
+use supd::model::{Generation, Share, Signal, SwapId, SwapKind, Tick, Want, WorkerId};
 
 /// More relaunches of one worker's place than this within a minute is a crash loop let loose.
 const RELAUNCHES_MAX: usize = 20;
@@ -206,14 +206,50 @@ impl Book {
     pub(super) fn counts(&mut self, world: &World, unit: &Unit, generation: Generation) -> Checked {
         let receives = unit.traffic == Some(generation) && !self.halted;
         must(Rule::MakeBeforeBreak, !receives, || format!("lets {generation} go, which has the traffic"))?;
+        let named = [&self.sent.retained, &self.sent.forward].map(|kept| number(kept.as_ref()));
+        let stands_by = self.standbys.get(&generation).filter(|_| named.contains(&Some(generation)));
+        let over = |since: &Tick| since.after(proc_standby(unit, generation)) <= world.now;
+        let rests = self.sent.want == Want::OnDemand;
+        must(Rule::Standby, self.halted || rests || stands_by.is_none_or(over), || {
+            format!("lets {generation} go, which stands by")
+        })?;
         self.drains.entry(generation).or_insert((world.now, false));
+        Ok(())
+    }
+
+    /// Only who is ready receives a share, and only beside one that serves.
+    pub(super) fn shares(
+        &mut self,
+        world: &World,
+        unit: &Unit,
+        swap_id: SwapId,
+        (candidate, share): (Generation, Share),
+    ) -> Checked {
+        let swap = self.running();
+        let own = swap.is_some_and(|swap| swap.id == swap_id && swap.to == candidate);
+        // One that stands by is known by its intent only, which comes after its shares.
+        let warm = self.served.contains(&candidate) && swap.is_none();
+        must(Rule::Shares, own || warm, || format!("a share for {candidate}, beside {swap:?}"))?;
+        must(Rule::Shares, unit.traffic != Some(candidate), || {
+            format!("a share for {candidate}, which has all")
+        })?;
+        let ready = share.is_zero() || unit.complete(candidate, world.now);
+        must(Rule::Shares, ready, || format!("a share for {candidate}, which is not ready"))?;
+        let steered = self.steers(unit, candidate);
+        must(Rule::Shares, steered, || format!("a share for {candidate}, which has no slot of its own"))?;
+        self.shared.insert(candidate);
         Ok(())
     }
 
     /// Whether a worker that receives nothing any more has had the time to finish.
     fn has_finished(&self, world: &World, unit: &Unit, proc: &Proc, how: &str) -> Checked {
         let generation = proc.generation();
-        let serves = proc.is_ready() && self.served.contains(&generation) && !proc.is_silent(world.now);
+        // Whether what has said ready has settled as well is known to who looks at the clock.
+        let settled = proc.launch.settings.service.ready_settle.is_zero();
+        let serves = settled
+            && proc.is_ready()
+            && !proc.is_silent(world.now)
+            && (self.served.contains(&generation) || self.shared.contains(&generation));
         if !serves || self.in_haste || !(unit.is_steered(proc) || self.halted) {
             return Ok(());
         }
@@ -231,7 +267,9 @@ impl Book {
     fn breaks(&self, world: &World, unit: &Unit, proc: &Proc, how: &str) -> Checked {
         let generation = proc.generation();
         let serves = proc.is_ready() && self.served.contains(&generation);
-        if !serves || proc.doomed || self.halted || proc.is_silent(world.now) {
+        // New connections go to another's slot, whether anybody answers there or not.
+        let deaf = unit.is_steered(proc) && self.drains.contains_key(&generation);
+        if !serves || deaf || proc.doomed || self.halted || proc.is_silent(world.now) {
             return Ok(());
         }
         let others = unit.generations();
@@ -292,12 +330,20 @@ fn reads_file(ask: crate::step::Ask) -> bool {
         | Ask::Rollback { .. }
         | Ask::RollbackTo { .. }
         | Ask::Undeploy(_)
+        | Ask::Share(..)
+        | Ask::Drain(_)
         | Ask::Promote(_)
         | Ask::Abort
         | Ask::Wait(_)
         | Ask::Reload
         | Ask::Kill(_) => false,
     }
+}
+
+/// How long this generation may stand by.
+fn proc_standby(unit: &Unit, generation: Generation) -> Duration {
+    let proc = unit.procs.iter().find(|proc| proc.generation() == generation);
+    proc.and_then(|proc| proc.launch.settings.swap.standby).unwrap_or(Duration::MAX)
 }
 
 pub(super) fn sweeps(unit: &Unit, worker: WorkerId, signal: Option<Signal>) -> Checked {

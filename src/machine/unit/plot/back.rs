@@ -8,7 +8,7 @@ use crate::machine::group::{Group, Role};
 use crate::machine::swap::{Step, Swap};
 use crate::machine::turn::Turn;
 use crate::model::status::SwapResult;
-use crate::model::{ExitStatus, Generation, Happening, Intent, Progress, Reply};
+use crate::model::{ExitStatus, Generation, Happening, Progress, Reply};
 use std::time::Duration;
 
 /// How long the previous generation may take to be ready again where TimeoutStartSec is infinite.
@@ -38,7 +38,7 @@ impl Unit {
             return self.turn_intend(swap, Try::default(), turn);
         }
         // It may take a while: should supd end meanwhile, the next one goes back, too.
-        turn.act(Action::SaveIntent(Intent { swap_id: swap.id, from: Some(swap.to), to: from }));
+        turn.act(Action::SaveIntent(self.intent(swap, Some(swap.to), from)));
         self.wait_for_previous(from, swap, 0, turn);
         true
     }
@@ -96,7 +96,7 @@ impl Unit {
 
     pub(super) fn turn_intend(&mut self, swap: &mut Swap, save: Try, turn: &mut Turn<'_>) -> bool {
         let Some(from) = swap.from else { return true };
-        turn.act(Action::SaveIntent(Intent { swap_id: swap.id, from: Some(swap.to), to: from }));
+        turn.act(Action::SaveIntent(self.intent(swap, Some(swap.to), from)));
         swap.step = Step::TurnIntending { save: Try { again: None, ..save }, owed: Owed::new(turn.now) };
         true
     }
@@ -117,8 +117,12 @@ impl Unit {
     pub(super) fn turn_note(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
         let Some(from) = swap.from else { return true };
         self.set_role(from, Role::Active);
-        self.set_role(swap.to, Role::Replaced);
         self.divert(swap.to, turn);
+        if swap.by_person {
+            self.leave_behind(swap.to, swap, turn);
+        } else {
+            self.set_role(swap.to, Role::Replaced);
+        }
         if let Some(group) = self.groups.get(&from) {
             self.durable.want = want_of(&group.launch.settings);
         }

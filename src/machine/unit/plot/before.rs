@@ -9,7 +9,7 @@ use crate::machine::swap::{Plan, Step, Swap};
 use crate::machine::turn::Turn;
 use crate::model::release::Verdict;
 use crate::model::status::SwapResult;
-use crate::model::{ExitStatus, Happening, Intent, Kept, Progress, Reply, WaitFor};
+use crate::model::{ExitStatus, Happening, Kept, Progress, Reply, SwapKind, WaitFor};
 use std::sync::Arc;
 
 impl Unit {
@@ -100,22 +100,23 @@ impl Unit {
         let ready = Reply::done(true, format!("generation {} is ready", swap.to)).about(about.0, about.1);
         if !swap.plan.hold {
             self.resolve(WaitFor::Ready, &ready, turn);
-            return self.intend(swap, turn);
         }
+        self.admit(swap, turn)
+    }
+
+    /// Stops at ready: the rest is a person's to say.
+    pub(super) fn hold(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
         swap.step = Step::Held;
         self.progress(&Progress::Held { generation: swap.to }, turn);
         turn.note(Level::Info, Some(swap.to), "ready and held");
-        let held = Reply {
-            next: Some(format!("promote {}", self.name)),
-            text: format!("generation {} is ready and held", swap.to),
-            ..ready
-        };
-        self.resolve_all(&held, turn);
+        let held = Reply::done(true, format!("generation {} is ready and held", swap.to));
+        let held = Reply { next: Some(format!("promote {}", self.name)), ..held };
+        self.resolve_all(&held.about(Some(swap.id), Some(swap.to)), turn);
         true
     }
 
     pub(super) fn intend(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
-        turn.act(Action::SaveIntent(Intent { swap_id: swap.id, from: swap.from, to: swap.to }));
+        turn.act(Action::SaveIntent(self.intent(swap, swap.from, swap.to)));
         swap.step = Step::Intending { owed: Owed::new(turn.now) };
         true
     }
@@ -165,8 +166,11 @@ impl Unit {
             let failed = self.groups.get(&swap.to).map(Group::as_kept);
             self.durable.judge(failed.as_ref(), Verdict::Bad);
         }
-        if !swap.is_first() {
-            self.dismiss(swap.to, turn);
+        self.take_share(swap, turn);
+        if swap.warm {
+            self.stand_by_again(swap, turn);
+        } else if !swap.is_first() {
+            self.retire_candidate(swap.to, turn);
         }
         let happening = Happening::Ended { swap_id: swap.id, result, cause: swap.cause.clone() };
         swap.step = Step::Undoing { record: self.record(happening, swap.client, turn), result };
@@ -181,7 +185,10 @@ impl Unit {
         let status = if swap.is_first() || !serves { ExitStatus::Down } else { ExitStatus::Failed };
         turn.note(Level::Warning, Some(swap.to), format!("{}: {cause}", result.word()));
         let mut reply = Reply::new(status, swap.is_first(), self.tell_undone(swap, &cause));
-        reply.next = (status == ExitStatus::Down).then(|| format!("status {}", self.name));
+        // Without the one that stood by there is still its release.
+        let cold = (swap.warm && !swap.by_person).then(|| self.way_back());
+        let cold = cold.filter(|_| swap.plan.kind == SwapKind::Rollback);
+        reply.next = if status == ExitStatus::Down { self.command("status") } else { cold };
         reply.ended = swap.ended.clone();
         self.resolve_all(&reply.about(Some(swap.id), Some(swap.to)), turn);
         self.answer_undoers(swap, turn);

@@ -3,7 +3,7 @@
 use super::super::{Drain, Unit};
 use crate::machine::disk::Try;
 use crate::machine::effect::{Action, JobKind, JobWork, Level};
-use crate::machine::group::{Group, Role};
+use crate::machine::group::Group;
 use crate::machine::swap::{Step, Swap};
 use crate::machine::turn::Turn;
 use crate::model::status::{SwapResult, SwapStatus};
@@ -28,7 +28,7 @@ impl Unit {
 
     /// Ends a check whose answer is no longer waited for.
     pub(in crate::machine::unit) fn end_check(swap: &Swap, turn: &mut Turn<'_>) {
-        if let Step::Checking { job, .. } = swap.step {
+        if let Some(job) = swap.step.check() {
             turn.act(Action::EndJob { job });
         }
     }
@@ -49,17 +49,21 @@ impl Unit {
     pub(super) fn finish(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
         turn.act(Action::ClearIntent);
         if let Some(from) = swap.from {
-            self.set_role(from, Role::Replaced);
+            self.leave_behind(from, swap, turn);
         }
         turn.note(Level::Info, Some(swap.to), "committed");
         self.last_swap = Some(SwapStatus { cause: None, ..swap.status(SwapResult::Committed) });
         let stays = if swap.is_first() { "active" } else { "committed" };
-        let reply = Reply::done(true, format!("generation {} is {stays}", swap.to))
+        let stands_by = |from: &Generation| self.groups.get(from).is_some_and(Group::stands_by);
+        let beside = swap.from.filter(stands_by).map(|from| format!("; generation {from} stands by"));
+        let beside = beside.unwrap_or_default();
+        let reply = Reply::done(true, format!("generation {} is {stays}{beside}", swap.to))
             .about(Some(swap.id), Some(swap.to));
         self.resolve(WaitFor::Committed, &reply, turn);
         // The answer said it to the others.
         self.progress(&Progress::Committed { generation: swap.to }, turn);
-        match swap.from.filter(|from| self.groups.contains_key(from)) {
+        let leaves = |from: &Generation| self.groups.get(from).is_some_and(|group| !group.stands_by());
+        match swap.from.filter(leaves) {
             Some(from) => self.wait_for_drain(from, swap, turn),
             None => self.resolve_all(&reply, turn),
         }

@@ -3,14 +3,18 @@
 //! | file | the moves |
 //! |---|---|
 //! | `before` | to ready, and undone before the switch |
+//! | `canary` | a share, and the next |
 //! | `switch` | the switch itself |
 //! | `commit` | probation and commit |
 //! | `back` | the way back after the switch |
+//! | `warm` | to one that stands by, and who becomes one |
 
 mod back;
 mod before;
+mod canary;
 mod commit;
 mod switch;
+mod warm;
 
 use super::super::disk::Try;
 use super::super::effect::{Action, Level};
@@ -20,7 +24,7 @@ use super::super::swap::{Plan, Step, Swap};
 use super::super::turn::Turn;
 use super::{Life, Unit, Waiter};
 use crate::model::settings::{Retain, Start};
-use crate::model::{Generation, Progress, Settings, SwapId, Want};
+use crate::model::{Generation, Progress, Settings, Share, SwapId, Want};
 use std::time::Duration;
 
 /// How long a rollback waits for the copy of what it launches.
@@ -38,8 +42,11 @@ impl Unit {
     /// Begins a swap: everything that may refuse it was asked before.
     pub(super) fn begin(&mut self, plan: Plan, waiter: Option<Waiter>, turn: &mut Turn<'_>) {
         self.install_failure = None;
+        if let Some(standby) = self.standby_of(&plan) {
+            return self.begin_warm(plan, standby, waiter, turn);
+        }
         let step = self.bind(&plan, turn);
-        self.open(plan, step, waiter, turn);
+        self.open(plan, step, None, waiter, turn);
     }
 
     /// Begins a rollback once the copy of what it launches is made. Without one, what is on disk
@@ -52,25 +59,40 @@ impl Unit {
         turn: &mut Turn<'_>,
     ) {
         let until = turn.now.after(COPY_LONGEST);
-        self.open(plan, Step::Copying { until, anyway }, waiter, turn);
+        self.open(plan, Step::Copying { until, anyway }, None, waiter, turn);
         self.progress(&Progress::Note("the program to go back to is still being copied".to_owned()), turn);
     }
 
-    fn open(&mut self, plan: Plan, step: Step, waiter: Option<Waiter>, turn: &Turn<'_>) {
+    /// `standby`: it goes to this one, and launches nothing.
+    fn open(
+        &mut self,
+        plan: Plan,
+        step: Step,
+        standby: Option<Generation>,
+        waiter: Option<Waiter>,
+        turn: &Turn<'_>,
+    ) {
         let active = self.durable.active.as_ref().map(|kept| kept.generation);
         let from = active.filter(|active| self.groups.get(active).is_some_and(|group| !group.is_gone()));
         for group in self.groups.values_mut().filter(|group| group.is_gone()) {
             group.role = Role::Leaving;
         }
         self.durable.swap_last += 1;
-        self.durable.generation_last += 1;
+        self.durable.generation_last += u64::from(standby.is_none());
+        let to = standby.unwrap_or(Generation(self.durable.generation_last));
+        let steered =
+            standby.and_then(|standby| self.groups.get(&standby)).is_some_and(|group| group.steered);
         self.swap = Some(Box::new(Swap {
             id: SwapId(self.durable.swap_last),
             plan,
             from,
-            to: Generation(self.durable.generation_last),
+            to,
             step,
-            steered: false,
+            steered,
+            share: Share::ZERO,
+            wanted: Share::ZERO,
+            warm: standby.is_some(),
+            stops_left: false,
             cause: None,
             ended: None,
             by_person: false,
@@ -89,11 +111,13 @@ impl Unit {
         let Some(mut swap) = self.swap.take() else { return };
         let made = decide(swap.step.kind(), cue);
         let answered = matches!(cue, SwapCueKind::Passed | SwapCueKind::Unpassed);
-        if matches!(made, SwapMove::Commit | SwapMove::TurnBack) && !answered {
+        let decided =
+            matches!(made, SwapMove::Commit | SwapMove::TurnBack | SwapMove::Intend | SwapMove::Undo);
+        if decided && !answered {
             Self::end_check(&swap, turn);
         }
         let goes_on = match made {
-            SwapMove::Stale | SwapMove::RefusePromote | SwapMove::RefuseAbort => true,
+            SwapMove::Stale | SwapMove::RefuseShare | SwapMove::RefusePromote | SwapMove::RefuseAbort => true,
             SwapMove::Bind => self.bind_copied(&mut swap, turn),
             SwapMove::Uncopied => self.uncopied(&mut swap, turn),
             SwapMove::Drop => self.drop_swap(&mut swap, detail, turn),
@@ -101,6 +125,9 @@ impl Unit {
             SwapMove::Launch => self.launch(&mut swap, turn),
             SwapMove::Unnumbered => self.unnumbered(&mut swap, detail, turn),
             SwapMove::Proceed => self.proceed(&mut swap, turn),
+            SwapMove::Ask => self.ask_check(&mut swap, turn),
+            SwapMove::Grow => self.grow(&mut swap, turn),
+            SwapMove::Reshare => self.reshare(&mut swap, turn),
             SwapMove::Intend => self.intend(&mut swap, turn),
             SwapMove::Switch => self.switch(&mut swap, turn),
             SwapMove::Note => self.note_switched(&mut swap, turn),
@@ -163,6 +190,8 @@ impl Unit {
             | Step::Numbering { .. }
             | Step::Launching
             | Step::Held
+            | Step::Canary { .. }
+            | Step::Asking { .. }
             | Step::Intending { .. }
             | Step::Switching
             | Step::Probation { .. }

@@ -22,6 +22,9 @@ impl Unit {
     pub(super) fn note_switched(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
         let probation = self.has_probation(swap);
         self.set_role(swap.to, Role::Active);
+        if let Some(group) = self.groups.get_mut(&swap.to) {
+            group.diverted = None;
+        }
         if let Some(from) = swap.from {
             self.set_role(from, Role::Previous);
             self.divert(from, turn);

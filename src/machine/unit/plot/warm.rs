@@ -1,0 +1,95 @@
+//! The warm way: to a generation that stands by, alive and ready, and nothing is launched. And who
+//! becomes one.
+
+use super::super::{Unit, Waiter};
+use crate::machine::effect::Level;
+use crate::machine::group::{Group, Role};
+use crate::machine::swap::{Plan, Step, Swap};
+use crate::machine::turn::Turn;
+use crate::model::settings::Retain;
+use crate::model::{Generation, Intent, SwapKind};
+
+impl Unit {
+    /// The standby that is what this would launch.
+    pub(in crate::machine::unit) fn standby_of(&self, plan: &Plan) -> Option<Generation> {
+        let is = |group: &&Group| match plan.kind {
+            SwapKind::Rollback if plan.origin.is_some() => plan.origin == Some(group.generation()),
+            SwapKind::Rollback | SwapKind::Swap => {
+                plan.release.is_some() && plan.release == group.launch.release
+            }
+            SwapKind::Start | SwapKind::Restart => false,
+        };
+        self.groups.values().filter(is).find(|group| group.stands_by()).map(Group::generation)
+    }
+
+    /// Goes to a standby: the same steps, less all that come before the intent.
+    pub(super) fn begin_warm(
+        &mut self,
+        plan: Plan,
+        standby: Generation,
+        waiter: Option<Waiter>,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(group) = self.groups.get(&standby) else { return };
+        let (kept, settings) = (group.as_kept(), group.launch.settings.clone());
+        let plan = Plan { settings, origin: Some(standby), ..plan };
+        let kind = plan.kind;
+        self.open(plan, Step::Held, Some(standby), waiter, turn);
+        let Some(mut swap) = self.swap.take() else { return };
+        self.set_role(standby, Role::Standby { until: None });
+        self.durable.challenge(kind, kept);
+        self.admit(&mut swap, turn);
+        self.swap = Some(swap);
+    }
+
+    /// What is written down before a switch.
+    pub(super) fn intent(&self, swap: &Swap, from: Option<Generation>, to: Generation) -> Intent {
+        let active = self.durable.active.as_ref().map(|kept| kept.generation);
+        let from = from.or(active.filter(|_| swap.warm));
+        Intent { swap_id: swap.id, from, to, kind: swap.plan.kind }
+    }
+
+    /// It does not take over: it stands by as before, for as long again.
+    pub(super) fn stand_by_again(&mut self, swap: &Swap, turn: &Turn<'_>) {
+        let until = swap.plan.settings.swap.standby.map(|span| turn.now.after(span));
+        self.set_role(swap.to, Role::Standby { until });
+    }
+
+    /// Whether the listeners of the running swap have a slot for each generation, where it needs that.
+    pub(in crate::machine::unit) fn steers(
+        &mut self,
+        steered: Result<(), String>,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), String> {
+        let Some(swap) = &mut self.swap else { return Ok(()) };
+        swap.steered = steered.is_ok();
+        let Err(why) = steered else { return Ok(()) };
+        let policy = &swap.plan.settings.swap;
+        let shares = swap.plan.canary.is_some() || !policy.canary.is_empty();
+        if shares && swap.plan.kind == SwapKind::Swap && !swap.is_first() {
+            return Err(format!("no part of the new connections can be given to it: {why}"));
+        }
+        if policy.retain == Retain::Warm {
+            let text = format!("Retain = \"cold\" is what it gets: {why}");
+            turn.note(Level::Warning, Some(swap.to), text);
+        }
+        Ok(())
+    }
+
+    /// What becomes of a generation from which the traffic was taken: it stands by, or is let go.
+    pub(super) fn leave_behind(&mut self, left: Generation, swap: &Swap, turn: &mut Turn<'_>) {
+        let policy = &swap.plan.settings.swap;
+        let keeps = match swap.plan.kind {
+            SwapKind::Swap | SwapKind::Rollback => policy.retain == Retain::Warm && !swap.stops_left,
+            SwapKind::Start | SwapKind::Restart => false,
+        };
+        let until = policy.standby.map(|span| turn.now.after(span));
+        let Some(group) = self.groups.get_mut(&left) else { return };
+        if !(keeps && swap.steered && group.steered && group.serves()) {
+            group.role = Role::Replaced;
+            return;
+        }
+        group.role = Role::Standby { until };
+        turn.note(Level::Info, Some(left), "stands by");
+    }
+}
