@@ -26,6 +26,7 @@ pub mod random;
 pub mod remove;
 pub mod signals;
 pub mod sock_diag;
+mod sockopt;
 pub mod spawn;
 pub mod sun_path;
 pub mod task;

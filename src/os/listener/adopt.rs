@@ -3,9 +3,10 @@
 use super::bind_error::Why;
 use super::occupant::FileId;
 use super::place::Place;
-use super::{Listener, Traffic, inet, mismatch, options, sockopt};
+use super::{Listener, Traffic, inet, mismatch, options};
 use crate::model::settings::{BindIpv6Only, Socket};
 use crate::model::{Address, SocketKind};
+use crate::os::sockopt;
 use crate::os::{Error, sock_diag};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{self, SockaddrLike, SockaddrStorage, UnixAddr};

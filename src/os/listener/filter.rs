@@ -1,6 +1,6 @@
 //! Holding new connections off with a socket filter (classic BPF, Linux' networking/filter.rst).
 
-use super::sockopt;
+use crate::os::sockopt;
 use nix::errno::Errno;
 use std::os::fd::BorrowedFd;
 

@@ -1,10 +1,11 @@
 //! TCP and UDP.
 
 use super::bind_error::{Why, in_use};
-use super::{filter, options, sockopt};
+use super::{filter, options};
 use crate::model::settings::{BindIpv6Only, SocketOptions};
 use crate::model::{Address, SocketKind};
 use crate::os::Error;
+use crate::os::sockopt;
 use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

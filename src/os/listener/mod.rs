@@ -28,7 +28,6 @@ mod options;
 mod owner;
 mod place;
 mod queue;
-mod sockopt;
 mod unix;
 
 pub use bind_error::{BindError, Why};
@@ -36,7 +35,7 @@ pub use queue::Queues;
 
 use crate::model::settings::{Socket, SocketOptions};
 use crate::model::{Address, ListenerName, SocketKind};
-use crate::os::Error;
+use crate::os::{Error, sockopt};
 use nix::errno::Errno;
 use owner::Owner;
 use place::Place;

@@ -1,9 +1,9 @@
 //! The options of `[[Socket]]`, each told to the kernel by the name that the unit file has for it.
 
-use super::sockopt;
 use crate::model::settings::{BindIpv6Only, SocketOptions};
 use crate::model::{Address, SocketKind};
 use crate::os::Error;
+use crate::os::sockopt;
 use nix::errno::Errno;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;

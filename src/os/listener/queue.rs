@@ -1,8 +1,8 @@
 //! How much waits in a listener for a worker.
 
-use super::sockopt;
 use crate::model::{Address, SocketKind};
 use crate::os::sock_diag;
+use crate::os::sockopt;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::fstat;
 use std::collections::HashMap;

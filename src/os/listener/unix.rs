@@ -3,10 +3,11 @@
 use super::bind_error::{Why, in_use};
 use super::owner::Owner;
 use super::place::Place;
-use super::{filter, options, sockopt};
+use super::{filter, options};
 use crate::model::settings::{Socket, SocketOptions};
 use crate::model::{Address, SocketKind};
 use crate::os::Error;
+use crate::os::sockopt;
 use crate::os::sun_path::SunPath;
 use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};

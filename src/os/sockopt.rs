@@ -6,12 +6,12 @@ use std::mem::{size_of, size_of_val};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// setsockopt(2) with an int.
-pub(super) fn set(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> Result<(), Errno> {
+pub(in crate::os) fn set(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> Result<(), Errno> {
     set_bytes(fd, level, name, &value.to_ne_bytes())
 }
 
 /// setsockopt(2) with bytes: a name, or a structure that is plain numbers.
-pub(super) fn set_bytes(fd: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
+pub(in crate::os) fn set_bytes(fd: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
     let length = libc::socklen_t::try_from(value.len()).map_err(|_| Errno::EINVAL)?;
     // SAFETY: the kernel reads `length` bytes of a slice that lives through the call.
     let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, value.as_ptr().cast(), length) };
@@ -19,14 +19,19 @@ pub(super) fn set_bytes(fd: BorrowedFd<'_>, level: i32, name: i32, value: &[u8])
 }
 
 /// getsockopt(2) of an int.
-pub(super) fn get(fd: BorrowedFd<'_>, level: i32, name: i32) -> Result<i32, Errno> {
+pub(in crate::os) fn get(fd: BorrowedFd<'_>, level: i32, name: i32) -> Result<i32, Errno> {
     let mut value = [0; size_of::<i32>()];
     get_bytes(fd, level, name, &mut value)?;
     Ok(i32::from_ne_bytes(value))
 }
 
 /// getsockopt(2) into bytes: how many of them the kernel filled.
-pub(super) fn get_bytes(fd: BorrowedFd<'_>, level: i32, name: i32, value: &mut [u8]) -> Result<usize, Errno> {
+pub(in crate::os) fn get_bytes(
+    fd: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    value: &mut [u8],
+) -> Result<usize, Errno> {
     let mut length = libc::socklen_t::try_from(value.len()).map_err(|_| Errno::EINVAL)?;
     // SAFETY: the kernel writes at most `length` bytes, which is the length of the slice.
     let result =
@@ -36,14 +41,14 @@ pub(super) fn get_bytes(fd: BorrowedFd<'_>, level: i32, name: i32, value: &mut [
 }
 
 /// listen(2). nix's Backlog ends at 4,096, the kernel's at net.core.somaxconn, which may be more.
-pub(super) fn listen(fd: BorrowedFd<'_>, backlog: u32) -> Result<(), Errno> {
+pub(in crate::os) fn listen(fd: BorrowedFd<'_>, backlog: u32) -> Result<(), Errno> {
     let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
     // SAFETY: two numbers, and the descriptor is open.
     Errno::result(unsafe { libc::listen(fd.as_raw_fd(), backlog) }).map(drop)
 }
 
 /// connect(2) to AF_UNSPEC: a TCP socket listens no more, and is as it was before (tcp_disconnect).
-pub(super) fn disconnect(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+pub(in crate::os) fn disconnect(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
     let length = libc::socklen_t::try_from(size_of_val(&nowhere)).map_err(|_| Errno::EINVAL)?;
     // SAFETY: the kernel reads `length` bytes of a structure that lives through the call.
@@ -51,7 +56,7 @@ pub(super) fn disconnect(fd: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 /// Attaches a classic BPF program to the socket (SO_ATTACH_FILTER), in the place of an earlier one.
-pub(super) fn attach_filter(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> Result<(), Errno> {
+pub(in crate::os) fn attach_filter(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> Result<(), Errno> {
     let len = u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?;
     let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
     let length = libc::socklen_t::try_from(size_of_val(&program)).map_err(|_| Errno::EINVAL)?;
@@ -63,7 +68,7 @@ pub(super) fn attach_filter(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -
 }
 
 /// Takes it off again. None there is a success.
-pub(super) fn detach_filter(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+pub(in crate::os) fn detach_filter(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     match set(fd, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0) {
         Err(Errno::ENOENT) => Ok(()),
         other => other,
@@ -71,7 +76,7 @@ pub(super) fn detach_filter(fd: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 /// FIONREAD: bytes that can be read from a pipe at once.
-pub(super) fn readable(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
+pub(in crate::os) fn readable(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the kernel writes one int, to a place that holds one.
     Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut bytes) })?;
