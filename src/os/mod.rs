@@ -4,6 +4,7 @@
 pub(crate) mod alone;
 pub mod ancillary;
 pub mod beneath;
+pub mod bpf;
 pub mod clock;
 pub mod code;
 pub mod error;
