@@ -29,6 +29,7 @@ pub mod signals;
 pub mod sock_diag;
 mod sockopt;
 pub mod spawn;
+pub mod steering;
 pub mod sun_path;
 pub mod task;
 pub mod unprivileged;

@@ -57,14 +57,32 @@ pub(in crate::os) fn disconnect(fd: BorrowedFd<'_>) -> Result<(), Errno> {
 
 /// Attaches a classic BPF program to the socket (SO_ATTACH_FILTER), in the place of an earlier one.
 pub(in crate::os) fn attach_filter(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> Result<(), Errno> {
+    attach_classic(fd, libc::SO_ATTACH_FILTER, program)
+}
+
+/// Attaches a classic BPF program to the SO_REUSEPORT group of the socket, in the place of whatever is
+/// there. EPERM: somebody has locked the filters of this socket (SO_LOCK_FILTER). A socket that is in
+/// no group gets one of its own, if it does not listen yet and SO_REUSEPORT is on.
+pub(in crate::os) fn attach_group_filter(
+    fd: BorrowedFd<'_>,
+    program: &[libc::sock_filter],
+) -> Result<(), Errno> {
+    attach_classic(fd, libc::SO_ATTACH_REUSEPORT_CBPF, program)
+}
+
+fn attach_classic(fd: BorrowedFd<'_>, name: i32, program: &[libc::sock_filter]) -> Result<(), Errno> {
     let len = u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?;
     let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
     let length = libc::socklen_t::try_from(size_of_val(&program)).map_err(|_| Errno::EINVAL)?;
     let place = (&raw const program).cast();
     // SAFETY: the kernel copies the structure and `len` instructions, and writes to neither.
-    let result =
-        unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, place, length) };
+    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, name, place, length) };
     Errno::result(result).map(drop)
+}
+
+/// The same with a program that was loaded by bpf(2).
+pub(in crate::os) fn attach_group_program(fd: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
+    set(fd, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_EBPF, program.as_raw_fd())
 }
 
 /// Takes it off again. None there is a success.

@@ -1,0 +1,72 @@
+//! What all listeners of a unit share: the split in one word, and who probes.
+
+use super::program::{CANDIDATE_AT, PROBE_KEY, PROBES, SHARE_AT, STICKY};
+use super::{Slot, Split, hash};
+use crate::os::Error;
+use crate::os::bpf::{Map, MapKind, Words};
+use nix::errno::Errno;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// How many may probe at a time.
+pub(super) const MOST_PROBES: usize = 16;
+
+/// For a candidate that there is none of: no slot has this number.
+const NOBODY: Slot = Slot::MAX;
+
+/// The words and the probes of one unit.
+#[derive(Debug)]
+pub(super) struct Table {
+    words: Words<2>,
+    pub(super) probes: Map,
+}
+
+impl Table {
+    pub(super) fn new() -> Result<Self, Error> {
+        let entries = u32::try_from(MOST_PROBES).expect("a handful");
+        Ok(Self { words: Words::new()?, probes: Map::new(MapKind::Hash, PROBE_KEY, 4, entries)? })
+    }
+
+    pub(super) fn words(&self) -> BorrowedFd<'_> {
+        self.words.as_fd()
+    }
+
+    /// The salt first: with the word that follows the share of the candidate begins.
+    pub(super) fn set(&self, split: &Split, probes: bool) {
+        self.words.store(1, u64::from_ne_bytes(salt(split.salt)));
+        self.words.store(0, word(split, probes));
+    }
+
+    pub(super) fn probe(&self, from: SocketAddr, slot: Slot) -> Result<(), Errno> {
+        self.probes.put(&key(from), &u32::from(slot).to_ne_bytes())
+    }
+
+    pub(super) fn unprobe(&self, from: SocketAddr) -> Result<(), Errno> {
+        self.probes.remove(&key(from))
+    }
+}
+
+/// The program reads the first four bytes of the second word.
+fn salt(salt: u32) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    bytes[..4].copy_from_slice(&salt.to_ne_bytes());
+    bytes
+}
+
+fn word(split: &Split, probes: bool) -> u64 {
+    let (candidate, share) = split.candidate.map_or((NOBODY, 0), |(slot, share)| (slot, share.parts()));
+    u64::from(split.active)
+        | u64::from(candidate) << CANDIDATE_AT
+        | u64::from(share) << SHARE_AT
+        | if probes { PROBES } else { 0 }
+        | if split.sticky { STICKY } else { 0 }
+}
+
+fn key(from: SocketAddr) -> [u8; PROBE_KEY] {
+    let mut key = [0; PROBE_KEY];
+    for (n, word) in hash::words(from.ip()).into_iter().enumerate() {
+        key[4 * n..4 * n + 4].copy_from_slice(&word.to_be_bytes());
+    }
+    key[16..18].copy_from_slice(&from.port().to_be_bytes());
+    key
+}
