@@ -1,16 +1,18 @@
 //! A descriptor that supd inherited, checked against the unit file before anything relies on it.
 
 use super::bind_error::Why;
+use super::member::Member;
 use super::occupant::FileId;
 use super::place::Place;
 use super::{Listener, Traffic, inet, mismatch, options};
 use crate::model::settings::{BindIpv6Only, Socket};
 use crate::model::{Address, SocketKind};
 use crate::os::sockopt;
-use crate::os::{Error, sock_diag};
+use crate::os::{Error, sock_diag, steering};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{self, SockaddrLike, SockaddrStorage, UnixAddr};
 use nix::sys::stat::{SFlag, fstat};
+use nix::unistd::geteuid;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -60,7 +62,36 @@ pub(super) fn adopt(socket: &Arc<Socket>, fd: OwnedFd, folder: &Path) -> Result<
     let private_folder = folder.into();
     let notes = Vec::new();
     let socket = socket.clone();
-    Ok(Listener { socket, bound, private_folder, traffic, notes, cuts, park: None, place, fd })
+    let shared = steering::shared(&bound).or_else(|| handed_shared(fd.as_fd(), place.as_ref()));
+    Ok(Listener {
+        socket,
+        bound,
+        private_folder,
+        traffic,
+        notes,
+        cuts,
+        shared,
+        park: None,
+        front: Member::new(place, fd),
+        further: Vec::new(),
+        group: None,
+    })
+}
+
+/// Why it can have no second slot, though another of its kind could.
+fn handed_shared(fd: BorrowedFd<'_>, place: Option<&Place>) -> Option<&'static str> {
+    if let Some(place) = place {
+        return place.is_theirs().then_some("its path belongs to whoever handed it to supd");
+    }
+    let is = |name, value| sockopt::get(fd, libc::SOL_SOCKET, name) == Ok(value);
+    if is(libc::SO_PROTOCOL, MPTCP) {
+        return Some("it was handed to supd as an MPTCP socket");
+    }
+    if !is(libc::SO_REUSEPORT, 1) {
+        return Some("it was handed to supd without SO_REUSEPORT (ReusePort=true in the .socket unit)");
+    }
+    let ours = fstat(fd).is_ok_and(|found| found.st_uid == geteuid().as_raw());
+    (!ours).then_some("it was handed to supd by another user")
 }
 
 /// Sockets that never listen are open as soon as they are bound.

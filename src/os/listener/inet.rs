@@ -6,6 +6,7 @@ use crate::model::settings::{BindIpv6Only, SocketOptions};
 use crate::model::{Address, SocketKind};
 use crate::os::Error;
 use crate::os::sockopt;
+use crate::os::steering::always;
 use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -42,11 +43,65 @@ pub(super) fn bind(
         // There is no listen(2) that would begin it: bound is open. So a filter keeps it shut.
         filter::drop_datagrams(fd.as_fd()).map_err(|errno| Error::new("shut", &address, errno))?;
     }
+    if kind == SocketKind::Datagram {
+        own_group(fd.as_fd()).map_err(|errno| Error::new("prepare", &address, errno))?;
+    }
     let place = SockaddrStorage::from(SocketAddr::new(host, port));
     socket::bind(fd.as_raw_fd(), &place)
         .and_then(|()| if kind == SocketKind::Stream { reserve(fd.as_fd()) } else { Ok(()) })
         .map_err(|errno| in_use(&address, Error::new("bind", &address, errno)))?;
     Ok((fd, address))
+}
+
+/// A further socket for the address where `first` is bound, which lets it (SO_REUSEPORT). For UDP this
+/// is the moment in which it joins the group: whether it drops what comes is said before.
+pub(super) fn join(
+    first: BorrowedFd<'_>,
+    address: &Address,
+    options: &SocketOptions,
+    refuses: bool,
+) -> Result<OwnedFd, Why> {
+    let Address::Ip { kind, host, port } = *address else {
+        return Err(Error::new("bind", address, Errno::EAFNOSUPPORT).into());
+    };
+    let failed = |errno| Error::new("bind another slot of", address, errno);
+    let fd = open(host, kind).map_err(failed)?;
+    options::before_bind(fd.as_fd(), address, options)?;
+    if host.is_ipv6() {
+        // The default is the machine's, and may have changed since.
+        let only = sockopt::get(first, libc::SOL_IPV6, libc::IPV6_V6ONLY).map_err(failed)?;
+        sockopt::set(fd.as_fd(), libc::SOL_IPV6, libc::IPV6_V6ONLY, only).map_err(failed)?;
+    }
+    // The kernel cuts it as it has cut the first, which was told.
+    options::at_any_time(fd.as_fd(), address, options, &mut Vec::new())?;
+    if kind == SocketKind::Datagram && refuses {
+        filter::drop_datagrams(fd.as_fd()).map_err(failed)?;
+    }
+    sockopt::set(fd.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1).map_err(failed)?;
+    let place = SockaddrStorage::from(SocketAddr::new(host, port));
+    socket::bind(fd.as_raw_fd(), &place).map_err(|errno| in_use(address, failed(errno)))?;
+    Ok(fd)
+}
+
+/// Gives a socket that does not listen (UDP: is not bound) a SO_REUSEPORT group of its own with a
+/// program that chooses it, and leaves SO_REUSEPORT off: the port is as closed to all others as it was.
+///
+/// Once SO_REUSEPORT is on, a second socket joins that group, and the program is there before it. Were
+/// the group made only then, the kernel's hash would lead half of the clients to the second socket
+/// until a program is attached. It costs three calls; all else is made when it is needed.
+fn own_group(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    let switch = |on| sockopt::set(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, on);
+    if sockopt::get(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT)? == 1 {
+        return Ok(());
+    }
+    switch(1)?;
+    let attached = sockopt::attach_group_filter(fd, &always(0));
+    switch(0)?;
+    match attached {
+        // Locked by a worker (SO_LOCK_FILTER): that is no reason not to listen.
+        Err(Errno::EPERM) => Ok(()),
+        other => other,
+    }
 }
 
 fn open(host: IpAddr, kind: SocketKind) -> Result<OwnedFd, Errno> {
@@ -82,14 +137,21 @@ pub(super) fn refuse(fd: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 /// Listens, again if need be. SO_REUSEADDR comes first: connections inherit it, and one that lacks it
-/// keeps the port from the next supd until it ends.
-pub(super) fn listen(fd: BorrowedFd<'_>, backlog: u32) -> Result<(), Errno> {
-    if sockopt::get(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN)? == 0 {
+/// keeps the port from the next supd until it ends. `alone`: it is the only slot, and may get a second.
+pub(super) fn listen(fd: BorrowedFd<'_>, backlog: u32, alone: bool) -> Result<(), Errno> {
+    if !is_listening(fd)? {
         // Workers that called shutdown(2), twice, have left that mark.
         sockopt::disconnect(fd)?;
+        if alone {
+            own_group(fd)?;
+        }
     }
     sockopt::set(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     sockopt::listen(fd, backlog).inspect_err(|_| {
         let _ = sockopt::set(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 0);
     })
+}
+
+pub(super) fn is_listening(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    sockopt::get(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN).map(|listens| listens != 0)
 }

@@ -15,6 +15,14 @@
 //! Refusing resets what is in a TCP queue: hold off first, and refuse once
 //! [`Listener::queue_length`] is 0. All others keep their queues.
 //!
+//! # Slots
+//! One socket at first; a generation may have one of its own ([`Listener::lend`]), and the kernel, or
+//! the path, leads new clients to the right one ([`crate::os::steering`]). Whatever is said to the
+//! listener is said to all of them. A TCP or UDP port is ours alone until the second slot is made, for
+//! SO_REUSEPORT is off. From then on, and until all of them are closed, a process of supd's own user
+//! that sets SO_REUSEPORT can bind the same port: an eBPF program gives it nothing, and a classic one
+//! neither, unless it came before a slot that is made later, whose place it then has.
+//!
 //! Descriptors are close-on-exec and blocking. O_NONBLOCK would belong to the open file description
 //! and so to all workers at once; systemd's default is blocking, and supd itself never accepts.
 
@@ -23,23 +31,27 @@ mod bind_error;
 mod fifo;
 mod filter;
 mod inet;
+mod member;
 mod occupant;
 mod options;
 mod owner;
 mod place;
 mod queue;
+mod slots;
+mod traffic;
 mod unix;
 
 pub use bind_error::{BindError, Why};
 pub use queue::Queues;
 
 use crate::model::settings::{Socket, SocketOptions};
-use crate::model::{Address, ListenerName, SocketKind};
+use crate::model::{Address, ListenerName};
+use crate::os::steering::{self, Group};
 use crate::os::{Error, sockopt};
-use nix::errno::Errno;
+use member::Member;
 use owner::Owner;
-use place::Place;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::iter;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use unix::Park;
@@ -68,10 +80,16 @@ pub struct Listener {
     notes: Vec<String>,
     /// What the kernel cut of the options in force.
     cuts: Vec<String>,
+    /// Why every generation gets the same slot, if it is so.
+    shared: Option<&'static str>,
     // Dropped in this order, so that a client finds no file rather than a dead one.
     park: Option<Box<Park>>,
-    place: Option<Place>,
-    fd: OwnedFd,
+    /// The active slot: a path leads to this one.
+    front: Member,
+    /// All others. None for as long as nobody needs them.
+    further: Vec<Member>,
+    /// What the kernel chooses by, once there was a second slot of a port.
+    group: Option<Box<Group>>,
 }
 
 impl Listener {
@@ -107,9 +125,11 @@ impl Listener {
             traffic: Traffic::Refused,
             notes,
             cuts,
+            shared: steering::shared(&socket.address),
             park: None,
-            place,
-            fd,
+            front: Member::new(place, fd),
+            further: Vec::new(),
+            group: None,
         })
     }
 
@@ -124,158 +144,8 @@ impl Listener {
         adopt::adopt(socket, fd, private_folder).map_err(|why| BindError::new(socket, why))
     }
 
-    /// Listens: at first, again, or after it was held off. A UNIX path becomes public, with the right
-    /// owner and mode from the first moment.
-    ///
-    /// An abstract stream that was refused gets a new descriptor: look at [`Listener::fd`] again.
-    ///
-    /// # Errors
-    /// [`BindError`]; the state is as before then.
-    pub fn listen(&mut self) -> Result<(), BindError> {
-        self.open().map_err(|why| BindError::new(&self.socket, why))?;
-        self.traffic = Traffic::Open;
-        Ok(())
-    }
-
-    fn open(&mut self) -> Result<(), Why> {
-        let failed = |errno| Error::new("listen on", &self.bound, errno);
-        match &self.bound {
-            Address::Ip { kind: SocketKind::Datagram, .. }
-            | Address::Abstract { kind: SocketKind::Datagram, .. } => {
-                filter::let_in(self.fd.as_fd()).map_err(failed)?;
-            }
-            Address::Ip { .. } => {
-                inet::listen(self.fd.as_fd(), self.socket.options.backlog)
-                    .map_err(|errno| bind_error::in_use(&self.bound, failed(errno)))?;
-                self.let_in().map_err(failed)?;
-            }
-            Address::Abstract { .. } => self.open_abstract()?,
-            Address::Unix { .. } | Address::Fifo { .. } => {
-                self.start_queue()?;
-                let parked = self.park.as_ref().map(|park| park.place.id());
-                if let Some(place) = &self.place {
-                    place.publish(parked)?;
-                }
-                self.park = None;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes the filter off a TCP socket. Tried even if there should be none, for a worker or a supd
-    /// before this one may have left one; then it is no error that a worker has locked what is not
-    /// there (SO_LOCK_FILTER).
-    fn let_in(&self) -> Result<(), Errno> {
-        filter::let_in(self.fd.as_fd()).or_else(|errno| match self.traffic {
-            Traffic::HeldOff => Err(errno),
-            Traffic::Refused | Traffic::Open => Ok(()),
-        })
-    }
-
-    /// listen(2) on a UNIX stream by path; nobody comes before it is public.
-    fn start_queue(&self) -> Result<(), Error> {
-        if !self.bound.listens() {
-            return Ok(());
-        }
-        sockopt::listen(self.fd.as_fd(), self.socket.options.backlog)
-            .map_err(|errno| Error::new("listen on", &self.bound, errno))
-    }
-
-    /// A UNIX socket that was shut down cannot listen again, and no other path leads to its name.
-    fn open_abstract(&mut self) -> Result<(), Why> {
-        let Address::Abstract { name, .. } = &self.bound else { return Ok(()) };
-        // 0: never listened. ENOTSOCK: the last attempt to do this failed.
-        let fresh = sockopt::get(self.fd.as_fd(), libc::SOL_SOCKET, libc::SO_ACCEPTCONN) == Ok(0);
-        if self.traffic == Traffic::Refused && !fresh {
-            let null = std::fs::File::open("/dev/null")
-                .map_err(|error| Error::from_io("open", "/dev/null", &error))?;
-            // Ours has to go first. If a worker has a copy the name stays taken, and it is named.
-            self.fd = null.into();
-            self.fd = unix::bind_abstract(&self.bound, name, &self.socket.options, &mut self.cuts)?;
-        }
-        Ok(self.start_queue()?)
-    }
-
-    /// New clients wait outside of the queue, and what is in it can still be served.
-    ///
-    /// False: this kind cannot be held off, or supd may not do it ([`Listener::notes`]); it is open
-    /// instead, so that they wait in the queue.
-    ///
-    /// # Errors
-    /// [`BindError`]; the state is as before then.
-    pub fn hold_off(&mut self) -> Result<bool, BindError> {
-        let held = self.shut_out().map_err(|why| BindError::new(&self.socket, why))?;
-        if held {
-            self.traffic = Traffic::HeldOff;
-        } else {
-            self.listen()?;
-        }
-        Ok(held)
-    }
-
-    fn shut_out(&mut self) -> Result<bool, Why> {
-        match &self.bound {
-            Address::Ip { kind: SocketKind::Stream, .. } => {
-                let failed = |errno| Error::new("hold off", &self.bound, errno);
-                match filter::drop_new_connections(self.fd.as_fd()) {
-                    Err(Errno::EPERM) => {
-                        note(&mut self.notes, NO_FILTER);
-                        return Ok(false);
-                    }
-                    other => other.map_err(failed)?,
-                }
-                if self.traffic == Traffic::Refused {
-                    inet::listen(self.fd.as_fd(), self.socket.options.backlog).map_err(|errno| {
-                        let _ = filter::let_in(self.fd.as_fd());
-                        bind_error::in_use(&self.bound, failed(errno))
-                    })?;
-                }
-                Ok(true)
-            }
-            Address::Unix { path, .. } if self.bound.listens() => {
-                let Some(place) = &self.place else { return Ok(false) };
-                if self.park.is_none() {
-                    self.start_queue()?;
-                    let park = Park::make(&self.socket, path, &self.private_folder, place)?;
-                    park.place.publish(Some(place.id()))?;
-                    self.park = Some(Box::new(park));
-                }
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
-    }
-
-    /// From here on clients are refused. A TCP queue is reset: see [`Listener::hold_off`].
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn refuse(&mut self) -> Result<(), Error> {
-        let failed = |errno| Error::new("stop listening on", &self.bound, errno);
-        match &self.bound {
-            Address::Ip { kind: SocketKind::Datagram, .. }
-            | Address::Abstract { kind: SocketKind::Datagram, .. } => {
-                filter::drop_datagrams(self.fd.as_fd()).map_err(failed)?;
-            }
-            Address::Ip { .. } => {
-                inet::refuse(self.fd.as_fd()).map_err(failed)?;
-                self.let_in().map_err(failed)?;
-            }
-            Address::Abstract { .. } => unix::refuse(self.fd.as_fd()).map_err(failed)?,
-            Address::Unix { .. } | Address::Fifo { .. } => {
-                // Those who wait at the park look the path up again when it goes: it is gone by then.
-                for place in [self.park.as_ref().map(|park| &park.place), self.place.as_ref()] {
-                    place.map(Place::unpublish);
-                }
-                self.park = None;
-            }
-        }
-        self.traffic = Traffic::Refused;
-        Ok(())
-    }
-
-    /// Connections that wait for accept(2); bytes that wait, for datagrams and FIFOs. `None`: the
-    /// kernel does not tell. Two system calls at most, four for UNIX sockets.
+    /// Connections that wait for accept(2) in all slots; bytes that wait, for datagrams and FIFOs.
+    /// `None`: the kernel does not tell. Two system calls at most for a slot, four for UNIX sockets.
     #[must_use]
     pub fn queue_length(&self) -> Option<u32> {
         self.queue_length_of(&Queues::default())
@@ -284,13 +154,16 @@ impl Listener {
     /// The same, where the queues of many are asked for.
     #[must_use]
     pub fn queue_length_of(&self, queues: &Queues) -> Option<u32> {
-        queue::length(self.fd.as_fd(), &self.bound, queues)
+        self.members().map(|member| queue::length(member.fd(), &self.bound, queues)).sum()
     }
 
-    /// Whether somebody who holds a copy has called shutdown(2): nobody can connect any more.
+    /// Whether somebody who holds a copy has called shutdown(2): nobody can connect any more. Of a
+    /// port this is said if it is so for any slot, of a path for the one that it leads to.
     #[must_use]
     pub fn is_shut_down(&self) -> bool {
-        self.bound.listens() && queue::is_hung_up(self.fd.as_fd())
+        let further = self.further.iter().filter(|_| self.can_listen_again());
+        self.bound.listens()
+            && iter::once(&self.front).chain(further).any(|member| queue::is_hung_up(member.fd()))
     }
 
     /// Whether [`Listener::listen`] helps then. The mark stays on a UNIX socket for ever.
@@ -302,7 +175,7 @@ impl Listener {
     /// Whether clients find the public path; true for what has none.
     #[must_use]
     pub fn is_published(&self) -> bool {
-        match (&self.park, &self.place) {
+        match (&self.park, &self.front.place) {
             (Some(park), _) => park.place.is_public(),
             (None, Some(place)) => place.is_public(),
             (None, None) => true,
@@ -314,7 +187,7 @@ impl Listener {
     /// # Errors
     /// [`Why::InUse`] if somebody else listens there by now; they are not pushed aside.
     pub fn republish(&self) -> Result<bool, BindError> {
-        let place = match (self.traffic, &self.park, &self.place) {
+        let place = match (self.traffic, &self.park, &self.front.place) {
             (Traffic::HeldOff, Some(park), _) => &park.place,
             (Traffic::Open, _, Some(place)) => place,
             _ => return Ok(false),
@@ -342,22 +215,33 @@ impl Listener {
     }
 
     fn change(&self, wanted: &Socket, cuts: &mut Vec<String>) -> Result<(), Why> {
-        options::at_any_time(self.fd.as_fd(), &self.bound, &wanted.options, cuts)?;
         let owner = Owner::look_up(&wanted.options)?;
-        for place in [self.park.as_ref().map(|park| &park.place), self.place.as_ref()].into_iter().flatten() {
+        let parked = self.park.as_ref().map(|park| &park.place);
+        for member in self.members() {
+            // What the kernel cuts of one it cuts of all, and it is told once.
+            cuts.truncate(usize::from(backlog_note(wanted).is_some()));
+            options::at_any_time(member.fd(), &self.bound, &wanted.options, cuts)?;
+        }
+        for place in parked.into_iter().chain(self.members().filter_map(|member| member.place.as_ref())) {
             owner.give_known(place.private(), place.id())?;
         }
-        if self.bound.listens() && self.traffic != Traffic::Refused {
-            sockopt::listen(self.fd.as_fd(), wanted.options.backlog)
-                .map_err(|errno| Error::new("set", format!("Backlog of {}", self.bound), errno))?;
+        if !self.bound.listens() || self.traffic == Traffic::Refused {
+            return Ok(());
+        }
+        for member in self.members() {
+            // What was shut down is not opened here: its group would not know of it.
+            if member.is_listening() {
+                sockopt::listen(member.fd(), wanted.options.backlog)
+                    .map_err(|errno| Error::new("set", format!("Backlog of {}", self.bound), errno))?;
+            }
         }
         Ok(())
     }
 
-    /// What a worker inherits. Valid until [`Listener::listen`] is called again or the listener goes.
+    /// The active slot. Valid until [`Listener::listen`] is called again or the listener goes.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.front.fd()
     }
 
     /// Its name within the unit.
@@ -391,20 +275,19 @@ impl Listener {
 
     /// The descriptor for a successor ([`Listener::adopt`]), who finds both names in the file system.
     /// A UNIX path that was held off is open from here on: what holds it off goes with this supd.
+    /// Slots beside the active one are closed.
     #[must_use]
     pub fn leave(self) -> OwnedFd {
-        if let Some(place) = self.place {
+        let Member { place, fd, .. } = self.front;
+        if let Some(place) = place {
             if let Some(park) = self.park {
                 let _ = place.publish(Some(park.place.id()));
             }
             place.leave();
         }
-        self.fd
+        fd
     }
 }
-
-/// What a missing privilege takes away.
-const NO_FILTER: &str = "new connections cannot be held off: this kernel wants CAP_NET_ADMIN for that";
 
 /// Adds a note once, however often its reason comes up.
 fn note(notes: &mut Vec<String>, text: &str) {

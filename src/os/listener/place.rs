@@ -140,6 +140,11 @@ impl Place {
         &self.private
     }
 
+    /// Whether somebody else made it and may go on with it.
+    pub(super) fn is_theirs(&self) -> bool {
+        self.theirs
+    }
+
     pub(super) fn id(&self) -> FileId {
         self.id
     }

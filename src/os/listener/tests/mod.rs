@@ -5,10 +5,12 @@ mod bad_luck;
 mod fifo;
 mod inet;
 mod options;
+mod slots;
 mod traffic;
 mod unix;
 
 use super::*;
+use crate::model::SocketKind;
 use crate::model::settings::BindIpv6Only;
 use crate::os::sock_diag;
 use nix::errno::Errno;

@@ -1,0 +1,296 @@
+//! A slot for each generation that asks for one, and how clients get there.
+
+use super::bind_error::{BindError, Why, in_use};
+use super::member::Member;
+use super::owner::Owner;
+use super::{Listener, Queues, Traffic, filter, inet, queue, unix};
+use crate::model::{Address, SocketKind};
+use crate::os::steering::{self, Group, Mechanism, Slot, Steering};
+use crate::os::{Error, sockopt};
+use nix::errno::Errno;
+use nix::sys::socket::{Shutdown, shutdown};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+impl Listener {
+    /// How clients get to their slot.
+    #[must_use]
+    pub fn mechanism(&self) -> Mechanism {
+        match (self.shared, &self.group, &self.bound) {
+            (Some(why), _, _) => Mechanism::Shared(why.to_owned()),
+            (None, Some(group), _) => group.mechanism(),
+            (None, None, Address::Ip { .. }) => steering::best(),
+            (None, None, _) => Mechanism::Path,
+        }
+    }
+
+    /// Gives a generation this slot: one that is there, or a new one, which nobody is led to before
+    /// the split says so ([`Listener::steer`]). It listens if the listener does. Where all share one
+    /// slot, nothing is done.
+    ///
+    /// # Errors
+    /// [`BindError`]: there is no such slot then, and all is as before.
+    pub fn lend(&mut self, slot: Slot, steering: &mut Steering) -> Result<(), BindError> {
+        if self.shared.is_some() {
+            return Ok(());
+        }
+        if self.member(slot).is_none() {
+            let made = if !self.front.lent && self.further.iter().all(|member| !member.lent) {
+                self.rename(slot)
+            } else {
+                self.add(slot, steering)
+            };
+            made.map_err(|why| BindError::new(&self.socket, why))?;
+        }
+        self.members_mut().filter(|member| member.slot == slot).for_each(|member| member.lent = true);
+        Ok(())
+    }
+
+    /// Nobody has the active slot: whoever comes first gets it, with what waits there.
+    fn rename(&mut self, slot: Slot) -> Result<(), Why> {
+        let Self { front, group, .. } = self;
+        if let Some(group) = group.as_mut().filter(|group| group.has(front.slot)) {
+            group.renamed(front.slot, slot, front.fd())?;
+        }
+        front.slot = slot;
+        Ok(())
+    }
+
+    fn add(&mut self, slot: Slot, steering: &mut Steering) -> Result<(), Why> {
+        match &self.bound {
+            Address::Ip { kind, .. } => {
+                let udp = *kind == SocketKind::Datagram;
+                self.add_socket(slot, udp, steering).inspect_err(|_| self.be_alone_again())
+            }
+            Address::Unix { .. } | Address::Abstract { .. } | Address::Fifo { .. } => self.add_path(slot),
+        }
+    }
+
+    /// Bound at a private name, and public once the split says so.
+    fn add_path(&mut self, slot: Slot) -> Result<(), Why> {
+        let Some(place) = &self.front.place else {
+            return Err(Error::new("bind another slot of", &self.bound, Errno::EOPNOTSUPP).into());
+        };
+        let owner = Owner::look_up(&self.socket.options)?;
+        let kind = self.bound.kind().unwrap_or(SocketKind::Stream);
+        let (place, fd) =
+            place.make_sibling(&self.private_folder, self.socket.name.as_str(), &owner, |private| {
+                unix::bind_at(private, kind)
+            })?;
+        super::options::at_any_time(fd.as_fd(), &self.bound, &self.socket.options, &mut Vec::new())?;
+        if self.traffic != Traffic::Refused {
+            sockopt::listen(fd.as_fd(), self.socket.options.backlog)
+                .map_err(|errno| Error::new("listen on", place.private().display(), errno))?;
+        }
+        self.further.push(Member { slot, lent: false, place: Some(place), fd });
+        Ok(())
+    }
+
+    /// The program that chooses who is there already comes first; only then SO_REUSEPORT is switched
+    /// on, and the new one joins.
+    fn add_socket(&mut self, slot: Slot, udp: bool, steering: &mut Steering) -> Result<(), Why> {
+        self.begin_group(udp, steering)?;
+        let Self { socket, bound, traffic, front, further, group, .. } = self;
+        let Some(group) = group else {
+            return Err(Error::new("steer", &*bound, Errno::EINVAL).into());
+        };
+        let fd = inet::join(front.fd(), bound, &socket.options, *traffic == Traffic::Refused)?;
+        if udp || *traffic != Traffic::Refused {
+            let failed = |errno| Error::new("listen on", &*bound, errno);
+            if !udp {
+                if *traffic == Traffic::HeldOff {
+                    filter::drop_new_connections(fd.as_fd()).map_err(failed)?;
+                }
+                inet::listen(fd.as_fd(), socket.options.backlog, false)
+                    .map_err(|errno| in_use(bound, failed(errno)))?;
+            }
+            let known = std::iter::once(&*front).chain(&*further).map(Member::fd);
+            let entered = group
+                .joined(slot, fd.as_fd())
+                // Whoever has locked its own slot cannot lock this one.
+                .and_then(|()| group.attach(std::iter::once(fd.as_fd()).chain(known), bound));
+            if let Err(error) = entered {
+                close(group, slot, fd, !udp);
+                return Err(error.into());
+            }
+        }
+        further.push(Member { slot, lent: false, place: None, fd });
+        Ok(())
+    }
+
+    /// Makes a group of the first slot, if it is not one yet.
+    fn begin_group(&mut self, udp: bool, steering: &mut Steering) -> Result<(), Why> {
+        if self.group.is_some() {
+            return Ok(());
+        }
+        let Self { bound, front, group, .. } = self;
+        let group = group.insert(Box::new(steering.group(udp)));
+        if udp || front.is_listening() {
+            group.joined(front.slot, front.fd())?;
+            match group.attach(std::iter::once(front.fd()), bound) {
+                // Locked: the new one will let us, a moment after it has joined. Until then the program
+                // that chooses the first one is there, unless a worker has put another in its place.
+                Err(Error { errno: Errno::EPERM, .. }) => {}
+                other => other?,
+            }
+        }
+        sockopt::set(front.fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
+            .map_err(|errno| Error::new("share", &*bound, errno))?;
+        Ok(())
+    }
+
+    /// Where there is no second slot, the port is closed to all others again, from the next listen(2)
+    /// on at the latest.
+    pub(super) fn be_alone_again(&mut self) {
+        if !self.further.is_empty() {
+            return;
+        }
+        if let Some(mut group) = self.group.take() {
+            let _ = group.left(self.front.slot);
+            let _ = sockopt::set(self.front.fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 0);
+        }
+    }
+
+    /// Leads new clients where the split says.
+    ///
+    /// # Errors
+    /// [`BindError`]: no slot let us attach the program, somebody else has the path by now, or the slot
+    /// was shut down. Where they are led is as before then, but for an eBPF program, which asks the
+    /// split alone.
+    pub fn steer(&mut self, steering: &Steering) -> Result<(), BindError> {
+        let led = match &self.bound {
+            Address::Ip { .. } => self.attach(steering),
+            Address::Unix { .. } | Address::Abstract { .. } | Address::Fifo { .. } => {
+                self.lead(steering.split().whole())
+            }
+        };
+        led.map_err(|why| BindError::new(&self.socket, why))?;
+        self.close_idle();
+        Ok(())
+    }
+
+    fn attach(&mut self, steering: &Steering) -> Result<(), Why> {
+        let Self { bound, front, further, group, .. } = self;
+        if let Some(group) = group {
+            steering.tell(group);
+            if !group.is_empty() {
+                group.attach(std::iter::once(&*front).chain(&*further).map(Member::fd), bound)?;
+            }
+        }
+        self.bring_forward(steering.split().active);
+        Ok(())
+    }
+
+    /// Publishes another slot over the one that the path leads to.
+    fn lead(&mut self, slot: Slot) -> Result<(), Why> {
+        let Some(next) = self.further.iter().find(|member| member.slot == slot) else { return Ok(()) };
+        if self.bound.listens() && queue::is_hung_up(next.fd()) {
+            return Err(
+                Error::new("lead clients to a slot that was shut down:", &self.bound, Errno::EPIPE).into()
+            );
+        }
+        // What refuses has no public name, and while it is held off the path leads to the park.
+        if self.traffic == Traffic::Open {
+            if let (Some(next), Some(front)) = (&next.place, &self.front.place) {
+                next.publish(Some(front.id()))?;
+            }
+        }
+        self.bring_forward(slot);
+        Ok(())
+    }
+
+    fn bring_forward(&mut self, slot: Slot) {
+        if let Some(next) = self.further.iter_mut().find(|member| member.slot == slot) {
+            std::mem::swap(&mut self.front, next);
+        }
+    }
+
+    /// Every process of the generation that had this slot is gone. It is closed if that loses nothing;
+    /// else it stays for the next that borrows it, with what waits there.
+    pub fn give_back(&mut self, slot: Slot) {
+        self.members_mut().filter(|member| member.slot == slot).for_each(|member| member.lent = false);
+        self.close_idle();
+    }
+
+    /// Closes what nobody has and nobody is led to. The number of a slot is free then.
+    fn close_idle(&mut self) {
+        let Self { bound, further, group, .. } = self;
+        let empty = |member: &Member| queue::length(member.fd(), bound, &Queues::default()) == Some(0);
+        let goes = |member: &Member| match group.as_deref() {
+            Some(group) => group.closes() && (group.migrates() || empty(member)),
+            None => empty(member),
+        };
+        let mut gone = Vec::new();
+        for at in (0..further.len()).rev() {
+            if !further[at].lent && goes(&further[at]) {
+                gone.push(further.swap_remove(at));
+            }
+        }
+        for Member { slot, place, fd, .. } in gone {
+            drop(place);
+            if let Some(group) = group {
+                close(group, slot, fd, group.migrates());
+            }
+        }
+    }
+
+    /// Lets the kernel's choice know again what it may have lost: somebody has shut a slot down and
+    /// let it listen again, before we looked.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn remind(&mut self) -> Result<(), Error> {
+        let Self { bound, front, further, group, .. } = self;
+        let Some(group) = group else { return Ok(()) };
+        for member in std::iter::once(&*front).chain(&*further) {
+            if group.has(member.slot) {
+                group.enter(member.slot, member.fd())?;
+            }
+        }
+        if group.is_empty() {
+            return Ok(());
+        }
+        group.attach(std::iter::once(&*front).chain(&*further).map(Member::fd), bound)
+    }
+
+    /// What a worker inherits whose generation has this slot. Where all share one, it is that one.
+    #[must_use]
+    pub fn fd_of(&self, slot: Slot) -> Option<BorrowedFd<'_>> {
+        if self.shared.is_some() {
+            return Some(self.front.fd());
+        }
+        self.member(slot).map(Member::fd)
+    }
+
+    /// Every slot's descriptor.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.members().map(Member::fd)
+    }
+
+    /// Every slot that is there, and whether a generation has it.
+    pub fn slots(&self) -> impl Iterator<Item = (Slot, bool)> {
+        self.members().map(|member| (member.slot, member.lent))
+    }
+
+    /// What waits in this slot: see [`Listener::queue_length`].
+    #[must_use]
+    pub fn queue_length_of_slot(&self, slot: Slot, queues: &Queues) -> Option<u32> {
+        queue::length(self.fd_of(slot)?, &self.bound, queues)
+    }
+
+    /// A path that leads to this slot and to no other, for supd alone.
+    #[must_use]
+    pub fn private_path(&self, slot: Slot) -> Option<&Path> {
+        Some(self.member(slot)?.place.as_ref()?.private())
+    }
+}
+
+/// Closes a slot for everybody: somebody may have a copy. `migrates`: what waits there moves to the
+/// other slots at the shutdown(2).
+fn close(group: &mut Group, slot: Slot, fd: OwnedFd, migrates: bool) {
+    if migrates {
+        let _ = shutdown(fd.as_raw_fd(), Shutdown::Both);
+    }
+    let _ = group.left(slot);
+    drop(fd);
+}
