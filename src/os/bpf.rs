@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 // enum bpf_cmd, bpf_map_type, bpf_prog_type and bpf_attach_type of linux/bpf.h; libc has none of them.
 const MAP_CREATE: libc::c_int = 0;
+const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
 const MAP_DELETE_ELEM: libc::c_int = 3;
 const PROG_LOAD: libc::c_int = 5;
@@ -128,6 +129,28 @@ impl Map {
         // SAFETY: the kernel reads as many bytes of both as the map was made for, which are as many as
         // they have; both live through the call.
         unsafe { bpf(MAP_UPDATE_ELEM, &element) }.map(drop)
+    }
+
+    /// What is there, as a number; of a socket its cookie (SO_COOKIE). Only for values of 8 bytes.
+    ///
+    /// # Errors
+    /// ENOENT: nothing; what else the kernel says.
+    pub fn number(&self, key: &[u8]) -> Result<u64, Errno> {
+        let mut value = 0_u64;
+        if key.len() != self.key || self.value != size_of_val(&value) {
+            return Err(Errno::EINVAL);
+        }
+        let element = Element {
+            map: raw(self.fd.as_fd()),
+            _pad: 0,
+            key: key.as_ptr().expose_provenance() as u64,
+            value: (&raw mut value).expose_provenance() as u64,
+            flags: 0,
+        };
+        // SAFETY: the kernel reads as many bytes of the key as the map was made for, and writes a value
+        // to a place that is as large; both live through the call.
+        unsafe { bpf(MAP_LOOKUP_ELEM, &element) }?;
+        Ok(value)
     }
 
     /// Takes a key out. None there is a success.

@@ -40,6 +40,13 @@ pub(in crate::os) fn get_bytes(
     Ok(length as usize)
 }
 
+/// SO_COOKIE: which socket it is, among all of the machine's.
+pub(in crate::os) fn cookie(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
+    let mut value = [0; size_of::<u64>()];
+    get_bytes(fd, libc::SOL_SOCKET, libc::SO_COOKIE, &mut value)?;
+    Ok(u64::from_ne_bytes(value))
+}
+
 /// listen(2). nix's Backlog ends at 4,096, the kernel's at net.core.somaxconn, which may be more.
 pub(in crate::os) fn listen(fd: BorrowedFd<'_>, backlog: u32) -> Result<(), Errno> {
     let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);

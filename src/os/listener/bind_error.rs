@@ -141,6 +141,12 @@ fn kernel(socket: &Socket, error: &Error) -> String {
         ("open", Errno::EAFNOSUPPORT, Address::Ip { host: IpAddr::V6(_), .. }) => {
             "this kernel has no IPv6: listen on 0.0.0.0 or another IPv4 address".into()
         }
+        ("steer", Errno::EPERM, _) => "workers have locked every slot of it (SO_LOCK_FILTER): mend the \
+                                       program, and stop and start the unit"
+            .into(),
+        ("steer", Errno::EINVAL, _) => "a worker had locked the socket (SO_LOCK_FILTER) before it \
+                                        listened: mend the program, and stop and start the unit"
+            .into(),
         ("set", errno, _) if error.what.starts_with("BindToDevice") => match errno {
             Errno::ENODEV => "there is no such interface: ip link shows them".into(),
             Errno::EPERM => "supd needs CAP_NET_RAW for that".into(),

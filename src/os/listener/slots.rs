@@ -262,11 +262,6 @@ impl Listener {
         self.member(slot).map(Member::fd)
     }
 
-    /// Every slot's descriptor.
-    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.members().map(Member::fd)
-    }
-
     /// Every slot that is there, and whether a generation has it.
     pub fn slots(&self) -> impl Iterator<Item = (Slot, bool)> {
         self.members().map(|member| (member.slot, member.lent))

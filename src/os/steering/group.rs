@@ -61,10 +61,12 @@ impl Group {
     /// As [`Group::joined`].
     pub fn enter(&self, slot: Slot, fd: BorrowedFd<'_>) -> Result<(), Error> {
         let Way::Ebpf { sockets, .. } = &self.way else { return Ok(()) };
-        let number = u64::try_from(fd.as_raw_fd()).expect("descriptors are not negative");
-        sockets
-            .put(&u32::from(slot).to_ne_bytes(), &number.to_ne_bytes())
-            .map_err(|errno| Error::new("steer", format!("slot {slot}"), errno))
+        let (key, number) = (u32::from(slot).to_ne_bytes(), i64::from(fd.as_raw_fd()));
+        match sockets.put(&key, &number.to_ne_bytes()) {
+            // It is in a map already, and may be so in one only: in this one, if all is well.
+            Err(Errno::EBUSY) if sockets.number(&key) == sockopt::cookie(fd) => Ok(()),
+            other => other.map_err(|errno| Error::new("steer", format!("slot {slot}"), errno)),
+        }
     }
 
     /// A slot listens no more, or was closed.

@@ -70,8 +70,8 @@ pub(super) fn load_for(
     bpf::load_reuseport("supd_steer", program)
 }
 
-/// Reads the words, and who needs to know the client. What a closed slot leaves behind comes without
-/// a packet now and then: it goes to the active slot.
+/// Reads the words, and who needs to know the client. What a closed slot leaves behind may come without
+/// a packet: it goes to the active slot, unless the candidate receives everything.
 fn begin(program: &mut Assembler, words: BorrowedFd<'_>, udp: bool) {
     program.add(&[wide(Operation::Move, CONTEXT, 1)]);
     program.value(2, words);
@@ -79,8 +79,9 @@ fn begin(program: &mut Assembler, words: BorrowedFd<'_>, udp: bool) {
         load(Width::Eight, WORD, 2, 0),
         load(Width::Four, SALT, 2, 8),
         load(Width::Eight, 1, CONTEXT, MIGRATING),
+        wide_number(Operation::Move, 0, Share::PARTS as i32 - 1),
     ]);
-    program.jump_if(1, Condition::Differs, 0, "active");
+    program.jump_if(1, Condition::Differs, 0, "choose");
     if !udp {
         program.add(&[wide(Operation::Move, 1, WORD), wide_number(Operation::Shift, 1, 32)]);
         program.jump_if(1, Condition::AnyOf, ((PROBES | STICKY) >> 32) as i32, "client");
@@ -200,6 +201,7 @@ fn shift_in(program: &mut Assembler, bits: u32) {
 /// The candidate below its share, else the active one; then whoever of the two is there; then the
 /// kernel's own hash.
 fn choose(program: &mut Assembler, sockets: &Map) {
+    program.label("choose");
     program.add(&[
         wide(Operation::Move, 1, WORD),
         wide_number(Operation::Shift, 1, SHARE_AT.cast_signed()),

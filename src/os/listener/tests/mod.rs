@@ -6,6 +6,9 @@ mod fifo;
 mod inet;
 mod options;
 mod slots;
+mod slots_hostile;
+mod slots_load;
+mod slots_model;
 mod traffic;
 mod unix;
 

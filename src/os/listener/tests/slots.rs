@@ -148,3 +148,268 @@ fn a_share_is_what_it_says() {
         }
     });
 }
+
+/// A TCP client from an address of its own.
+fn client_from(from: &str, to: SocketAddr) -> TcpStream {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
+    let from: SocketAddr = from.parse().unwrap();
+    let family = if from.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(from)).unwrap();
+    connect(fd.as_raw_fd(), &SockaddrStorage::from(to)).unwrap();
+    fd.into()
+}
+
+#[test]
+fn a_sticky_client_gets_where_its_address_says_and_never_flips_back() {
+    both("slots::a_sticky_client_gets_where_its_address_says_and_never_flips_back", || {
+        let mut stage = Stage::with_slots(&socket(tcp("0.0.0.0", free_port())), 2);
+        let to = place(stage.listener.address());
+        let mut earlier = [false; 64];
+        for (text, parts) in [("20", 2_000), ("60", 6_000)] {
+            stage.steer(Split { sticky: true, salt: 99, ..split(0, Some((1, text))) });
+            for (n, earlier) in (1_u8..).zip(&mut earlier) {
+                let from = SocketAddr::from(([127, 0, 7, n], 0));
+                let _client = client_from(&from.to_string(), to);
+                until("it is queued", || stage.queue(0) + stage.queue(1) == 1);
+                let candidate = stage.queue(1) == 1;
+                assert_eq!(candidate, steering::draw(from, false, 99) < parts, "{from} at {text} %");
+                assert!(candidate || !*earlier, "{from} flipped back");
+                *earlier = candidate;
+                let worker: TcpListener = stage.worker(u8::from(candidate)).into();
+                drop(worker.accept().unwrap());
+            }
+        }
+        assert!(earlier.contains(&true) && earlier.contains(&false));
+    });
+}
+
+/// A datagram's slot, once it is there; it is read.
+fn came_to(stage: &Stage) -> Slot {
+    let slots: Vec<Slot> = stage.listener.slots().map(|(slot, _)| slot).collect();
+    let mut at = None;
+    until("it is queued", || {
+        at = slots.iter().copied().find(|slot| stage.queue(*slot) > 0);
+        at.is_some()
+    });
+    let slot = at.unwrap();
+    let worker: UdpSocket = stage.worker(slot).into();
+    worker.recv(&mut [0; 16]).unwrap();
+    assert!(slots.iter().all(|slot| stage.queue(*slot) == 0));
+    slot
+}
+
+#[test]
+fn datagrams_get_where_their_senders_address_and_port_say() {
+    both("slots::datagrams_get_where_their_senders_address_and_port_say", || {
+        for (host, only) in hosts() {
+            let mut stage = Stage::open(&with(udp(host, free_port()), |o| o.bind_ipv6_only = only));
+            let to = place(stage.listener.address());
+            let clients: Vec<UdpSocket> =
+                (0..40).map(|_| UdpSocket::bind(SocketAddr::new(to.ip(), 0)).unwrap()).collect();
+            let say = |stage: &Stage, client: &UdpSocket| {
+                client.send_to(b"x", to).unwrap();
+                came_to(stage)
+            };
+            stage.lend(0);
+            stage.lend(1);
+            assert!(clients.iter().all(|client| say(&stage, client) == 0), "{host}");
+            stage.steer(split(0, Some((1, "40"))));
+            for client in &clients {
+                let from = client.local_addr().unwrap();
+                let expected = u8::from(steering::draw(from, true, 7) < 4_000);
+                assert_eq!((say(&stage, client), say(&stage, client)), (expected, expected), "{from}");
+            }
+            stage.steer(Split { sticky: true, ..split(0, Some((1, "40"))) });
+            let expected = u8::from(steering::draw(clients[0].local_addr().unwrap(), false, 7) < 4_000);
+            assert!(clients.iter().all(|client| say(&stage, client) == expected), "{host}: by address");
+            stage.steer(split(1, None));
+            assert!(clients.iter().all(|client| say(&stage, client) == 1), "{host}");
+        }
+    });
+}
+
+#[test]
+fn ipv4_at_a_socket_for_both_is_steered_like_any_other() {
+    both("slots::ipv4_at_a_socket_for_both_is_steered_like_any_other", || {
+        let port = free_port();
+        let both = with(tcp("::", port), |o| o.bind_ipv6_only = BindIpv6Only::Both);
+        let mut stage = Stage::with_slots(&both, 2);
+        stage.steer(Split { sticky: true, ..split(0, Some((1, "50"))) });
+        for n in 1..40_u8 {
+            let from = SocketAddr::from(([127, 0, 8, n], 0));
+            let _client = client_from(&from.to_string(), local(port));
+            until("it is queued", || stage.queue(0) + stage.queue(1) == 1);
+            let expected = u8::from(steering::draw(from, false, 7) < 5_000);
+            assert_eq!(stage.queue(expected), 1, "{from}");
+            let worker: TcpListener = stage.worker(expected).into();
+            drop(worker.accept().unwrap());
+        }
+    });
+}
+
+#[test]
+fn a_probe_gets_to_its_slot_whoever_is_active() {
+    both("slots::a_probe_gets_to_its_slot_whoever_is_active", || {
+        for host in ["127.0.0.1", "::1"] {
+            let mut stage = Stage::with_slots(&socket(tcp(host, free_port())), 2);
+            let to = place(stage.listener.address());
+            let free = TcpListener::bind(SocketAddr::new(to.ip(), 0)).unwrap().local_addr().unwrap();
+            stage.steering.probe(free, 1).unwrap();
+            stage.listener.steer(&stage.steering).unwrap();
+            let _probe = client_from(&free.to_string(), to);
+            until("the probe is queued", || stage.queue(1) == 1);
+            assert_eq!(stage.reached(20), [(0, 20), (1, 1)], "{host}");
+            stage.steering.unprobe(free).unwrap();
+            stage.listener.steer(&stage.steering).unwrap();
+            let last = TcpListener::bind(SocketAddr::new(to.ip(), 0)).unwrap().local_addr().unwrap();
+            let _late = client_from(&last.to_string(), to);
+            until("it is queued", || stage.queue(0) == 1);
+        }
+    });
+}
+
+#[test]
+fn as_many_probes_as_there_may_be_and_no_more() {
+    let mut steering = Steering::default();
+    let from = |n: u16| SocketAddr::from(([127, 0, 0, 1], n));
+    (1..=16).for_each(|n| steering.probe(from(n), 1).unwrap());
+    steering.probe(from(3), 2).unwrap();
+    assert_eq!(steering.probe(from(17), 1).unwrap_err().errno, Errno::EAGAIN);
+    steering.unprobe(from(3)).unwrap();
+    steering.probe(from(17), 1).unwrap();
+}
+
+#[test]
+fn options_are_the_same_on_each_slot_and_change_on_each() {
+    both("slots::options_are_the_same_on_each_slot_and_change_on_each", || {
+        use nix::sys::socket::{getsockopt, sockopt as of};
+        let options = |o: &mut SocketOptions| {
+            o.backlog = 17;
+            o.no_delay = true;
+            o.keep_alive = true;
+            o.keep_alive_time = Some(Duration::from_secs(31));
+            o.defer_accept = Some(Duration::from_secs(3));
+            o.receive_buffer = Some(50_000);
+            o.send_buffer = Some(60_000);
+            o.tcp_congestion = Some("reno".into());
+            o.pass_packet_info = true;
+        };
+        let wanted = with(tcp("127.0.0.1", free_port()), options);
+        let mut stage = Stage::with_slots(&wanted, 3);
+        let backlog = |fd: BorrowedFd<'_>| {
+            let mut info = [0; 32];
+            sockopt::get_bytes(fd, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info).unwrap();
+            u32::from_ne_bytes([info[28], info[29], info[30], info[31]])
+        };
+        let check = |stage: &Stage, backlog_is: u32, no_delay: bool| {
+            for slot in 0..3 {
+                let fd = stage.listener.fd_of(slot).unwrap();
+                assert_eq!(getsockopt(&fd, of::TcpNoDelay).unwrap(), no_delay);
+                assert!(getsockopt(&fd, of::KeepAlive).unwrap());
+                assert_eq!(getsockopt(&fd, of::TcpKeepIdle).unwrap(), 31);
+                assert_eq!(getsockopt(&fd, of::RcvBuf).unwrap(), 100_000);
+                assert_eq!(getsockopt(&fd, of::SndBuf).unwrap(), 120_000);
+                assert_eq!(getsockopt(&fd, of::TcpCongestion).unwrap(), "reno");
+                assert_eq!(sockopt::get(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT), Ok(3));
+                assert_eq!(sockopt::get(fd, libc::SOL_IP, libc::IP_PKTINFO), Ok(1));
+                assert_eq!(backlog(fd), backlog_is);
+            }
+        };
+        check(&stage, 17, true);
+        let mut changed = wanted.options.clone();
+        changed.backlog = 23;
+        changed.no_delay = false;
+        assert_eq!(stage.listener.apply_options(&changed).unwrap(), [""; 0]);
+        check(&stage, 23, false);
+        stage.listener.refuse().unwrap();
+        stage.listener.listen().unwrap();
+        check(&stage, 23, false);
+    });
+}
+
+#[test]
+fn what_is_said_to_a_listener_is_said_to_each_slot() {
+    both("slots::what_is_said_to_a_listener_is_said_to_each_slot", || {
+        let port = free_port();
+        let mut stage = Stage::with_slots(&socket(tcp("127.0.0.1", port)), 3);
+        for active in [1, 2, 0, 2] {
+            stage.steer(split(active, None));
+            stage.listener.refuse().unwrap();
+            assert!(refused(port));
+            stage.listener.listen().unwrap();
+            assert_eq!(stage.reached(30), [(active, 30)]);
+        }
+        // A slot that is made while nobody listens.
+        stage.listener.refuse().unwrap();
+        stage.lend(3);
+        assert!(refused(port));
+        stage.listener.listen().unwrap();
+        assert_eq!(stage.reached(30), [(2, 30)]);
+        stage.steer(split(3, None));
+        assert_eq!(stage.reached(30), [(3, 30)]);
+        let _waiting = connect(port).unwrap();
+        if stage.listener.hold_off().unwrap() {
+            assert_eq!(stage.listener.traffic(), Traffic::HeldOff);
+            stage.lend(4);
+            assert_eq!(stage.listener.queue_length(), Some(1));
+            stage.listener.listen().unwrap();
+        }
+        assert_eq!(stage.reached(30), [(3, 31)]);
+        if stage.listener.slots().any(|(slot, _)| slot == 4) {
+            stage.steer(split(4, None));
+            assert_eq!(stage.reached(30), [(4, 30)]);
+        }
+    });
+}
+
+#[test]
+fn a_slot_that_is_given_back_is_closed_where_that_loses_nothing() {
+    both("slots::a_slot_that_is_given_back_is_closed_where_that_loses_nothing", || {
+        let port = free_port();
+        let mut stage = Stage::with_slots(&socket(tcp("127.0.0.1", port)), 2);
+        let leaked = stage.worker(0);
+        let clients: Vec<TcpStream> = (0..30).map(|_| connect(port).unwrap()).collect();
+        until("all are queued", || stage.queue(0) == 30);
+        stage.steer(split(1, None));
+        assert_eq!(stage.queue(0), 30, "it is lent");
+        stage.listener.give_back(0);
+        let slots: Vec<(Slot, bool)> = stage.listener.slots().collect();
+        if is_ebpf() {
+            assert_eq!(slots, [(1, true)], "closed, although a copy leaked");
+            assert_eq!(stage.queue(1), 30, "what waited has moved");
+            let mut worker: TcpListener = stage.worker(1).into();
+            for client in clients {
+                is_served(client, worker.accept().unwrap().0);
+            }
+            worker = leaked.into();
+            assert!(worker.accept().is_err(), "nobody comes there any more");
+        } else {
+            assert_eq!(slots, [(1, true), (0, false)], "kept, for the kernel counts it");
+            stage.lend(0);
+            let worker: TcpListener = stage.worker(0).into();
+            for client in clients {
+                is_served(client, worker.accept().unwrap().0);
+            }
+        }
+        stage.lend(0);
+        assert_eq!(stage.reached(20), [(1, 20)]);
+        stage.steer(split(0, None));
+        assert_eq!(stage.reached(20), [(0, 20)]);
+        // The active one is never closed: clients come there.
+        stage.listener.give_back(0);
+        assert_eq!(stage.reached(20), [(0, 20)]);
+    });
+}
+
+#[test]
+fn whoever_comes_first_has_the_first_socket() {
+    let mut stage = Stage::open(&socket(tcp("127.0.0.1", free_port())));
+    let first = stage.listener.fd().as_raw_fd();
+    stage.lend(3);
+    assert_eq!(stage.listener.fd_of(3).unwrap().as_raw_fd(), first);
+    assert!(stage.listener.fd_of(0).is_none());
+    stage.lend(3);
+    assert_eq!(stage.listener.slots().collect::<Vec<_>>(), [(3, true)]);
+    assert_eq!(sockopt::get(stage.listener.fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT), Ok(0));
+}

@@ -1,0 +1,204 @@
+//! Workers and strangers that do to a slot what they can.
+
+use super::slots::{Stage, both, split};
+use super::*;
+use crate::os::steering::{Mechanism, Steering, always};
+use nix::sys::socket::{Shutdown, shutdown};
+use std::os::fd::{AsFd, AsRawFd};
+
+fn stage(slots: u8) -> Stage {
+    Stage::with_slots(&socket(tcp("127.0.0.1", free_port())), slots)
+}
+
+fn lock(fd: BorrowedFd<'_>) {
+    sockopt::set(fd, libc::SOL_SOCKET, libc::SO_LOCK_FILTER, 1).unwrap();
+}
+
+#[test]
+fn a_worker_that_attaches_or_detaches_a_program_is_overruled_at_the_next_switch() {
+    both(
+        "slots_hostile::a_worker_that_attaches_or_detaches_a_program_is_overruled_at_the_next_switch",
+        || {
+            const SO_DETACH_REUSEPORT_BPF: i32 = 68;
+            let mut stage = stage(2);
+            for detaches in [false, true] {
+                let worker = stage.worker(0);
+                if detaches {
+                    sockopt::set(worker.as_fd(), libc::SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0).unwrap();
+                } else {
+                    sockopt::attach_group_filter(worker.as_fd(), &always(0)).unwrap();
+                }
+                stage.steer(split(1, None));
+                assert_eq!(stage.reached(40), [(1, 40)]);
+                stage.steer(split(0, None));
+                assert_eq!(stage.reached(40), [(0, 40)]);
+            }
+        },
+    );
+}
+
+#[test]
+fn a_worker_that_locks_its_slot_stops_no_switch_and_all_of_them_are_named() {
+    both("slots_hostile::a_worker_that_locks_its_slot_stops_no_switch_and_all_of_them_are_named", || {
+        let mut stage = stage(2);
+        lock(stage.listener.fd_of(0).unwrap());
+        for active in [1, 0, 1] {
+            stage.steer(split(active, None));
+            assert_eq!(stage.reached(40), [(active, 40)]);
+        }
+        lock(stage.listener.fd_of(1).unwrap());
+        let before = stage.steering.split();
+        stage.steering.set(split(0, None));
+        let error = stage.listener.steer(&stage.steering).unwrap_err().to_string();
+        assert!(error.contains("SO_LOCK_FILTER"), "{error}");
+        stage.steering.set(before);
+        assert_eq!(stage.reached(40), [(1, 40)], "as before");
+    });
+}
+
+#[test]
+fn a_worker_that_locked_the_only_slot_stops_no_second_one() {
+    both("slots_hostile::a_worker_that_locked_the_only_slot_stops_no_second_one", || {
+        let mut stage = stage(1);
+        lock(stage.listener.fd());
+        stage.lend(1);
+        assert_eq!(stage.reached(60), [(0, 60)]);
+        stage.steer(split(1, None));
+        assert_eq!(stage.reached(60), [(1, 60)]);
+    });
+}
+
+#[test]
+fn a_slot_that_is_shut_down_is_left_out_and_comes_back() {
+    both("slots_hostile::a_slot_that_is_shut_down_is_left_out_and_comes_back", || {
+        let mut stage = stage(3);
+        for slot in [1, 0, 2, 1] {
+            stage.steer(split(slot, None));
+            shutdown(stage.worker(slot).as_raw_fd(), Shutdown::Both).unwrap();
+            assert!(stage.listener.is_shut_down());
+            if stage.listener.mechanism() == Mechanism::Ebpf {
+                // Somebody gets them: nobody is refused.
+                assert_eq!(stage.reached(30).iter().map(|(_, n)| n).sum::<u32>(), 30);
+            }
+            stage.listener.listen().unwrap();
+            assert!(!stage.listener.is_shut_down());
+            assert_eq!(stage.reached(30), [(slot, 30)]);
+        }
+        for slot in [0, 1, 2] {
+            stage.steer(split(slot, None));
+            assert_eq!(stage.reached(30), [(slot, 30)], "whoever was shut down before");
+        }
+    });
+}
+
+#[test]
+fn a_worker_that_listens_by_itself_changes_nothing() {
+    both("slots_hostile::a_worker_that_listens_by_itself_changes_nothing", || {
+        let mut stage = stage(2);
+        for slot in [0, 1] {
+            sockopt::listen(stage.worker(slot).as_fd(), 5).unwrap();
+            stage.steer(split(slot, None));
+            assert_eq!(stage.reached(3), [(slot, 3)]);
+            sockopt::listen(stage.worker(slot).as_fd(), 64).unwrap();
+        }
+        // Shut down and listening again before anybody looked: the kernel has forgotten it.
+        if stage.listener.mechanism() == Mechanism::Ebpf {
+            stage.steer(split(1, Some((0, "0"))));
+            let worker = stage.worker(1);
+            shutdown(worker.as_raw_fd(), Shutdown::Both).unwrap();
+            sockopt::listen(worker.as_fd(), 64).unwrap();
+            assert_eq!(stage.reached(30), [(0, 30)]);
+            stage.listener.remind().unwrap();
+            assert_eq!(stage.reached(30), [(1, 30)]);
+        }
+    });
+}
+
+#[test]
+fn a_copy_that_leaked_keeps_no_slot_alive_and_shifts_nobody() {
+    both("slots_hostile::a_copy_that_leaked_keeps_no_slot_alive_and_shifts_nobody", || {
+        let mut stage = stage(3);
+        let leaked = stage.worker(1);
+        stage.listener.give_back(1);
+        for active in [2, 0] {
+            stage.steer(split(active, None));
+            assert_eq!(stage.reached(30), [(active, 30)]);
+        }
+        stage.lend(1);
+        // Whoever has the copy listens again with it.
+        let _ = sockopt::listen(leaked.as_fd(), 64);
+        for active in [1, 2, 0] {
+            stage.steer(split(active, None));
+            if stage.listener.mechanism() == Mechanism::Ebpf {
+                assert_eq!(stage.reached(30), [(active, 30)]);
+            }
+        }
+    });
+}
+
+/// Binds and listens as a stranger would, of the same user.
+fn stranger(port: u16, reuse: bool) -> Result<OwnedFd, Errno> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, socket};
+    let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    sockopt::set(fd.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    sockopt::set(fd.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, reuse.into())?;
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(local(port)))?;
+    sockopt::listen(fd.as_fd(), 64)?;
+    Ok(fd)
+}
+
+#[test]
+fn nobody_can_join_a_port_that_has_one_slot() {
+    both("slots_hostile::nobody_can_join_a_port_that_has_one_slot", || {
+        let port = free_port();
+        let mut stage = Stage::open(&socket(tcp("127.0.0.1", port)));
+        let nobody = || [false, true].map(|reuse| stranger(port, reuse).err());
+        assert_eq!(nobody(), [Some(Errno::EADDRINUSE); 2]);
+        stage.listener.refuse().unwrap();
+        assert_eq!(nobody(), [Some(Errno::EADDRINUSE); 2]);
+        stage.listener.listen().unwrap();
+        assert_eq!(nobody(), [Some(Errno::EADDRINUSE); 2]);
+
+        // With the second slot whoever is of the same user can, and gets nobody.
+        stage.lend(0);
+        stage.lend(1);
+        assert_eq!(stranger(port, false).err(), Some(Errno::EADDRINUSE));
+        let joined = stranger(port, true).unwrap();
+        for active in [1, 0] {
+            stage.steer(split(active, None));
+            assert_eq!(stage.reached(60), [(active, 60)]);
+        }
+        drop(joined);
+        // Where slots are closed, a port that begins anew with one is closed to all again.
+        stage.listener.give_back(1);
+        stage.listener.refuse().unwrap();
+        stage.listener.listen().unwrap();
+        if stage.listener.slots().count() == 1 {
+            assert_eq!([false, true].map(|reuse| stranger(port, reuse).err()), [Some(Errno::EADDRINUSE); 2]);
+        }
+        assert_eq!(stage.reached(30), [(0, 30)]);
+    });
+}
+
+#[test]
+fn a_second_slot_that_cannot_be_had_leaves_all_as_it_was() {
+    both("slots_hostile::a_second_slot_that_cannot_be_had_leaves_all_as_it_was", || {
+        let port = free_port();
+        let mut stage = Stage::open(&socket(tcp("127.0.0.1", port)));
+        stage.lend(0);
+        // A worker that took SO_REUSEADDR away from the port is no reason; one that took the port's
+        // other half is: a device that is not there any more can stand for it.
+        let mut gone = Socket::clone(&stage.listener.socket);
+        gone.options.bind_to_device = Some("nosuch0".into());
+        let right = std::mem::replace(&mut stage.listener.socket, Arc::new(gone));
+        let error = stage.listener.lend(1, &mut Steering::default()).unwrap_err().to_string();
+        assert!(error.contains("nosuch0"), "{error}");
+        stage.listener.socket = right;
+        assert_eq!(stage.listener.slots().count(), 1);
+        assert_eq!(stranger(port, true).err(), Some(Errno::EADDRINUSE));
+        assert_eq!(stage.reached(20), [(0, 20)]);
+        stage.lend(1);
+        stage.steer(split(1, None));
+        assert_eq!(stage.reached(20), [(1, 20)]);
+    });
+}
