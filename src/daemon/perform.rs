@@ -150,7 +150,7 @@ impl Hands {
         let private = self.runtime.listeners(unit);
         let result = match conflict {
             Some(conflict) => Err(conflict.to_string()),
-            None => listeners.bind(settings, &private, &mut self.inherited, &mut self.sources),
+            None => listeners.bind(settings, false, &private, &mut self.inherited, &mut self.sources),
         };
         match result {
             Ok(notes) => {
@@ -222,7 +222,7 @@ impl Hands {
         }
         let mut listeners = Vec::new();
         for socket in &launch.settings.sockets {
-            let fd = bound.and_then(|bound| bound.fd(&socket.address));
+            let fd = bound.and_then(|bound| bound.fd(launch.generation, &socket.address));
             let fd = fd.ok_or_else(|| format!("the listener {} is not bound", socket.name))?;
             listeners.push((socket.name.clone(), socket.address.clone(), fd));
         }

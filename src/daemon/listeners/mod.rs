@@ -1,11 +1,16 @@
 //! The addresses of one unit: bound, opened and closed as the machine says.
 
+mod lending;
+mod revival;
+
 use super::sources::{Source, Sources};
 use crate::model::settings::Settings;
 use crate::model::{Address, Tick, UnitName};
 use crate::os::listener::{Listener, Queues, Traffic};
+use crate::os::steering::Slot;
+use lending::Lending;
 use mio::Token;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,15 +20,6 @@ const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// How often the queues are looked at meanwhile; the kernel does not tell when one is empty.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-
-/// How often in [`REVIVE_SPAN`] what somebody shuts down is opened again.
-const REVIVALS: u32 = 5;
-
-/// See [`REVIVALS`].
-const REVIVE_SPAN: Duration = Duration::from_secs(1);
-
-/// Who shuts a listener down all the time is told of once in this span.
-const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// Descriptors that supd was given (LISTEN_FDS), until a unit names their address.
 pub type Inherited = Vec<OwnedFd>;
@@ -45,23 +41,41 @@ pub struct Listeners {
     told: Option<Tick>,
     /// While listening ends: until when the queues may take, and when to look again.
     last_call: Option<(Tick, Tick)>,
+    /// Which generation has which slot.
+    lending: Lending,
 }
 
 /// One of them, and how supd hears of it.
 #[derive(Debug)]
 struct Bound {
     listener: Listener,
-    /// A copy by which supd hears that it was shut down.
-    guard: Option<(OwnedFd, Token)>,
+    /// One for each slot.
+    guards: Vec<Guard>,
     /// Its own descriptor is waited for: somebody knocks.
     watched: Option<Token>,
+}
+
+/// A copy of a slot's descriptor by which supd hears that it was shut down.
+#[derive(Debug)]
+struct Guard {
+    slot: Slot,
+    copy: OwnedFd,
+    token: Token,
 }
 
 impl Listeners {
     /// None yet.
     #[must_use]
     pub fn new(unit: UnitName) -> Self {
-        Self { unit, bound: Vec::new(), revived: None, revive_at: None, told: None, last_call: None }
+        Self {
+            unit,
+            bound: Vec::new(),
+            revived: None,
+            revive_at: None,
+            told: None,
+            last_call: None,
+            lending: Lending::default(),
+        }
     }
 
     fn at(&self, address: &Address) -> Option<&Listener> {
@@ -77,7 +91,8 @@ impl Listeners {
     }
 
     /// Binds what these settings name and is not bound, and lets the options of what is be as they
-    /// say. Gives what a person should know although it is no error.
+    /// say. Gives what a person should know although it is no error. `steered`: each generation gets a
+    /// slot of its own from here on, where that can be.
     ///
     /// # Errors
     /// The first that cannot be bound, in a sentence; of those that this would have added none is
@@ -85,10 +100,12 @@ impl Listeners {
     pub fn bind(
         &mut self,
         settings: &Settings,
+        steered: bool,
         private_folder: &Path,
         inherited: &mut Inherited,
         sources: &mut Sources,
     ) -> Result<Vec<String>, String> {
+        self.lending.steered = steered;
         let mut notes = self.drop_dead(settings, sources);
         let reopened = !notes.is_empty();
         let mut added = Vec::new();
@@ -114,7 +131,7 @@ impl Listeners {
                         listener.listen().map_err(|error| error.to_string())?;
                     }
                     notes.extend(listener.notes().map(|note| format!("{}: {note}", socket.address)));
-                    added.push(Bound { listener, guard: None, watched: None });
+                    added.push(Bound { listener, guards: Vec::new(), watched: None });
                 }
                 Err(error) => return Err(error.to_string()),
             }
@@ -167,91 +184,6 @@ impl Listeners {
         }
         faults.extend(self.guard(sources));
         faults
-    }
-
-    /// Hears from here on when somebody shuts an open listener down, and of no other: what refuses
-    /// already, or can never listen again, has nothing to be told.
-    fn guard(&mut self, sources: &mut Sources) -> Vec<String> {
-        let mut faults = Vec::new();
-        let resting = self.last_call.is_some() || self.revive_at.is_some();
-        for bound in &mut self.bound {
-            let (listener, address) = (&bound.listener, bound.listener.address());
-            let open = !resting && address.listens() && listener.traffic() == Traffic::Open;
-            if !open || is_dead(listener) {
-                bound.unguard(sources);
-                continue;
-            }
-            if bound.guard.is_some() {
-                continue;
-            }
-            let guarded = listener.fd().try_clone_to_owned().and_then(|copy| {
-                let token = sources.watch_end(&copy, Source::Deaf(self.unit.clone()))?;
-                Ok((copy, token))
-            });
-            match guarded {
-                Ok(guard) => bound.guard = Some(guard),
-                Err(error) => {
-                    faults.push(format!("nobody will tell if a worker shuts {address} down: {error}"));
-                }
-            }
-        }
-        faults
-    }
-
-    /// Opens again what somebody shut down, `later`: where that was put off. Within bounds: a worker
-    /// may do it in a loop. Gives what is to be told.
-    pub fn revive(&mut self, now: Tick, later: bool, sources: &mut Sources) -> Vec<String> {
-        let due = self.revive_at.is_none_or(|at| at <= now);
-        // While listening ends it is as good.
-        if self.last_call.is_some() || !due || (later && self.revive_at.is_none()) {
-            return Vec::new();
-        }
-        self.revive_at = None;
-        let mut notes = Vec::new();
-        let shut = |listener: &Listener| listener.traffic() == Traffic::Open && listener.is_shut_down();
-        let shut: Vec<usize> = self.all().enumerate().filter(|(_, it)| shut(it)).map(|(at, _)| at).collect();
-        for at in shut {
-            notes.extend(self.revive_one(at, now));
-        }
-        notes.extend(self.guard(sources));
-        notes
-    }
-
-    fn revive_one(&mut self, at: usize, now: Tick) -> Option<String> {
-        let Bound { listener, guard, .. } = self.bound.get_mut(at)?;
-        let address = listener.address();
-        let what = format!("{} {address} was shut down by a worker", listener.name());
-        if !listener.can_listen_again() {
-            let cure = match address {
-                Address::Unix { .. } => "swap or restart it",
-                _ => "stop and start it",
-            };
-            // Not guarded any more, so this is said once.
-            return guard.is_some().then(|| {
-                format!(
-                    "{what}; a UNIX socket cannot listen again, and clients are refused until it is bound \
-                     anew: {cure}, and mend the program"
-                )
-            });
-        }
-        let told = self.told.is_some_and(|told| now < told.after(TELL_EVERY));
-        let (since, times) =
-            self.revived.filter(|(since, _)| now < since.after(REVIVE_SPAN)).unwrap_or((now, 0));
-        if times >= REVIVALS {
-            self.revive_at = Some(since.after(REVIVE_SPAN));
-            self.told = if told { self.told } else { Some(now) };
-            return (!told).then(|| {
-                format!("{what} again and again; it listens again after a pause each time. Mend the program")
-            });
-        }
-        self.revived = Some((since, times + 1));
-        match listener.listen() {
-            Ok(()) => (!told).then(|| format!("{what}; it listens again. Mend the program")),
-            Err(error) => {
-                self.revive_at = Some(now.after(REVIVE_SPAN));
-                Some(format!("{what}, and cannot listen again for now: {error}"))
-            }
-        }
     }
 
     /// Begins to end listening. [`Listeners::look`] is due now, and says when it is done.
@@ -347,13 +279,7 @@ impl Listeners {
         self.bound.iter().any(|bound| bound.watched.is_some() && knocked(&bound.listener))
     }
 
-    /// The descriptor that a worker gets for this address.
-    #[must_use]
-    pub fn fd(&self, address: &Address) -> Option<BorrowedFd<'_>> {
-        self.at(address).map(Listener::fd)
-    }
-
-    /// What waits there, if it is bound.
+    /// What waits there in all slots, if it is bound.
     #[must_use]
     pub fn queue(&self, address: &Address, queues: &Queues) -> Option<u32> {
         self.at(address)?.queue_length_of(queues)
@@ -378,12 +304,6 @@ impl Listeners {
 }
 
 impl Bound {
-    fn unguard(&mut self, sources: &mut Sources) {
-        if let Some((copy, token)) = self.guard.take() {
-            sources.unwatch(token, &copy);
-        }
-    }
-
     fn unwatch(&mut self, sources: &mut Sources) {
         if let Some(token) = self.watched.take() {
             sources.unwatch(token, &self.listener.fd());

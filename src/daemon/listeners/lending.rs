@@ -1,0 +1,210 @@
+//! Which generation has which slot, and who receives new connections.
+
+use super::super::sources::Sources;
+use super::{Listeners, names};
+use crate::model::{Address, Few, Generation, Settings, Share};
+use crate::os::listener::{Listener, Queues};
+use crate::os::steering::{Mechanism, SLOTS, Slot, Split, Steering};
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The slots of one unit.
+#[derive(Debug, Default)]
+pub(super) struct Lending {
+    /// Each generation gets one of its own, where that can be.
+    pub(super) steered: bool,
+    steering: Steering,
+    lent: Few<Generation, Slot>,
+}
+
+impl Lending {
+    /// The slot for a generation that has none. With nobody else it is the active one, and what waits
+    /// there is its own; else one that is free, rather one where something may wait.
+    fn choose(&self, listeners: &[&Listener]) -> Option<Slot> {
+        if self.lent.is_empty() {
+            return Some(self.steering.split().active);
+        }
+        let is_free = |slot: &Slot| !self.lent.values().any(|lent| lent == slot);
+        let is_there = |slot: &Slot| listeners.iter().any(|one| one.slots().any(|(known, _)| known == *slot));
+        let mut free = (0..SLOTS).filter(is_free);
+        free.clone().find(is_there).or_else(|| free.next())
+    }
+
+    fn slot(&self, generation: Generation) -> Result<Slot, String> {
+        let known = self.lent.get(&generation).copied();
+        known.ok_or_else(|| format!("generation {generation} has no slot"))
+    }
+}
+
+impl Listeners {
+    /// Gives a generation its slot of each listener that its settings name and that can have more than
+    /// one; the one that it has, if it has one. Nobody is led there before [`Listeners::switch`], but
+    /// for a generation that is alone. Gives what a person should know although it is no error.
+    ///
+    /// # Errors
+    /// There is no slot, in a sentence: nothing has changed then.
+    pub fn lend(
+        &mut self,
+        generation: Generation,
+        settings: &Arc<Settings>,
+        sources: &mut Sources,
+    ) -> Result<Vec<String>, String> {
+        if !self.lending.steered {
+            return Ok(Vec::new());
+        }
+        let known = self.lending.lent.get(&generation).copied();
+        let all: Vec<&Listener> = self.all().collect();
+        let slot = known.or_else(|| self.lending.choose(&all)).ok_or_else(|| {
+            format!("all {SLOTS} slots are lent: end a generation that drains, or wait for it")
+        })?;
+        let Self { bound, lending, .. } = self;
+        let mut done = Vec::new();
+        for (at, one) in bound.iter_mut().enumerate() {
+            if !names(std::slice::from_ref(settings), one.listener.address()) {
+                continue;
+            }
+            let had = one.listener.slots().any(|(known, lent)| known == slot && lent);
+            if let Err(error) = one.listener.lend(slot, &mut lending.steering) {
+                done.into_iter().for_each(|at: usize| bound[at].listener.give_back(slot));
+                return Err(error.to_string());
+            }
+            if !had {
+                done.push(at);
+            }
+        }
+        self.lending.lent.insert(generation, slot);
+        Ok(self.guard(sources))
+    }
+
+    /// Leads new connections to these generations from here on, and says how long that took. `salt`
+    /// makes each swap draw its clients anew.
+    ///
+    /// # Errors
+    /// A sentence; whoever received new connections before does so still.
+    pub fn switch(
+        &mut self,
+        active: Generation,
+        candidate: Option<(Generation, Share)>,
+        (sticky, salt): (bool, u32),
+        sources: &mut Sources,
+    ) -> Result<Duration, String> {
+        if !self.lending.steered {
+            return Ok(Duration::ZERO);
+        }
+        let active = self.lending.slot(active)?;
+        let candidate = match candidate {
+            Some((generation, share)) => Some((self.lending.slot(generation)?, share)),
+            None => None,
+        };
+        // What is waited for is waited for by its descriptor, which is another's from here on.
+        self.unwatch(sources);
+        let since = Instant::now();
+        self.steer(Split { active, candidate, sticky, salt })?;
+        let took = since.elapsed();
+        for fault in self.guard(sources) {
+            log::warn!("{}: {fault}", self.unit);
+        }
+        Ok(took)
+    }
+
+    /// The split, for all listeners or for none.
+    fn steer(&mut self, split: Split) -> Result<(), String> {
+        let Self { bound, lending: Lending { steering, .. }, .. } = self;
+        let before = steering.split();
+        steering.set(split);
+        for at in 0..bound.len() {
+            let Err(error) = bound[at].listener.steer(steering) else { continue };
+            steering.set(before);
+            for one in &mut bound[..=at] {
+                // Where even this fails, it is as in the error: nobody let us change anything there.
+                let _ = one.listener.steer(steering);
+            }
+            return Err(error.to_string());
+        }
+        Ok(())
+    }
+
+    /// Every process of this generation is gone: its slots are free for others.
+    pub fn give_back(&mut self, generation: Generation, sources: &mut Sources) -> Vec<String> {
+        let Some(slot) = self.lending.lent.remove(&generation) else { return Vec::new() };
+        let mut faults = Vec::new();
+        let split = self.lending.steering.split();
+        if split.candidate.is_some_and(|(candidate, _)| candidate == slot) && split.active != slot {
+            // The next that has this slot is not to receive what was meant for this one.
+            faults.extend(self.steer(Split { candidate: None, ..split }).err());
+        }
+        self.all_mut().for_each(|listener| listener.give_back(slot));
+        faults.extend(self.guard(sources));
+        faults
+    }
+
+    /// See [`Listener::remind`].
+    pub(super) fn remind(&mut self) -> Vec<String> {
+        self.all_mut().filter_map(|listener| listener.remind().err()).map(|error| error.to_string()).collect()
+    }
+
+    /// What comes from this address gets to this generation, and to no other.
+    ///
+    /// # Errors
+    /// In a sentence: as many probe already as may, or the generation has no slot.
+    pub fn probe(&mut self, generation: Generation, from: SocketAddr) -> Result<(), String> {
+        if !self.lending.steered {
+            return Ok(());
+        }
+        let slot = self.lending.slot(generation)?;
+        self.lending.steering.probe(from, slot).map_err(|error| error.to_string())?;
+        self.steer(self.lending.steering.split())
+    }
+
+    /// No longer.
+    ///
+    /// # Errors
+    /// In a sentence.
+    pub fn unprobe(&mut self, from: SocketAddr) -> Result<(), String> {
+        self.lending.steering.unprobe(from).map_err(|error| error.to_string())?;
+        self.steer(self.lending.steering.split())
+    }
+
+    /// A path that leads to this generation and to no other, for supd alone.
+    #[must_use]
+    pub fn private_path(&self, generation: Generation, address: &Address) -> Option<&Path> {
+        self.at(address)?.private_path(self.lending.slot(generation).ok()?)
+    }
+
+    /// How new connections get to their generation, for each address.
+    #[must_use]
+    pub fn mechanisms(&self) -> Vec<(Address, Mechanism)> {
+        let of = |listener: &Listener| match self.lending.steered {
+            true => listener.mechanism(),
+            false => Mechanism::Shared("the unit asks for it".to_owned()),
+        };
+        self.all().map(|listener| (listener.address().clone(), of(listener))).collect()
+    }
+
+    /// The descriptor that a worker of this generation gets for this address. One that nothing was
+    /// lent to gets the active slot.
+    #[must_use]
+    pub fn fd(&self, generation: Generation, address: &Address) -> Option<BorrowedFd<'_>> {
+        let listener = self.at(address)?;
+        match self.lending.lent.get(&generation) {
+            Some(slot) => listener.fd_of(*slot),
+            None => Some(listener.fd()),
+        }
+    }
+
+    /// What waits there for this generation.
+    #[must_use]
+    pub fn queue_of(&self, generation: Generation, address: &Address, queues: &Queues) -> Option<u32> {
+        let slot = self.lending.slot(generation).ok()?;
+        self.at(address)?.queue_length_of_slot(slot, queues)
+    }
+
+    /// Whether this generation has a slot of its own.
+    #[must_use]
+    pub fn has_slot(&self, generation: Generation) -> bool {
+        self.lending.lent.contains_key(&generation)
+    }
+}

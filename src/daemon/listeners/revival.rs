@@ -1,0 +1,123 @@
+//! What somebody shuts down listens again: how supd hears of it, and how often it bears it.
+
+use super::super::sources::{Source, Sources};
+use super::{Bound, Guard, Listeners, is_dead};
+use crate::model::{Address, Tick};
+use crate::os::listener::{Listener, Traffic};
+use std::time::Duration;
+
+/// How often in [`REVIVE_SPAN`] what somebody shuts down is opened again.
+const REVIVALS: u32 = 5;
+
+/// See [`REVIVALS`].
+const REVIVE_SPAN: Duration = Duration::from_secs(1);
+
+/// Who shuts a listener down all the time is told of once in this span.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
+impl Listeners {
+    /// Hears from here on when somebody shuts an open listener down, and of no other: what refuses
+    /// already, or can never listen again, has nothing to be told.
+    pub(super) fn guard(&mut self, sources: &mut Sources) -> Vec<String> {
+        let mut faults = Vec::new();
+        let resting = self.last_call.is_some() || self.revive_at.is_some();
+        for bound in &mut self.bound {
+            let (listener, address) = (&bound.listener, bound.listener.address());
+            let open = !resting && address.listens() && listener.traffic() == Traffic::Open;
+            if !open || is_dead(listener) {
+                bound.unguard(sources);
+                continue;
+            }
+            bound.guards.retain(|guard| {
+                let stays = listener.slots().any(|(slot, _)| slot == guard.slot);
+                if !stays {
+                    sources.unwatch(guard.token, &guard.copy);
+                }
+                stays
+            });
+            for (slot, _) in listener.slots() {
+                if bound.guards.iter().any(|guard| guard.slot == slot) {
+                    continue;
+                }
+                let Some(fd) = listener.fd_of(slot) else { continue };
+                let guarded = fd.try_clone_to_owned().and_then(|copy| {
+                    let token = sources.watch_end(&copy, Source::Deaf(self.unit.clone()))?;
+                    Ok(Guard { slot, copy, token })
+                });
+                match guarded {
+                    Ok(guard) => bound.guards.push(guard),
+                    Err(error) => {
+                        faults.push(format!("nobody will tell if a worker shuts {address} down: {error}"));
+                    }
+                }
+            }
+        }
+        faults
+    }
+
+    /// Opens again what somebody shut down, `later`: where that was put off. Within bounds: a worker
+    /// may do it in a loop. Gives what is to be told.
+    pub fn revive(&mut self, now: Tick, later: bool, sources: &mut Sources) -> Vec<String> {
+        let due = self.revive_at.is_none_or(|at| at <= now);
+        // While listening ends it is as good.
+        if self.last_call.is_some() || !due || (later && self.revive_at.is_none()) {
+            return Vec::new();
+        }
+        self.revive_at = None;
+        let mut notes = Vec::new();
+        let shut = |listener: &Listener| listener.traffic() == Traffic::Open && listener.is_shut_down();
+        let shut: Vec<usize> = self.all().enumerate().filter(|(_, it)| shut(it)).map(|(at, _)| at).collect();
+        for at in shut {
+            notes.extend(self.revive_one(at, now));
+        }
+        // Or it listens again already, which takes it out of the kernel's map of sockets all the same.
+        notes.extend(self.remind());
+        notes.extend(self.guard(sources));
+        notes
+    }
+
+    fn revive_one(&mut self, at: usize, now: Tick) -> Option<String> {
+        let Bound { listener, guards, .. } = self.bound.get_mut(at)?;
+        let address = listener.address();
+        let what = format!("{} {address} was shut down by a worker", listener.name());
+        if !listener.can_listen_again() {
+            let cure = match address {
+                Address::Unix { .. } => "swap or restart it",
+                _ => "stop and start it",
+            };
+            // Not guarded any more, so this is said once.
+            return (!guards.is_empty()).then(|| {
+                format!(
+                    "{what}; a UNIX socket cannot listen again, and clients are refused until it is bound \
+                     anew: {cure}, and mend the program"
+                )
+            });
+        }
+        let told = self.told.is_some_and(|told| now < told.after(TELL_EVERY));
+        let (since, times) =
+            self.revived.filter(|(since, _)| now < since.after(REVIVE_SPAN)).unwrap_or((now, 0));
+        if times >= REVIVALS {
+            self.revive_at = Some(since.after(REVIVE_SPAN));
+            self.told = if told { self.told } else { Some(now) };
+            return (!told).then(|| {
+                format!("{what} again and again; it listens again after a pause each time. Mend the program")
+            });
+        }
+        self.revived = Some((since, times + 1));
+        match listener.listen() {
+            Ok(()) => (!told).then(|| format!("{what}; it listens again. Mend the program")),
+            Err(error) => {
+                self.revive_at = Some(now.after(REVIVE_SPAN));
+                Some(format!("{what}, and cannot listen again for now: {error}"))
+            }
+        }
+    }
+}
+
+impl Bound {
+    pub(super) fn unguard(&mut self, sources: &mut Sources) {
+        for guard in self.guards.drain(..) {
+            sources.unwatch(guard.token, &guard.copy);
+        }
+    }
+}
