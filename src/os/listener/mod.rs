@@ -305,5 +305,11 @@ fn mismatch(found: impl Into<String>) -> Why {
     Why::Mismatch(found.into())
 }
 
+/// What a worker can do to its slot: nobody changes a filter or a program by it any more.
+#[cfg(test)]
+pub(crate) fn lock_filter(fd: BorrowedFd<'_>) {
+    sockopt::set(fd, libc::SOL_SOCKET, libc::SO_LOCK_FILTER, 1).expect("nobody may not");
+}
+
 #[cfg(test)]
 mod tests;

@@ -151,12 +151,12 @@ impl Listener {
         }
     }
 
-    /// Leads new clients where the split says.
+    /// Leads new clients where the split says; for an eBPF program it makes sure that it is asked, and
+    /// [`Steering::flip`] follows. What nobody has any more is for [`Listener::close_idle`] then.
     ///
     /// # Errors
     /// [`BindError`]: no slot let us attach the program, somebody else has the path by now, or the slot
-    /// was shut down. Where they are led is as before then, but for an eBPF program, which asks the
-    /// split alone.
+    /// was shut down. Where they are led is as before then.
     pub fn steer(&mut self, steering: &Steering) -> Result<(), BindError> {
         let led = match &self.bound {
             Address::Ip { .. } => self.attach(steering),
@@ -164,9 +164,7 @@ impl Listener {
                 self.lead(steering.split().whole())
             }
         };
-        led.map_err(|why| BindError::new(&self.socket, why))?;
-        self.close_idle();
-        Ok(())
+        led.map_err(|why| BindError::new(&self.socket, why))
     }
 
     fn attach(&mut self, steering: &Steering) -> Result<(), Why> {
@@ -213,7 +211,7 @@ impl Listener {
     }
 
     /// Closes what nobody has and nobody is led to. The number of a slot is free then.
-    fn close_idle(&mut self) {
+    pub fn close_idle(&mut self) {
         let Self { bound, further, group, .. } = self;
         let empty = |member: &Member| queue::length(member.fd(), bound, &Queues::default()) == Some(0);
         let goes = |member: &Member| match group.as_deref() {

@@ -134,14 +134,14 @@ impl Steering {
         self.split
     }
 
-    /// Another split from here on: for every eBPF program of the unit at once, for the others once
-    /// they are told ([`Steering::tell`]).
+    /// Another split from here on: for groups and paths once each of them is told, which can fail; for
+    /// the eBPF programs of the unit all at once with [`Steering::flip`], which cannot.
     pub fn set(&mut self, split: Split) {
         self.split = split;
-        self.write();
     }
 
-    fn write(&self) {
+    /// One store, and every eBPF program of the unit goes by the split.
+    pub fn flip(&self) {
         if let Some(Ok(table)) = &self.table {
             table.set(&self.split, !self.probes.is_empty());
         }
@@ -190,7 +190,7 @@ impl Steering {
             table.probe(from, slot).map_err(failed)?;
         }
         self.probes.push((from, slot));
-        self.write();
+        self.flip();
         Ok(())
     }
 
@@ -200,7 +200,7 @@ impl Steering {
     /// What the kernel says.
     pub fn unprobe(&mut self, from: SocketAddr) -> Result<(), Error> {
         self.probes.retain(|(known, _)| *known != from);
-        self.write();
+        self.flip();
         let Some(Ok(table)) = &self.table else { return Ok(()) };
         table.unprobe(from).map_err(|errno| Error::new("end the probe from", from, errno))
     }
@@ -219,6 +219,3 @@ pub fn best() -> Mechanism {
         Some(why) => Mechanism::Classic(why.clone()),
     }
 }
-
-#[cfg(test)]
-mod tests;

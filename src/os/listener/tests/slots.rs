@@ -42,6 +42,8 @@ impl Stage {
     pub(super) fn steer(&mut self, split: Split) {
         self.steering.set(split);
         self.listener.steer(&self.steering).unwrap();
+        self.steering.flip();
+        self.listener.close_idle();
     }
 
     pub(super) fn worker(&self, slot: Slot) -> OwnedFd {
@@ -412,4 +414,37 @@ fn whoever_comes_first_has_the_first_socket() {
     stage.lend(3);
     assert_eq!(stage.listener.slots().collect::<Vec<_>>(), [(3, true)]);
     assert_eq!(sockopt::get(stage.listener.fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT), Ok(0));
+}
+
+#[test]
+fn datagrams_that_wait_keep_their_slot() {
+    both("slots::datagrams_that_wait_keep_their_slot", || {
+        let port = free_port();
+        let mut stage = Stage::with_slots(&socket(udp("127.0.0.1", port)), 2);
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        stage.steer(split(1, None));
+        client.send_to(b"x", local(port)).unwrap();
+        until("it is queued", || stage.queue(1) > 0);
+        stage.steer(split(0, None));
+        stage.listener.give_back(1);
+        assert_eq!(stage.listener.slots().collect::<Vec<_>>(), [(0, true), (1, false)]);
+        stage.lend(1);
+        let worker: UdpSocket = stage.worker(1).into();
+        assert_eq!(worker.recv(&mut [0; 16]).unwrap(), 1);
+        let leaked = stage.worker(1);
+        stage.listener.give_back(1);
+        assert_eq!(stage.listener.slots().count(), if is_ebpf() { 1 } else { 2 });
+        // Refused is refused for each slot, made before or meanwhile.
+        stage.listener.refuse().unwrap();
+        stage.lend(1);
+        stage.lend(2);
+        client.send_to(b"x", local(port)).unwrap();
+        stage.steer(split(2, None));
+        client.send_to(b"x", local(port)).unwrap();
+        assert_eq!(stage.listener.queue_length(), Some(0));
+        stage.listener.listen().unwrap();
+        client.send_to(b"x", local(port)).unwrap();
+        assert_eq!(came_to(&stage), 2);
+        drop(leaked);
+    });
 }

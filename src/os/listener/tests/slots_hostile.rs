@@ -10,10 +10,6 @@ fn stage(slots: u8) -> Stage {
     Stage::with_slots(&socket(tcp("127.0.0.1", free_port())), slots)
 }
 
-fn lock(fd: BorrowedFd<'_>) {
-    sockopt::set(fd, libc::SOL_SOCKET, libc::SO_LOCK_FILTER, 1).unwrap();
-}
-
 #[test]
 fn a_worker_that_attaches_or_detaches_a_program_is_overruled_at_the_next_switch() {
     both(
@@ -41,12 +37,12 @@ fn a_worker_that_attaches_or_detaches_a_program_is_overruled_at_the_next_switch(
 fn a_worker_that_locks_its_slot_stops_no_switch_and_all_of_them_are_named() {
     both("slots_hostile::a_worker_that_locks_its_slot_stops_no_switch_and_all_of_them_are_named", || {
         let mut stage = stage(2);
-        lock(stage.listener.fd_of(0).unwrap());
+        lock_filter(stage.listener.fd_of(0).unwrap());
         for active in [1, 0, 1] {
             stage.steer(split(active, None));
             assert_eq!(stage.reached(40), [(active, 40)]);
         }
-        lock(stage.listener.fd_of(1).unwrap());
+        lock_filter(stage.listener.fd_of(1).unwrap());
         let before = stage.steering.split();
         stage.steering.set(split(0, None));
         let error = stage.listener.steer(&stage.steering).unwrap_err().to_string();
@@ -60,7 +56,7 @@ fn a_worker_that_locks_its_slot_stops_no_switch_and_all_of_them_are_named() {
 fn a_worker_that_locked_the_only_slot_stops_no_second_one() {
     both("slots_hostile::a_worker_that_locked_the_only_slot_stops_no_second_one", || {
         let mut stage = stage(1);
-        lock(stage.listener.fd());
+        lock_filter(stage.listener.fd());
         stage.lend(1);
         assert_eq!(stage.reached(60), [(0, 60)]);
         stage.steer(split(1, None));

@@ -132,3 +132,36 @@ fn a_thousand_switches_lose_nobody_and_none_begun_after_one_is_astray() {
         assert_eq!((lost.into_inner(), astray.into_inner()), (0, 0), "lost, astray");
     });
 }
+
+#[test]
+fn a_second_slot_receives_nobody_on_its_way() {
+    both("slots_load::a_second_slot_receives_nobody_on_its_way", || {
+        for _ in 0..20 {
+            let port = free_port();
+            let mut stage = Stage::with_slots(&with(tcp("127.0.0.1", port), |o| o.backlog = 4_096), 1);
+            let (stop, done) = (AtomicBool::new(false), AtomicU32::new(0));
+            std::thread::scope(|scope| {
+                let fd = stage.worker(0);
+                scope.spawn(|| serve(fd, 0, &stop));
+                for _ in 0..3 {
+                    scope.spawn(|| {
+                        while !stop.load(Ordering::Relaxed) {
+                            let _ = connect(port).and_then(|mut client| client.read_exact(&mut [0]));
+                            done.fetch_add(1, Ordering::Relaxed);
+                        }
+                    });
+                }
+                until("clients come", || done.load(Ordering::Relaxed) > 20);
+                stage.lend(1);
+                let enough = done.load(Ordering::Relaxed) + 20;
+                until("clients come", || done.load(Ordering::Relaxed) > enough || stage.queue(1) > 0);
+                stop.store(true, Ordering::Relaxed);
+                // Whoever strayed there waits for an answer.
+                let strayed: TcpListener = stage.worker(1).into();
+                let count = stage.queue(1);
+                (0..count).for_each(|_| drop(strayed.accept()));
+                assert_eq!(count, 0, "strayed");
+            });
+        }
+    });
+}
