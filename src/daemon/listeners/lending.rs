@@ -110,7 +110,8 @@ impl Listeners {
         Ok(took)
     }
 
-    /// The split, for all listeners or for none.
+    /// The split, for all listeners or for none. The eBPF programs come last, all at once: by then
+    /// nothing can fail any more.
     fn steer(&mut self, split: Split) -> Result<(), String> {
         let Self { bound, lending: Lending { steering, .. }, .. } = self;
         let before = steering.split();
@@ -124,6 +125,8 @@ impl Listeners {
             }
             return Err(error.to_string());
         }
+        steering.flip();
+        self.all_mut().for_each(Listener::close_idle);
         Ok(())
     }
 

@@ -339,3 +339,6 @@ fn take<T>(inherited: &mut Inherited, mut make: impl FnMut(OwnedFd) -> Option<T>
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! Generations and their slots, on real sockets.
+
+use super::Listeners;
+use crate::codec::unitfile::{self, Sources as Files};
+use crate::daemon::sources::Sources;
+use crate::model::{Address, Generation, Settings, Tick, UnitName};
+use crate::os::listener::Queues;
+use nix::sys::socket::{Shutdown, shutdown};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const LONG: Duration = Duration::from_secs(20);
+
+struct Stage {
+    listeners: Listeners,
+    sources: Sources,
+    settings: Arc<Settings>,
+    folder: tempfile::TempDir,
+}
+
+/// A port that somebody had a moment ago; whoever has it by now makes the bind fail, and it is tried again.
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn settings(sockets: &str) -> Arc<Settings> {
+    let text = format!("{sockets}\n[Service]\nReleases = false\nExecStart = [\"/bin/true\"]\n");
+    let unit = UnitName::new("web").unwrap();
+    let main = unitfile::Source::new("web.unit", text);
+    let files = Files { unit, defaults: None, main, drop_ins: Vec::new() };
+    Arc::new(unitfile::parse(&files).unwrap().settings)
+}
+
+impl Stage {
+    fn new(steered: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let end = Instant::now() + LONG;
+        loop {
+            let (a, b, path) = (free(), free(), folder.path().join("s"));
+            let settings = settings(&format!(
+                "[[Socket]]\nName = \"a\"\nListenStream = \"{a}\"\n[[Socket]]\nName = \"b\"\nListenStream = \
+                 \"{b}\"\n[[Socket]]\nName = \"c\"\nListenStream = \"{}\"\n",
+                path.display()
+            ));
+            let mut listeners = Listeners::new(UnitName::new("web").unwrap());
+            let mut sources = Sources::new().unwrap();
+            let private = folder.path().join("private");
+            match listeners.bind(&settings, steered, &private, &mut Vec::new(), &mut sources) {
+                Ok(_) => {
+                    assert_eq!(listeners.listen(&[settings.clone()], &mut sources), [""; 0]);
+                    return Self { listeners, sources, settings, folder };
+                }
+                Err(error) => assert!(Instant::now() < end, "{error}"),
+            }
+        }
+    }
+
+    fn lend(&mut self, generation: u64) {
+        let Self { listeners, sources, settings, .. } = self;
+        assert_eq!(listeners.lend(Generation(generation), settings, sources).unwrap(), [""; 0]);
+    }
+
+    fn switch(&mut self, active: u64, candidate: Option<(u64, &str)>) -> Result<Duration, String> {
+        let candidate = candidate.map(|(candidate, share)| (Generation(candidate), share.parse().unwrap()));
+        self.listeners.switch(Generation(active), candidate, (false, 1), &mut self.sources)
+    }
+
+    fn address(&self, n: usize) -> &Address {
+        &self.settings.sockets[n].address
+    }
+
+    fn fd(&self, generation: u64, n: usize) -> BorrowedFd<'_> {
+        self.listeners.fd(Generation(generation), self.address(n)).unwrap()
+    }
+
+    fn queue(&self, generation: u64, n: usize) -> u32 {
+        self.listeners.queue_of(Generation(generation), self.address(n), &Queues::default()).unwrap()
+    }
+
+    /// Ten clients of each listener, all of which get to this generation; they are served.
+    fn reach(&self, generation: u64) {
+        for n in 0..3 {
+            let before = self.queue(generation, n);
+            for _ in 0..10 {
+                match self.address(n) {
+                    Address::Ip { host, port, .. } => {
+                        TcpStream::connect_timeout(&SocketAddr::new(*host, *port), LONG).map(drop).unwrap();
+                    }
+                    _ => UnixStream::connect(self.folder.path().join("s")).map(drop).unwrap(),
+                }
+            }
+            let end = Instant::now() + LONG;
+            while self.queue(generation, n) < before + 10 {
+                assert!(Instant::now() < end, "{} of generation {generation}", self.address(n));
+                std::thread::yield_now();
+            }
+            for _ in 0..before + 10 {
+                let fd = nix::sys::socket::accept(self.fd(generation, n).as_raw_fd()).unwrap();
+                nix::unistd::close(fd).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn all_listeners_of_a_unit_switch_and_switch_back() {
+    let mut stage = Stage::new(true);
+    stage.lend(1);
+    stage.reach(1);
+    stage.lend(2);
+    stage.lend(2);
+    stage.reach(1);
+    for active in [2, 1, 2] {
+        stage.switch(active, None).unwrap();
+        stage.reach(active);
+    }
+    stage.switch(1, Some((2, "100"))).unwrap();
+    stage.reach(2);
+    let error = stage.switch(3, None).unwrap_err();
+    assert!(error.contains("generation 3 has no slot"), "{error}");
+    stage.reach(2);
+
+    let Stage { listeners, sources, .. } = &mut stage;
+    assert_eq!(listeners.give_back(Generation(1), sources), [""; 0]);
+    assert!(!listeners.has_slot(Generation(1)) && listeners.has_slot(Generation(2)));
+    stage.lend(3);
+    stage.reach(2);
+    stage.switch(3, None).unwrap();
+    stage.reach(3);
+    let words: Vec<&str> = stage.listeners.mechanisms().iter().map(|(_, how)| how.word()).collect();
+    assert!(words == ["ebpf", "ebpf", "path"] || words == ["classic", "classic", "path"], "{words:?}");
+}
+
+#[test]
+fn a_unit_that_is_not_steered_lends_one_slot_to_all() {
+    let mut stage = Stage::new(false);
+    stage.lend(1);
+    stage.lend(2);
+    assert_eq!(stage.switch(2, None), Ok(Duration::ZERO));
+    assert_eq!(stage.fd(1, 0).as_raw_fd(), stage.fd(2, 0).as_raw_fd());
+    assert!(stage.listeners.mechanisms().iter().all(|(_, how)| how.word() == "shared"));
+}
+
+#[test]
+fn if_one_listener_cannot_switch_none_does() {
+    let mut stage = Stage::new(true);
+    stage.lend(1);
+    stage.lend(2);
+    // Workers have locked both slots of the second; the first and the path could switch.
+    for generation in [1, 2] {
+        crate::os::listener::lock_filter(stage.fd(generation, 1));
+    }
+    let error = stage.switch(2, None).unwrap_err();
+    assert!(error.contains("SO_LOCK_FILTER"), "{error}");
+    stage.reach(1);
+}
+
+#[test]
+fn whoever_comes_after_a_candidate_does_not_receive_its_share() {
+    let mut stage = Stage::new(true);
+    stage.lend(1);
+    stage.lend(2);
+    stage.switch(1, Some((2, "100"))).unwrap();
+    stage.reach(2);
+    let Stage { listeners, sources, .. } = &mut stage;
+    assert_eq!(listeners.give_back(Generation(2), sources), [""; 0]);
+    stage.lend(3);
+    stage.reach(1);
+}
+
+#[test]
+fn a_generation_that_is_alone_has_what_waits() {
+    let mut stage = Stage::new(true);
+    stage.lend(1);
+    let Stage { listeners, sources, .. } = &mut stage;
+    let Address::Ip { host, port, .. } = listeners.mechanisms()[0].0 else { panic!("no port") };
+    let _waiting = TcpStream::connect(SocketAddr::new(host, port)).unwrap();
+    listeners.give_back(Generation(1), sources);
+    stage.lend(2);
+    assert_eq!(stage.queue(2, 0), 1);
+    stage.reach(2);
+}
+
+#[test]
+fn a_standby_that_shuts_its_slot_down_listens_again() {
+    let mut stage = Stage::new(true);
+    stage.lend(1);
+    stage.lend(2);
+    shutdown(stage.fd(2, 0).as_raw_fd(), Shutdown::Both).unwrap();
+    let Stage { listeners, sources, .. } = &mut stage;
+    let notes = listeners.revive(Tick(1), false, sources);
+    assert!(notes.len() == 1 && notes[0].contains("it listens again"), "{notes:?}");
+    stage.reach(1);
+    stage.switch(2, None).unwrap();
+    stage.reach(2);
+}
+
+#[test]
+fn there_are_sixteen_slots_and_no_more() {
+    let mut stage = Stage::new(true);
+    (1..=16).for_each(|generation| stage.lend(generation));
+    let Stage { listeners, sources, settings, .. } = &mut stage;
+    let error = listeners.lend(Generation(17), settings, sources).unwrap_err();
+    assert!(error.contains("all 16 slots are lent"), "{error}");
+    stage.reach(1);
+    stage.switch(16, None).unwrap();
+    stage.reach(16);
+    let Stage { listeners, sources, .. } = &mut stage;
+    assert_eq!(listeners.unlisten(Tick(0), sources), [""; 0]);
+    let mut faults = Vec::new();
+    assert!(listeners.look(Tick(1), &mut faults) && faults.is_empty(), "{faults:?}");
+}
