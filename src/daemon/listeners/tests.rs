@@ -50,7 +50,7 @@ impl Stage {
             let private = folder.path().join("private");
             match listeners.bind(&settings, steered, &private, &mut Vec::new(), &mut sources) {
                 Ok(_) => {
-                    assert_eq!(listeners.listen(&[settings.clone()], &mut sources), [""; 0]);
+                    assert_eq!(listeners.listen(std::slice::from_ref(&settings), &mut sources), [""; 0]);
                     return Self { listeners, sources, settings, folder };
                 }
                 Err(error) => assert!(Instant::now() < end, "{error}"),

@@ -164,7 +164,7 @@ fn draw(program: &mut Assembler, udp: bool) {
             load(Width::Four, 2, FRAME, KEY + 4 * word),
             from_network(2),
             half(Operation::Xor, 0, 2),
-            half_number(Operation::Multiply, 0, FOLD.cast_signed()),
+            half_number(Operation::Multiply, 0, FOLD as i32),
         ]);
     }
     if udp {
@@ -174,13 +174,13 @@ fn draw(program: &mut Assembler, udp: bool) {
             load(Width::Two, 2, FRAME, KEY + 16),
             from_network_short(2),
             half(Operation::Xor, 0, 2),
-            half_number(Operation::Multiply, 0, FOLD.cast_signed()),
+            half_number(Operation::Multiply, 0, FOLD as i32),
         ]);
         program.label("mix");
     }
     for (shift, factor) in [FIRST, SECOND] {
         shift_in(program, shift);
-        program.add(&[half_number(Operation::Multiply, 0, factor.cast_signed())]);
+        program.add(&[half_number(Operation::Multiply, 0, factor as i32)]);
     }
     shift_in(program, LAST);
     program.jump("drawn");
@@ -193,7 +193,7 @@ fn draw(program: &mut Assembler, udp: bool) {
 fn shift_in(program: &mut Assembler, bits: u32) {
     program.add(&[
         half(Operation::Move, 2, 0),
-        half_number(Operation::Shift, 2, bits.cast_signed()),
+        half_number(Operation::Shift, 2, bits as i32),
         half(Operation::Xor, 0, 2),
     ]);
 }
@@ -204,7 +204,7 @@ fn choose(program: &mut Assembler, sockets: &Map) {
     program.label("choose");
     program.add(&[
         wide(Operation::Move, 1, WORD),
-        wide_number(Operation::Shift, 1, SHARE_AT.cast_signed()),
+        wide_number(Operation::Shift, 1, SHARE_AT as i32),
         wide_number(Operation::And, 1, 0xffff),
     ]);
     program.jump_if_both(0, Condition::Less, 1, "candidate");
@@ -226,7 +226,7 @@ fn choose(program: &mut Assembler, sockets: &Map) {
 fn candidate(program: &mut Assembler) {
     program.add(&[
         wide(Operation::Move, CHOSEN, WORD),
-        wide_number(Operation::Shift, CHOSEN, CANDIDATE_AT.cast_signed()),
+        wide_number(Operation::Shift, CHOSEN, CANDIDATE_AT as i32),
         wide_number(Operation::And, CHOSEN, 0xff),
     ]);
 }
