@@ -235,6 +235,11 @@ impl Listener {
     /// Lets the kernel's choice know again what it may have lost: somebody has shut a slot down and
     /// let it listen again, before we looked.
     ///
+    /// With a classic program that does not help: who listened again has another number by now, and the
+    /// kernel tells nobody which. The numbers are right again after [`Listener::refuse`]; the same goes
+    /// for two slots of four or more that were shut down before we looked, in an order that we do not
+    /// know.
+    ///
     /// # Errors
     /// What the kernel says.
     pub fn remind(&mut self) -> Result<(), Error> {
