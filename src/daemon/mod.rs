@@ -33,6 +33,7 @@ pub mod reload;
 pub mod requests;
 mod run_dirs;
 pub mod sources;
+mod steer;
 pub mod sweeper;
 #[cfg(test)]
 mod testbed;

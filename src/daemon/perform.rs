@@ -4,14 +4,12 @@ use super::chores::Chore;
 use super::hands::Hands;
 use super::history::course;
 use super::launch::{self, Beside, hears_commands, new_invocation};
-use super::listeners::Listeners;
 use super::pinning::Copy;
-use super::units::Units;
 use super::verdict;
 use super::workers::Around;
 use crate::machine::{Action, Counts, Effect, Event, Fault, JobKind, JobWork, Launch, Level, Machine};
 use crate::model::settings::Settings;
-use crate::model::{Generation, Intent, JobId, Signal, SwapId, Tick, UnitName, WorkerId};
+use crate::model::{Generation, Intent, JobId, Signal, Tick, UnitName, WorkerId};
 use crate::os::members;
 use crate::os::task::Task;
 use crate::store::pins;
@@ -63,10 +61,9 @@ impl Hands {
             Action::EndJob { job } => self.jobs.end(job, &mut self.chores),
             Action::SaveIntent(intent) => self.save_intent(unit, &intent),
             Action::ClearIntent => self.clear_intent(unit),
-            Action::Switch { swap_id, to: _ } => self.switch(unit, swap_id),
-            Action::Share { swap_id, .. } => {
-                let reason = "one slot is lent to every generation".to_owned();
-                self.say(unit, Event::ShareFailed { swap_id, reason });
+            Action::Switch { swap_id, to } => self.switch(unit, swap_id, to),
+            Action::Share { swap_id, candidate, share, sticky } => {
+                self.share(unit, swap_id, (candidate, share), sticky);
             }
             Action::Count(generation) => self.count(unit, generation),
             Action::Record { id, record, client } => {
@@ -86,6 +83,7 @@ impl Hands {
             Action::Discard { job } => self.discard(job),
             Action::Remove { label } => self.remove_release(unit, &label),
             Action::Retire(generation) => {
+                self.give_back(unit, generation);
                 self.notifiers.close(unit, generation, &mut self.sources);
                 self.logs.remove(unit, generation);
                 self.clear_run_dirs(unit, machine, now);
@@ -130,38 +128,9 @@ impl Hands {
         }
     }
 
-    /// One slot is lent to all, so the kernel has nothing to change: what takes time is to get here
-    /// from the intent.
-    fn switch(&mut self, unit: &UnitName, swap_id: SwapId) {
-        let took = self.intended.remove(unit).map(|since| since.elapsed()).unwrap_or_default();
-        self.say(unit, Event::Switched { swap_id, took });
-    }
-
     fn count(&mut self, unit: &UnitName, generation: Generation) {
         let counts = Counts { connections: Some(0), queued: 0, half_open: 0 };
         self.say(unit, Event::Counted { generation, counts });
-    }
-
-    fn bind(&mut self, unit: &UnitName, job: JobId, settings: &Settings) {
-        // Before the kernel is asked, which could only say that supd itself holds the port.
-        let conflict = Units::conflict(settings, self.bound_elsewhere(settings));
-        let listeners =
-            self.listeners.entry(unit.clone()).or_insert_with(|| Listeners::new(unit.clone()).into());
-        let private = self.runtime.listeners(unit);
-        let result = match conflict {
-            Some(conflict) => Err(conflict.to_string()),
-            None => listeners.bind(settings, false, &private, &mut self.inherited, &mut self.sources),
-        };
-        match result {
-            Ok(notes) => {
-                notes.iter().for_each(|text| note(unit, Level::Warning, None, text));
-                self.say(
-                    unit,
-                    Event::Bound { job, steered: Err("one slot is lent to every generation".to_owned()) },
-                );
-            }
-            Err(reason) => self.say(unit, Event::BindFailed { job, reason }),
-        }
     }
 
     fn listen(&mut self, unit: &UnitName, named: &[Arc<Settings>]) {
@@ -216,6 +185,7 @@ impl Hands {
         self.notifiers.open(unit, launch.generation, &notify, &mut self.sources)?;
         self.run_dirs.note(launch);
         let invocation = new_invocation().map_err(|error| error.to_string())?;
+        self.lend(unit, launch)?;
         let bound = self.listeners.get(unit);
         for text in bound.map(|bound| bound.republish()).unwrap_or_default() {
             note(unit, Level::Warning, None, &text);

@@ -164,6 +164,11 @@ impl Workers {
         self.all.iter().filter(move |(_, worker)| its(worker)).map(|(id, worker)| (*id, &**worker))
     }
 
+    /// Those of one unit.
+    pub fn of_unit<'a>(&'a self, unit: &'a UnitName) -> impl Iterator<Item = &'a Worker> {
+        self.all.values().map(|worker| &**worker).filter(move |worker| worker.unit == *unit)
+    }
+
     /// Whether a process of this number is held here, so that its end is not to be taken away.
     #[must_use]
     pub fn holds(&self, pid: i32) -> Option<WorkerId> {

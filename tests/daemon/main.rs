@@ -25,6 +25,7 @@ mod releases;
 mod repeat;
 mod servers;
 mod shown;
+mod steer;
 mod support;
 mod swap;
 
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         inherit::tests(),
         hostile::tests(),
         swap::tests(),
+        steer::tests(),
         life::tests(),
         cat::tests(),
         logs::tests(),

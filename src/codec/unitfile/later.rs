@@ -4,7 +4,7 @@ use super::check::Key;
 use super::layer::Layer;
 use super::ready::{Authority, authority};
 use super::report::{Bad, Report};
-use crate::model::settings::{Exclusive, Handoff, ProtectHome, ProtectSystem, Ready, Retain, Settings};
+use crate::model::settings::{Exclusive, Handoff, ProtectHome, ProtectSystem, Ready, Settings};
 
 /// What is said of such a key.
 pub const NOT_YET: &str = "not available yet";
@@ -54,9 +54,6 @@ pub(super) fn faults(settings: &Settings, layer: &Layer, report: &mut Report<'_>
         (Key::Service("PrivateTmp"), service.private_tmp, no_sandbox),
         (Key::Service("ReadWritePaths"), !service.read_write_paths.is_empty(), no_sandbox),
         (Key::Service("SystemCallFilter"), !service.system_call_filter.is_empty(), no_sandbox),
-        (Key::Swap("Retain"), swap.retain == Retain::Warm, "write \"cold\""),
-        (Key::Swap("Canary"), !swap.canary.is_empty(), "take it out"),
-        (Key::Swap("CanarySticky"), swap.canary_sticky, "take it out"),
         (Key::Swap("StandbySignal"), swap.standby_signal.is_some(), "take it out"),
         (Key::Swap("ActiveSignal"), swap.active_signal.is_some(), "take it out"),
     ];

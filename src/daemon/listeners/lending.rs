@@ -18,16 +18,19 @@ pub(super) struct Lending {
     pub(super) steered: bool,
     steering: Steering,
     lent: Few<Generation, Slot>,
+    /// Who received what before the last switch.
+    before: Split,
 }
 
 impl Lending {
-    /// The slot for a generation that has none. With nobody else it is the active one, and what waits
-    /// there is its own; else one that is free, rather one where something may wait.
+    /// The slot for a generation that has none. If the active one is nobody's, what waits there is its
+    /// own; else one that is free, rather one where something may wait.
     fn choose(&self, listeners: &[&Listener]) -> Option<Slot> {
-        if self.lent.is_empty() {
-            return Some(self.steering.split().active);
-        }
         let is_free = |slot: &Slot| !self.lent.values().any(|lent| lent == slot);
+        let active = self.steering.split().active;
+        if is_free(&active) {
+            return Some(active);
+        }
         let is_there = |slot: &Slot| listeners.iter().any(|one| one.slots().any(|(known, _)| known == *slot));
         let mut free = (0..SLOTS).filter(is_free);
         free.clone().find(is_there).or_else(|| free.next())
@@ -55,10 +58,9 @@ impl Listeners {
         settings: &Arc<Settings>,
         sources: &mut Sources,
     ) -> Result<Vec<String>, String> {
-        if !self.lending.steered {
-            return Ok(Vec::new());
-        }
         let known = self.lending.lent.get(&generation).copied();
+        // Where it cannot have one of its own it has that of who is active.
+        let known = known.or((!self.lending.steered).then_some(self.lending.steering.split().active));
         let all: Vec<&Listener> = self.all().collect();
         let slot = known.or_else(|| self.lending.choose(&all)).ok_or_else(|| {
             format!("all {SLOTS} slots are lent: end a generation that drains, or wait for it")
@@ -94,9 +96,6 @@ impl Listeners {
         (sticky, salt): (bool, u32),
         sources: &mut Sources,
     ) -> Result<Duration, String> {
-        if !self.lending.steered {
-            return Ok(Duration::ZERO);
-        }
         let active = self.lending.slot(active)?;
         let candidate = match candidate {
             Some((generation, share)) => Some((self.lending.slot(generation)?, share)),
@@ -104,13 +103,60 @@ impl Listeners {
         };
         // What is waited for is waited for by its descriptor, which is another's from here on.
         self.unwatch(sources);
+        let before = self.lending.steering.split();
         let since = Instant::now();
         self.steer(Split { active, candidate, sticky, salt })?;
+        self.lending.before = before;
         let took = since.elapsed();
         for fault in self.guard(sources) {
             log::warn!("{}: {fault}", self.unit);
         }
         Ok(took)
+    }
+
+    /// The last switch was a mistake: as before.
+    ///
+    /// # Errors
+    /// In a sentence.
+    pub fn switch_back(&mut self, sources: &mut Sources) -> Result<(), String> {
+        self.unwatch(sources);
+        self.steer(self.lending.before)
+    }
+
+    /// Leads this part of the new connections to a candidate, and the rest to whom all of them led; no
+    /// part: all of them. `salt` as in [`Listeners::switch`].
+    ///
+    /// # Errors
+    /// A sentence; the candidate has what it had then.
+    pub fn share(
+        &mut self,
+        candidate: Generation,
+        share: Share,
+        (sticky, salt): (bool, u32),
+    ) -> Result<(), String> {
+        let slot = self.lending.slot(candidate)?;
+        let active = self.lending.steering.split().active;
+        let candidate = (!share.is_zero()).then_some((slot, share));
+        self.steer(Split { active, candidate, sticky, salt })
+    }
+
+    /// Why these settings' listeners do not have a slot for each generation from here on.
+    ///
+    /// # Errors
+    /// The first that has not, and why.
+    pub fn steers(&self, settings: &Settings) -> Result<(), String> {
+        let own = settings.sockets.iter().filter_map(|socket| self.at(&socket.address));
+        for listener in own {
+            if let Mechanism::Shared(why) = listener.mechanism() {
+                return Err(format!("{}: {why}", listener.address()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether each generation gets a slot of its own from here on.
+    pub fn set_steered(&mut self, steered: bool) {
+        self.lending.steered = steered;
     }
 
     /// The split, for all listeners or for none. The eBPF programs come last, all at once: by then
@@ -136,6 +182,9 @@ impl Listeners {
     /// Every process of this generation is gone: its slots are free for others.
     pub fn give_back(&mut self, generation: Generation, sources: &mut Sources) -> Vec<String> {
         let Some(slot) = self.lending.lent.remove(&generation) else { return Vec::new() };
+        if self.lending.lent.values().any(|lent| *lent == slot) {
+            return Vec::new();
+        }
         let mut faults = Vec::new();
         let split = self.lending.steering.split();
         if split.candidate.is_some_and(|(candidate, _)| candidate == slot) && split.active != slot {

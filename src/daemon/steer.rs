@@ -1,0 +1,95 @@
+//! Who receives new connections: the machine's word, told to the listeners.
+
+use super::hands::Hands;
+use super::listeners::Listeners;
+use super::perform::note;
+use super::units::Units;
+use super::workers::Worker;
+use crate::machine::{Event, Launch, Level};
+use crate::model::settings::Settings;
+use crate::model::{Generation, JobId, Share, SwapId, UnitName};
+
+impl Hands {
+    pub(super) fn bind(&mut self, unit: &UnitName, job: JobId, settings: &Settings) {
+        // Before the kernel is asked, which could only say that supd itself holds the port.
+        let conflict = Units::conflict(settings, self.bound_elsewhere(settings));
+        let listeners =
+            self.listeners.entry(unit.clone()).or_insert_with(|| Listeners::new(unit.clone()).into());
+        let private = self.runtime.listeners(unit);
+        let result = match conflict {
+            Some(conflict) => Err(conflict.to_string()),
+            None => listeners.bind(settings, true, &private, &mut self.inherited, &mut self.sources),
+        };
+        match result {
+            Ok(notes) => {
+                // Several listeners switch together, so one that cannot keeps all of them.
+                let steered = listeners.steers(settings);
+                listeners.set_steered(steered.is_ok());
+                notes.iter().for_each(|text| note(unit, Level::Warning, None, text));
+                self.say(unit, Event::Bound { job, steered });
+            }
+            Err(reason) => self.say(unit, Event::BindFailed { job, reason }),
+        }
+    }
+
+    /// Gives a generation that is about to be launched its slots.
+    pub(super) fn lend(&mut self, unit: &UnitName, launch: &Launch) -> Result<(), String> {
+        let Some(listeners) = self.listeners.get_mut(unit) else { return Ok(()) };
+        for text in listeners.lend(launch.generation, &launch.settings, &mut self.sources)? {
+            note(unit, Level::Warning, Some(launch.generation), &text);
+        }
+        Ok(())
+    }
+
+    /// No process of it is left: its slots are free.
+    pub(super) fn give_back(&mut self, unit: &UnitName, generation: Generation) {
+        let Some(listeners) = self.listeners.get_mut(unit) else { return };
+        for fault in listeners.give_back(generation, &mut self.sources) {
+            note(unit, Level::Warning, Some(generation), &fault);
+        }
+    }
+
+    pub(super) fn switch(&mut self, unit: &UnitName, swap_id: SwapId, to: Generation) {
+        let event = match self.lead_to(unit, swap_id, to) {
+            Ok(()) => {
+                let took = self.intended.remove(unit).map(|since| since.elapsed()).unwrap_or_default();
+                Event::Switched { swap_id, took }
+            }
+            Err(reason) => Event::SwitchFailed { swap_id, reason },
+        };
+        self.say(unit, event);
+    }
+
+    fn lead_to(&mut self, unit: &UnitName, swap_id: SwapId, to: Generation) -> Result<(), String> {
+        let Some(listeners) = self.listeners.get_mut(unit) else { return Ok(()) };
+        listeners.switch(to, None, (false, salt(swap_id)), &mut self.sources)?;
+        // Looked at once it is done: whoever dies from here on dies as the active one.
+        let lives = |worker: &Worker| worker.main().is_some_and(|main| !main.is_over());
+        let (its, others): (Vec<&Worker>, Vec<&Worker>) =
+            self.workers.of_unit(unit).partition(|worker| worker.launch.generation == to);
+        if its.into_iter().any(lives) || !others.into_iter().any(lives) {
+            return Ok(());
+        }
+        listeners.switch_back(&mut self.sources)?;
+        Err(format!("generation {to} has just ended"))
+    }
+
+    pub(super) fn share(
+        &mut self,
+        unit: &UnitName,
+        swap_id: SwapId,
+        (candidate, share): (Generation, Share),
+        sticky: bool,
+    ) {
+        let Some(listeners) = self.listeners.get_mut(unit) else { return };
+        if let Err(reason) = listeners.share(candidate, share, (sticky, salt(swap_id))) {
+            self.say(unit, Event::ShareFailed { swap_id, reason });
+        }
+    }
+}
+
+/// By which each swap draws its clients anew, and every step of one swap the same.
+fn salt(swap_id: SwapId) -> u32 {
+    let folded = swap_id.0 ^ (swap_id.0 >> 32);
+    u32::try_from(folded & u64::from(u32::MAX)).unwrap_or_default()
+}

@@ -1,0 +1,276 @@
+//! A slot for each generation: warm rollbacks, shares, and servers that know no graceful stop.
+
+use crate::harness::{Supd, free_port};
+use crate::load::{Load, Mode, Plan, Target};
+use crate::wait::{SOON, wait_until};
+use crate::{Test, proc, test};
+use nix::sys::signal::Signal;
+use std::net::{Ipv4Addr, SocketAddr};
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        test("steer::warm_rollback_launches_nothing", warm_rollback_launches_nothing),
+        test("steer::standby_that_ended_is_launched_again", standby_that_ended_is_launched_again),
+        test("steer::standby_has_its_time", standby_has_its_time),
+        test(
+            "steer::server_without_a_graceful_stop_loses_nothing",
+            server_without_a_graceful_stop_loses_nothing,
+        ),
+        test("steer::canary_gets_its_share", canary_gets_its_share),
+        test("steer::canary_by_steps", canary_by_steps),
+        test("steer::canary_that_dies", canary_that_dies),
+        test("steer::wrong_shares", wrong_shares),
+        test("steer::drain_verb", drain_verb),
+        test("steer::several_listeners_switch_together", several_listeners_switch_together),
+    ]
+}
+
+fn target(port: u16) -> Target {
+    Target::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
+/// A supd whose unit `web` has gone from version 1 to 2.
+fn swapped(swap: &str) -> (Supd, u16) {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let port = free_port();
+    supd.launch("web", &supd.worker(port, &[], "", swap));
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web"]).expect(0);
+    (supd, port)
+}
+
+const WARM: &str = "Retain = \"warm\"\nProbationSec = \"0\"";
+
+fn state_of(supd: &Supd, generation: u64) -> String {
+    let status = supd.status("web");
+    let all = status.0["generations"].as_array().cloned().unwrap_or_default();
+    let one = all.iter().find(|one| one["generation"] == generation);
+    one.map_or_else(String::new, |one| one["state"].as_str().unwrap_or_default().to_owned())
+}
+
+fn share_of(supd: &Supd, generation: u64) -> Option<f64> {
+    let status = supd.status("web");
+    let all = status.0["generations"].as_array()?;
+    all.iter().find(|one| one["generation"] == generation)?["share"].as_f64()
+}
+
+/// What is on the way when the answer comes may still be the other's; what begins after it is not.
+fn warm_rollback_launches_nothing() {
+    let _machine = crate::harness::whole_machine();
+    let (supd, port) = swapped(WARM);
+    let before = supd.status("web");
+    assert_eq!((state_of(&supd, 1).as_str(), state_of(&supd, 2).as_str()), ("standby", "active"));
+    assert_eq!((share_of(&supd, 1), share_of(&supd, 2)), (Some(0.0), Some(100.0)));
+    let loads = [Mode::Close, Mode::KeepAlive]
+        .map(|mode| Load::start(Plan::new(target(port), mode, 8).slow_every(50)));
+    loads.iter().for_each(|load| load.wait_for_more(100, SOON));
+    let rolled = supd.ctl(&["rollback", "web"]).expect(0);
+    assert!(rolled.text().contains("stands by"), "{rolled}");
+    let after = loads[0].now();
+    loads.iter().for_each(|load| load.wait_for_more(300, SOON));
+    let now = supd.status("web");
+    assert_eq!(now.active(), Some(1));
+    assert_eq!(now.pids(), before.pids(), "a worker was launched, or ended");
+    assert_eq!(state_of(&supd, 2), "standby");
+    let [closing, kept] = loads.map(Load::stop);
+    assert_eq!((closing.lost(), kept.lost()), (0, 0), "{closing}\n{kept}");
+    let since = closing.versions_since(after);
+    assert!(since.keys().eq(["1"]), "after the rollback: {since:?}\n{closing}");
+    // It is no toggle.
+    let refused = supd.ctl(&["rollback", "web"]).expect(3);
+    assert!(refused.text().contains("supctl swap web"), "{refused}");
+}
+
+/// Without the one that stood by its program is there still.
+fn standby_that_ended_is_launched_again() {
+    let (supd, port) = swapped(WARM);
+    let standby = supd.status("web").pids_in(1);
+    supd.ctl(&["drain", "web", "--generation", "1"]).expect(0);
+    assert!(standby.iter().all(|pid| !proc::alive(*pid)), "drained, and {standby:?} lives");
+    supd.ctl(&["rollback", "web"]).expect(0);
+    assert_eq!(supd.status("web").active(), Some(3));
+    let load = Load::start(Plan::new(target(port), Mode::Close, 2));
+    load.wait_for_more(50, SOON);
+    let tally = load.stop();
+    assert!(tally.versions().keys().eq(["1"]), "{tally}");
+}
+
+fn standby_has_its_time() {
+    let (supd, _) = swapped("Retain = \"warm\"\nProbationSec = \"0\"\nStandbySec = \"1s\"");
+    wait_until("the standby to be let go", SOON, || supd.status("web").pids_in(1).is_empty());
+    let status = supd.status("web");
+    assert_eq!((status.active(), status.retained()), (Some(2), Some(1)), "its release stays");
+    supd.ctl(&["rollback", "web"]).expect(0);
+}
+
+/// Its connections have DrainSec to end before it is told anything: swap after swap, nothing is lost.
+fn server_without_a_graceful_stop_loses_nothing() {
+    let _machine = crate::harness::whole_machine();
+    let supd = Supd::start();
+    let port = free_port();
+    let app = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemon/apps/abrupt.py");
+    let unit = |version: &str| {
+        format!(
+            "[[Socket]]\nListenStream = \"127.0.0.1:{port}\"\n\n[Service]\nExecStart = [\"/usr/bin/python3\", \
+             \"{app}\", \"{version}\"]\nReadySettleSec = \"0\"\n\n[Swap]\nProbationSec = \"200ms\"\nDrainSec = \"60s\"\n"
+        )
+    };
+    supd.launch("web", &unit("1"));
+    let loads = [Mode::Close, Mode::KeepAlive].map(|mode| Load::start(Plan::new(target(port), mode, 4)));
+    for version in 2..6 {
+        loads.iter().for_each(|load| load.wait_for_more(200, SOON));
+        supd.write_unit("web", &unit(&version.to_string()));
+        supd.ctl(&["swap", "web"]).expect(0);
+    }
+    loads.iter().for_each(|load| load.wait_for_more(200, SOON));
+    let [closing, kept] = loads.map(Load::stop);
+    assert_eq!((closing.lost(), kept.lost()), (0, 0), "{closing}\n{kept}");
+    assert!(closing.versions().len() >= 5, "{closing}");
+    // The clients are gone, so nobody is waited for any more.
+    wait_until("only the last one to be left", SOON, || {
+        supd.status("web").0["generations"].as_array().is_some_and(|all| all.len() == 1)
+    });
+}
+
+/// Of many connections so many reach the candidate, within three standard deviations.
+fn canary_gets_its_share() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let port = free_port();
+    supd.launch("web", &supd.worker(port, &[], "", "ProbationSec = \"0\""));
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web", "--canary", "25%"]).expect(0);
+    assert_eq!(supd.status("web").state(), "canary");
+    assert_eq!((share_of(&supd, 1), share_of(&supd, 2)), (Some(75.0), Some(25.0)));
+    let among = |count: u64| {
+        let load = Load::start(Plan::new(target(port), Mode::Close, 4));
+        load.wait_for_more(count, SOON);
+        let tally = load.stop();
+        assert_eq!(tally.lost(), 0, "{tally}");
+        let versions = tally.versions();
+        let of = |version: &str| versions.get(version).map_or(0.0, |served| served.count as f64);
+        (of("2"), of("1") + of("2"))
+    };
+    let (candidate, all) = among(2000);
+    let (wanted, deviation) = (all * 0.25, (all * 0.25 * 0.75).sqrt());
+    assert!((candidate - wanted).abs() < 4.0 * deviation, "{candidate} of {all}");
+
+    supd.ctl(&["share", "web", "0"]).expect(0);
+    let (candidate, all) = among(300);
+    assert_eq!(candidate, 0.0, "of {all}");
+    supd.ctl(&["share", "web", "100"]).expect(0);
+    assert_eq!(supd.status("web").active(), Some(2));
+    let (candidate, all) = among(300);
+    assert_eq!(candidate, all);
+}
+
+fn canary_by_steps() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let port = free_port();
+    let check =
+        "Canary = [\"10% 300ms\", \"50% 300ms\"]\nCheckCommand = [\"/bin/true\"]\nProbationSec = \"0\"";
+    supd.launch("web", &supd.worker(port, &[], "", check));
+    supd.install_worker("2");
+    let load = Load::start(Plan::new(target(port), Mode::Close, 4));
+    let swap = supd.ctl(&["swap", "web"]).expect(0);
+    for share in ["10 %", "50 %"] {
+        assert!(swap.text().contains(share), "{swap}");
+    }
+    assert_eq!(supd.status("web").active(), Some(2));
+    assert_eq!(load.stop().lost(), 0);
+    // What the check objects to does not grow.
+    let objects = check.replace("/bin/true", "/bin/false");
+    supd.write_unit("web", &supd.worker(port, &[], "", &objects));
+    supd.install_worker("3");
+    let swap = supd.ctl(&["swap", "web"]).expect(1);
+    assert!(swap.text().contains("CheckCommand failed") && !swap.text().contains("50 %"), "{swap}");
+    assert_eq!(supd.status("web").active(), Some(2));
+}
+
+/// Who has a share and dies loses what it has accepted and no more: what waits goes to who serves.
+fn canary_that_dies() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let port = free_port();
+    supd.launch("web", &supd.worker(port, &[], "", ""));
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web", "--canary", "50"]).expect(0);
+    let candidate = supd.status("web").pids_in(2);
+    candidate.iter().for_each(|pid| proc::signal(*pid, Signal::SIGKILL));
+    wait_until("the canary to be over", SOON, || supd.status("web").state() == "active");
+    let load = Load::start(Plan::new(target(port), Mode::Close, 4));
+    load.wait_for_more(300, SOON);
+    let tally = load.stop();
+    assert_eq!(tally.lost(), 0, "{tally}");
+    assert!(tally.versions().keys().eq(["1"]), "{tally}");
+}
+
+fn wrong_shares() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let port = free_port();
+    supd.launch("web", &supd.worker(port, &[], "", ""));
+    for wrong in ["-1", "101", "5,5", "five", "0.001", ""] {
+        let output = supd.ctl(&["share", "web", wrong]).expect(2);
+        assert!(output.text().contains("share") || output.text().contains("percent"), "{output}");
+    }
+    let refused = supd.ctl(&["share", "web", "5"]).expect(3);
+    assert!(refused.text().contains("swap web --canary 5%"), "{refused}");
+    // Where one slot is lent to all, nothing can be shared.
+    let fifo = format!(
+        "[[Socket]]\nName = \"in\"\nListenFIFO = \"{0}/f\"\n[[Socket]]\nName = \"http\"\nListenStream = \
+         \"127.0.0.1:{1}\"\n[Service]\nExecStart = [\"/usr/bin/sleep\", \"600\"]\nReady = \"started\"\n",
+        supd.path().display(),
+        free_port()
+    );
+    supd.launch("fifo", &fifo);
+    let refused = supd.ctl(&["swap", "fifo", "--canary", "5"]).expect(1);
+    assert!(refused.text().contains("FIFO"), "{refused}");
+}
+
+fn drain_verb() {
+    let (supd, _) = swapped(WARM);
+    let refused = supd.ctl(&["drain", "web", "--generation", "2"]).expect(3);
+    assert!(refused.text().contains("it is active") && refused.text().contains("stop web"), "{refused}");
+    let nobody = supd.ctl(&["drain", "web", "--generation", "7"]).expect(0);
+    assert!(nobody.text().contains("no process"), "{nobody}");
+    supd.install_worker("3");
+    supd.ctl(&["swap", "web", "--hold"]).expect(0);
+    let refused = supd.ctl(&["drain", "web", "--generation", "3"]).expect(3);
+    assert!(refused.text().contains("abort web"), "{refused}");
+    supd.ctl(&["abort", "web"]).expect(0);
+    supd.ctl(&["drain", "web", "--generation", "1"]).expect(0);
+    assert!(supd.status("web").pids_in(1).is_empty());
+}
+
+/// TCP over both families and a UNIX path: all of them lead to the one that is active.
+fn several_listeners_switch_together() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let (one, other) = (free_port(), free_port());
+    let path = supd.path().join("web.sock");
+    let more = format!(
+        "\n[[Socket]]\nName = \"six\"\nListenStream = \"[::1]:{other}\"\n[[Socket]]\nName = \"unix\"\nListenStream = {path:?}\n"
+    );
+    let unit = supd.worker(one, &[], "", WARM).replacen("[Service]", &format!("{more}\n[Service]"), 1);
+    supd.launch("web", &unit);
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web"]).expect(0);
+    let targets = [
+        target(one),
+        Target::Tcp(SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, other))),
+        Target::Unix(path),
+    ];
+    for (verb, version) in [("status", "2"), ("rollback", "1")] {
+        supd.ctl(&[verb, "web"]).expect(0);
+        for target in &targets {
+            let load = Load::start(Plan::new(target.clone(), Mode::Close, 2));
+            load.wait_for_more(50, SOON);
+            let tally = load.stop();
+            assert_eq!(tally.lost(), 0, "{tally}");
+            assert!(tally.versions().keys().eq([version]), "after {verb}, {target:?}: {tally}");
+        }
+    }
+}
