@@ -6,7 +6,7 @@ use super::clock::BootId;
 use super::pidfd::PidFd;
 use super::process::{Identity, Stat};
 use super::task::Task;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
 use std::time::Duration;
@@ -61,25 +61,65 @@ pub fn decode(answer: &[u8], boot: &BootId) -> Vec<Identity> {
 
 /// Every living process with these marks but `supd` itself and the one that searches.
 fn find(marks: &Marks, supd: i32) -> Vec<(Stat, Option<u64>)> {
+    let found = find_each(std::slice::from_ref(marks), supd).into_iter().flatten();
+    found.map(|stat| (stat, inode_of(&stat))).collect()
+}
+
+/// The same for each of these by itself, in one walk of /proc. Of two that a process could belong to
+/// it is the one that its own marks say, else its nearest parent's.
+pub(super) fn find_each(each: &[Marks], supd: i32) -> Vec<Vec<Stat>> {
     let all = everyone();
     let searcher = nix::unistd::getpid().as_raw();
-    let mut members: HashSet<i32> = HashSet::new();
-    for stat in all.values() {
-        if stat.pid != supd
-            && stat.pid != searcher
-            && (marks.workers.contains(&stat.session) || marked(stat.pid, marks))
-        {
-            members.insert(stat.pid);
+    let index = Index::of(each);
+    let is_other = |stat: &&Stat| stat.pid != supd && stat.pid != searcher;
+    let marked = all.values().filter(is_other).filter_map(|stat| Some((stat.pid, index.marked(stat)?)));
+    let members: HashMap<i32, usize> = marked.collect();
+    let mut found = vec![Vec::new(); each.len()];
+    for stat in all.values().filter(|stat| is_other(stat) && !stat.zombie) {
+        // What a member started may have thrown away both the session and the environment.
+        let parents = || ancestors(stat, &all).find_map(|parent| members.get(&parent));
+        if let Some(whose) = members.get(&stat.pid).or_else(parents) {
+            found[*whose].push(*stat);
         }
     }
-    members.extend(marks.workers.iter().filter(|worker| all.contains_key(worker)));
-    // What a member started may have thrown away both the session and the environment.
-    let descends = |stat: &&Stat| ancestors(stat, &all).any(|parent| members.contains(&parent));
-    let found = all.values().filter(|stat| members.contains(&stat.pid) || descends(stat));
-    let found = found.filter(|stat| !stat.zombie && stat.pid != supd && stat.pid != searcher);
-    let mut found: Vec<_> = found.map(|stat| (*stat, inode_of(stat))).collect();
-    found.sort_unstable_by_key(|(stat, _)| stat.pid);
+    for members in &mut found {
+        members.sort_unstable_by_key(|stat| stat.pid);
+    }
     found
+}
+
+/// Whose each mark is.
+struct Index<'a> {
+    workers: HashMap<i32, usize>,
+    invocation_ids: HashMap<&'a [u8], usize>,
+}
+
+impl<'a> Index<'a> {
+    fn of(each: &'a [Marks]) -> Self {
+        let numbered = || each.iter().enumerate();
+        let workers = |(whose, marks): (usize, &'a Marks)| marks.workers.iter().map(move |it| (*it, whose));
+        let ids = |(whose, marks): (usize, &'a Marks)| {
+            marks.invocation_ids.iter().map(move |id| (id.as_bytes(), whose))
+        };
+        let (workers, ids) = (numbered().flat_map(workers), numbered().flat_map(ids));
+        Self { workers: workers.collect(), invocation_ids: ids.collect() }
+    }
+
+    fn marked(&self, stat: &Stat) -> Option<usize> {
+        let known = self.workers.get(&stat.pid).or_else(|| self.workers.get(&stat.session));
+        known.copied().or_else(|| self.invoked(stat.pid))
+    }
+
+    /// Whose INVOCATION_ID the process was started with.
+    fn invoked(&self, pid: i32) -> Option<usize> {
+        let file = fs::File::open(format!("/proc/{pid}/environ")).ok()?;
+        let mut environment = Vec::new();
+        // Another user's: not readable, and not ours either.
+        let _ = file.take(ENVIRONMENT_MAX).read_to_end(&mut environment);
+        let mut values =
+            environment.split(|byte| *byte == 0).filter_map(|v| v.strip_prefix(b"INVOCATION_ID="));
+        values.find_map(|value| self.invocation_ids.get(value)).copied()
+    }
 }
 
 fn inode_of(stat: &Stat) -> Option<u64> {
@@ -98,16 +138,6 @@ fn everyone() -> HashMap<i32, Stat> {
 fn ancestors<'a>(stat: &Stat, all: &'a HashMap<i32, Stat>) -> impl Iterator<Item = i32> + use<'a> {
     let parents = std::iter::successors(Some(stat.parent), |pid| all.get(pid).map(|stat| stat.parent));
     parents.take_while(|pid| *pid != 0).take(ANCESTORS_MAX)
-}
-
-/// Whether the process was started with one of these INVOCATION_IDs.
-fn marked(pid: i32, marks: &Marks) -> bool {
-    let Ok(file) = fs::File::open(format!("/proc/{pid}/environ")) else { return false };
-    let mut environment = Vec::new();
-    // Another user's: not readable, and not ours either.
-    let _ = file.take(ENVIRONMENT_MAX).read_to_end(&mut environment);
-    let mut values = environment.split(|byte| *byte == 0).filter_map(|v| v.strip_prefix(b"INVOCATION_ID="));
-    values.any(|value| marks.invocation_ids.iter().any(|id| id.as_bytes() == value))
 }
 
 /// What a process is to a generation, as far as that can be told without waiting for anyone.
