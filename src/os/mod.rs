@@ -5,6 +5,7 @@ pub(crate) mod alone;
 pub mod ancillary;
 pub mod beneath;
 pub mod bpf;
+pub mod census;
 pub mod clock;
 pub mod code;
 pub mod error;

@@ -36,8 +36,19 @@ impl States {
     pub const WAITING: Self = Self(1 << 10 | 1 << 13);
     /// Listening.
     pub const LISTENING: Self = Self(1 << 10);
+    /// Connected, and not finished by the server's own will: established, both FIN_WAITs (it has said
+    /// all, and may still read), CLOSE_WAIT (the client has said all, and may still be answered).
+    pub const OPEN: Self = Self(1 << 1 | 1 << 4 | 1 << 5 | 1 << 8);
+    /// The server has said all, and not yet heard all.
+    const FIN_WAIT: Self = Self(1 << 4 | 1 << 5);
+    /// A handshake half done: SYN_RECV, by the name the kernel shows and the one it keeps.
+    pub const HALF_OPEN: Self = Self(1 << 3 | 1 << 12);
     /// Every state.
     pub const ALL: Self = Self(0xffff_ffff);
+
+    fn has(self, state: u8) -> bool {
+        1u32.checked_shl(state.into()).is_some_and(|bit| self.0 & bit != 0)
+    }
 }
 
 /// A TCP or UDP socket.
@@ -62,6 +73,43 @@ pub struct UnixSocket {
     pub file: Option<BoundFile>,
     /// Listening: connections waiting for accept. Else: bytes waiting to be read.
     pub queue: Option<u32>,
+}
+
+/// A TCP connection of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TcpConnection {
+    /// Its local address; on an IPv6 socket that of an IPv4 client is mapped.
+    pub host: IpAddr,
+    /// Its local port.
+    pub port: u16,
+    /// How far it is.
+    pub phase: TcpPhase,
+    /// Its number in /proc/PID/fd; 0: nobody has accepted it yet, or the server has closed it.
+    pub inode: u32,
+    /// Never another's as long as the machine is up.
+    pub cookie: u64,
+}
+
+/// See [`TcpConnection`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TcpPhase {
+    /// Its handshake is half done.
+    Arriving,
+    /// The server may still say something.
+    Open,
+    /// The server has said all.
+    Finishing,
+}
+
+/// The server's end of a connection over a UNIX socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnixConnection {
+    /// Its number in /proc/PID/fd.
+    pub inode: u32,
+    /// Never another's as long as the machine is up.
+    pub cookie: u64,
+    /// The name of the listener that it was accepted from, as in [`UnixSocket::name`].
+    pub name: Vec<u8>,
 }
 
 /// A file as sock_diag knows it: the kernel's own device number, and half of the inode number.
@@ -99,6 +147,39 @@ pub fn inet(udp: bool, port: u16, states: States) -> Result<Vec<InetSocket>, Err
         dump(&inet_request(family, udp, port, states), |row| found.extend(inet_row(row, port)))?;
     }
     Ok(found)
+}
+
+/// Every TCP connection over IPv4, or IPv6, with this local port (0: with any), of those states.
+/// Whether `each` was given all of them: after `most` rows the list is cut off.
+///
+/// # Errors
+/// As [`inet`].
+pub fn tcp_connections(
+    six: bool,
+    port: u16,
+    states: States,
+    most: usize,
+    mut each: impl FnMut(TcpConnection),
+) -> Result<bool, Error> {
+    let family = if six { libc::AF_INET6 } else { libc::AF_INET };
+    let family = u8::try_from(family).expect("address families are small");
+    let request = inet_request(family, false, port, states);
+    dump_some(&request, most, |row| tcp_row(row).into_iter().for_each(&mut each))
+}
+
+/// The server's end of every connection over a UNIX socket. Whether `each` was given all of them.
+///
+/// # Errors
+/// As [`inet`].
+pub fn unix_connections(most: usize, mut each: impl FnMut(UnixConnection)) -> Result<bool, Error> {
+    let request = unix_request(NLM_F_DUMP, States::OPEN, 0, UDIAG_SHOW_NAME);
+    dump_some(&request, most, |row| {
+        let Some(UnixSocket { inode, name, .. }) = unix_row(row) else { return };
+        // The clients have no names of their own.
+        if let Some(cookie) = cookie(row, 8).filter(|_| !name.is_empty()) {
+            each(UnixConnection { inode, cookie, name });
+        }
+    })
 }
 
 /// The queue of every listening UNIX socket, by its inode.
@@ -171,16 +252,20 @@ fn message(flags: u16, body: &[u8]) -> Vec<u8> {
     message
 }
 
-/// Sends one request and hands each row of the answer to `row`.
-fn dump(request: &[u8], mut row: impl FnMut(&[u8])) -> Result<(), Error> {
+fn dump(request: &[u8], row: impl FnMut(&[u8])) -> Result<(), Error> {
+    dump_some(request, MOST_ROWS, row).map(drop)
+}
+
+/// Sends one request and hands each row of the answer to `row`. Whether these were all.
+fn dump_some(request: &[u8], most: usize, mut row: impl FnMut(&[u8])) -> Result<bool, Error> {
     let fd = open().map_err(refused)?;
     socket::send(fd.as_raw_fd(), request, MsgFlags::empty()).map_err(refused)?;
     let one_answer = request[6..8] == NLM_F_REQUEST.to_ne_bytes();
     let mut buffer = vec![0; 32 * 1024];
     let mut rows = 0;
-    while rows < MOST_ROWS {
+    while rows < most {
         let length = match socket::recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            Ok(0) => return Ok(()),
+            Ok(0) => return Ok(true),
             Ok(length) => length,
             Err(Errno::EINTR) => continue,
             Err(errno) => return Err(refused(errno)),
@@ -188,8 +273,8 @@ fn dump(request: &[u8], mut row: impl FnMut(&[u8])) -> Result<(), Error> {
         let mut rest = &buffer[..length];
         while let Some((kind, body, next)) = netlink_message(rest) {
             match kind {
-                NLMSG_DONE => return Ok(()),
-                NLMSG_ERROR => return error_of(body),
+                NLMSG_DONE => return Ok(true),
+                NLMSG_ERROR => return error_of(body).map(|()| true),
                 SOCK_DIAG_BY_FAMILY => row(body),
                 _ => {}
             }
@@ -197,10 +282,10 @@ fn dump(request: &[u8], mut row: impl FnMut(&[u8])) -> Result<(), Error> {
             rest = next;
         }
         if one_answer {
-            return Ok(());
+            return Ok(true);
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 fn open() -> nix::Result<OwnedFd> {
@@ -232,13 +317,34 @@ fn inet_row(row: &[u8], port: u16) -> Option<InetSocket> {
     if row.get(4..6)? != port.to_be_bytes() {
         return None;
     }
+    Some(InetSocket { host: host(row)?, inode: number(row, 68)?, uid: number(row, 64)? })
+}
+
+/// struct inet_diag_msg of a connection.
+fn tcp_row(row: &[u8]) -> Option<TcpConnection> {
+    let phase = match *row.get(1)? {
+        state if States::HALF_OPEN.has(state) => TcpPhase::Arriving,
+        state if States::FIN_WAIT.has(state) => TcpPhase::Finishing,
+        _ => TcpPhase::Open,
+    };
+    let port = u16::from_be_bytes(row.get(4..6)?.try_into().ok()?);
+    let (inode, cookie) = (number(row, 68)?, cookie(row, 44)?);
+    Some(TcpConnection { host: host(row)?, port, phase, inode, cookie })
+}
+
+/// The local address of an inet_diag_msg.
+fn host(row: &[u8]) -> Option<IpAddr> {
     let address: [u8; 16] = row.get(8..24)?.try_into().ok()?;
-    let host = if i32::from(*row.first()?) == libc::AF_INET {
+    Some(if i32::from(*row.first()?) == libc::AF_INET {
         IpAddr::V4(Ipv4Addr::new(address[0], address[1], address[2], address[3]))
     } else {
         IpAddr::V6(Ipv6Addr::from(address))
-    };
-    Some(InetSocket { host, inode: number(row, 68)?, uid: number(row, 64)? })
+    })
+}
+
+/// Two words, the lower one first.
+fn cookie(row: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from(number(row, at)?) | u64::from(number(row, at + 4)?) << 32)
 }
 
 /// struct unix_diag_msg and the attributes behind it.
@@ -372,6 +478,9 @@ mod tests {
         assert_eq!(netlink_message(&[0; 3]), None);
         assert_eq!(netlink_message(&[8, 0, 0, 0, 20, 0, 0, 0]), None, "a length within the header");
         assert_eq!(inet_row(&[2; 71], 0x202), None);
+        assert_eq!(tcp_row(&[2; 71]), None);
+        let odd = [255; 72];
+        assert!(tcp_row(&odd).is_some_and(|row| row.phase == TcpPhase::Open), "a state of a later kernel");
         assert_eq!(unix_row(&[0; 15]), None);
         let mut row = vec![0; 16];
         row.extend([2, 0, 0, 0]);
