@@ -28,7 +28,7 @@ pub(super) struct IsActive {
 
 impl IsActive {
     pub(super) fn run(self, context: &Context) -> Result<ExitStatus, Failure> {
-        let method = Method::Status { unit: Some(self.unit) };
+        let method = Method::Status { unit: Some(self.unit), count: false };
         let answer = context.client()?.ask(&method, &Meta::default(), None)?;
         let state = match error_of(&answer) {
             None => {

@@ -27,7 +27,9 @@ Examples:
   supctl status --check web     for a load balancer: exit status 0 if web is up, else 1
   supctl --json status web      for programs
 
-CONN is open connections, QUEUE those that nobody has accepted yet, - is not known.
+CONN is open connections, QUEUE those that nobody has accepted yet, - is not known. They are counted
+when you look: of all units while at most 64 generations run, else of the UNIT that you name; not
+for --check.
 --check counts a unit as well if its health is up, or if it waits for its first connection. Without
 UNIT, a unit that a person stopped is well, too.")]
 pub(super) struct Status {
@@ -61,7 +63,9 @@ impl Status {
     }
 
     fn ask(&self, client: &Client) -> Result<Answer, Failure> {
-        client.ask(&Method::Status { unit: self.unit.clone() }, &Meta::default(), None)
+        // Whoever asks by exit status asks often, and has no use for it.
+        let method = Method::Status { unit: self.unit.clone(), count: !self.check };
+        client.ask(&method, &Meta::default(), None)
     }
 
     fn lines(&self, context: &Context, status: &StatusView) -> Vec<String> {

@@ -181,7 +181,7 @@ fn units() -> Vec<UnitView> {
 
 fn status_server() -> Fake {
     Fake::new(|control, call| {
-        let Method::Status { unit } = call.method else { panic!("{:?}", call.method) };
+        let Method::Status { unit, .. } = call.method else { panic!("{:?}", call.method) };
         let mut units = units();
         if let Some(unit) = unit {
             if !units.iter().any(|known| known.unit == unit.as_str()) {

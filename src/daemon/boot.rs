@@ -102,6 +102,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         sweeper: Default::default(),
         jobs: Default::default(),
         chores: Default::default(),
+        counter: Default::default(),
         installs: Default::default(),
         pinner: Default::default(),
         logs: Default::default(),

@@ -15,6 +15,8 @@ pub enum Chore {
     Sweep(Vec<WorkerId>),
     /// It looks for every process of a worker or a command, to send them a signal.
     Signal(Signal),
+    /// It counts open connections.
+    Census,
     /// It asks over HTTP.
     Probe(JobId),
     /// It copies the programs of generations.

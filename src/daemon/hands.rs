@@ -3,6 +3,7 @@
 use super::chores::Chores;
 use super::clients::Clients;
 use super::control::Control;
+use super::counter::Counter;
 use super::gather::Gather;
 use super::history::Story;
 use super::installs::Installs;
@@ -18,7 +19,7 @@ use super::sources::Sources;
 use super::sweeper::Sweeper;
 use super::units::Units;
 use super::workers::{Around, Workers};
-use crate::machine::{Event, Input};
+use crate::machine::{Event, Input, Machine};
 use crate::model::settings::Socket;
 use crate::model::{ClientId, Settings, Tick, UnitName};
 use crate::os::clock::{self, BootId};
@@ -60,6 +61,8 @@ pub struct Hands {
     pub jobs: Jobs,
     /// Forked children with long work.
     pub chores: Chores,
+    /// Counts of open connections.
+    pub counter: Counter,
     /// Programs that are to be copied.
     pub pinner: Pinner,
     /// Releases on their way in.
@@ -128,13 +131,14 @@ impl Hands {
         calls
             .chain(self.sweeper.deadline())
             .chain(self.logs.deadline())
+            .chain(self.counter.deadline())
             .chain(self.story.crashes.deadline())
             .chain(self.quit_by)
             .min()
     }
 
     /// Does what is due, and begins what waits.
-    pub fn tend(&mut self, now: Tick) {
+    pub fn tend(&mut self, machine: &Machine, now: Tick) {
         for unit in self.last_calls.clone() {
             let Some(listeners) = self.listeners.get_mut(&unit) else { continue };
             let mut faults = Vec::new();
@@ -154,6 +158,7 @@ impl Hands {
         self.begin_pins();
         let Self { sweeper, workers, chores, sources, inbox, runtime, boot, .. } = self;
         sweeper.pump(now, workers, chores, &mut Around { sources, inbox, runtime, boot });
+        self.tend_counts(machine, now);
     }
 
     /// Lets listeners listen again that somebody has shut down.

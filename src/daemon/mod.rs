@@ -7,6 +7,7 @@ pub mod chores;
 pub mod cli;
 pub mod clients;
 pub mod control;
+pub mod counter;
 pub mod crashes;
 pub mod flusher;
 pub mod gather;

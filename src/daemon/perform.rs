@@ -7,7 +7,7 @@ use super::launch::{self, Beside, hears_commands, new_invocation};
 use super::pinning::Copy;
 use super::verdict;
 use super::workers::Around;
-use crate::machine::{Action, Counts, Effect, Event, Fault, JobKind, JobWork, Launch, Level, Machine};
+use crate::machine::{Action, Effect, Event, Fault, JobKind, JobWork, Launch, Level, Machine};
 use crate::model::settings::Settings;
 use crate::model::{Generation, Intent, JobId, Signal, Tick, UnitName, WorkerId};
 use crate::os::members;
@@ -65,7 +65,7 @@ impl Hands {
             Action::Share { swap_id, candidate, share, sticky } => {
                 self.share(unit, swap_id, (candidate, share), sticky);
             }
-            Action::Count(generation) => self.count(unit, generation),
+            Action::Count(generation) => self.counter.ask(unit.clone(), generation),
             Action::Record { id, record, client } => {
                 let by = client.and_then(|client| self.clients.author(client)).cloned();
                 let course = course(unit, &record.happening, machine);
@@ -126,11 +126,6 @@ impl Hands {
         if let Err(error) = self.runtime.clear_intent(unit) {
             log::warn!("{unit}: {error}");
         }
-    }
-
-    fn count(&mut self, unit: &UnitName, generation: Generation) {
-        let counts = Counts { connections: Some(0), queued: 0, half_open: 0 };
-        self.say(unit, Event::Counted { generation, counts });
     }
 
     fn listen(&mut self, unit: &UnitName, named: &[Arc<Settings>]) {
@@ -304,6 +299,7 @@ impl Hands {
                 sweeper.searched(ids, result, now, workers, &mut around);
             }
             Chore::Signal(signal) => self.sweeper.found(signal, result, now, &self.workers, &self.boot),
+            Chore::Census => self.counted(result, now),
             Chore::Probe(job) => {
                 let (jobs, mut around) = self.jobs();
                 jobs.probed(job, result, &mut around);

@@ -62,7 +62,7 @@ impl Reactor {
             }
             self.step(now);
             // Last: a step may leave something to begin that no descriptor will tell of.
-            self.hands.tend(now);
+            self.hands.tend(&self.machine, now);
             if let Some(worth) = self.thrift.due(now) {
                 self.give_back(worth);
             }

@@ -28,6 +28,7 @@ impl Hands {
             }
             Arrival::HungUp(client) => {
                 self.onlookers.remove(&client);
+                self.counter.hung_up(client);
                 self.unwatch(client);
                 if let Some(unit) = self.clients.hung_up(client) {
                     self.say(&unit, Event::HungUp { client });
@@ -39,10 +40,11 @@ impl Hands {
     /// Answers what is for anyone; whether it was that.
     fn tell_anyone(&mut self, call: &Call, machine: &Machine, now: Tick) -> bool {
         match &call.method {
-            Method::Status { unit } => match self.views(unit.as_ref(), machine, now) {
-                Some(units) => self.control.status(call.client, units, self.notes()),
-                None => self.no_such_unit(call, machine),
-            },
+            Method::Status { unit, count } => {
+                if !self.look(call.client, unit.as_ref(), *count, machine, now) {
+                    self.no_such_unit(call, machine);
+                }
+            }
             // Whoever only waits has nothing read and brings nothing to the machine.
             Method::Wait { unit, .. } => match machine.units().any(|known| known == unit) {
                 true => self.wait(call, unit, machine, now),
@@ -376,18 +378,23 @@ impl Hands {
     }
 
     fn no_such_unit(&mut self, call: &Call, machine: &Machine) {
-        let asked = call.method.unit().map_or("", UnitName::as_str);
+        self.refuse_unit(call.client, call.method.unit(), machine);
+    }
+
+    /// The same for whoever asked about it.
+    pub(super) fn refuse_unit(&mut self, client: ClientId, unit: Option<&UnitName>, machine: &Machine) {
+        let asked = unit.map_or("", UnitName::as_str);
         if let Some(fault) = UnitName::new(asked).ok().and_then(|unit| self.units.fault(&unit)) {
-            return self.refuse(call.client, format!("{asked}: {fault}"), None);
+            return self.refuse(client, format!("{asked}: {fault}"), None);
         }
         let listed = self.units.list().units;
         if listed.iter().any(|unit| unit.as_str() == asked) {
             let text = format!("{asked}: its file is new, and supd has not read it yet");
-            return self.refuse(call.client, text, Some("daemon-reload".to_owned()));
+            return self.refuse(client, text, Some("daemon-reload".to_owned()));
         }
         let known = machine.units().chain(&listed).map(UnitName::as_str);
         let error = varlink::Error::no_such_unit(asked, known);
-        self.control.refuse(call.client, &error);
+        self.control.refuse(client, &error);
     }
 }
 

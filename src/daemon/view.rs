@@ -3,6 +3,7 @@
 use super::hands::Hands;
 use super::perform::note;
 use crate::codec::json::{ListenerView, UnitView};
+use crate::codec::span::millis;
 use crate::machine::{Level, Machine};
 use crate::model::status::{GenerationState, SwapResult, UnitStatus};
 use crate::model::{Address, Generation, Settings, Tick, UnitName};
@@ -10,7 +11,7 @@ use crate::os::listener::Queues;
 use std::collections::BTreeSet;
 
 /// From so many units on their queues are asked for all at once.
-const MANY: usize = 8;
+pub(super) const MANY: usize = 8;
 
 impl Hands {
     /// One unit, or all by name. `None`: there is no such unit.
@@ -43,7 +44,13 @@ impl Hands {
         status.notes.extend(self.causes(unit, &status));
         let listeners = self.listener_views(unit, &status, machine, file, queues);
         let pid = |worker| Some(self.workers.get(worker)?.main()?.pid());
-        Some(UnitView::new(unit, &file.description, &status, listeners, pid))
+        let mut view = UnitView::new(unit, &file.description, &status, listeners, pid);
+        for (generation, shown) in status.generations.iter().zip(&mut view.generations) {
+            let Some(tally) = self.counter.known(unit, generation.generation, now) else { continue };
+            shown.connections = tally.connections.map(u64::from);
+            shown.oldest_ms = tally.oldest.map(millis);
+        }
+        Some(view)
     }
 
     /// Why there is a pause before the next launch, for each generation that makes one.

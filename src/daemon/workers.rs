@@ -154,6 +154,11 @@ impl Workers {
         self.all.get_mut(&id).map(|worker| &mut **worker)
     }
 
+    /// Each of them.
+    pub fn all(&self) -> impl Iterator<Item = &Worker> {
+        self.all.values().map(|worker| &**worker)
+    }
+
     /// Those of one generation.
     pub fn of<'a>(
         &'a self,

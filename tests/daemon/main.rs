@@ -8,6 +8,7 @@
 //! where that is missing; for root everything must be there, and what is missing is a failure.
 
 mod cat;
+mod counts;
 mod demo;
 mod examples;
 mod history;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         steer::tests(),
         life::tests(),
         cat::tests(),
+        counts::tests(),
         logs::tests(),
         history::tests(),
         shown::tests(),

@@ -12,6 +12,8 @@ pub enum Method {
     Status {
         /// `None`: all.
         unit: Option<UnitName>,
+        /// Count what clients have open first.
+        count: bool,
     },
     /// The effective settings, with where each comes from.
     Cat {
@@ -269,7 +271,7 @@ impl Method {
     #[must_use]
     pub fn unit(&self) -> Option<&UnitName> {
         match self {
-            Self::Status { unit }
+            Self::Status { unit, .. }
             | Self::Releases { unit }
             | Self::History { unit, .. }
             | Self::Watch { unit, .. } => unit.as_ref(),
@@ -386,7 +388,7 @@ impl Method {
     /// The parameters that are the method's own.
     fn take(name: &str, p: &mut Parameters) -> Result<Self, Rejected> {
         Ok(match name {
-            "Status" => Self::Status { unit: p.unit_if_any()? },
+            "Status" => Self::Status { unit: p.unit_if_any()?, count: p.flag("count")? },
             "Releases" => Self::Releases { unit: p.unit_if_any()? },
             "History" => Self::History {
                 unit: p.unit_if_any()?,
@@ -466,8 +468,8 @@ impl Method {
         };
         put("unit", self.unit().map(UnitName::as_str).into());
         match self {
-            Self::Status { .. }
-            | Self::Releases { .. }
+            Self::Status { count, unit: _ } => put("count", (*count).into()),
+            Self::Releases { .. }
             | Self::Reload { .. }
             | Self::DaemonReload
             | Self::Abort { .. }

@@ -208,7 +208,7 @@ impl<'a> Story<'a> {
 
     /// What there is; `None`: no supd is there yet.
     fn status(&self) -> Result<Option<StatusView>, Failure> {
-        let method = Method::Status { unit: Some(self.name.clone()) };
+        let method = Method::Status { unit: Some(self.name.clone()), count: false };
         match self.client.ask(&method, &Meta::default(), None) {
             Err(failure) if failure.status == ExitStatus::NoSupd => Ok(None),
             Err(failure) => Err(failure),

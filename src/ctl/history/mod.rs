@@ -121,7 +121,8 @@ impl History {
     /// A name that nothing ever happened to may be mistyped.
     fn known(&self, client: &Client) -> Result<(), Failure> {
         let Some(unit) = &self.unit else { return Ok(()) };
-        let status = client.ask(&Method::Status { unit: Some(unit.clone()) }, &Meta::default(), None)?;
+        let status =
+            client.ask(&Method::Status { unit: Some(unit.clone()), count: false }, &Meta::default(), None)?;
         match error_of(&status) {
             Some(error) => Err(Failure::from_error(&error, Some(unit.as_str()))),
             None => Ok(()),

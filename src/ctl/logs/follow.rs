@@ -116,7 +116,7 @@ impl Follow<'_> {
 
     /// Who is active; nobody, where supd does not say, which is said once.
     fn active(&self, known: &mut Known, show: &mut Show<Stdout>) -> Result<Option<Generation>, End> {
-        let method = Method::Status { unit: Some(self.unit.clone()) };
+        let method = Method::Status { unit: Some(self.unit.clone()), count: false };
         let asked = self.client.ask(&method, &Meta::default(), None);
         let (now, active) = match asked {
             Ok(answer) if answer.error.is_none() => {

@@ -174,7 +174,7 @@ fn generation_line(generation: &GenerationView) -> String {
     parts.extend(generation.share.map(|share| format!("{share}% of new connections")));
     if let Some(open) = generation.connections {
         let oldest = generation.oldest_ms.map(|age| coarse(Duration::from_millis(age)));
-        let oldest = oldest.map_or(String::new(), |age| format!(", the oldest {age}"));
+        let oldest = oldest.map_or(String::new(), |age| format!(" (the oldest for at least {age})"));
         parts.push(format!("{open} open{oldest}"));
     }
     parts.extend(generation.pinned.map(|pinned| if pinned { "pinned" } else { "pinned: no" }.to_owned()));
@@ -344,7 +344,7 @@ supd: no bpf(2): EPERM";
   health        up (traffic on)
   listener      http 0.0.0.0:8080 (shared, 2 waiting)
   listener      http 0.0.0.0:8081 (applies at the next swap)
-  generation 8  active, release 1.5.0, up 5s, 61 open, the oldest 3min, pinned: no
+  generation 8  active, release 1.5.0, up 5s, 61 open (the oldest for at least 3min), pinned: no
                 worker 0 pid 42 serving: idle\u{fffd} (the one before it: exit status 3)
   last swap     3: 7 to 8, running, ready after 1.42s, switched in 90us
   note          probation: 8s left";

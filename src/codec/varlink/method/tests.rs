@@ -7,7 +7,7 @@ pub(in crate::codec::varlink) fn every_method() -> Vec<Method> {
     let wait = WaitFor::Drained;
     let label = Label::new("1.5.0").ok();
     vec![
-        Method::Status { unit: Some(unit.clone()) },
+        Method::Status { unit: Some(unit.clone()), count: true },
         Method::Cat { unit: unit.clone(), generation: Some(Generation(8)) },
         Method::Releases { unit: Some(unit.clone()) },
         Method::History { unit: Some(unit.clone()), since_us: Some(7), before: Some(8), limit: Some(9) },
@@ -76,7 +76,7 @@ fn what_a_client_writes_is_what_supd_reads() {
         let parameters = method.parameters(&meta);
         assert_eq!(Method::read(method.name(), parameters), Ok((method, meta)));
     }
-    let method = Method::Status { unit: None };
+    let method = Method::Status { unit: None, count: false };
     assert_eq!(method.parameters(&Meta::default()), Map::new());
     assert_eq!(Method::read("Status", Map::new()), Ok((method, Meta::default())));
 }
