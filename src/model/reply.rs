@@ -138,6 +138,10 @@ pub enum Progress {
         generation: Generation,
         /// How many live.
         workers: u32,
+        /// How many connections they have open; `None`: not known.
+        connections: Option<u32>,
+        /// How long these may still take; `None`: there is no such bound.
+        left: Option<Duration>,
     },
     /// Anything else worth a line.
     Note(String),

@@ -49,6 +49,10 @@ pub struct ProgressView {
     pub to: Option<u64>,
     /// How long probation takes, 0 for none: switched.
     pub probation_ms: Option<u64>,
+    /// How many connections are open: draining; null if that is not known.
+    pub connections: Option<u32>,
+    /// How long these may still take: draining; null if there is no bound.
+    pub left_ms: Option<u64>,
     /// Why: rolling-back.
     pub cause: Option<String>,
 }
@@ -138,9 +142,12 @@ impl From<&Progress> for ProgressView {
                 cause: Some(cause.clone()),
                 ..Self::default()
             },
-            Progress::Draining { generation, workers } => {
-                Self { workers: Some(*workers), ..about("draining", generation) }
-            }
+            Progress::Draining { generation, workers, connections, left } => Self {
+                workers: Some(*workers),
+                connections: *connections,
+                left_ms: left.map(millis),
+                ..about("draining", generation)
+            },
             Progress::Note(_) => Self { event: "note".into(), ..Self::default() },
         }
     }
@@ -176,9 +183,12 @@ pub fn progress_text(progress: &Progress) -> String {
         Progress::RollingBack { from, to, cause } => {
             format!("going back from generation {from} to {to}: {cause}")
         }
-        Progress::Draining { generation, workers: 0 } => format!("generation {generation} has ended"),
-        Progress::Draining { generation, workers } => {
-            format!("generation {generation}: {} still draining", count(*workers, "worker"))
+        Progress::Draining { generation, workers: 0, .. } => format!("generation {generation} has ended"),
+        Progress::Draining { generation, workers, connections, left } => {
+            let open = connections.map(|open| format!(", {} open", count(open, "connection")));
+            let left = left.map(|left| format!(", at most {} more", coarse(left)));
+            let (open, left) = (open.unwrap_or_default(), left.unwrap_or_default());
+            format!("generation {generation}: {} still draining{open}{left}", count(*workers, "worker"))
         }
         Progress::Note(text) => text.clone(),
     }
@@ -257,11 +267,25 @@ mod tests {
                 "going back from generation 8 to 7: it exited",
             ),
             (
-                Progress::Draining { generation, workers: 1 },
+                Progress::Draining { generation, workers: 1, connections: None, left: None },
                 "draining",
                 "generation 8: 1 worker still draining",
             ),
-            (Progress::Draining { generation, workers: 0 }, "draining", "generation 8 has ended"),
+            (
+                Progress::Draining {
+                    generation,
+                    workers: 2,
+                    connections: Some(1),
+                    left: Some(Duration::from_secs(25)),
+                },
+                "draining",
+                "generation 8: 2 workers still draining, 1 connection open, at most 25s more",
+            ),
+            (
+                Progress::Draining { generation, workers: 0, connections: Some(0), left: None },
+                "draining",
+                "generation 8 has ended",
+            ),
             (Progress::Note("so it is".into()), "note", "so it is"),
         ];
         for (step, event, text) in steps {

@@ -229,6 +229,8 @@ fn full_outcome() -> OutcomeView {
         from: Some(1),
         to: Some(1),
         probation_ms: Some(1),
+        connections: Some(1),
+        left_ms: Some(1),
         cause: Some(String::new()),
     };
     OutcomeView {

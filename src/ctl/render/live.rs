@@ -5,7 +5,7 @@
 //! the terminal is changed, so there is nothing to restore but that line, whoever ends supctl how.
 
 use super::text::{Colour, Paint, clean, cut};
-use crate::codec::json::OutcomeView;
+use crate::codec::json::{OutcomeView, ProgressView};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -20,10 +20,18 @@ pub(in crate::ctl) struct Live<W: Write> {
     paint: Paint,
     /// The unit, before each line.
     subject: String,
-    waiting: Option<(String, Instant)>,
+    waiting: Option<Waiting>,
     /// Whether the living line is drawn.
     drawn: bool,
     last: String,
+}
+
+/// What is waited for.
+struct Waiting {
+    what: String,
+    /// What is left of it; it changes, and the wait goes on.
+    left: String,
+    since: Instant,
 }
 
 impl<W: Write> Live<W> {
@@ -39,18 +47,21 @@ impl<W: Write> Live<W> {
 
     /// What is being waited for from now on.
     pub(in crate::ctl) fn wait_for(&mut self, what: impl Into<String>, now: Instant) {
-        let what = what.into();
+        self.wait_for_rest(what.into(), String::new(), now);
+    }
+
+    fn wait_for_rest(&mut self, what: String, left: String, now: Instant) {
         match &mut self.waiting {
-            Some((waiting, _)) if *waiting == what => {}
-            waiting => *waiting = Some((what, now)),
+            Some(waiting) if waiting.what == what => waiting.left = left,
+            waiting => *waiting = Some(Waiting { what, left, since: now }),
         }
         self.tick(now);
     }
 
     /// Draws the living line anew.
     pub(in crate::ctl) fn tick(&mut self, now: Instant) {
-        let Some((what, since)) = &self.waiting else { return };
-        self.draw(&format!("waiting for {what}, {}", seconds(now.duration_since(*since))));
+        let Some(Waiting { what, left, since }) = &self.waiting else { return };
+        self.draw(&format!("waiting for {what}{left}, {}", seconds(now.duration_since(*since))));
     }
 
     /// Has the living line say this, where there is one.
@@ -123,14 +134,22 @@ impl<W: Write> Live<W> {
             "switched" => format!("generation {} to be committed", step.to.unwrap_or_default()),
             "rolling-back" => format!("generation {} to take over", step.to.unwrap_or_default()),
             "draining" if workers > 0 => {
-                let plural = if workers == 1 { "" } else { "s" };
-                format!("generation {generation} to drain ({workers} worker{plural} left)")
+                return self.wait_for_rest(format!("generation {generation} to drain"), rest(step), now);
             }
             "committed" | "held" | "draining" => "supd's answer".to_owned(),
             _ => return,
         };
         self.wait_for(waiting, now);
     }
+}
+
+/// What is left of a drain.
+fn rest(step: &ProgressView) -> String {
+    let count = |number: u32, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
+    let workers = count(step.workers.unwrap_or_default(), "worker");
+    let open = step.connections.map(|open| format!(", {} open", count(open, "connection")));
+    let most = step.left_ms.map(|left| format!("; at most {} more", seconds(Duration::from_millis(left))));
+    format!(" ({workers} left{}{})", open.unwrap_or_default(), most.unwrap_or_default())
 }
 
 /// supd's sentences may begin with the unit's name already.
@@ -150,7 +169,7 @@ fn seconds(span: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::json::{ProgressView, progress_text};
+    use crate::codec::json::progress_text;
     use crate::model::{Generation, Progress};
 
     fn outcome(progress: &Progress) -> OutcomeView {
@@ -160,6 +179,12 @@ mod tests {
 
     fn swap() -> Vec<Progress> {
         let (old, new) = (Generation(7), Generation(8));
+        let draining = |workers, connections, left: Option<u64>| Progress::Draining {
+            generation: old,
+            workers,
+            connections,
+            left: left.map(Duration::from_secs),
+        };
         let ready =
             |ready| Progress::Ready { generation: new, ready, workers: 2, after: Duration::from_millis(900) };
         vec![
@@ -168,10 +193,11 @@ mod tests {
             ready(2),
             Progress::Switched { from: Some(old), to: new, probation: Duration::from_secs(10) },
             Progress::Committed { generation: new },
-            Progress::Draining { generation: old, workers: 2 },
-            Progress::Draining { generation: old, workers: 1 },
-            Progress::Draining { generation: old, workers: 1 },
-            Progress::Draining { generation: old, workers: 0 },
+            draining(2, None, None),
+            draining(2, Some(12), Some(25)),
+            draining(1, Some(1), Some(24)),
+            draining(1, Some(1), Some(24)),
+            draining(0, Some(0), None),
             Progress::Note("web: all is well\x1b[2J".into()),
         ]
     }
@@ -223,7 +249,8 @@ web: generation 8: 2 of 2 workers ready after 900ms
 web: generation 8 receives the traffic (before: 7); on probation for 10s
 web: generation 8 stays
 web: generation 7: 2 workers still draining
-web: generation 7: 1 worker still draining
+web: generation 7: 2 workers still draining, 12 connections open, at most 25s more
+web: generation 7: 1 worker still draining, 1 connection open, at most 24s more
 web: generation 7 has ended
 web: all is well\u{fffd}[2J
 ";
@@ -232,7 +259,7 @@ web: all is well\u{fffd}[2J
 
     #[test]
     fn a_terminal_keeps_the_steps_and_shows_what_is_waited_for() {
-        let (lines, living) = on_a_terminal(&shown(Some(80), false));
+        let (lines, living) = on_a_terminal(&shown(Some(120), false));
         let expected = [
             "web: generation 8 launched (2 workers)",
             "web: generation 8: 2 of 2 workers ready after 900ms",
@@ -251,8 +278,9 @@ web: all is well\u{fffd}[2J
             "web: waiting for generation 8 to settle, 1.2s",
             "web: waiting for the probation of generation 8 to end (10.0s), 1.2s",
             "web: waiting for generation 7 to drain (2 workers left), 0.0s",
-            // The same wait told twice counts on.
-            "web: waiting for generation 7 to drain (1 worker left), 2.4s",
+            // What is left changes, and the wait counts on.
+            "web: waiting for generation 7 to drain (2 workers left, 12 connections open; at most 25.0s more), 1.2s",
+            "web: waiting for generation 7 to drain (1 worker left, 1 connection open; at most 24.0s more), 4.8s",
         ] {
             assert!(living.iter().any(|shown| shown == line), "{line} in {living:#?}");
         }
