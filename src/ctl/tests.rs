@@ -165,6 +165,7 @@ fn units() -> Vec<UnitView> {
             name: "http".into(),
             address: "[::]:80".into(),
             steered: false,
+            mechanism: None,
             queue: Some(1),
             note: String::new(),
         }],

@@ -8,6 +8,7 @@ use crate::machine::{Level, Machine};
 use crate::model::status::{GenerationState, SwapResult, UnitStatus};
 use crate::model::{Address, Generation, Settings, Tick, UnitName};
 use crate::os::listener::Queues;
+use crate::os::steering::Mechanism;
 use std::collections::BTreeSet;
 
 /// From so many units on their queues are asked for all at once.
@@ -81,6 +82,10 @@ impl Hands {
     ) -> Vec<ListenerView> {
         let bound = self.listeners.get(unit);
         let queue = |address| bound.and_then(|bound| bound.queue(address, queues)).map(u64::from);
+        let mechanisms = bound.map(|bound| bound.mechanisms()).unwrap_or_default();
+        let mechanism = |wanted: &Address| {
+            mechanisms.iter().find(|(address, _)| address == wanted).map(|(_, mechanism)| mechanism)
+        };
         let of = |generation| machine.launch(unit, generation).map(|launch| &*launch.settings);
         let mut named: Vec<(&Settings, String)> = Vec::new();
         named.extend(serving(status).and_then(of).map(|settings| (settings, String::new())));
@@ -100,7 +105,10 @@ impl Hands {
                 seen.push(&socket.address);
                 let (name, address) = (socket.name.to_string(), socket.address.to_string());
                 let (queue, note) = (queue(&socket.address), note.clone());
-                views.push(ListenerView { name, address, steered: false, queue, note });
+                let how = mechanism(&socket.address);
+                let steered = how.is_some_and(|how| !matches!(how, Mechanism::Shared(_)));
+                let mechanism = how.map(ToString::to_string);
+                views.push(ListenerView { name, address, steered, mechanism, queue, note });
             }
         }
         views

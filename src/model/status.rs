@@ -137,6 +137,8 @@ pub struct UnitStatus {
     pub retained_release: Option<Label>,
     /// Whether the retained generation's program is pinned.
     pub retained_pinned: bool,
+    /// How long the retained generation stands by yet; `None`: for ever, or it does not.
+    pub standby_left: Option<Duration>,
     /// Every generation that has processes, in the order of their numbers.
     pub generations: Vec<GenerationStatus>,
     /// The last or the running swap.

@@ -87,6 +87,7 @@ impl Story {
             retained: None,
             retained_release: None,
             retained_pinned: false,
+            standby_left: None,
             generations: generations.to_vec(),
             last_swap: None,
             notes: Vec::new(),

@@ -50,6 +50,9 @@ pub struct ListenerView {
     pub address: String,
     /// Whether each generation has a slot of its own.
     pub steered: bool,
+    /// How new connections reach their generation: ebpf, classic, path or shared, and after a colon why
+    /// nothing better; null: it is not bound.
+    pub mechanism: Option<String>,
     /// Connections that wait to be accepted.
     pub queue: Option<u64>,
     /// Empty where what serves has it; else whose it is, or when it applies.
@@ -167,7 +170,7 @@ impl UnitView {
                 generation: retained.0,
                 release: status.retained_release.as_ref().map(Label::to_string),
                 warm: alive.is_some_and(|generation| generation.state != GenerationState::Draining),
-                warm_ms: None,
+                warm_ms: status.standby_left.map(millis),
                 pinned: status.retained_pinned,
             }
         });
@@ -273,6 +276,7 @@ mod tests {
             retained: Some(Generation(7)),
             retained_release: Label::new("1.4.2").ok(),
             retained_pinned: true,
+            standby_left: None,
             generations: vec![GenerationStatus {
                 generation: Generation(8),
                 release: Label::new("1.5.0").ok(),
@@ -301,6 +305,7 @@ mod tests {
             name: "http".into(),
             address: "0.0.0.0:80".into(),
             steered: false,
+            mechanism: Some("shared: a FIFO".into()),
             queue: Some(2),
             note: String::new(),
         };
@@ -310,7 +315,7 @@ mod tests {
         let expected = concat!(
             r#"{"format":1,"unit":"web","description":"Web","state":"probation","traffic":"on","health":"up","#,
             r#""active":8,"retained":7,"#,
-            r#""listeners":[{"name":"http","address":"0.0.0.0:80","steered":false,"queue":2,"note":""}],"#,
+            r#""listeners":[{"name":"http","address":"0.0.0.0:80","steered":false,"mechanism":"shared: a FIFO","queue":2,"note":""}],"#,
             r#""generations":[{"generation":8,"release":"1.5.0","state":"active","share":99.5,"#,
             r#""pids":[103,104],"connections":null,"oldest_ms":null,"uptime_ms":1500,"status_text":"idle","#,
             r#""pinned":null,"workers":["#,

@@ -132,7 +132,11 @@ pub(in crate::ctl) fn detail(unit: &UnitView, paint: Paint) -> Vec<String> {
     }
     say("health", &format!("{} (traffic {})", clean(&unit.health), clean(&unit.traffic)));
     for listener in &unit.listeners {
-        let kind = if listener.steered { "a slot for each generation" } else { "shared" };
+        let kind = match listener.mechanism.as_deref().map(clean) {
+            Some(how) if listener.steered => format!("a slot for each generation, {how}"),
+            Some(how) => how.into_owned(),
+            None => "shared".to_owned(),
+        };
         let queue = listener.queue.map_or(String::new(), |queue| format!(", {queue} waiting"));
         let how = match clean(&listener.note) {
             note if note.is_empty() => format!("{kind}{queue}"),
@@ -309,7 +313,8 @@ supd: no bpf(2): EPERM";
         web.listeners = vec![ListenerView {
             name: "http".into(),
             address: "0.0.0.0:8080".into(),
-            steered: false,
+            steered: true,
+            mechanism: Some("classic: bpf(2): EPERM".into()),
             queue: Some(2),
             note: String::new(),
         }];
@@ -342,7 +347,7 @@ supd: no bpf(2): EPERM";
         let expected = "
   what          Public web API
   health        up (traffic on)
-  listener      http 0.0.0.0:8080 (shared, 2 waiting)
+  listener      http 0.0.0.0:8080 (a slot for each generation, classic: bpf(2): EPERM, 2 waiting)
   listener      http 0.0.0.0:8081 (applies at the next swap)
   generation 8  active, release 1.5.0, up 5s, 61 open (the oldest for at least 3min), pinned: no
                 worker 0 pid 42 serving: idle\u{fffd} (the one before it: exit status 3)

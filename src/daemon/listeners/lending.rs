@@ -234,7 +234,10 @@ impl Listeners {
     pub fn mechanisms(&self) -> Vec<(Address, Mechanism)> {
         let of = |listener: &Listener| match self.lending.steered {
             true => listener.mechanism(),
-            false => Mechanism::Shared("the unit asks for it".to_owned()),
+            false => match listener.mechanism() {
+                shared @ Mechanism::Shared(_) => shared,
+                _ => Mechanism::Shared("another listener of the unit has one slot for all".to_owned()),
+            },
         };
         self.all().map(|listener| (listener.address().clone(), of(listener))).collect()
     }

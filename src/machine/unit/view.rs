@@ -11,6 +11,7 @@ use crate::model::status::{
     WorkerStatus,
 };
 use crate::model::{Generation, Share, Tick, Want};
+use std::time::Duration;
 
 impl Unit {
     /// What `supctl status` shows.
@@ -28,6 +29,7 @@ impl Unit {
             retained: goes_back_to.map(|kept| kept.generation),
             retained_release: goes_back_to.and_then(|kept| kept.release.clone()),
             retained_pinned: goes_back_to.is_some_and(|kept| kept.pinned),
+            standby_left: goes_back_to.and_then(|kept| self.standby_left(kept.generation, now)),
             generations: self.groups.values().map(|group| self.generation_status(group, now)).collect(),
             last_swap: self.last_swap(),
             notes: self.notes(now),
@@ -163,6 +165,18 @@ impl Unit {
                     Share::ZERO
                 }
             }
+        }
+    }
+
+    fn standby_left(&self, generation: Generation, now: Tick) -> Option<Duration> {
+        match self.groups.get(&generation)?.role {
+            Role::Standby { until } => until.map(|until| until.since(now)),
+            Role::Candidate
+            | Role::Active
+            | Role::Previous
+            | Role::Replaced
+            | Role::Draining(_)
+            | Role::Leaving => None,
         }
     }
 
