@@ -61,8 +61,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
 
     Lock::wait_for_writer(&places.state, WRITER_BOUND, |writer| log::warn!("{writer}; waiting for it"))
         .map_err(|locked| locked.to_string())?;
-    let (ledger, replay) = Ledger::open(&places.state).map_err(|error| error.to_string())?;
-    drop(ledger);
+    let (_, replay) = Ledger::open(&places.state).map_err(|error| error.to_string())?;
     tell_damage(&places.state, &replay);
     let boot = BootId::read().map_err(|error| error.to_string())?;
     leftovers::end(&runtime, &boot);
