@@ -15,6 +15,7 @@
 mod go;
 mod gunicorn;
 mod haproxy;
+mod jetty;
 mod lighttpd;
 mod node;
 mod puma;
@@ -45,6 +46,7 @@ pub(crate) fn tests() -> Vec<crate::Test> {
         go::tests(),
         gunicorn::tests(),
         haproxy::tests(),
+        jetty::tests(),
         lighttpd::tests(),
         node::tests(),
         puma::tests(),
