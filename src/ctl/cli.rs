@@ -39,7 +39,7 @@ use clap::{Args, Parser, Subcommand};
 use std::env::var_os;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Every exit status, for `--help`.
 const EXIT_STATUS: &str = "\
@@ -140,7 +140,7 @@ impl Global {
             socket: control_socket(self.runtime.as_deref(), &Caller::this()),
             json: self.json,
             meta: Meta { reason: self.reason, request_id: self.request_id, dry_run: self.dry_run },
-            timeout: self.timeout,
+            deadline: self.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             paint: Paint(context::colours(self.no_color, |name| var_os(name), io::stdout().is_terminal())),
             columns: context::columns(|name| var_os(name)),
         }

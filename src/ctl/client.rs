@@ -79,11 +79,10 @@ enum Heard {
 }
 
 impl Client {
-    /// Takes the signals; `timeout` is for everything that is asked from now on.
-    pub(super) fn new(path: PathBuf, timeout: Option<Duration>) -> Result<Self, Failure> {
+    /// Takes the signals; `deadline` is for everything that is asked.
+    pub(super) fn new(path: PathBuf, deadline: Option<Instant>) -> Result<Self, Failure> {
         let failed =
             |error: io::Error| Failure::new(ExitStatus::Failed, format!("cannot take signals: {error}"));
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         Ok(Self { path, signals: Signals::take().map_err(failed)?, deadline, silence: SILENCE, ping: PING })
     }
 

@@ -7,7 +7,7 @@ use crate::codec::varlink::Meta;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::Instant;
 
 /// How supctl was called, less the verb.
 #[derive(Debug)]
@@ -18,8 +18,8 @@ pub(super) struct Context {
     pub(super) json: bool,
     /// For methods that act.
     pub(super) meta: Meta,
-    /// For the whole command.
-    pub(super) timeout: Option<Duration>,
+    /// When the whole command has to be over.
+    pub(super) deadline: Option<Instant>,
     /// Colours on standard output.
     pub(super) paint: Paint,
     /// The columns of the terminal that standard output is; `None`: it is none.
@@ -29,7 +29,7 @@ pub(super) struct Context {
 impl Context {
     /// A client of the control socket.
     pub(super) fn client(&self) -> Result<Client, Failure> {
-        Client::new(self.socket.clone(), self.timeout)
+        Client::new(self.socket.clone(), self.deadline)
     }
 
     /// Writes lines to standard output. Whoever stopped reading has seen enough; a disk that is

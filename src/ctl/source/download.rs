@@ -71,7 +71,7 @@ impl Manner<'static> {
             waits: Waits { connect: seconds(15), silence: seconds(30) },
             patience: Patience { pause: seconds(1), vain: 6 },
             bytes_max: BYTES_MAX,
-            deadline: context.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            deadline: context.deadline,
             told: Told { silent: context.json, columns: context.columns, paint: context.paint },
         }
     }

@@ -101,7 +101,7 @@ impl Sender {
 }
 
 fn told(path: &Path, fault: &Fault) -> Failure {
-    let failure = Failure::new(ExitStatus::Refused, format!("SOURCE {}: {fault}", path.display()));
+    let failure = Failure::new(ExitStatus::Failed, format!("SOURCE {}: {fault}", path.display()));
     match &fault.remedy {
         Some(remedy) => failure.next(remedy.clone()),
         None => failure,

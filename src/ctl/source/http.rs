@@ -256,7 +256,10 @@ fn refusal(address: &Address, status: StatusCode, retry_after: Option<&str>) -> 
 
 /// The headers of a file, a line each; empty lines and those that begin with # say nothing.
 fn read_headers(path: &Path) -> Result<HeaderMap, Failure> {
-    let told = |what: String| Failure::new(ExitStatus::Refused, format!("{}: {what}", path.display()));
+    let told = |what: String| {
+        let failure = Failure::new(ExitStatus::Failed, format!("{}: {what}", path.display()));
+        failure.next("a file with a line NAME: VALUE for each header, and: --header-file FILE")
+    };
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(HEADER_FILE_MAX + 1).read_to_string(&mut text));
     read.map_err(|error| told(format!("cannot be read: {error}")))?;

@@ -2,11 +2,18 @@
 
 use crate::ctl::failure::Failure;
 use crate::model::ExitStatus;
-use nix::fcntl::{OFlag, open as open_path};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open as open_path};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, SFlag, fstat};
+use std::fmt;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Instant;
+
+/// What else SOURCE may be.
+const GIVE: &str = "give a folder or an archive that you may read, or - for standard input";
 
 /// What a path names.
 #[derive(Debug)]
@@ -16,18 +23,19 @@ pub(super) enum Local {
     Folder(OwnedFd),
 }
 
-/// Opens a path as the caller may.
-pub(super) fn open(path: &Path) -> Result<Local, Failure> {
+/// Opens a path as the caller may, before the deadline.
+pub(super) fn open(path: &Path, deadline: Option<Instant>) -> Result<Local, Failure> {
     let shown = path.display();
-    let failed = |errno: nix::errno::Errno| {
-        Failure::new(ExitStatus::Refused, format!("cannot open SOURCE {shown}: {}", errno.desc()))
+    let failed = |errno: Errno| {
+        Failure::new(ExitStatus::Failed, format!("cannot open SOURCE {shown}: {}", errno.desc())).next(GIVE)
     };
-    // What it is comes first: to open a device may do something. Opening a pipe without a writer waits
-    // for one, which is what its maker expects; Ctrl-C ends it.
+    // What it is comes first: to open a device may do something.
     let seen = open_path(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed)?;
     let kind = kind(&seen).map_err(failed)?;
     let flags = match kind {
-        SFlag::S_IFREG | SFlag::S_IFIFO => OFlag::O_RDONLY,
+        SFlag::S_IFREG => OFlag::O_RDONLY,
+        // Otherwise open(2) itself would wait for a writer, and no --timeout would end that.
+        SFlag::S_IFIFO => OFlag::O_RDONLY | OFlag::O_NONBLOCK,
         SFlag::S_IFDIR => OFlag::O_RDONLY | OFlag::O_DIRECTORY,
         _ => return Err(unfit(&shown)),
     };
@@ -36,18 +44,49 @@ pub(super) fn open(path: &Path) -> Result<Local, Failure> {
     // Another one by now?
     match self::kind(&opened).map_err(failed)? {
         SFlag::S_IFDIR => Ok(Local::Folder(opened)),
-        SFlag::S_IFREG | SFlag::S_IFIFO => Ok(Local::File(opened)),
+        SFlag::S_IFREG => Ok(Local::File(opened)),
+        SFlag::S_IFIFO => {
+            let came = wait_for_writer(&opened, deadline).map_err(failed)?;
+            if came { Ok(Local::File(opened)) } else { Err(nobody_writes(&shown)) }
+        }
         _ => Err(unfit(&shown)),
     }
+}
+
+/// Whether somebody wrote into the pipe, or did so and left, before the deadline. Its maker expects
+/// that a reader waits for that; Ctrl-C ends it.
+fn wait_for_writer(pipe: &OwnedFd, deadline: Option<Instant>) -> nix::Result<bool> {
+    loop {
+        let timeout = deadline.map_or(PollTimeout::NONE, |deadline| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+        });
+        // A pipe that never had a writer does not count as one that was hung up.
+        match poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => return Ok(false),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    // supd's child is to wait for the rest.
+    let flags = OFlag::from_bits_retain(fcntl(pipe, FcntlArg::F_GETFL)?);
+    fcntl(pipe, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
+    Ok(true)
+}
+
+fn nobody_writes(shown: &dyn fmt::Display) -> Failure {
+    let text = format!("nobody wrote into SOURCE {shown} within --timeout: nothing was asked for");
+    Failure::new(ExitStatus::Failed, text).next("start who writes first, then the same command once more")
 }
 
 fn kind(fd: &OwnedFd) -> nix::Result<SFlag> {
     Ok(SFlag::from_bits_truncate(fstat(fd)?.st_mode & SFlag::S_IFMT.bits()))
 }
 
-fn unfit(shown: &dyn std::fmt::Display) -> Failure {
+fn unfit(shown: &dyn fmt::Display) -> Failure {
     let text = format!("SOURCE {shown} is a device or a socket: nothing to install");
-    Failure::new(ExitStatus::Refused, text).next("give a folder, an archive, or - for standard input")
+    Failure::new(ExitStatus::Usage, text).next(GIVE)
 }
 
 /// Standard input, unless a person sits there.

@@ -86,7 +86,7 @@ impl SourceArgs {
         }
         match kind {
             Kind::Stdin => local::stdin().map(plain),
-            Kind::Path(path) => match local::open(path)? {
+            Kind::Path(path) => match local::open(path, context.deadline)? {
                 local::Local::File(descriptor) => Ok(plain(descriptor)),
                 local::Local::Folder(folder) => {
                     let (descriptor, sender) = folder::send(path, folder)?;

@@ -27,7 +27,9 @@ pub(super) fn place(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathB
 /// What the file has for a host. One that others may read is not used: it is as good as lost.
 pub(super) fn login(path: &Path, host: &str) -> Result<Option<Login>, Failure> {
     let failed = |error: &io::Error| {
-        Failure::new(ExitStatus::Refused, format!("cannot read {}: {error}", path.display()))
+        let shown = path.display();
+        Failure::new(ExitStatus::Failed, format!("cannot read {shown}: {error}"))
+            .next(format!("ls -l {shown}"))
     };
     let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -41,7 +43,7 @@ pub(super) fn login(path: &Path, host: &str) -> Result<Option<Login>, Failure> {
     let found = find(&text, host);
     if found.is_some() && mode & 0o077 != 0 {
         let text = format!("{} has the password of {host}, and others may read it", path.display());
-        return Err(Failure::new(ExitStatus::Refused, text).next(format!("chmod 600 {}", path.display())));
+        return Err(Failure::new(ExitStatus::Failed, text).next(format!("chmod 600 {}", path.display())));
     }
     Ok(found)
 }

@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 mod server;
 
@@ -346,7 +346,7 @@ fn context() -> Context {
         socket: PathBuf::new(),
         json: true,
         meta: crate::codec::varlink::Meta::default(),
-        timeout: None,
+        deadline: None,
         paint: Paint(false),
         columns: None,
     }
@@ -392,13 +392,17 @@ fn files_and_folders_are_opened_and_devices_are_not() {
         assert_eq!(content(&opened), b"content");
         assert_eq!(opened.finish(true), Ok(()));
     }
-    for (path, said) in [
-        (folder.path().join("socket"), "is a device or a socket"),
-        ("/dev/null".into(), "is a device or a socket"),
-        (folder.path().join("none"), "No such file"),
+    for (path, said, status) in [
+        (folder.path().join("socket"), "is a device or a socket", ExitStatus::Usage),
+        ("/dev/null".into(), "is a device or a socket", ExitStatus::Usage),
+        (folder.path().join("none"), "No such file", ExitStatus::Failed),
     ] {
         let failure = open(&path).unwrap_err();
-        assert!(failure.text.contains(said) && failure.status == ExitStatus::Refused, "{failure:?}");
+        assert!(failure.text.contains(said) && failure.status == status, "{failure:?}");
+        assert!(
+            failure.next.as_ref().is_some_and(|next| next.contains("a folder or an archive")),
+            "{failure:?}"
+        );
     }
     fs::remove_file(folder.path().join("socket")).unwrap();
     let opened = open(folder.path()).unwrap();
@@ -416,6 +420,32 @@ fn files_and_folders_are_opened_and_devices_are_not() {
     assert!(whole.len() > 1 << 20);
     let told = opened.finish(false);
     assert!(told.unwrap_err().text.contains("changed while it was read"));
+}
+
+/// A pipe with a name: its reader waits for a writer, but no longer than it may; then the writer's bytes
+/// come, however slowly.
+#[test]
+fn a_pipe_that_nobody_writes_is_given_up_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let open = |span| {
+        let deadline = Some(Instant::now() + Duration::from_millis(span));
+        arguments(&[path.to_str().unwrap()]).open(&Context { deadline, ..context() })
+    };
+    let failure = open(50).unwrap_err();
+    assert!(failure.text.contains("within --timeout"), "{failure:?}");
+    assert!(failure.status == ExitStatus::Failed && failure.next.is_some(), "{failure:?}");
+    let writer = std::thread::spawn({
+        let path = path.clone();
+        move || fs::write(path, vec![7; 1 << 20])
+    });
+    let opened = open(60_000).unwrap();
+    let mut bytes = Vec::new();
+    let copy = opened.descriptor().try_clone_to_owned().unwrap();
+    File::from(copy).read_to_end(&mut bytes).unwrap();
+    writer.join().unwrap().unwrap();
+    assert_eq!(bytes.len(), 1 << 20, "it waits for bytes again, as pipes do");
 }
 
 const LINE: &str = "SUPD_TEST_SOURCE";

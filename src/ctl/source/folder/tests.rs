@@ -117,7 +117,7 @@ fn what_cannot_be_sent_is_named_before_anything_is() {
         let (bytes, told) = sent(folder.path());
         let failure = told.unwrap_err();
         assert!(failure.text.contains(said), "{failure:?}");
-        assert_eq!((bytes.unwrap().len(), failure.status), (0, ExitStatus::Refused));
+        assert_eq!((bytes.unwrap().len(), failure.status), (0, ExitStatus::Failed));
     }
 }
 
