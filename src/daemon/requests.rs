@@ -87,11 +87,12 @@ impl Hands {
             Some(Repeated::Outcome(outcome)) => return self.control.answer(call.client, &outcome),
             Some(Repeated::Other(method)) => {
                 let text = format!("this request_id was used for {method} before; take a new one");
-                return self.refuse(call.client, text, None);
+                let unit = call.method.unit().map(|unit| format!(" {unit}")).unwrap_or_default();
+                return self.refuse(call.client, text, Some(format!("history{unit}")));
             }
             Some(Repeated::Full) => {
                 let text = "too many requests with a request_id are under way; try again later";
-                return self.refuse(call.client, text.to_owned(), None);
+                return self.refuse(call.client, text.to_owned(), Some("status".to_owned()));
             }
         }
         match &call.method {

@@ -99,6 +99,7 @@ fn a_request_id_counts_once() {
     assert_eq!(supd.status("web").active(), active);
     let other = ask("restart").expect(3);
     assert!(other.text().contains("was used for Swap before"), "{other}");
+    assert!(other.text().contains("\"next\":\"history web\""), "{other}");
 }
 
 /// A shell that completes in a folder with files.
