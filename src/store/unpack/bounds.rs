@@ -1,5 +1,7 @@
 //! How much an archive may be.
 
+use std::time::Duration;
+
 /// Past any of these an archive is refused. The defaults are far above what a server's release
 /// holds, and far below what fills a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct Bounds {
     /// Bytes that a decoder may look back (the window of zstd, the dictionary of xz). 128 MiB, what
     /// zstd itself grants unasked.
     pub window_bytes: u64,
+    /// How long nothing may come, where the archive does not stand in a file. 5 minutes.
+    pub silence: Duration,
 }
 
 impl Default for Bounds {
@@ -36,6 +40,7 @@ impl Default for Bounds {
             names_bytes: 64 << 20,
             header_bytes: 1 << 20,
             window_bytes: 128 << 20,
+            silence: Duration::from_secs(300),
         }
     }
 }

@@ -62,9 +62,8 @@ impl<R: Read> Decoder<R> {
     pub(super) fn told(&self, error: &io::Error, bounds: &Bounds) -> String {
         let root = root(error);
         let name = match self {
-            _ if root.raw_os_error().is_some() || root.kind() == ErrorKind::UnexpectedEof => {
-                return told(root);
-            }
+            _ if root.raw_os_error().is_some() => return told(root),
+            _ if matches!(root.kind(), ErrorKind::UnexpectedEof | ErrorKind::TimedOut) => return told(root),
             Self::Plain(_) => return told(root),
             Self::Xz(_) if root.kind() == ErrorKind::OutOfMemory => {
                 return format!(
@@ -95,6 +94,7 @@ impl<R: Read> Read for Decoder<R> {
 fn told(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::UnexpectedEof => CUT_OFF.to_owned(),
+        ErrorKind::TimedOut => error.to_string(),
         _ => format!("it cannot be read: {error}"),
     }
 }

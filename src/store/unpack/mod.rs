@@ -51,7 +51,8 @@ pub struct Unpacked {
 /// # Errors
 /// Why not, in a sentence for whoever sent it. What was made so far is still there.
 pub fn unpack(source: BorrowedFd<'_>, folder: BorrowedFd<'_>, bounds: &Bounds) -> Result<Unpacked, String> {
-    let source = Source::new(source).map_err(|why| format!("cannot unpack the archive: {why}"))?;
+    let source =
+        Source::new(source, bounds.silence).map_err(|why| format!("cannot unpack the archive: {why}"))?;
     unpack_from(source, folder, bounds)
 }
 

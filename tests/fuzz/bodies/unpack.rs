@@ -15,6 +15,7 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 use supd::store::unpack::{Bounds, Unpacked, unpack_from};
 
 /// Small enough that an input of a few hundred bytes reaches each of them.
@@ -27,6 +28,7 @@ const BOUNDS: Bounds = Bounds {
     names_bytes: 2048,
     header_bytes: 2048,
     window_bytes: 1 << 20,
+    silence: Duration::from_secs(60),
 };
 
 const RECIPE: &[u8] = b"#tar\n";

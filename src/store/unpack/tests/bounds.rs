@@ -20,6 +20,7 @@ const TIGHT: Bounds = Bounds {
     names_bytes: 300,
     header_bytes: 1000,
     window_bytes: 1 << 20,
+    silence: Duration::from_secs(60),
 };
 
 fn refused(pack: Pack, why: &str) {

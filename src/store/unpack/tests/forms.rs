@@ -6,6 +6,7 @@ use crate::os::beneath;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 fn archive() -> Vec<u8> {
     let mut pack = Pack::default();
@@ -148,9 +149,36 @@ fn pieces_of_any_size_are_the_same() {
 
 /// Unpacks what a descriptor gives.
 fn from(descriptor: &impl AsFd) -> Result<Unpacked, String> {
+    from_within(descriptor, &Bounds::default())
+}
+
+fn from_within(descriptor: &impl AsFd, bounds: &Bounds) -> Result<Unpacked, String> {
     let place = Place::new();
     let top = beneath::open_at(&place.path("")).unwrap();
-    unpack(descriptor.as_fd(), top.as_fd(), &Bounds::default())
+    unpack(descriptor.as_fd(), top.as_fd(), bounds)
+}
+
+/// Whoever sends it is still there, and sends no more: before the first byte, or in the middle.
+#[test]
+fn a_sender_that_hangs_is_given_up() {
+    let archive = archive();
+    let bounds = Bounds { silence: Duration::from_millis(40), ..Bounds::default() };
+    for command in [&["cat"][..], &["gzip", "-c"], &["xz", "-c"], &["zstd", "-qc"]] {
+        let Some(packed) = through(command, &archive) else { continue };
+        for sent in [0, 600, packed.len() - 1] {
+            let (reader, mut writer) = std::os::unix::net::UnixStream::pair().unwrap();
+            let half = packed[..sent].to_vec();
+            let (done, over) = std::sync::mpsc::channel::<()>();
+            let thread = std::thread::spawn(move || {
+                writer.write_all(&half).unwrap();
+                let _until_it_is_given_up = over.recv();
+            });
+            let said = from_within(&reader, &bounds).unwrap_err();
+            assert!(said.ends_with("nothing came for 40ms: whoever sends it hangs"), "{command:?}: {said}");
+            drop(done);
+            thread.join().unwrap();
+        }
+    }
 }
 
 #[test]
