@@ -5,13 +5,14 @@
 //!     └────────────┴─────────────────┴──────────────────────┴──────────┴─▶ failed: nothing is left of it
 //! ```
 
-use super::super::effect::{Action, JobKind, JobWork, Launch, Level};
+mod ends;
+
+use super::super::effect::{Action, JobKind, JobWork, Launch};
 use super::super::turn::Turn;
 use super::{Life, Unit};
 use crate::model::release::{Content, Release, Verdict};
 use crate::model::{
-    ClientId, Ended, ExitStatus, Generation, Happening, JobId, Label, Progress, RecordId, Reply, Settings,
-    Share, Tick, WaitFor,
+    ClientId, Generation, Happening, JobId, Label, Progress, RecordId, Reply, Settings, Share, Tick, WaitFor,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -358,120 +359,8 @@ impl Unit {
             None => {}
         }
     }
-
-    // Ends.
-
-    fn installed(&mut self, install: Install, changed: bool, turn: &mut Turn<'_>) {
-        let label = &install.label;
-        let how = if changed { "is installed" } else { "was installed before, with the same content" };
-        let text = format!("release {label} {how}");
-        turn.note(Level::Info, None, text.clone());
-        let deploy = match install.then {
-            Then::Swap(deploy) => deploy,
-            Then::Nothing => return self.answer_install(&install, &Reply::done(changed, text), turn),
-            Then::Stopped => {
-                let text = format!("{text}, and not swapped to: the unit was stopped meanwhile");
-                let next = Some(format!("swap {} {label}", self.name));
-                return self.answer_install(&install, &Reply { changed, ..Reply::refused(text, next) }, turn);
-            }
-        };
-        for client in install.clients() {
-            turn.act(Action::Progress(client, Progress::Note(text.clone())));
-        }
-        self.swap_to_installed(install, deploy, changed, turn);
-    }
-
-    fn install_failed(&mut self, install: &Install, reason: &str, turn: &mut Turn<'_>) {
-        let label = &install.label;
-        turn.act(Action::Discard { job: install.staging });
-        let placed = match install.stage {
-            Stage::Placing { .. } | Stage::Preparing { .. } | Stage::Sealing { .. } => true,
-            Stage::Unpacking | Stage::Recording { .. } => false,
-        };
-        if placed && self.trees.remove(label) {
-            turn.act(Action::Remove { label: label.clone() });
-        }
-        turn.note(Level::Error, None, format!("release {label} is not installed: {reason}"));
-        let text = format!("release {label} is not installed: {reason}");
-        // What ExecInstall wrote is told with it.
-        let wrote = Ended { generation: Generation(0), exit: None, lived: Duration::ZERO };
-        let ended = matches!(install.stage, Stage::Preparing { .. }).then_some(wrote);
-        let reply = Reply::new(ExitStatus::Failed, false, text);
-        self.install_failure = Some(Box::new(reply.clone()));
-        self.answer_install(install, &Reply { ended, ..reply }, turn);
-    }
-
-    fn answer_install(&self, install: &Install, reply: &Reply, turn: &mut Turn<'_>) {
-        for client in install.clients() {
-            self.reply(client, reply.clone(), turn);
-        }
-    }
-
-    /// The unit is stopped: what is being installed is not swapped to any more.
-    pub(super) fn stop_deploy(&mut self) {
-        if let Some(install) = self.install.as_mut().filter(|install| install.then != Then::Nothing) {
-            install.then = Then::Stopped;
-        }
-    }
-
-    /// supd ends: what is not on its way into the ledger is nothing.
-    pub(super) fn cancel_install(&mut self, turn: &mut Turn<'_>) {
-        if let Some(install) = self.install.take_if(|install| !install.is_recorded()) {
-            self.end_install(&install, "supd ends", turn);
-        }
-    }
-
-    /// A person ends what may take for ever: an archive without an end, or ExecInstall. Says so. The
-    /// other stages are short, and one that was begun may come to its end after all.
-    pub(super) fn abort_install(&mut self, turn: &mut Turn<'_>) -> Option<String> {
-        let lasts =
-            |install: &mut Install| matches!(install.stage, Stage::Unpacking | Stage::Preparing { .. });
-        let install = self.install.take_if(lasts)?;
-        self.end_install(&install, "aborted", turn);
-        Some(format!("the install of release {} is aborted", install.label))
-    }
-
-    fn end_install(&mut self, install: &Install, why: &str, turn: &mut Turn<'_>) {
-        if let Some(job) = install.job() {
-            turn.act(Action::EndJob { job });
-        }
-        self.install_failed(install, why, turn);
-    }
 }
 
 fn exec(install: &Install) -> &[crate::model::settings::Command] {
     &install.settings.service.exec_install
-}
-
-impl Unit {
-    /// The second half of a deploy.
-    fn swap_to_installed(&mut self, install: Install, deploy: Deploy, changed: bool, turn: &mut Turn<'_>) {
-        let Install { label, settings, client, joined, .. } = install;
-        if self.is_active(&label) && self.swap.is_none() {
-            let active = self.durable.active.as_ref().map(|kept| kept.generation);
-            let text = format!("release {label} is active already");
-            let reply = Reply::done(changed, text).about(None, active);
-            return self.answer_all(client, &joined, &reply, turn);
-        }
-        if let Err(refused) = self.deploy_swap(client, label, settings, deploy, turn) {
-            turn.note(Level::Warning, None, format!("installed, and not swapped to: {}", refused.text));
-            return self.answer_all(client, &joined, &Reply { changed, ..refused }, turn);
-        }
-        // Who joined waits for the same swap, or hears that there is none.
-        for (client, wait) in joined {
-            self.ask_wait(client, wait, turn);
-        }
-    }
-
-    fn answer_all(
-        &self,
-        client: Option<ClientId>,
-        joined: &[(ClientId, WaitFor)],
-        reply: &Reply,
-        turn: &mut Turn<'_>,
-    ) {
-        for client in client.into_iter().chain(joined.iter().map(|(client, _)| *client)) {
-            self.reply(client, reply.clone(), turn);
-        }
-    }
 }
