@@ -52,7 +52,7 @@ pub(super) struct Install {
 enum Then {
     Nothing,
     Swap(Deploy),
-    /// There was a swap to be, and the unit was stopped since.
+    /// There was a swap to be, and the unit was stopped since; a start does not bring it back.
     Stopped,
 }
 
@@ -98,7 +98,7 @@ impl Install {
 
     /// What it sets out to do.
     pub(super) fn intent(&self) -> String {
-        let swap = if self.then == Then::Nothing { "" } else { " and swap to it" };
+        let swap = if matches!(self.then, Then::Swap(_)) { " and swap to it" } else { "" };
         format!("install release {}{swap}", self.label)
     }
 
@@ -132,6 +132,14 @@ impl Unit {
     /// Whether this release is being installed.
     pub(super) fn deploys(&self, label: &Label) -> bool {
         self.install.as_ref().is_some_and(|install| install.label == *label)
+    }
+
+    /// The same, and it is past the point to which nothing of an installed one is touched: the same label
+    /// once more is only compared with it.
+    pub(super) fn is_put_in_place(&self, label: &Label) -> bool {
+        self.install
+            .as_ref()
+            .is_some_and(|install| install.label == *label && install.stage != Stage::Unpacking)
     }
 
     pub(super) fn ask_install(

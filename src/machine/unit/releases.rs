@@ -36,7 +36,7 @@ impl Unit {
     /// Whether a release may be launched: one whose record is on its way may yet come to nothing, and
     /// one whose files are gone is only remembered.
     pub(super) fn counts(&self, label: &Label) -> bool {
-        self.release(label).is_some() && self.trees.contains(label) && !self.deploys(label)
+        self.release(label).is_some() && self.trees.contains(label) && !self.is_put_in_place(label)
     }
 
     /// What the disk has of what is listed. What it has not is not forgotten: a disk may come late.
@@ -50,7 +50,7 @@ impl Unit {
         }
     }
 
-    /// Last installed, never one that failed or was rolled back from, unless `force`.
+    /// Last installed, never one that failed, was aborted or rolled back from, unless `force`.
     fn newest(&self, force: bool) -> Option<&Label> {
         let fit =
             |release: &&Release| self.counts(&release.label) && (force || release.verdict != Verdict::Bad);
@@ -90,7 +90,7 @@ impl Unit {
     pub(super) fn choose_last(&self, settings: &Settings) -> Result<Option<Label>, Reply> {
         let last = self.durable.active.as_ref().and_then(|kept| kept.release.as_ref());
         // If its files are gone that is said: another one is not what was asked for.
-        let last = last.filter(|label| self.release(label).is_some() && !self.deploys(label));
+        let last = last.filter(|label| self.release(label).is_some() && !self.is_put_in_place(label));
         self.choose(settings, last.filter(|_| settings.service.releases), false)
     }
 
@@ -110,7 +110,7 @@ impl Unit {
     }
 
     pub(super) fn no_such_release(&self, label: &Label) -> Reply {
-        if self.release(label).is_some() && !self.deploys(label) {
+        if self.release(label).is_some() && !self.is_put_in_place(label) {
             let text = format!("the files of release {label} are gone from the disk");
             return Reply::refused(text, Some(format!("deploy {} {label} SOURCE", self.name)));
         }
@@ -124,7 +124,7 @@ impl Unit {
         } else if !self.durable.releases.iter().any(|release| self.counts(&release.label)) {
             "no release has its files on the disk"
         } else {
-            "every release that is installed failed or was rolled back from; name one, or use --force"
+            "every release that is installed failed, was aborted or rolled back from; name one, or use --force"
         };
         Reply::refused(text, Some(format!("deploy {} LABEL SOURCE", self.name)))
     }

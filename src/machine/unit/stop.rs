@@ -49,7 +49,7 @@ impl Unit {
         shutdown: bool,
         turn: &mut Turn<'_>,
     ) {
-        self.stop_deploy();
+        self.stop_deploy(turn);
         if let Life::Stopping(stopping) = &mut self.life {
             stopping.by_person |= client.is_some();
             stopping.clients.extend(client);

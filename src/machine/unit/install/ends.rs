@@ -2,7 +2,7 @@
 
 use super::super::super::effect::{Action, Level};
 use super::super::super::turn::Turn;
-use super::super::Unit;
+use super::super::{Life, Unit};
 use super::{Deploy, Install, Stage, Then};
 use crate::model::{ClientId, Ended, ExitStatus, Generation, Progress, Reply, WaitFor};
 use std::time::Duration;
@@ -16,16 +16,38 @@ impl Unit {
         let deploy = match install.then {
             Then::Swap(deploy) => deploy,
             Then::Nothing => return self.answer_install(&install, &Reply::done(changed, text), turn),
-            Then::Stopped => {
-                let text = format!("{text}, and not swapped to: the unit was stopped meanwhile");
-                let next = Some(format!("swap {} {label}", self.name));
-                return self.answer_install(&install, &Reply { changed, ..Reply::refused(text, next) }, turn);
-            }
+            Then::Stopped => return self.installed_only(&install, changed, turn),
         };
         for client in install.clients() {
             turn.act(Action::Progress(client, Progress::Note(text.clone())));
         }
         self.swap_to_installed(install, deploy, changed, turn);
+    }
+
+    /// Its swap was called off by a stop. A start since then was told what to launch by what was installed
+    /// at that time: a swap behind its back would be no better than a start behind that of a stop.
+    fn installed_only(&self, install: &Install, changed: bool, turn: &mut Turn<'_>) {
+        let label = &install.label;
+        if self.is_active(label) && self.swap.is_none() {
+            return self.active_already(install, changed, turn);
+        }
+        let since = match self.life {
+            Life::Stopped { .. } | Life::Stopping(_) => "",
+            Life::Blocked { .. } | Life::Arming { .. } | Life::Waiting { .. } | Life::Up => {
+                ", and started again without it"
+            }
+        };
+        let text = format!(
+            "release {label} is installed, and not swapped to: the unit was stopped meanwhile{since}"
+        );
+        let next = Some(format!("swap {} {label}", self.name));
+        self.answer_install(install, &Reply { changed, ..Reply::refused(text, next) }, turn);
+    }
+
+    fn active_already(&self, install: &Install, changed: bool, turn: &mut Turn<'_>) {
+        let active = self.durable.active.as_ref().map(|kept| kept.generation);
+        let text = format!("release {} is active already", install.label);
+        self.answer_install(install, &Reply::done(changed, text).about(None, active), turn);
     }
 
     pub(super) fn install_failed(&mut self, install: &Install, reason: &str, turn: &mut Turn<'_>) {
@@ -55,9 +77,18 @@ impl Unit {
     }
 
     /// The unit is stopped: what is being installed is not swapped to any more.
-    pub(in crate::machine::unit) fn stop_deploy(&mut self) {
-        if let Some(install) = self.install.as_mut().filter(|install| install.then != Then::Nothing) {
-            install.then = Then::Stopped;
+    pub(in crate::machine::unit) fn stop_deploy(&mut self, turn: &mut Turn<'_>) {
+        let Some(install) = self.install.as_mut().filter(|install| matches!(install.then, Then::Swap(_)))
+        else {
+            return;
+        };
+        install.then = Then::Stopped;
+        let text = format!(
+            "the unit is being stopped: release {} will be installed, and not swapped to",
+            install.label
+        );
+        for client in install.clients() {
+            turn.act(Action::Progress(client, Progress::Note(text.clone())));
         }
     }
 
@@ -87,13 +118,10 @@ impl Unit {
 
     /// The second half of a deploy.
     fn swap_to_installed(&mut self, install: Install, deploy: Deploy, changed: bool, turn: &mut Turn<'_>) {
-        let Install { label, settings, client, joined, .. } = install;
-        if self.is_active(&label) && self.swap.is_none() {
-            let active = self.durable.active.as_ref().map(|kept| kept.generation);
-            let text = format!("release {label} is active already");
-            let reply = Reply::done(changed, text).about(None, active);
-            return self.answer_all(client, &joined, &reply, turn);
+        if self.is_active(&install.label) && self.swap.is_none() {
+            return self.active_already(&install, changed, turn);
         }
+        let Install { label, settings, client, joined, .. } = install;
         if let Err(refused) = self.deploy_swap(client, label, settings, deploy, turn) {
             turn.note(Level::Warning, None, format!("installed, and not swapped to: {}", refused.text));
             return self.answer_all(client, &joined, &Reply { changed, ..refused }, turn);
