@@ -18,8 +18,8 @@ Examples:
   supctl releases web          of one, in the order of installation
   supctl --json releases web   for programs, with digests and times
 
-VERDICT is new (never tried), good (it was committed) or bad (it failed, or was rolled back from: a
-swap takes it only by name or with --force).")]
+VERDICT is new (never tried), good (it was committed) or bad (it failed, was aborted or rolled back
+from: a swap takes it only by name or with --force).")]
 pub(super) struct Releases {
     /// The unit; without it, all of them
     #[arg(value_name = "UNIT", value_parser = args::unit)]

@@ -41,7 +41,7 @@ pub(super) struct Swap {
     /// Abort a swap that is under way first
     #[arg(long)]
     replace: bool,
-    /// Take the newest release even if it failed or was rolled back from
+    /// Take the newest release even if it failed, was aborted or rolled back from
     #[arg(long)]
     force: bool,
     #[command(flatten)]

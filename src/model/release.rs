@@ -9,7 +9,7 @@ pub enum Verdict {
     New,
     /// It was committed.
     Good,
-    /// It failed, or was rolled back from: it is never taken as the newest.
+    /// It failed, was aborted or rolled back from: it is never taken as the newest.
     Bad,
 }
 

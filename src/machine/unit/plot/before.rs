@@ -162,7 +162,7 @@ impl Unit {
         let result = if swap.by_person { SwapResult::Aborted } else { SwapResult::Failed };
         self.clear_old_intent(turn);
         self.conclude();
-        if swap.ended.is_some() && !swap.by_person {
+        if self.is_to_blame(swap) {
             let failed = self.groups.get(&swap.to).map(Group::as_kept);
             self.durable.judge(failed.as_ref(), Verdict::Bad);
         }
@@ -175,6 +175,16 @@ impl Unit {
         let happening = Happening::Ended { swap_id: swap.id, result, cause: swap.cause.clone() };
         swap.step = Step::Undoing { record: self.record(happening, swap.client, turn), result };
         true
+    }
+
+    /// Whether its release is not to be taken again unasked: it failed, or a person did not want it. (What
+    /// serves already is launched once more by a restart; that one was ended says nothing of it.)
+    fn is_to_blame(&self, swap: &Swap) -> bool {
+        if !swap.by_person {
+            return swap.ended.is_some();
+        }
+        let other = swap.plan.release.as_ref().is_some_and(|label| !self.is_active(label));
+        swap.plan.kind == SwapKind::Swap && other
     }
 
     pub(super) fn undone(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
