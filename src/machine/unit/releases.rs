@@ -4,8 +4,9 @@ use super::super::effect::{Action, Level};
 use super::super::turn::Turn;
 use super::{Life, Unit};
 use crate::model::release::{Release, Verdict};
-use crate::model::{ClientId, ExitStatus, Happening, Label, RecordId, Reply, Settings};
+use crate::model::{ClientId, ExitStatus, Generation, Happening, Label, RecordId, Reply, Settings};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 /// The most releases of one unit: each is named in every record of the ledger.
@@ -19,6 +20,40 @@ pub(super) struct Undeploying {
     /// To be put back if the ledger does not take it.
     before: Vec<Release>,
     label: Label,
+}
+
+/// Why a release must stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// It serves, or the next start takes it.
+    Active {
+        up: bool,
+    },
+    Candidate,
+    Retained,
+    Drained {
+        generation: Generation,
+        workers: u32,
+    },
+    FirstConnection,
+    /// It is on its way in.
+    Installed,
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Active { up: true } => f.write_str("is active: the next start takes it"),
+            Self::Active { up: false } => f.write_str("was active last: the next start takes it"),
+            Self::Candidate => f.write_str("is on its way to be active"),
+            Self::Retained => f.write_str("is retained: a rollback goes to it"),
+            Self::Drained { generation, workers } => {
+                write!(f, "is drained still: generation {generation} has {workers} worker(s)")
+            }
+            Self::FirstConnection => f.write_str("is what the first connection launches"),
+            Self::Installed => f.write_str("is being installed"),
+        }
+    }
 }
 
 impl Undeploying {
@@ -130,30 +165,28 @@ impl Unit {
     }
 
     /// Why a release must stay; `None`: it may go.
-    pub(super) fn holds(&self, label: &Label) -> Option<String> {
+    fn holds(&self, label: &Label) -> Option<Hold> {
         let durable = &self.durable;
         let is = |kept: &Option<crate::model::Kept>| {
             kept.as_ref().is_some_and(|kept| kept.release.as_ref() == Some(label))
         };
         let mut planned = self.swap.iter().map(|swap| &swap.plan);
         if is(&durable.active) {
-            let active = if matches!(self.life, Life::Up) { "is active" } else { "was active last" };
-            Some(format!("{active}: the next start takes it"))
+            Some(Hold::Active { up: matches!(self.life, Life::Up) })
         } else if is(&durable.candidate) || planned.any(|plan| plan.release.as_ref() == Some(label)) {
-            Some("is on its way to be active".to_owned())
+            Some(Hold::Candidate)
         } else if is(&durable.previous) || is(&durable.retained) {
-            Some("is retained: a rollback goes to it".to_owned())
+            Some(Hold::Retained)
         } else if let Some(group) =
             self.groups.values().find(|group| group.launch.release.as_ref() == Some(label))
         {
-            let (generation, workers) = (group.generation(), group.remaining());
-            Some(format!("is drained still: generation {generation} has {workers} worker(s)"))
+            Some(Hold::Drained { generation: group.generation(), workers: group.remaining() })
         } else if matches!(self.life, Life::Arming { .. } | Life::Waiting { .. })
             && self.choose_last(&self.settings).ok().flatten().as_ref() == Some(label)
         {
-            Some("is what the first connection launches".to_owned())
+            Some(Hold::FirstConnection)
         } else {
-            self.deploys(label).then(|| "is being installed".to_owned())
+            self.deploys(label).then_some(Hold::Installed)
         }
     }
 
@@ -187,8 +220,13 @@ impl Unit {
             return self.reply(client, reply, turn);
         }
         if let Some(why) = self.holds(&label) {
-            let verb = if why.contains("drained") { "wait --wait=drained" } else { "releases" };
-            let next = Some(format!("{verb} {}", self.name));
+            let next = Some(match why {
+                Hold::Drained { .. } => format!("wait {} --wait=drained", self.name),
+                Hold::Installed => format!("wait {}", self.name),
+                Hold::Active { .. } | Hold::Candidate | Hold::Retained | Hold::FirstConnection => {
+                    format!("releases {}", self.name)
+                }
+            });
             return self.reply(client, Reply::refused(format!("release {label} {why}"), next), turn);
         }
         let before = self.durable.releases.clone();
@@ -254,7 +292,7 @@ impl Unit {
         let of = |release: &Release| crate::model::status::ReleaseStatus {
             release: release.clone(),
             newest: newest == Some(&release.label),
-            held: self.holds(&release.label),
+            held: self.holds(&release.label).map(|why| why.to_string()),
         };
         self.durable.releases.iter().map(of).collect()
     }
