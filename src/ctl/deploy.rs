@@ -4,9 +4,9 @@ use super::act::act_with;
 use super::args::{self, WaitArg};
 use super::context::Context;
 use super::failure::Failure;
-use super::source::SourceArgs;
+use super::source::ReleaseArgs;
 use crate::codec::varlink::Method;
-use crate::model::{ExitStatus, Label, Share, UnitName};
+use crate::model::{ExitStatus, Share};
 
 /// Install a release and swap to it, without losing a request
 #[derive(Debug, clap::Args)]
@@ -26,14 +26,8 @@ Exit status: 0 done, or held as asked; 1 not installed, or failed before the swi
 not touched; 3 refused; 4 no answer, outcome unknown; 6 switched, then rolled back; 7 nothing
 serves.")]
 pub(super) struct Deploy {
-    /// The unit
-    #[arg(value_name = "UNIT", value_parser = args::unit)]
-    unit: UnitName,
-    /// The release's name: letters, digits and . _ + ~ @ -, from a letter or a digit on
-    #[arg(value_name = "LABEL", value_parser = args::label)]
-    label: Label,
     #[command(flatten)]
-    source: SourceArgs,
+    release: ReleaseArgs,
     /// Stop when the new generation is ready, and let a person decide: promote or abort
     #[arg(long)]
     hold: bool,
@@ -49,7 +43,8 @@ pub(super) struct Deploy {
 
 impl Deploy {
     pub(super) fn run(self, context: &Context) -> Result<ExitStatus, Failure> {
-        let Self { unit, label, source, hold, canary, replace, wait: WaitArg { wait } } = self;
+        let Self { release, hold, canary, replace, wait: WaitArg { wait } } = self;
+        let ReleaseArgs { unit, label, source } = release;
         act_with(context, &Method::Deploy { unit, label, hold, canary, replace, wait }, &source)
     }
 }

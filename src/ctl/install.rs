@@ -1,12 +1,11 @@
 //! `supctl install`
 
 use super::act::act_with;
-use super::args;
 use super::context::Context;
 use super::failure::Failure;
-use super::source::SourceArgs;
+use super::source::ReleaseArgs;
 use crate::codec::varlink::Method;
-use crate::model::{ExitStatus, Label, UnitName};
+use crate::model::ExitStatus;
 
 /// Put a release in place without launching it
 #[derive(Debug, clap::Args)]
@@ -25,19 +24,13 @@ success that changes nothing.
 Exit status: 0 installed, or it was already; 1 nothing is installed, and what SOURCE or ExecInstall
 did wrong is said; 3 refused, as a LABEL that is there already with other content.")]
 pub(super) struct Install {
-    /// The unit
-    #[arg(value_name = "UNIT", value_parser = args::unit)]
-    unit: UnitName,
-    /// The release's name: letters, digits and . _ + ~ @ -, from a letter or a digit on
-    #[arg(value_name = "LABEL", value_parser = args::label)]
-    label: Label,
     #[command(flatten)]
-    source: SourceArgs,
+    release: ReleaseArgs,
 }
 
 impl Install {
     pub(super) fn run(self, context: &Context) -> Result<ExitStatus, Failure> {
-        let Self { unit, label, source } = self;
+        let ReleaseArgs { unit, label, source } = self.release;
         act_with(context, &Method::Install { unit, label }, &source)
     }
 }

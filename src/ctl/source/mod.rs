@@ -22,9 +22,10 @@ mod part;
 mod retry;
 mod sum;
 
+use super::args;
 use super::context::Context;
 use super::failure::Failure;
-use crate::model::ExitStatus;
+use crate::model::{ExitStatus, Label, UnitName};
 use download::Downloaded;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -70,6 +71,19 @@ enum Behind {
     Sender(folder::Sender),
     /// It is kept until it is installed.
     Downloaded(Downloaded),
+}
+
+/// What is installed where, and from what: of `install` and of `deploy`.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct ReleaseArgs {
+    /// The unit
+    #[arg(value_name = "UNIT", value_parser = args::unit)]
+    pub(super) unit: UnitName,
+    /// The release's name: letters, digits and . _ + ~ @ -, from a letter or a digit on
+    #[arg(value_name = "LABEL", value_parser = args::label)]
+    pub(super) label: Label,
+    #[command(flatten)]
+    pub(super) source: SourceArgs,
 }
 
 impl SourceArgs {
