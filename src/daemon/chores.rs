@@ -27,6 +27,8 @@ pub enum Chore {
     Clear(UnitName),
     /// It unpacks what is to be a release.
     Unpack(UnitName, JobId),
+    /// It ends what a command left running, before the command counts as over, with this result.
+    End(UnitName, JobId, Result<(), String>),
     /// It does a step of an install.
     Install(UnitName, JobId),
     /// It removes files of releases.

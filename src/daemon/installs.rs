@@ -9,6 +9,7 @@ use crate::model::release::Content;
 use crate::model::settings::Settings;
 use crate::model::{ClientId, JobId, Label, UnitName};
 use crate::os::clock;
+use crate::os::members;
 use crate::os::task::Task;
 use crate::os::unprivileged::Confinement;
 use crate::store::unpack::{Bounds, Unpacked};
@@ -19,6 +20,9 @@ use std::time::Duration;
 
 /// How long an archive may take: whoever sends it may be slow.
 const UNPACK_BOUND: Duration = Duration::from_secs(3600);
+
+/// How long the end of what ExecInstall left running may take.
+const END_BOUND: Duration = Duration::from_secs(20);
 
 /// How long the disk may take to place, seal or remove one.
 const STEP_BOUND: Duration = Duration::from_secs(1800);
@@ -91,6 +95,34 @@ impl Hands {
         // What an earlier one wrote is no use to whoever reads why this one failed.
         let _there_may_be_none = std::fs::remove_file(self.ground.install_log(unit));
         self.step(unit, job, "placing a release", move || releases.place(staging, &name, &label, &account));
+    }
+
+    /// Ends what a command left running; only then is it over.
+    pub(super) fn end_left(
+        &mut self,
+        unit: &UnitName,
+        job: JobId,
+        marks: &members::Marks,
+        result: Result<(), String>,
+    ) {
+        let begun = members::end(marks, END_BOUND).map_err(|error| error.to_string());
+        let chore = Chore::End(unit.clone(), job, result);
+        let begun = begun.and_then(|task| self.chores.begin(chore, task, &mut self.sources));
+        if let Err(why) = begun {
+            self.left_ended(unit, job, Ok(()), Err(why));
+        }
+    }
+
+    pub(super) fn left_ended(
+        &mut self,
+        unit: &UnitName,
+        job: JobId,
+        result: Result<(), String>,
+        ended: Result<(), String>,
+    ) {
+        self.runtime.clear_job(job);
+        let ended = ended.map_err(|why| format!("what it left running cannot be ended: {why}"));
+        self.say(unit, Event::Finished { job, result: result.and(ended) });
     }
 
     /// Seals a placed tree.

@@ -47,6 +47,22 @@ pub struct Job {
     ended: bool,
 }
 
+/// What a command may have left running.
+#[derive(Debug)]
+pub enum Left {
+    /// To be ended beside what comes next.
+    Beside(Marks),
+    /// To be ended before the command counts as over.
+    Before {
+        /// Whose processes.
+        marks: Marks,
+        /// Of which unit.
+        unit: UnitName,
+        /// What is to be said then.
+        result: Result<(), String>,
+    },
+}
+
 impl Jobs {
     /// Begins a command.
     ///
@@ -162,8 +178,8 @@ impl Jobs {
         }
     }
 
-    /// A command ended, or it did not. Gives the marks of what it may have left behind.
-    pub fn exited(&mut self, id: JobId, around: &mut Around<'_>) -> Option<Marks> {
+    /// A command ended, or it did not. Gives what it may have left behind.
+    pub fn exited(&mut self, id: JobId, around: &mut Around<'_>) -> Option<Left> {
         self.launched(id, around);
         let job = self.commands.get(&id)?;
         let exit = match job.process.wait() {
@@ -172,13 +188,19 @@ impl Jobs {
             Ok(Wait::Unreaped) | Err(_) => WorkerExit::Unknown,
         };
         let result = if exit.is_success() { Ok(()) } else { Err(exit.to_string()) };
-        // What ExecStartPre leaves would stand in the worker's way, what ExecInstall leaves has a
-        // release open; a check that hangs hangs with everything that it started.
-        let leaves = job.ended || matches!(job.kind, JobKind::StartPre | JobKind::Install);
-        let invocation_ids = vec![job.invocation.clone()];
-        self.finish(id, result, around);
+        // What ExecStartPre leaves would stand in the worker's way; a check that hangs hangs with
+        // everything that it started.
+        let leaves = job.ended || job.kind == JobKind::StartPre;
+        // What ExecInstall leaves has the release open, and could write into it behind the seal.
+        let before = job.kind == JobKind::Install && !job.ended;
         // Reaped, its number is no mark any more.
-        leaves.then(|| Marks { workers: Vec::new(), invocation_ids })
+        let marks = Marks { workers: Vec::new(), invocation_ids: vec![job.invocation.clone()] };
+        if before {
+            let (unit, result) = self.take(id, result, around)?;
+            return Some(Left::Before { marks, unit, result });
+        }
+        self.finish(id, result, around);
+        leaves.then_some(Left::Beside(marks))
     }
 
     /// A check over HTTP is over.
@@ -190,8 +212,20 @@ impl Jobs {
     }
 
     fn finish(&mut self, id: JobId, result: Result<(), String>, around: &mut Around<'_>) {
-        let Some(job) = self.commands.remove(&id) else { return };
-        around.runtime.clear_job(id);
+        if let Some((unit, result)) = self.take(id, result, around) {
+            around.runtime.clear_job(id);
+            around.inbox.push_back(Input::Unit(unit, Event::Finished { job: id, result }));
+        }
+    }
+
+    /// It is none of those under way any more. What came of it.
+    fn take(
+        &mut self,
+        id: JobId,
+        result: Result<(), String>,
+        around: &mut Around<'_>,
+    ) -> Option<(UnitName, Result<(), String>)> {
+        let job = self.commands.remove(&id)?;
         let result = match result {
             // Whose time is over has failed all the same, as in systemd.
             Err(why) if job.ignore_failure && !job.ended => {
@@ -204,6 +238,6 @@ impl Jobs {
         if let Some((outcome, token)) = job.outcome {
             around.sources.unwatch(token, &outcome);
         }
-        around.inbox.push_back(Input::Unit(job.unit, Event::Finished { job: id, result }));
+        Some((job.unit, result))
     }
 }

@@ -3,6 +3,7 @@
 use super::chores::Chore;
 use super::hands::Hands;
 use super::history::course;
+use super::jobs::Left;
 use super::launch::{self, Beside, hears_commands, new_invocation};
 use super::pinning::Copy;
 use super::verdict;
@@ -10,7 +11,6 @@ use super::workers::Around;
 use crate::machine::{Action, Effect, Event, Fault, JobKind, JobWork, Launch, Level, Machine};
 use crate::model::settings::Settings;
 use crate::model::{Generation, Intent, JobId, Signal, Tick, UnitName, WorkerId};
-use crate::os::members;
 use crate::os::task::Task;
 use crate::store::pins;
 use std::sync::Arc;
@@ -314,6 +314,7 @@ impl Hands {
             Chore::History(client) => self.history_read(client, result),
             Chore::CatchUp(client) => self.watcher_read(client, result),
             Chore::Unpack(unit, job) => self.unpacked(&unit, job, result),
+            Chore::End(unit, job, of) => self.left_ended(&unit, job, of, result.map(|_| ())),
             Chore::Install(unit, job) => {
                 self.say(&unit, Event::Finished { job, result: result.map(|_| ()) });
             }
@@ -333,9 +334,10 @@ impl Hands {
     /// A command may have ended.
     pub fn job_ended(&mut self, id: JobId) {
         let (jobs, mut around) = self.jobs();
-        let leftovers: Option<members::Marks> = jobs.exited(id, &mut around);
-        if let Some(marks) = leftovers {
-            self.sweeper.signal(marks, Signal::KILL);
+        match jobs.exited(id, &mut around) {
+            None => {}
+            Some(Left::Beside(marks)) => self.sweeper.signal(marks, Signal::KILL),
+            Some(Left::Before { marks, unit, result }) => self.end_left(&unit, id, &marks, result),
         }
     }
 }

@@ -165,6 +165,7 @@ impl Sweeper {
             | Chore::Pin(..)
             | Chore::Trim(_)
             | Chore::Unpack(..)
+            | Chore::End(..)
             | Chore::Install(..)
             | Chore::Discard
             | Chore::Prune(_)

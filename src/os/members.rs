@@ -6,9 +6,12 @@ use super::clock::BootId;
 use super::pidfd::PidFd;
 use super::process::{Identity, Stat};
 use super::task::Task;
+use crate::model::Signal;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// What tells the members of a generation from others.
@@ -36,6 +39,35 @@ const ANCESTORS_MAX: usize = 1024;
 pub fn search(marks: &Marks, bound: Duration) -> Result<Task, Error> {
     let us = nix::unistd::getpid().as_raw();
     Task::run("the search for processes", bound, &[], || Ok(encode(&find(marks, us))))
+}
+
+/// Ends every process with these marks in a child, until none is left that could start another.
+///
+/// # Errors
+/// What [`Task::run`] says.
+pub fn end(marks: &Marks, bound: Duration) -> Result<Task, Error> {
+    let us = nix::unistd::getpid().as_raw();
+    Task::run("the end of processes", bound, &[], || {
+        loop {
+            let found = find(marks, us);
+            if found.is_empty() {
+                return Ok(Vec::new());
+            }
+            let held = found.iter().filter_map(|(stat, _)| held(stat));
+            let held: Vec<PidFd> = held.inspect(|process| drop(process.send(Signal::KILL))).collect();
+            for process in &held {
+                // The task ends by itself when its time is over.
+                let _ended = poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+            }
+        }
+    })
+}
+
+/// The very process that was seen, unless it has ended.
+fn held(stat: &Stat) -> Option<PidFd> {
+    let process = PidFd::open(stat.pid).ok()?;
+    let same = Stat::read(stat.pid).is_some_and(|now| now.start == stat.start) && !process.is_over();
+    same.then_some(process)
 }
 
 /// One number for each member and its start: `PID START INODE` a line, 0 for no inode.
@@ -123,9 +155,7 @@ impl<'a> Index<'a> {
 }
 
 fn inode_of(stat: &Stat) -> Option<u64> {
-    let process = PidFd::open(stat.pid).ok()?;
-    let same = Stat::read(stat.pid).is_some_and(|now| now.start == stat.start) && !process.is_over();
-    same.then(|| process.inode()).flatten()
+    held(stat).and_then(|process| process.inode())
 }
 
 fn everyone() -> HashMap<i32, Stat> {

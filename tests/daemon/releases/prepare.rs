@@ -129,15 +129,24 @@ fn prepared_elsewhere() {
     shop.expect_no_leftovers();
 }
 
-/// What ExecInstall leaves running is ended with it, and writes into no release.
+/// What ExecInstall leaves running is ended before the release is sealed, and what that started meanwhile,
+/// too: nothing writes into a release.
 fn prepared_and_left_behind() {
-    let shop =
-        Shop::open_with("ExecInstall = [\"/bin/sh\", \"-c\", 'setsid sleep 1000 & echo made > made']", "");
-    shop.deploy("1").expect(0);
-    assert_eq!(fs::read_to_string(shop.place("1").join("made")).expect("a file"), "made\n");
+    let shop = Shop::open();
+    let folder = shop.build("1", "");
+    // Starts one after the other while it is looked for.
+    let more = "touch begun; n=0; while [ $n -lt 400 ]; do setsid sleep 1000 & n=$((n + 1)); done";
+    super::program(&folder.join("bin/more"), more);
+    super::program(
+        &folder.join("bin/prepare"),
+        "setsid bin/more & until [ -e begun ]; do :; done; echo made > made",
+    );
+    shop.unit("ExecInstall = [\"bin/prepare\"]", "");
     let needle = text(shop.supd.path()).to_owned();
-    wait_until("what it left to be gone", SOON, || {
-        let left = proc::with_environment(&needle, &[std::process::id()]);
-        !left.iter().any(|pid| proc::command_line(*pid).contains("sleep"))
-    });
+    shop.ctl(&["install", "web", "1", text(&folder)]).expect(0);
+    let left = proc::with_environment(&needle, &[std::process::id()]);
+    let left: Vec<String> = left.into_iter().map(proc::command_line).collect();
+    assert!(!left.iter().any(|line| line.contains("sleep") || line.contains("bin/more")), "{left:?}");
+    assert_eq!(fs::read_to_string(shop.place("1").join("made")).expect("a file"), "made\n");
+    shop.ctl(&["swap", "web", "1"]).expect(0);
 }
