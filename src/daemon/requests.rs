@@ -9,6 +9,7 @@ use crate::codec::history::by;
 use crate::codec::json::{FaultView, ReleaseView};
 use crate::codec::varlink::{self, Method, Scope};
 use crate::machine::{Deploy, Event, Input, Machine, Request, Restored};
+use crate::model::status::ReleaseStatus;
 use crate::model::{ClientId, Durable, Generation, Label, Reply, Settings, Tick, UnitName};
 use crate::store::pins;
 use std::collections::{BTreeMap, BTreeSet};
@@ -159,7 +160,10 @@ impl Hands {
     fn list_releases(&mut self, call: &Call, unit: Option<&UnitName>, machine: &Machine) {
         let units: Vec<UnitName> = match unit {
             Some(unit) => vec![unit.clone()],
-            None => machine.units().cloned().collect(),
+            None => {
+                let all: BTreeSet<&UnitName> = machine.units().chain(self.recorder.units()).collect();
+                all.into_iter().cloned().collect()
+            }
         };
         let mut views = Vec::new();
         for unit in &units {
@@ -169,10 +173,34 @@ impl Hands {
                 }
                 // A unit that supd has not met yet may have some from an earlier life.
                 None if self.units.read(unit).is_ok() => {}
-                None => return self.no_such_unit(call, machine),
+                None => {
+                    let left = self.left_releases(unit);
+                    if left.is_empty() && call.method.unit().is_some() {
+                        return self.no_such_unit(call, machine);
+                    }
+                    views.extend(left.iter().map(|release| ReleaseView::new(unit.as_str(), release)));
+                }
             }
         }
         self.control.releases(call.client, views);
+    }
+
+    /// Those of a unit that is forgotten, its file being gone: they stay in case it comes back.
+    fn left_releases(&self, unit: &UnitName) -> Vec<ReleaseStatus> {
+        let held = || Some("the unit's file is gone".to_owned());
+        let releases = self.recorder.durable(unit).releases.into_iter();
+        releases.map(|release| ReleaseStatus { release, newest: false, held: held() }).collect()
+    }
+
+    /// What is said of a unit of which nothing but releases is there.
+    fn left_behind(&self, unit: &UnitName) -> Option<String> {
+        let count = Some(self.left_releases(unit).len()).filter(|count| *count > 0)?;
+        let folder = self.ground.releases.unit(unit);
+        Some(format!(
+            "{unit}: its file is gone, and {count} release(s) stay in {} in case it comes back: put the file \
+             back to have them, or remove that folder by hand",
+            folder.display()
+        ))
     }
 
     /// The answer where a unit's files give no settings.
@@ -392,6 +420,9 @@ impl Hands {
         if listed.iter().any(|unit| unit.as_str() == asked) {
             let text = format!("{asked}: its file is new, and supd has not read it yet");
             return self.refuse(client, text, Some("daemon-reload".to_owned()));
+        }
+        if let Some(text) = unit.and_then(|unit| self.left_behind(unit)) {
+            return self.refuse(client, text, Some(format!("releases {asked}")));
         }
         let known = machine.units().chain(&listed).map(UnitName::as_str);
         let error = varlink::Error::no_such_unit(asked, known);

@@ -19,6 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("releases::a_binary_of_its_own", a_binary_of_its_own),
         test("releases::files_that_went", files_that_went),
         test("releases::only_said", only_said),
+        test("releases::file_that_went", file_that_went),
     ]
 }
 
@@ -134,6 +135,30 @@ fn what_is_in_use_stays() {
     shop.ctl(&["stop", "web"]).expect(0);
     let refused = shop.ctl(&["undeploy", "web", "2"]).expect(3);
     assert!(refused.text().contains("was active last"), "{refused}");
+}
+
+/// The unit's file is gone: what stays of it is shown, and how to be rid of it is said.
+fn file_that_went() {
+    let shop = Shop::open();
+    shop.deploy("1").expect(0);
+    shop.ctl(&["stop", "web"]).expect(0);
+    fs::remove_file(shop.supd.path().join("units/web.unit")).expect("the test's own files");
+    shop.ctl(&["daemon-reload"]).expect(0);
+    for arguments in [&["releases", "web"][..], &["releases"]] {
+        let left = shop.ctl(arguments).expect(0);
+        assert!(left.stdout.contains("the unit's file is gone"), "{left}");
+    }
+    for arguments in [&["undeploy", "web", "1"][..], &["start", "web"]] {
+        let refused = shop.ctl(arguments).expect(3);
+        let folder = shop.store().join("web");
+        assert!(refused.text().contains(&format!("1 release(s) stay in {}", folder.display())), "{refused}");
+        assert!(refused.text().contains("Next: supctl releases web"), "{refused}");
+    }
+    let none = shop.ctl(&["releases", "wbe"]).expect(3);
+    assert!(none.text().contains("there is no unit wbe"), "{none}");
+    shop.unit("", "");
+    shop.ctl(&["start", "web"]).expect(0);
+    assert_eq!(shop.active().as_deref(), Some("1"));
 }
 
 fn old_ones_go() {
