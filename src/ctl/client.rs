@@ -131,6 +131,11 @@ impl Client {
         }
     }
 
+    /// Whether the whole command has to be over.
+    pub(super) fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
     /// Waits for the next second or so.
     pub(super) fn pause(&self, span: Duration) -> Result<(), Failure> {
         self.wait(None, span).map(|_| ())
@@ -216,7 +221,7 @@ impl Client {
             let text = "supctl ends here";
             return Err(Failure { signal: Some(signal), ..Failure::new(ExitStatus::Timeout, text) });
         }
-        if !ready && self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        if !ready && self.is_late() {
             let text = "no answer within --timeout; what was asked for goes on, its outcome is unknown";
             return Err(Failure::new(ExitStatus::Timeout, text));
         }

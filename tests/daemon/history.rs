@@ -11,7 +11,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const DISK: &[Need] = &[
@@ -159,40 +160,73 @@ fn lines(output: &Output) -> Vec<Value> {
     output.stdout.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
 }
 
-/// The command that goes on says from where; with it nothing is lost and nothing comes twice.
+/// A restart of supd ends nothing: it goes on where it was, and nothing is lost and nothing comes twice. A
+/// supd that stays away does, and the command that goes on says from where.
 fn events_over_a_restart() {
     let supd = Supd::start();
     supd.install_worker("1");
     supd.launch("web", &supd.worker(free_port(), &[], "", ""));
     let first = seqs(&entries(&supd, &[]))[0];
-    let following = follow(&supd, &["--since", &first.to_string()]);
+    let following = Following::start(&supd, &["--since", &first.to_string()]);
     supd.install_worker("2");
     supd.ctl(&["swap", "web"]).expect(0);
-    let before = entries(&supd, &[]);
+    following.until("the first event", |told| !told.is_empty());
     let supd = supd.crash_and_restart();
-    let ended = following.finish(SOON).expect(5);
-    let next = ended.stderr.split("--since ").nth(1).unwrap_or_else(|| panic!("{ended}"));
-    let cursor = next.split_whitespace().next().expect("a number").to_owned();
     supd.wait_for_state("web", "active");
     supd.ctl(&["restart", "web", "--reason", "again"]).expect(0);
-    let all = entries(&supd, &[]);
-    let mut on = supd.ctl_command(&["events", "--since", &cursor]);
-    let mut on = on.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("supctl");
-    let mut out = BufReader::new(on.stdout.take().expect("piped"));
-    let mut told = seqs(&lines(&ended));
-    let told_before = told.len();
-    while told.last() < seqs(&all).last() {
-        let mut line = String::new();
-        assert!(out.read_line(&mut line).expect("a line") > 0, "it ended");
-        told.extend(seqs(&[serde_json::from_str(&line).expect("JSON")]));
-    }
-    proc::signal(on.id(), Signal::SIGINT);
-    assert!(on.wait().expect("supctl").success());
-    // It may have been killed before it told the last of it: that is told now.
-    assert!(told_before > 0 && told_before < all.len(), "{told_before} of {}", before.len());
-    assert_eq!(told, seqs(&all)[1..], "each once, in order");
+    let all = seqs(&entries(&supd, &[]));
+    following.until("the last event", |told| told.last() == all.last());
+    assert_eq!(following.told(), all[1..], "each once, in order");
+    let (code, said) = following.interrupt();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("waiting for it") && said.contains("there again; going on after"), "{said}");
+
     let none = supd.ctl(&["events", "--since", "99999999", "--timeout", "2s"]).expect(4);
     assert!(none.stdout.contains("\"what\":\"gap\""), "{none}");
+    let last = all[all.len() - 1].to_string();
+    let left = follow(&supd, &["--since", &last, "--timeout", "3s"]);
+    supd.ctl(&["shutdown"]).expect(0);
+    let ended = left.finish(SOON).expect(4);
+    let seq = seqs(&lines(&ended)).last().copied().unwrap_or(all[all.len() - 1]);
+    assert!(ended.stderr.contains(&format!("Next: supctl events --since {seq}")), "{ended}");
+}
+
+/// A `supctl events` whose lines are read as they come.
+struct Following {
+    child: Child,
+    told: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Following {
+    fn start(supd: &Supd, arguments: &[&str]) -> Self {
+        let mut command = supd.ctl_command(&[&["events"], arguments].concat());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("supctl");
+        let (out, told) = (child.stdout.take().expect("piped"), Arc::new(Mutex::new(Vec::new())));
+        let into = told.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                let seq = seqs(&[serde_json::from_str(&line).expect("JSON")]);
+                into.lock().expect("no panic").extend(seq);
+            }
+        });
+        Self { child, told }
+    }
+
+    fn told(&self) -> Vec<u64> {
+        self.told.lock().expect("no panic").clone()
+    }
+
+    fn until(&self, what: &str, there: impl Fn(&[u64]) -> bool) {
+        wait_until(what, SOON, || there(&self.told()));
+    }
+
+    /// Ends it as Ctrl-C does; its status, and what it said beside the lines.
+    fn interrupt(self) -> (Option<i32>, String) {
+        proc::signal(self.child.id(), Signal::SIGINT);
+        let output = self.child.wait_with_output().expect("supctl ends");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
 }
 
 /// A client that speaks Varlink by itself.
