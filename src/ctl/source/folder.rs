@@ -17,11 +17,9 @@ use crate::ctl::failure::Failure;
 use crate::model::ExitStatus;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
-use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -30,6 +28,9 @@ use walk::{Fault, Kind, Member, Seen, Visit, walk};
 
 /// Bytes that wait to be written.
 const BUFFER: usize = 256 << 10;
+
+/// What a header has room for.
+const LINK_NAME_MAX: usize = 100;
 
 /// Written where the rest is missing: no reader takes a block of this for a member's header, for its
 /// sum is wrong, nor for the end.
@@ -186,14 +187,13 @@ impl Archive {
             Kind::Link(target) => {
                 header.set_entry_type(EntryType::Symlink);
                 header.set_mode(0o777);
-                // As it stands: `append_link` would take its dots out.
-                match header.set_link_name_literal(target) {
-                    Ok(()) => self.builder.append_data(&mut header, member.name, io::empty())?,
-                    Err(_too_long) => {
-                        let target = Path::new(OsStr::from_bytes(target));
-                        self.builder.append_link(&mut header, member.name, target)?;
-                    }
+                // As it stands: `append_link` would take its dots out where it fits without them, and the
+                // digest would be another one than that of an archive that tar made.
+                if header.set_link_name_literal(target).is_err() {
+                    self.append_long_target(target)?;
+                    header.set_link_name_literal(&target[..LINK_NAME_MAX])?;
                 }
+                self.builder.append_data(&mut header, member.name, io::empty())?;
             }
             Kind::File { file, size, executable } => {
                 header.set_entry_type(EntryType::Regular);
@@ -202,6 +202,21 @@ impl Archive {
                 self.append_file(member.name, &mut header, file, *size)?;
             }
         }
+        Ok(())
+    }
+
+    /// What GNU tar writes before a link whose target has no room in its header.
+    fn append_long_target(&mut self, target: &[u8]) -> Result<(), Stopped> {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::GNULongLink);
+        header.set_mode(0o644);
+        header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(target.len() as u64 + 1);
+        header.set_path("././@LongLink")?;
+        header.set_cksum();
+        self.builder.append(&header, target.chain(&[0][..]))?;
         Ok(())
     }
 

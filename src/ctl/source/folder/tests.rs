@@ -1,7 +1,9 @@
 use super::*;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 fn sent(folder: &Path) -> (Result<Vec<u8>, io::Error>, Result<(), Failure>) {
@@ -86,6 +88,36 @@ fn the_same_content_gives_the_same_bytes() {
     assert!(tar.wait().unwrap().success());
     assert_eq!(fs::read_link(target.path().join("link")).unwrap(), Path::new("./a/../a-b"));
     assert_eq!(sent(target.path()).0.unwrap(), bytes);
+}
+
+/// The same release, whether its folder or an archive of it is given: also where a target has no room in a
+/// header, or would have some if it were written otherwise.
+#[test]
+fn a_folder_has_the_digest_of_its_archive() {
+    let digest = |bytes: &[u8]| {
+        let into = tempfile::tempdir().unwrap();
+        let top = crate::os::beneath::open_at(into.path()).unwrap();
+        let bounds = crate::store::unpack::Bounds::default();
+        crate::store::unpack::unpack_from(bytes, top.as_fd(), &bounds).unwrap().digest
+    };
+    for target in [
+        "a-b".to_owned(),
+        "x/".repeat(49) + "xy",
+        "x/".repeat(49) + "xyz",
+        "./".repeat(60) + "a-b",
+        "x//".repeat(40) + "./.",
+        "x".repeat(101) + "/",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path());
+        symlink(&target, folder.path().join("ä".repeat(60)).join("to")).unwrap();
+        let (bytes, told) = sent(folder.path());
+        told.unwrap();
+        let mut tar = std::process::Command::new("tar");
+        let tar = tar.arg("-cf-").arg("-C").arg(folder.path()).arg(".").output().unwrap();
+        assert!(tar.status.success());
+        assert_eq!(digest(&bytes.unwrap()), digest(&tar.stdout), "{target}");
+    }
 }
 
 #[test]
