@@ -13,7 +13,7 @@ const FILES_MAX: usize = 40;
 /// All of its files together, in bytes.
 const BYTES_MAX: usize = 100_000;
 
-const TARGETS: [&str; 5] = ["ledger", "notify", "unitfile", "unpack", "varlink"];
+const TARGETS: [&str; 6] = ["history", "ledger", "notify", "unitfile", "unpack", "varlink"];
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz").join(name)
@@ -45,6 +45,11 @@ fn replay(target: &str, check: fn(&[u8]) -> bool) {
     );
     assert!(good >= 3, "of {} files {good} are good for anything: the others say little", names.len());
     assert!(good < names.len(), "nothing in it is refused");
+}
+
+#[test]
+fn histories() {
+    replay("history", bodies::history::check);
 }
 
 #[test]

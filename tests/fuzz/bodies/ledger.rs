@@ -34,7 +34,7 @@ pub fn check(data: &[u8]) -> bool {
     told.is_ok_and(|replay| !replay.entries.is_empty())
 }
 
-fn sealed(data: &[u8]) -> Vec<u8> {
+pub(super) fn sealed(data: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for line in data.split_inclusive(|byte| *byte == b'\n') {
         match line {

@@ -3,6 +3,7 @@
 //! for anything, so that a corpus of mere garbage is noticed.
 
 mod dice;
+pub mod history;
 pub mod ledger;
 pub mod notify;
 pub mod unitfile;
