@@ -50,3 +50,27 @@ fn every_scenario_ends_well() {
     }
     assert!(bad.is_empty(), "{}", bad.join("\n\n"));
 }
+
+/// What a command waits for is the disk: each record and each intent is a flush.
+#[test]
+fn a_swap_and_a_rollback_take_no_more_flushes_than_they_need() {
+    let folder = tempfile::tempdir().unwrap();
+    let flushes = |lines: &str| {
+        let path = folder.path().join("story");
+        std::fs::write(&path, lines).unwrap();
+        let (trace, outcome) = play(&path);
+        outcome.unwrap_or_else(|fault| panic!("{trace}\n{fault}"));
+        let is_flush = |line: &&str| line.contains(": Record ") || line.contains(": SaveIntent");
+        trace.lines().filter(is_flush).count()
+    };
+    let start = "unit web\nrun 30s\n";
+    let swap = format!("{start}c1 asks web swap\nrun 30s\nexpect c1 done changed\n");
+    let back = format!("{swap}c2 asks web rollback\nrun 30s\nexpect c2 done changed\n");
+    let all = [flushes(start), flushes(&swap), flushes(&back)];
+    // It began, its program was copied, the intent, it switched, it ended; a start needs no intent, and a
+    // rollback is committed at its switch.
+    assert_eq!([all[0], all[1] - all[0], all[2] - all[1]], FLUSHES);
+}
+
+/// Of a start, a swap and a cold rollback.
+const FLUSHES: [usize; 3] = [3, 5, 4];
