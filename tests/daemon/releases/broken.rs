@@ -6,14 +6,14 @@ use crate::wait::{SOON, wait_until};
 use crate::{Need, Test, proc, test, test_with};
 use nix::sys::signal::Signal;
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         test("releases::supd_dies_while_unpacking", supd_dies_while_unpacking),
         test("releases::supd_dies_while_preparing", supd_dies_while_preparing),
-        test("releases::supd_dies_at_any_moment", supd_dies_at_any_moment),
+        test_with("releases::supd_dies_in_each_stage", &[Need::Root], supd_dies_in_each_stage),
         test("releases::supctl_ends_in_the_middle", supctl_ends_in_the_middle),
         test("releases::two_at_once", two_at_once),
         test("releases::aborted", aborted),
@@ -128,31 +128,53 @@ fn supd_dies_while_preparing() {
     shop.deploy("2").expect(0);
 }
 
-/// At whatever moment of a deploy: one of the two serves, none is half, and the next try works.
-fn supd_dies_at_any_moment() {
+/// What supctl says while a release is put in place, sealed, and written into the ledger.
+const STAGES: [&str; 3] = ["is being put in place", "is being sealed", "is on its way into the ledger"];
+/// So often is it tried to hit each of them.
+const TRIES: u32 = 60;
+
+/// Killed in each stage that a deploy has of its own: one of the two serves, none is half, and the next
+/// try works. A stage may be over before the kill; so it is tried until each was hit, by what supctl
+/// heard last.
+fn supd_dies_in_each_stage() {
     let mut shop = Shop::open();
     shop.deploy("0").expect(0);
     let folder = shop.build("0", "");
-    for file in 0..200 {
+    for file in 0..1000 {
         fs::write(folder.join(file.to_string()), vec![b'x'; 2000]).expect("the test's own files");
     }
-    for moment in 1..=8_u32 {
-        let label = moment.to_string();
+    let mut hit = [0_u32; STAGES.len()];
+    for number in 1..=TRIES {
+        let Some(stage) = hit.iter().position(|hits| *hits == 0) else { break };
+        let label = number.to_string();
         fs::write(folder.join("version"), &label).expect("the test's own files");
-        let deploy = shop.start(&["deploy", "web", &label, text(&folder)]);
-        crate::wait::pause(std::time::Duration::from_millis(u64::from(moment * moment * 4)));
+        let mut command = shop.supd.ctl_command(&["deploy", "web", &label, text(&folder)]);
+        let mut deploy = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("supctl");
+        let mut out = BufReader::new(deploy.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        let seen = out.find(|line| line.contains(STAGES[stage]));
         shop = restart(shop);
-        deploy.finish(SOON);
-        shop.supd.wait_for_state("web", "active");
-        for label in shop.labels() {
-            assert!(shop.place(&label).join("bin/server").exists(), "{label} is half there");
-            assert!(shop.place(&label).join("199").exists() || label == "0", "{label} is half there");
+        let seen = seen.unwrap_or_else(|| panic!("supctl did not tell that a release {}", STAGES[stage]));
+        let last = out.last().unwrap_or(seen);
+        deploy.wait().expect("supctl ends");
+        if let Some(stage) = STAGES.iter().position(|stage| last.contains(stage)) {
+            hit[stage] += 1;
         }
-        shop.expect_no_leftovers();
-        shop.ctl(&["deploy", "web", &label, text(&folder)]).expect(0);
-        assert_eq!(shop.active().as_deref(), Some(&*label));
-        shop.ctl(&["swap", "web", "0"]).expect(0);
+        stands_after_a_kill(&shop, &label, &folder);
     }
+    println!("killed in {STAGES:?}: {hit:?}");
+    assert!(hit.iter().all(|hits| *hits > 0), "{STAGES:?}: {hit:?}");
+}
+
+fn stands_after_a_kill(shop: &Shop, label: &str, folder: &std::path::Path) {
+    shop.supd.wait_for_state("web", "active");
+    for listed in shop.labels() {
+        assert!(shop.place(&listed).join("bin/server").exists(), "{listed} is half there");
+        assert!(shop.place(&listed).join("999").exists() || listed == "0", "{listed} is half there");
+    }
+    shop.expect_no_leftovers();
+    shop.ctl(&["deploy", "web", label, text(folder)]).expect(0);
+    assert_eq!(shop.active().as_deref(), Some(label));
+    shop.ctl(&["swap", "web", "0"]).expect(0);
 }
 
 fn two_at_once() {
@@ -221,6 +243,7 @@ fn supd_ends_in_the_middle() {
     assert!(said.contains("supd ends"), "{said}");
 }
 
+/// Full while it is unpacked, and full when the ledger is to name it: the stage is in what is said.
 fn a_full_disk() {
     let setup = Setup { disk: Some(("state", 40)), ..Setup::default() };
     let shop = Shop::open_in(&setup, "", "");
@@ -228,19 +251,32 @@ fn a_full_disk() {
     let big = shop.build("2", "");
     fs::write(big.join("big"), vec![7; 60 << 20]).expect("the test's own files");
     let failed = shop.ctl(&["deploy", "web", "2", text(&big)]).expect(1);
+    assert!(failed.text().contains("cannot unpack the archive"), "{failed}");
     assert!(failed.text().contains("there is no room left on the disk"), "{failed}");
     assert_eq!(shop.labels(), ["1"]);
     shop.expect_no_leftovers();
     assert_eq!(shop.active().as_deref(), Some("1"));
     fs::write(big.join("big"), "small").expect("the test's own files");
     shop.ctl(&["deploy", "web", "2", text(&big)]).expect(0);
-    // Full but for a little, so that the ledger is what cannot be written.
+    // ExecInstall takes what is left, so that the ledger is what cannot be written: at once, or once the
+    // page that it ends in is full.
+    let fill = "echo > ../../../filler; cat /dev/zero >> ../../../filler; true";
+    shop.unit(&format!("ExecInstall = [\"/bin/sh\", \"-c\", '{fill}']"), "KeepReleases = 50");
+    let mut listed = vec!["1".to_owned(), "2".to_owned()];
     let filler = shop.supd.state_folder().join("filler");
-    let _it_fills = fs::write(&filler, vec![0; 41 << 20]);
-    let failed = shop.ctl(&["deploy", "web", "3", text(&shop.build("3", ""))]);
-    assert_eq!(failed.code(), 1, "{failed}");
-    fs::remove_file(&filler).expect("the test's own files");
-    assert_eq!(shop.labels(), ["1", "2"]);
+    let failed = loop {
+        let label = (listed.len() + 1).to_string();
+        let output = shop.ctl(&["install", "web", &label, text(&shop.build(&label, ""))]);
+        fs::remove_file(&filler).expect("what ExecInstall wrote");
+        if output.code() != 0 {
+            break output.expect(1);
+        }
+        listed.push(label);
+        assert!(listed.len() < 40, "the ledger needs no room");
+    };
+    assert!(failed.text().contains("the ledger cannot be written"), "{failed}");
+    assert_eq!(shop.labels(), listed);
     shop.expect_no_leftovers();
-    shop.deploy("3").expect(0);
+    shop.unit("", "");
+    shop.deploy("last").expect(0);
 }
