@@ -54,7 +54,7 @@ impl Shop {
         let text = format!(
             "[[Socket]]\nName = \"http\"\nListenStream = \"127.0.0.1:{}\"\nBacklog = 4096\n\n[Service]\n\
              ExecStart = [\"bin/server\"]\nEnvironment = {{ DAEMON_TEST_ROLE = \"worker\" }}\n\
-             ReadySettleSec = \"50ms\"\nTimeoutStopSec = \"10s\"\nRestartSec = \"100ms\"\n{}{service}\n[Swap]\n{}{swap}\n",
+             ReadySettleSec = \"50ms\"\nTimeoutStopSec = \"10s\"\nRestartSec = \"100ms\"\n{}{service}\n[Swap]\nDrainSec = \"0s\"\nSettleSec = \"0s\"\n{}{swap}\n",
             self.port,
             if service.contains("TimeoutStartSec") { "" } else { "TimeoutStartSec = \"30s\"\n" },
             if swap.contains("ProbationSec") { "" } else { "ProbationSec = \"200ms\"\n" },
