@@ -5,7 +5,7 @@ use crate::load::{Load, Mode, Plan, Target};
 use crate::wait::{SOON, wait_until};
 use crate::{Test, proc, test};
 use nix::sys::signal::Signal;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -22,6 +22,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("steer::wrong_shares", wrong_shares),
         test("steer::drain_verb", drain_verb),
         test("steer::several_listeners_switch_together", several_listeners_switch_together),
+        test("steer::unix_path_is_steered", unix_path_is_steered),
     ]
 }
 
@@ -109,13 +110,8 @@ fn server_without_a_graceful_stop_loses_nothing() {
     let _machine = crate::harness::whole_machine();
     let supd = Supd::start();
     let port = free_port();
-    let app = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemon/apps/abrupt.py");
-    let unit = |version: &str| {
-        format!(
-            "[[Socket]]\nListenStream = \"127.0.0.1:{port}\"\n\n[Service]\nExecStart = [\"/usr/bin/python3\", \
-             \"{app}\", \"{version}\"]\nReadySettleSec = \"0\"\n\n[Swap]\nProbationSec = \"200ms\"\nDrainSec = \"60s\"\n"
-        )
-    };
+    let swap = "ProbationSec = \"200ms\"\nDrainSec = \"60s\"";
+    let unit = |version: &str| abrupt(&format!("\"127.0.0.1:{port}\""), version, swap);
     supd.launch("web", &unit("1"));
     let loads = [Mode::Close, Mode::KeepAlive].map(|mode| Load::start(Plan::new(target(port), mode, 4)));
     for version in 2..6 {
@@ -245,32 +241,55 @@ fn drain_verb() {
     assert!(supd.status("web").pids_in(1).is_empty());
 }
 
-/// TCP over both families and a UNIX path: all of them lead to the one that is active.
+/// TCP over both families: both lead to the one that is active.
 fn several_listeners_switch_together() {
     let supd = Supd::start();
     supd.install_worker("1");
     let (one, other) = (free_port(), free_port());
-    let path = supd.path().join("web.sock");
-    let more = format!(
-        "\n[[Socket]]\nName = \"six\"\nListenStream = \"[::1]:{other}\"\n[[Socket]]\nName = \"unix\"\nListenStream = {path:?}\n"
-    );
+    let more = format!("\n[[Socket]]\nName = \"six\"\nListenStream = \"[::1]:{other}\"\n");
     let unit = supd.worker(one, &[], "", WARM).replacen("[Service]", &format!("{more}\n[Service]"), 1);
     supd.launch("web", &unit);
     supd.install_worker("2");
     supd.ctl(&["swap", "web"]).expect(0);
-    let targets = [
-        target(one),
-        Target::Tcp(SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, other))),
-        Target::Unix(path),
-    ];
+    let targets = [target(one), Target::Tcp(SocketAddr::from((Ipv6Addr::LOCALHOST, other)))];
     for (verb, version) in [("status", "2"), ("rollback", "1")] {
         supd.ctl(&[verb, "web"]).expect(0);
-        for target in &targets {
-            let load = Load::start(Plan::new(target.clone(), Mode::Close, 2));
-            load.wait_for_more(50, SOON);
-            let tally = load.stop();
-            assert_eq!(tally.lost(), 0, "{tally}");
-            assert!(tally.versions().keys().eq([version]), "after {verb}, {target:?}: {tally}");
-        }
+        targets.iter().for_each(|target| only(target, version));
     }
+}
+
+/// The path leads to one slot at a time, and back.
+fn unix_path_is_steered() {
+    let supd = Supd::start();
+    let path = supd.path().join("web.sock");
+    let unit = |version: &str| abrupt(&format!("{path:?}"), version, WARM);
+    supd.launch("web", &unit("1"));
+    supd.write_unit("web", &unit("2"));
+    let load = Load::start(Plan::new(Target::Unix(path.clone()), Mode::Close, 2));
+    supd.ctl(&["swap", "web"]).expect(0);
+    only(&Target::Unix(path.clone()), "2");
+    let before = supd.status("web").pids();
+    supd.ctl(&["rollback", "web"]).expect(0);
+    only(&Target::Unix(path), "1");
+    assert_eq!(supd.status("web").pids(), before);
+    let tally = load.stop();
+    assert_eq!(tally.lost(), 0, "{tally}");
+}
+
+/// Whoever connects now reaches this version, and nothing is lost.
+fn only(target: &Target, version: &str) {
+    let load = Load::start(Plan::new(target.clone(), Mode::Close, 2));
+    load.wait_for_more(50, SOON);
+    let tally = load.stop();
+    assert_eq!(tally.lost(), 0, "{tally}");
+    assert!(tally.versions().keys().eq([version]), "{target:?}: {tally}");
+}
+
+/// A unit of the server that is dead at once when it is told to stop.
+fn abrupt(address: &str, version: &str, swap: &str) -> String {
+    let app = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemon/apps/abrupt.py");
+    format!(
+        "[[Socket]]\nListenStream = {address}\n\n[Service]\nExecStart = [\"/usr/bin/python3\", {app:?}, \
+         {version:?}]\nReadySettleSec = \"0\"\n\n[Swap]\n{swap}\n"
+    )
 }

@@ -185,7 +185,11 @@ fn full_unit() -> UnitView {
     UnitView {
         active: Some(8),
         retained: Some(7),
-        listeners: vec![ListenerView { queue: Some(0), mechanism: Some(String::new()), ..ListenerView::default() }],
+        listeners: vec![ListenerView {
+            queue: Some(0),
+            mechanism: Some(String::new()),
+            ..ListenerView::default()
+        }],
         generations: vec![GenerationView {
             release: Some(String::new()),
             share: Some(0.5),
