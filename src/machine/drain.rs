@@ -61,6 +61,11 @@ impl Drain {
         self.seen
     }
 
+    /// How long its connections may take yet; `None`: for ever, or they have had their time.
+    pub(super) fn left(&self, now: Tick) -> Option<Duration> {
+        self.until.map(|until| until.since(now))
+    }
+
     /// Whether it may be told to stop.
     pub(super) fn is_over(&self) -> bool {
         let settled = self.settle.is_none() || self.seen.is_some_and(|seen| seen.half_open == 0);

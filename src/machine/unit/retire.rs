@@ -6,7 +6,7 @@ use super::super::effect::{Action, Level};
 use super::super::group::{Group, Role};
 use super::super::turn::Turn;
 use super::{Life, Unit, Waiter};
-use crate::model::{ClientId, Generation, Reply, WaitFor};
+use crate::model::{ClientId, Generation, Progress, Reply, WaitFor};
 
 impl Unit {
     /// Lets a generation go to which no new connection leads any more.
@@ -55,6 +55,10 @@ impl Unit {
         let Some(group) = self.groups.get_mut(&generation) else { return };
         if let Role::Draining(drain) = &mut group.role {
             drain.counted(turn.now, counts);
+            let (connections, left) = (counts.connections, drain.left(turn.now));
+            let workers = group.remaining();
+            let progress = Progress::Draining { generation, workers, connections, left };
+            self.tell_drainers(generation, &progress, turn);
             self.end_drain(generation, turn);
         }
     }
@@ -84,6 +88,18 @@ impl Unit {
             }
         };
         self.refuse(client, format!("generation {generation} cannot be drained: {text}"), next, turn);
+    }
+
+    /// Those who wait for the end of this generation hear how far it is.
+    fn tell_drainers(&self, generation: Generation, progress: &Progress, turn: &mut Turn<'_>) {
+        let waits = |of: &super::Drain| of.of == generation;
+        for waiter in self.waiters.iter().filter(|waiter| waiter.drained.as_ref().is_some_and(waits)) {
+            turn.act(Action::Progress(waiter.client, progress.clone()));
+        }
+        let Life::Stopping(stopping) = &self.life else { return };
+        for client in &stopping.clients {
+            turn.act(Action::Progress(*client, progress.clone()));
+        }
     }
 
     /// Whoever drains has no more time for it.
