@@ -43,6 +43,7 @@ impl Measured {
         if !launches {
             let whole = Sample::of(self.whole.iter().copied());
             section.judged_p99(&format!("{what}, whole command"), &whole, "ms", budget);
+            self.tell_switch(section, what);
             return;
         }
         section.figure(&format!("{what}, whole command"), &Sample::of(self.whole.iter().copied()), "ms");
@@ -52,6 +53,10 @@ impl Measured {
             let ready = Sample::of(self.ready.iter().copied());
             section.figure(&format!("{what}: launch to ready by supd's own clock"), &ready, "ms");
         }
+        self.tell_switch(section, what);
+    }
+
+    fn tell_switch(&self, section: &mut Section, what: &str) {
         if !self.switch_us.is_empty() {
             let switch = Sample::of(self.switch_us.iter().copied());
             section.figure(&format!("{what}: the switch by supd's own clock"), &switch, "us");
@@ -73,12 +78,15 @@ pub(crate) fn run(_: Form, section: &mut Section) {
 
 fn measure(section: &mut Section, how: &str, supd: &Supd) {
     supd.install_worker("0");
-    for (unit, probation) in [("web", "0"), ("waits", "1h")] {
-        let swap = format!("ProbationSec = \"{probation}\"");
+    for (unit, retain, probation) in [("web", "cold", "0"), ("waits", "cold", "1h"), ("warm", "warm", "0")] {
+        // Nobody is connected, and who was replaced is not what is measured.
+        let swap = format!(
+            "Retain = \"{retain}\"\nProbationSec = \"{probation}\"\nDrainSec = \"0\"\nSettleSec = \"0\""
+        );
         supd.launch(unit, &supd.worker(free_port(), &[], "ReadySettleSec = \"0\"", &swap));
     }
     let (mut starts, mut flushes, mut asks) = (Vec::new(), Vec::new(), Vec::new());
-    let [mut swap, mut cold, mut early]: [Measured; 3] = Default::default();
+    let [mut swap, mut cold, mut early, mut warm]: [Measured; 4] = Default::default();
     let mut unpinned = 0;
     for round in 0..ROUNDS {
         supd.install_worker(&(1 + round).to_string());
@@ -99,6 +107,10 @@ fn measure(section: &mut Section, how: &str, supd: &Supd) {
         let took = supd.ctl(&["rollback", "waits"]).expect(0).took;
         early.add(supd, "waits", took, Duration::ZERO);
         one_worker(supd, "waits");
+        supd.ctl(&["swap", "warm"]).expect(0);
+        wait_until("the standby before to end", SOON, || supd.status("warm").pids().len() == 2);
+        let took = supd.ctl(&["rollback", "warm"]).expect(0).took;
+        warm.add(supd, "warm", took, Duration::ZERO);
         asks.push(supd.ctl(&["is-active", "web"]).expect(0).took);
         flushes.push(flush(supd));
         starts.push(own_start);
@@ -110,6 +122,7 @@ fn measure(section: &mut Section, how: &str, supd: &Supd) {
             .note(&format!("{unpinned} of these rollbacks were of a program that is not pinned: --anyway"));
     }
     early.tell(section, &format!("rollback{how}, in probation"), false);
+    warm.tell(section, &format!("rollback{how}, to a standby"), false);
     section.figure("beside: the worker's own start to READY=1, without supd", &Sample::millis(&starts), "ms");
     section.figure(
         "beside: one line appended to a file of supd's folder and flushed",
