@@ -76,7 +76,9 @@ impl Stage {
                 text.push_str(&format!("{key} = \"{value}\"\n"));
             }
         }
-        format!("{text}{service}\n\n[Swap]\nProbationSec = \"200ms\"\n")
+        format!(
+            "{text}{service}\n\n[Swap]\nDrainSec = \"500ms\"\nSettleSec = \"200ms\"\nProbationSec = \"200ms\"\n"
+        )
     }
 
     fn now(&self) -> Status {

@@ -64,7 +64,7 @@ fn unit(address: &str, program: &str) -> String {
     format!(
         "[[Socket]]\nName = \"http\"\nListenStream = \"{address}\"\n\n[Service]\nReleases = false\n\
          ExecStart = [\"/usr/bin/python3\", \"-c\", '''{program}''']\n\
-         ReadySettleSec = \"300ms\"\nTimeoutStopSec = \"200ms\"\n\n[Swap]\nProbationSec = \"100ms\"\n"
+         ReadySettleSec = \"300ms\"\nTimeoutStopSec = \"200ms\"\n\n[Swap]\nDrainSec = \"500ms\"\nSettleSec = \"200ms\"\nProbationSec = \"100ms\"\n"
     )
 }
 

@@ -5,10 +5,10 @@
 //! version is a release then, deployed; or a file (or its configuration) that the test rewrites before a
 //! swap: without releases a swap launches what is on disk now.
 //!
-//! All of them share one listener between generations. There a server's own graceful stop decides
-//! about connections that it has accepted: what HTTP lets it end between two requests is counted
-//! apart by the load and shown. A new connection that it accepted and closes unread in its stop is a
-//! loss of the server's own making, which no supervisor can cure on a shared listener: it is shown
+//! Each generation has a slot of its own, and what it has accepted is its own: after DrainSec, which is
+//! short here, its graceful stop decides about these connections. What HTTP lets it end between two
+//! requests is counted apart by the load and shown. A new connection that it accepted and closes unread
+//! in its stop is a loss of the server's own making, which a longer DrainSec would cure: it is shown
 //! apart too, but only where the server's own records name that very connection
 //! ([`Server::closed_unread`]). Everything else counts as lost, and nothing may be.
 
@@ -138,7 +138,9 @@ impl Server {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
             (address.to_string(), Target::Tcp(address))
         };
+        // Clients that keep their connections for ever would keep each old generation as long as it may be.
         let unit = (self.unit)(&address, &app);
+        let unit = unit.replace("[Swap]\n", "[Swap]\nDrainSec = \"1s\"\nSettleSec = \"500ms\"\n");
         supd.write_unit("web", &unit);
         supd.ctl(&["daemon-reload"]).expect(0);
         let (totals, report) = (Totals::default(), String::new());

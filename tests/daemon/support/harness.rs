@@ -287,7 +287,7 @@ impl Supd {
                     ("RestartSec", "100ms"),
                 ][..],
             ),
-            ("\n[Swap]\n", swap, &[("ProbationSec", "300ms")]),
+            ("\n[Swap]\n", swap, &[("ProbationSec", "300ms"), ("DrainSec", "500ms"), ("SettleSec", "200ms")]),
         ] {
             text.push_str(table);
             for (key, value) in defaults.iter().filter(|(key, _)| !lines.contains(key)) {
