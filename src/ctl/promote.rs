@@ -7,13 +7,13 @@ use super::failure::Failure;
 use crate::codec::varlink::Method;
 use crate::model::{ExitStatus, UnitName};
 
-/// Go on with a held swap, or commit one in probation
+/// Go on with a held swap or a canary, or commit
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   supctl swap web --hold && supctl promote web
 
-A held generation takes over; one in probation is there to stay from now on. So is
+A held generation, or a canary, takes over; one in probation is there to stay from now on. So is
 one that has to go back while there is nobody to go back to: what served before does not come up.")]
 pub(super) struct Promote {
     /// The unit

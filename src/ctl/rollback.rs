@@ -11,9 +11,9 @@ use crate::model::{ExitStatus, Generation, Label, UnitName};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  supctl rollback web            before commit nothing is launched: the old one still runs
+  supctl rollback web            before commit, and to one that stands by, nothing is launched
   supctl rollback web --from 8   only if generation 8 still receives the traffic (for scripts)
-  supctl rollback web --stop     and end the bad one at once; this version always does
+  supctl rollback web --stop     and let the bad one go, rather than keep it as standby
 
 It takes the same path as a swap, less canary and probation. It is no toggle: a second one is
 refused, with the command that goes forward again. It covers code, not database migrations.
@@ -30,8 +30,7 @@ pub(super) struct Rollback {
     /// Only if this generation receives the traffic
     #[arg(long, value_name = "GENERATION", value_parser = args::generation)]
     from: Option<Generation>,
-    /// End what is rolled back from at once, instead of keeping it as standby; as no standby is kept
-    /// yet, it always is
+    /// Let what is rolled back from go, instead of keeping it as standby (Retain = "warm")
     #[arg(long)]
     stop: bool,
     /// Even if the program to go back to is not pinned, so that what is on disk is launched

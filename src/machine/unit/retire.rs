@@ -11,20 +11,22 @@ use crate::model::{ClientId, Generation, Progress, Reply, WaitFor};
 impl Unit {
     /// Lets a generation go to which no new connection leads any more.
     pub(super) fn retire(&mut self, generation: Generation, turn: &mut Turn<'_>) {
-        let (stopping, in_haste) = match &self.life {
-            Life::Stopping(stopping) => (true, stopping.kill.is_some()),
+        let (refuses, listens, in_haste) = match &self.life {
+            Life::Stopping(stopping) => {
+                (!stopping.keep_listening, stopping.keep_listening, stopping.kill.is_some())
+            }
             Life::Stopped { .. }
             | Life::Arming { .. }
             | Life::Waiting { .. }
             | Life::Blocked { .. }
-            | Life::Up => (false, false),
+            | Life::Up => (false, false, false),
         };
         let Some(group) = self.groups.get_mut(&generation) else { return };
         if let Role::Draining(_) = group.role {
             return;
         }
-        // In a slot that is lent to others as well it would accept for as long as it lives.
-        let deaf = group.steered || stopping;
+        // Where new connections still lead to it, or to all, it would accept for as long as it lives.
+        let deaf = refuses || (group.steered && !(listens && group.diverted.is_none()));
         if !deaf || in_haste || !group.serves_at_all() {
             return self.dismiss(generation, turn);
         }

@@ -328,8 +328,9 @@ impl Book {
                 self.revived = now;
                 self.rollback = true;
             }
-            Request::Stop { now, .. } => {
-                self.in_haste |= *now;
+            Request::Stop { now, keep_listening } => {
+                // Who goes on listening goes on accepting, so nothing of it would ever be over.
+                self.in_haste |= *now || *keep_listening;
                 self.halted = true;
                 self.stopped_by_person = true;
             }
