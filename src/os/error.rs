@@ -45,6 +45,9 @@ impl Error {
             ("fork for", Errno::ENOMEM) => {
                 " (ENOMEM: no memory, or the first process of the PID namespace has ended)"
             }
+            ("probe from", Errno::EAGAIN) => {
+                " (EAGAIN: as many checks and connections of one unit as may be)"
+            }
             _ => "",
         }
     }

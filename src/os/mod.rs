@@ -8,6 +8,7 @@ pub mod bpf;
 pub mod census;
 pub mod clock;
 pub mod code;
+pub mod dial;
 pub mod error;
 pub mod fork;
 pub mod groups;

@@ -8,7 +8,7 @@ use super::error::Error;
 use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 // linux/sock_diag.h, linux/inet_diag.h, linux/unix_diag.h, linux/netlink.h; libc has none of them.
@@ -167,6 +167,25 @@ pub fn tcp_connections(
     dump_some(&request, most, |row| tcp_row(row).into_iter().for_each(&mut each))
 }
 
+/// The server's end of one TCP connection, by both addresses; `None`: there is none, or it is no longer
+/// connected.
+///
+/// # Errors
+/// As [`inet`].
+pub fn tcp_connection(server: SocketAddr, client: SocketAddr) -> Result<Option<TcpConnection>, Error> {
+    let mut found = None;
+    let answer = dump(&tcp_request(server, client), |row| {
+        // Where there is no such connection the kernel may show who listens there.
+        if row.get(1).is_some_and(|state| States::OPEN.has(*state)) {
+            found = tcp_row(row);
+        }
+    });
+    match answer {
+        Err(Error { errno: Errno::ENOENT, .. }) => Ok(None),
+        other => other.map(|()| found),
+    }
+}
+
 /// The server's end of every connection over a UNIX socket. Whether `each` was given all of them.
 ///
 /// # Errors
@@ -229,6 +248,25 @@ fn inet_request(family: u8, udp: bool, port: u16, states: States) -> Vec<u8> {
     // The cookie that stands for "any" (INET_DIAG_NOCOOKIE).
     body[48..56].fill(0xff);
     message(NLM_F_DUMP, &body)
+}
+
+/// The same for one connection, whose local end is the server's.
+fn tcp_request(server: SocketAddr, client: SocketAddr) -> Vec<u8> {
+    let family = if server.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let family = u8::try_from(family).expect("address families are small");
+    let mut body = vec![family, u8::try_from(libc::IPPROTO_TCP).expect("it is 6"), 0, 0];
+    body.extend(States::ALL.0.to_ne_bytes());
+    body.extend(server.port().to_be_bytes());
+    body.extend(client.port().to_be_bytes());
+    for host in [server.ip(), client.ip()] {
+        match host {
+            IpAddr::V4(host) => body.extend([&host.octets()[..], &[0; 12]].concat()),
+            IpAddr::V6(host) => body.extend(host.octets()),
+        }
+    }
+    body.extend([0; 4]);
+    body.extend([0xff; 8]);
+    message(0, &body)
 }
 
 /// struct unix_diag_req behind its nlmsghdr.

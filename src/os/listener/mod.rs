@@ -256,6 +256,12 @@ impl Listener {
         &self.socket.address
     }
 
+    /// Where it is bound in truth: 0.0.0.0 for `[::]` on a kernel without IPv6.
+    #[must_use]
+    pub fn bound(&self) -> &Address {
+        &self.bound
+    }
+
     /// What becomes of clients now.
     #[must_use]
     pub fn traffic(&self) -> Traffic {

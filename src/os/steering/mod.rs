@@ -194,12 +194,16 @@ impl Steering {
         Ok(())
     }
 
-    /// No longer.
+    /// No longer; nothing is done where nobody probes from there.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn unprobe(&mut self, from: SocketAddr) -> Result<(), Error> {
+        let before = self.probes.len();
         self.probes.retain(|(known, _)| *known != from);
+        if self.probes.len() == before {
+            return Ok(());
+        }
         self.flip();
         let Some(Ok(table)) = &self.table else { return Ok(()) };
         table.unprobe(from).map_err(|errno| Error::new("end the probe from", from, errno))
