@@ -125,6 +125,8 @@ pub(super) struct Worker {
     pub(super) last: Option<(Option<WorkerExit>, Duration)>,
     /// WATCHDOG_USEC= of this run.
     period: Option<Duration>,
+    /// What the last check of readiness said against this run.
+    unready: Option<Box<str>>,
     /// STATUS= of this run.
     pub(super) status_text: String,
     pub(super) pace: Pace,
@@ -146,6 +148,7 @@ impl Worker {
             exit: None,
             last: None,
             period: None,
+            unready: None,
             status_text: String::new(),
             pace: Pace::default(),
         }

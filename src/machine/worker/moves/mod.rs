@@ -79,7 +79,7 @@ impl Worker {
             Move::NextReload => self.reload_command(self.next_index(), terms, turn),
             Move::Begin => self.begin(terms, turn),
             Move::BeginReady | Move::Settle => self.said_ready(cue, terms, turn),
-            Move::Recheck => self.recheck(turn.now),
+            Move::Recheck => self.recheck(cue, turn.now),
             Move::StartDue => self.start_due(terms, turn),
             Move::GiveUp => self.give_up(cue, terms, turn),
             Move::Abandon => self.abandon(cue, terms, turn),

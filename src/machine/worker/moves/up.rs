@@ -16,6 +16,7 @@ impl Worker {
     /// Launches a run in this place: hooks first.
     pub(in crate::machine) fn launch(&mut self, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
         self.born = turn.now;
+        self.unready = None;
         self.pace.launched(turn.now, terms.service());
         self.prepare(0, terms, turn);
     }
@@ -70,7 +71,10 @@ impl Worker {
         }
     }
 
-    pub(super) fn recheck(&mut self, now: Tick) {
+    pub(super) fn recheck(&mut self, cue: &Cue, now: Tick) {
+        if let Cue::Failed(why) = cue {
+            self.unready = Some(why.as_str().into());
+        }
         if let Phase::Starting { until, .. } = self.phase {
             self.phase = Phase::Starting { until, probe: Probe::Pause(now.after(RECHECK)) };
         }
@@ -80,10 +84,12 @@ impl Worker {
         let Phase::Starting { until, .. } = self.phase else { return };
         if until.is_some_and(|until| until <= turn.now) {
             let limit = terms.service().timeout_start.unwrap_or_default();
+            let why = self.unready.take().map(|why| format!("; its check says: {why}"));
+            let why = why.unwrap_or_default();
             self.tell_failed(
                 terms,
                 Fault::TimedOut,
-                format!("was not ready within {limit:?} (TimeoutStartSec)"),
+                format!("was not ready within {limit:?} (TimeoutStartSec){why}"),
             );
             self.terminate(terms, turn);
         } else if let Some(probe) = self.probe(terms, turn) {
