@@ -17,7 +17,7 @@ pub enum Chore {
     Signal(Signal),
     /// It counts open connections.
     Census,
-    /// It asks over HTTP.
+    /// It checks over the network.
     Probe(JobId),
     /// It copies the programs of generations.
     Pin(Batch),

@@ -2,7 +2,6 @@
 
 use super::chores::{Chore, Chores};
 use super::launch::{Beside, Ground};
-use super::probe;
 use super::sources::Source;
 use super::workers::Around;
 use crate::machine::{Event, Input, JobKind, Launch};
@@ -15,17 +14,26 @@ use crate::os::task::Task;
 use crate::store::runtime::WorkerRecord;
 use mio::Token;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::task::Poll;
 use std::time::Duration;
 
-/// A check over HTTP ends by itself after this; the machine ends it earlier.
+/// A check over the network ends by itself after this; the machine ends it earlier.
 const PROBE_BOUND: Duration = Duration::from_secs(60);
 
 /// Commands and checks under way.
 #[derive(Debug, Default)]
 pub struct Jobs {
     commands: BTreeMap<JobId, Job>,
-    probes: BTreeMap<JobId, UnitName>,
+    probes: BTreeMap<JobId, Probe>,
+}
+
+/// One check over the network.
+#[derive(Debug)]
+struct Probe {
+    unit: UnitName,
+    sources: Vec<SocketAddr>,
 }
 
 /// One command.
@@ -119,7 +127,8 @@ impl Jobs {
         Ok(())
     }
 
-    /// Begins a check over HTTP.
+    /// Begins a check over the network. `kept`: what the child has of supd's descriptors; `sources`: what
+    /// is to be led to its generation meanwhile.
     ///
     /// # Errors
     /// Why it cannot be begun, in a sentence.
@@ -127,16 +136,14 @@ impl Jobs {
         &mut self,
         id: JobId,
         unit: &UnitName,
-        url: &str,
-        chores: &mut Chores,
-        around: &mut Around<'_>,
+        (kept, sources): (&[BorrowedFd<'_>], Vec<SocketAddr>),
+        check: impl FnOnce() -> Result<(), String>,
+        (chores, around): (&mut Chores, &mut Around<'_>),
     ) -> Result<(), String> {
-        let url = url.to_owned();
-        let task =
-            Task::run("a check over HTTP", PROBE_BOUND, &[], move || probe::get(&url).map(|()| Vec::new()))
-                .map_err(|error| error.to_string())?;
+        let task = Task::run("a check", PROBE_BOUND, kept, move || check().map(|()| Vec::new()))
+            .map_err(|error| error.to_string())?;
         chores.begin(Chore::Probe(id), task, around.sources)?;
-        self.probes.insert(id, unit.clone());
+        self.probes.insert(id, Probe { unit: unit.clone(), sources });
         Ok(())
     }
 
@@ -203,12 +210,9 @@ impl Jobs {
         leaves.then_some(Left::Beside(marks))
     }
 
-    /// A check over HTTP is over.
-    pub fn probed(&mut self, id: JobId, result: Result<Vec<u8>, String>, around: &mut Around<'_>) {
-        if let Some(unit) = self.probes.remove(&id) {
-            let result = result.map(|_| ());
-            around.inbox.push_back(Input::Unit(unit, Event::Finished { job: id, result }));
-        }
+    /// A check over the network is over. Gives its unit, and what need not be led anywhere any more.
+    pub fn probed(&mut self, id: JobId) -> Option<(UnitName, Vec<SocketAddr>)> {
+        self.probes.remove(&id).map(|Probe { unit, sources }| (unit, sources))
     }
 
     fn finish(&mut self, id: JobId, result: Result<(), String>, around: &mut Around<'_>) {

@@ -3,6 +3,7 @@
 pub mod aftermath;
 pub mod boot;
 pub mod cat;
+mod checks;
 pub mod chores;
 pub mod cli;
 pub mod clients;

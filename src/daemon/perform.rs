@@ -242,11 +242,8 @@ impl Hands {
         let notify = self.runtime.notify(unit, launch.generation);
         let command = match work {
             JobWork::Command(command) => command,
-            JobWork::Http(url) => {
-                let Hands { jobs, chores, sources, inbox, runtime, boot, .. } = self;
-                let mut around = Around { sources, inbox, runtime, boot };
-                return jobs.probe(id, unit, url, chores, &mut around);
-            }
+            JobWork::Http(url) => return self.check_http(unit, id, url, launch),
+            JobWork::Tcp => return self.check_tcp(unit, id, launch),
         };
         let invocation = new_invocation().map_err(|error| error.to_string())?;
         let heard = hears_commands(&launch.settings.service);
@@ -300,10 +297,7 @@ impl Hands {
             }
             Chore::Signal(signal) => self.sweeper.found(signal, result, now, &self.workers, &self.boot),
             Chore::Census => self.counted(result, now),
-            Chore::Probe(job) => {
-                let (jobs, mut around) = self.jobs();
-                jobs.probed(job, result, &mut around);
-            }
+            Chore::Probe(job) => self.checked(job, result.map(|_| ())),
             Chore::Trim(_) => self.logs.trimmed(result.map(|_| ()), now),
             Chore::Pin(batch) => self.copied(&batch, result),
             Chore::Clear(unit) => {

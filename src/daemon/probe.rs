@@ -1,13 +1,21 @@
-//! The check over HTTP: one GET, in a forked child, so that a server that does not answer keeps
-//! nobody waiting.
+//! Checks over the network, in a forked child, so that a server that does not answer keeps nobody
+//! waiting: a GET, or whether connections are accepted.
 
+use super::listeners::Way;
+use crate::model::Address;
+use crate::os::dial;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
-/// How long each of connecting, asking and answering may take. The machine has a limit of its own
-/// for the check as a whole.
+/// How long each of connecting, asking, answering and accepting may take. The machine has a limit of
+/// its own for the check as a whole.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether a connection is accepted: the kernel does not tell who made it.
+const LOOK_EVERY: u16 = 10;
 
 /// How many bytes of the answer are read: the status line is in them.
 const ANSWER_MAX: u64 = 4096;
@@ -19,20 +27,77 @@ const ANSWER_MAX: u64 = 4096;
 pub fn get(url: &str) -> Result<(), String> {
     let failed = |why: String| format!("GET {url}: {why}");
     let (address, path) = split(url).ok_or_else(|| failed("it is no http://ADDRESS:PORT/PATH".into()))?;
-    let answer = ask(address, path).map_err(|error| failed(error.to_string()))?;
-    match status(&answer) {
-        Some(200..=299) => Ok(()),
-        Some(other) => Err(failed(format!("it answered with {other}"))),
-        None => Err(failed("what it answered is no HTTP".into())),
+    let stream = TcpStream::connect_timeout(&address, PATIENCE);
+    let answer = stream.and_then(|stream| {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        ask(stream, &address.to_string(), path)
+    });
+    judge(&answer.map_err(|error| failed(error.to_string()))?).map_err(failed)
+}
+
+/// The same of one generation; `path` begins with `/`.
+///
+/// # Errors
+/// As [`get`].
+pub fn get_by(way: &Way, path: &str) -> Result<(), String> {
+    let answer = match way {
+        Way::Port(dial) => {
+            let stream = dial.connect(PATIENCE).map_err(|error| error.to_string())?;
+            ask(stream, &dial.to().to_string(), path)
+        }
+        Way::Path(name, _) => {
+            let stream = dial::connect_path(name, PATIENCE).map_err(|error| error.to_string())?;
+            ask(stream, "localhost", path)
+        }
+    };
+    let failed = |why: String| format!("GET {path}: {why}");
+    judge(&answer.map_err(|error| failed(error.to_string()))?).map_err(failed)
+}
+
+/// Connects to each listener, and waits until a process has accepted the connection: supd itself
+/// listens, so that the connection alone says nothing of the server.
+///
+/// # Errors
+/// The first that was not accepted, in a sentence.
+pub fn accepts(ways: &[(Address, Way)]) -> Result<(), String> {
+    for (address, way) in ways {
+        let accepted = match way {
+            Way::Port(dial) => {
+                let stream = dial.connect(PATIENCE).map_err(|error| error.to_string())?;
+                until(stream, || dial.is_accepted())
+            }
+            Way::Path(name, listener) => {
+                let stream = dial::connect_path(name, PATIENCE).map_err(|error| error.to_string())?;
+                until(&stream, || dial::is_accepted(&stream, *listener))
+            }
+        };
+        if !accepted? {
+            return Err(format!("nobody accepted a connection at {address} within {PATIENCE:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Looks again and again; whatever the server says ends the pause.
+fn until(stream: &impl AsFd, accepted: impl Fn() -> Result<bool, crate::os::Error>) -> Result<bool, String> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if accepted().map_err(|error| error.to_string())? {
+            return Ok(true);
+        }
+        if Instant::now() >= end {
+            return Ok(false);
+        }
+        let mut word = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+        // Interrupted, it is looked a little earlier.
+        let _ = poll(&mut word, PollTimeout::from(LOOK_EVERY));
     }
 }
 
-fn ask(address: SocketAddr, path: &str) -> std::io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+fn ask(mut stream: impl Read + Write, host: &str, path: &str) -> std::io::Result<Vec<u8>> {
     let request =
-        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: supd\r\nConnection: close\r\n\r\n");
+        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: supd\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     let mut chunk = [0; 512];
@@ -45,6 +110,14 @@ fn ask(address: SocketAddr, path: &str) -> std::io::Result<Vec<u8>> {
         }
     }
     Ok(answer)
+}
+
+fn judge(answer: &[u8]) -> Result<(), String> {
+    match status(answer) {
+        Some(200..=299) => Ok(()),
+        Some(other) => Err(format!("it answered with {other}")),
+        None => Err("what it answered is no HTTP".into()),
+    }
 }
 
 /// The address and the path of `http://ADDRESS[:PORT][/PATH]`.

@@ -53,8 +53,10 @@ pub enum JobKind {
 pub enum JobWork {
     /// A command of the unit file.
     Command(Command),
-    /// A GET that must answer with 2xx.
+    /// A GET that must answer with 2xx; where it names a listener, of this generation alone.
     Http(String),
+    /// A connection to each stream listener, which this generation must accept.
+    Tcp,
 }
 
 /// How grave a note is; the words of syslog.

@@ -119,9 +119,11 @@ pub enum Ready {
     Started,
     /// Every listener of the unit is listened on.
     Listen,
-    /// Every listener accepts a TCP connection.
+    /// Its generation has accepted a connection at every TCP and UNIX stream listener. Of several workers it
+    /// is whichever is first, as with all that clients bring.
     Tcp,
-    /// A GET of this address answers with 2xx. `{name}` stands for a listener's address.
+    /// A GET of this address answers with 2xx. `{name}` stands for a listener, at which its generation is
+    /// asked, and no other.
     Http(String),
     /// A command that ends with 0.
     Command(Command),

@@ -21,6 +21,7 @@ mod life;
 mod logs;
 mod notify;
 mod output;
+mod own_slot;
 mod peers;
 mod releases;
 mod repeat;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         hostile::tests(),
         swap::tests(),
         steer::tests(),
+        own_slot::tests(),
         life::tests(),
         cat::tests(),
         counts::tests(),

@@ -203,6 +203,7 @@ impl Rules<'_, '_> {
                         "write another check, or a [[Socket]]",
                     );
                 }
+                (0..self.settings.sockets.len()).for_each(|index| self.reachable(index));
             }
             Ready::Http(url) if self.sockets_are_whole() => self.http(url),
             Ready::Notify
@@ -232,7 +233,10 @@ impl Rules<'_, '_> {
                     let what = format!("{} is no stream socket, and HTTP needs one", socket.address);
                     self.refuse(&[ready], what, "name another listener");
                 }
-                Some(_) => {}
+                Some(found) => {
+                    let index = sockets.iter().position(|socket| socket.name == found.name);
+                    index.into_iter().for_each(|index| self.reachable(index));
+                }
             },
             Ok(Authority::Fixed(asked)) => {
                 if let Some(socket) = sockets.iter().find(|socket| answers_at(socket, asked)) {
@@ -244,6 +248,25 @@ impl Rules<'_, '_> {
                 }
             }
             Err(_) => {}
+        }
+    }
+
+    /// Whether a check of readiness gets to this listener, and is told apart from who sends nothing.
+    fn reachable(&mut self, index: usize) {
+        let ready = Key::Service("Ready");
+        let socket = &self.settings.sockets[index];
+        let (name, options) = (&socket.name, &socket.options);
+        if !is_tcp(socket) {
+            return;
+        }
+        if let Some(device) = options.bind_to_device.as_ref().filter(|device| *device != "lo") {
+            let what = format!("a check comes over loopback, and {name} hears only {device}");
+            let remedy = "write a command, or \"notify\"";
+            self.refuse(&[Key::Socket(self.socket_row(index), "BindToDevice"), ready], what, remedy);
+        } else if self.settings.service.ready == Ready::Tcp && options.defer_accept.is_some() {
+            let what = format!("with DeferAcceptSec (socket {name}) nobody accepts who sends nothing");
+            let remedy = format!("write \"http://{{{name}}}/\", or take DeferAcceptSec out");
+            self.refuse(&[Key::Socket(self.socket_row(index), "DeferAcceptSec"), ready], what, remedy);
         }
     }
 
@@ -309,6 +332,10 @@ impl Rules<'_, '_> {
             if service.handoff == Handoff::Intercept {
                 refuse(Key::Service("Handoff"), "Handoff = \"inherit\"");
             }
+            // Then no listener of the unit has one, and who is active would answer for the candidate.
+            if asks_candidate(&service.ready) {
+                refuse(Key::Service("Ready"), "\"notify\" or a command");
+            }
         }
     }
 
@@ -322,6 +349,15 @@ impl Rules<'_, '_> {
                 "write User = \"…\" under [Service], or take ControlGroup out",
             );
         }
+    }
+}
+
+/// Whether the check is to be answered by one generation and no other.
+fn asks_candidate(ready: &Ready) -> bool {
+    match ready {
+        Ready::Tcp => true,
+        Ready::Http(url) => matches!(authority(url), Ok(Authority::Listener(_))),
+        Ready::Notify | Ready::Started | Ready::Listen | Ready::Command(_) => false,
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::check::Key;
 use super::layer::Layer;
-use super::ready::{Authority, authority};
 use super::report::{Bad, Report};
 use crate::model::settings::{Exclusive, Handoff, ProtectHome, ProtectSystem, Ready, Settings};
 
@@ -12,8 +11,6 @@ pub const NOT_YET: &str = "not available yet";
 /// Notes every key that needs something that is not there yet, unless it is faulty already.
 pub(super) fn faults(settings: &Settings, layer: &Layer, report: &mut Report<'_>) {
     let (service, swap) = (&settings.service, &settings.swap);
-    let asks_listener =
-        matches!(&service.ready, Ready::Http(url) if matches!(authority(url), Ok(Authority::Listener(_))));
     let no_limits = "leave the limit to systemd, in supd.service";
     let no_sandbox = "take it out, or begin ExecStart with bwrap";
     let list = [
@@ -26,16 +23,6 @@ pub(super) fn faults(settings: &Settings, layer: &Layer, report: &mut Report<'_>
             Key::Service("Ready"),
             service.ready == Ready::Listen,
             "write \"notify\", or a check such as [\"command\"]",
-        ),
-        (
-            Key::Service("Ready"),
-            service.ready == Ready::Tcp,
-            "write \"notify\", or a check such as [\"command\"]",
-        ),
-        (
-            Key::Service("Ready"),
-            asks_listener,
-            "ask a port of the server's own: \"http://127.0.0.1:9000/health\"",
         ),
         (Key::Service("Exclusive"), service.exclusive != Exclusive::No, "write false"),
         (Key::Service("TrafficOff"), !service.traffic_off.is_empty(), "take it out"),

@@ -64,6 +64,7 @@ pub use keys::keys_of;
 pub use later::NOT_YET;
 pub use origin::{Origin, Origins};
 pub use page::{Row, Table};
+pub use ready::{Authority, asked as ready_asks};
 pub use render::{effective, effective_with_origins, rows};
 pub use source::{Source, Sources};
 

@@ -51,11 +51,20 @@ pub(super) fn read(node: &Node, warnings: &mut Vec<Bad>) -> Reading<Ready> {
 
 /// Whom an http check asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Authority {
+pub enum Authority {
     /// A listener of the unit: the check goes to the candidate's own slot.
     Listener(ListenerName),
     /// A fixed address.
     Fixed(SocketAddr),
+}
+
+/// Whom an http check asks, and for what: the path, which begins with `/`. `None`: no unit file has such
+/// an address.
+#[must_use]
+pub fn asked(url: &str) -> Option<(Authority, &str)> {
+    let rest = url.strip_prefix("http://")?;
+    let path = rest.find('/').map_or("/", |at| &rest[at..]);
+    authority(url).ok().map(|authority| (authority, path))
 }
 
 /// The part of an http address between `http://` and the path, and everything that is wrong with
@@ -104,7 +113,7 @@ pub(super) fn authority(url: &str) -> Result<Authority, Bad> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Authority, authority};
+    use super::{Authority, asked, authority};
 
     #[test]
     fn whom_a_check_asks() {
@@ -117,6 +126,10 @@ mod tests {
         assert!(
             matches!(ask("http://{http}/health"), Ok(Authority::Listener(name)) if name.as_str() == "http")
         );
+        let path = |url| asked(url).map(|(_, path)| path);
+        assert_eq!(path("http://{http}/health?x=1"), Some("/health?x=1"));
+        assert_eq!(path("http://{http}"), Some("/"));
+        assert_eq!((path("{http}/health"), path("http://localhost/")), (None, None));
         for url in [
             "http://",
             "http:///x",

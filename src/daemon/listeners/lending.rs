@@ -40,6 +40,17 @@ impl Lending {
         let known = self.lent.get(&generation).copied();
         known.ok_or_else(|| format!("generation {generation} has no slot"))
     }
+
+    /// The slot of a generation, if no other has the same.
+    fn own_slot(&self, generation: Generation) -> Result<Slot, String> {
+        let slot = self.slot(generation)?;
+        match self.lent.iter().find(|(other, its)| **other != generation && **its == slot) {
+            None => Ok(slot),
+            Some((other, _)) => Err(format!(
+                "generations {other} and {generation} share one slot, so that either could answer"
+            )),
+        }
+    }
 }
 
 impl Listeners {
@@ -211,7 +222,10 @@ impl Listeners {
         }
         let slot = self.lending.slot(generation)?;
         self.lending.steering.probe(from, slot).map_err(|error| error.to_string())?;
-        self.steer(self.lending.steering.split())
+        self.steer(self.lending.steering.split()).inspect_err(|_| {
+            // Where not all are told, none is: nobody would end it.
+            let _ = self.unprobe(from);
+        })
     }
 
     /// No longer.
@@ -223,9 +237,22 @@ impl Listeners {
         self.steer(self.lending.steering.split())
     }
 
+    /// Whether a connection can be made to this generation and to no other.
+    ///
+    /// # Errors
+    /// Why not, in a sentence.
+    pub fn is_apart(&self, generation: Generation) -> Result<(), String> {
+        self.lending.own_slot(generation).map(drop).map_err(|what| {
+            let how = |listener: &Listener| match listener.mechanism() {
+                Mechanism::Shared(why) => Some(format!("{what} ({}: {why})", listener.address())),
+                Mechanism::Ebpf | Mechanism::Classic(_) | Mechanism::Path => None,
+            };
+            self.all().find_map(how).unwrap_or_else(|| what.clone())
+        })
+    }
+
     /// A path that leads to this generation and to no other, for supd alone.
-    #[must_use]
-    pub fn private_path(&self, generation: Generation, address: &Address) -> Option<&Path> {
+    pub(super) fn private_path(&self, generation: Generation, address: &Address) -> Option<&Path> {
         self.at(address)?.private_path(self.lending.slot(generation).ok()?)
     }
 

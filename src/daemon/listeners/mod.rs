@@ -2,6 +2,7 @@
 
 mod lending;
 mod revival;
+mod way;
 
 use super::sources::{Source, Sources};
 use crate::model::settings::Settings;
@@ -14,6 +15,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+pub use way::Way;
 
 /// How long a queue may take to be served once new connections are held off.
 const LAST_CALL: Duration = Duration::from_secs(1);

@@ -49,8 +49,9 @@ impl Worker {
             Ready::Notify => return Some(Probe::None),
             Ready::Command(command) => JobWork::Command(command.clone()),
             Ready::Http(address) => JobWork::Http(address.clone()),
-            // Refused when the unit file is checked, until a candidate has a slot of its own.
-            Ready::Listen | Ready::Tcp => return Some(Probe::None),
+            Ready::Tcp => JobWork::Tcp,
+            // Refused when the unit file is checked.
+            Ready::Listen => return Some(Probe::None),
         };
         let job = turn.job();
         let launch = terms.launch.clone();
