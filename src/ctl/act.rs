@@ -133,6 +133,7 @@ fn goes_on(failure: Failure, method: &Method) -> Failure {
         | Method::Share { .. }
         | Method::Drain { .. }
         | Method::Logs { .. }
+        | Method::Connect { .. }
         | Method::DaemonReload
         | Method::Shutdown => "request",
     };

@@ -2,7 +2,9 @@
 
 use crate::codec::json::wait_for;
 use crate::codec::varlink::method::{REASON_MAX, REQUEST_ID_MAX};
-use crate::model::{Generation, InvalidLabel, Label, Share, ShareFault, Signal, UnitName, WaitFor};
+use crate::model::{
+    Generation, InvalidLabel, Label, ListenerName, Share, ShareFault, Signal, UnitName, WaitFor,
+};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::time::Duration;
@@ -80,6 +82,11 @@ pub(super) fn request_id(text: &str) -> Result<String, String> {
         return Err(format!("an id has 1 to {REQUEST_ID_MAX} printable characters"));
     }
     Ok(text.to_owned())
+}
+
+/// A listener's name.
+pub(super) fn listener(text: &str) -> Result<ListenerName, String> {
+    ListenerName::new(text).map_err(|rule| rule.to_string())
 }
 
 /// The label of a release.

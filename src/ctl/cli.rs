@@ -5,6 +5,7 @@ use super::args;
 use super::cat::Cat;
 use super::check::Check;
 use super::completions::Completions;
+use super::connect::Connect;
 use super::context::{self, Context};
 use super::daemon_reload::DaemonReload;
 use super::demo::Demo;
@@ -119,6 +120,7 @@ pub(super) enum Verb {
     Promote(Promote),
     Abort(Abort),
     Drain(Drain),
+    Connect(Connect),
     Wait(Wait),
     Releases(Releases),
     Undeploy(Undeploy),
@@ -153,9 +155,9 @@ impl Global {
 }
 
 impl Verb {
-    /// Does it.
-    pub(super) fn run(self, context: &Context) -> Result<ExitStatus, Failure> {
-        match self {
+    /// Does it. Gives the exit status.
+    pub(super) fn run(self, context: &Context) -> Result<u8, Failure> {
+        let status = match self {
             Self::Status(verb) => verb.run(context),
             Self::IsActive(verb) => verb.run(context),
             Self::Start(verb) => verb.run(context),
@@ -170,6 +172,8 @@ impl Verb {
             Self::Rollback(verb) => verb.run(context),
             Self::Share(verb) => verb.run(context),
             Self::Drain(verb) => verb.run(context),
+            // It may end as another program did.
+            Self::Connect(verb) => return verb.run(context),
             Self::Promote(verb) => verb.run(context),
             Self::Abort(verb) => verb.run(context),
             Self::Wait(verb) => verb.run(context),
@@ -184,7 +188,8 @@ impl Verb {
             Self::Shutdown(Shutdown {}) => Shutdown::run(context),
             Self::Demo(verb) => verb.run(context),
             Self::Completions(verb) => verb.run(),
-        }
+        };
+        status.map(ExitStatus::code)
     }
 }
 

@@ -12,6 +12,7 @@ mod check;
 mod cli;
 mod client;
 mod completions;
+mod connect;
 mod context;
 mod daemon_reload;
 mod demo;
@@ -64,7 +65,7 @@ fn run(Cli { global, verb }: Cli) -> u8 {
     let colour = global.colour_errors();
     let context = global.context();
     let failure = match verb.run(&context) {
-        Ok(status) => return status.code(),
+        Ok(status) => return status,
         Err(failure) => failure.with_root(&context.socket, std::env::args_os().skip(1)),
     };
     let mut text = failure.lines(colour).join("\n");

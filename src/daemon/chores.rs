@@ -19,6 +19,8 @@ pub enum Chore {
     Census,
     /// It checks over the network.
     Probe(JobId),
+    /// It connects to one generation, for this client.
+    Connect(ClientId),
     /// It copies the programs of generations.
     Pin(Batch),
     /// It trims the logs of these generations.

@@ -1,11 +1,12 @@
 //! Commands and checks beside the workers, each with one end and one `Finished`.
 
 use super::chores::{Chore, Chores};
+use super::connect::Connecting;
 use super::launch::{Beside, Ground};
 use super::sources::Source;
 use super::workers::Around;
 use crate::machine::{Event, Input, JobKind, Launch};
-use crate::model::{Generation, JobId, Signal, UnitName, WorkerExit, WorkerId};
+use crate::model::{ClientId, Generation, JobId, Signal, UnitName, WorkerExit, WorkerId};
 use crate::os::members::Marks;
 use crate::os::pidfd::{PidFd, Wait};
 use crate::os::process::Identity;
@@ -27,6 +28,8 @@ const PROBE_BOUND: Duration = Duration::from_secs(60);
 pub struct Jobs {
     commands: BTreeMap<JobId, Job>,
     probes: BTreeMap<JobId, Probe>,
+    /// Connections to one generation, for who asked.
+    pub connecting: BTreeMap<ClientId, Connecting>,
 }
 
 /// One check over the network.

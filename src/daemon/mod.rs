@@ -7,6 +7,7 @@ mod checks;
 pub mod chores;
 pub mod cli;
 pub mod clients;
+pub mod connect;
 pub mod control;
 pub mod counter;
 pub mod crashes;

@@ -298,6 +298,7 @@ impl Hands {
             Chore::Signal(signal) => self.sweeper.found(signal, result, now, &self.workers, &self.boot),
             Chore::Census => self.counted(result, now),
             Chore::Probe(job) => self.checked(job, result.map(|_| ())),
+            Chore::Connect(client) => self.connected(client, result.map(|_| ())),
             Chore::Trim(_) => self.logs.trimmed(result.map(|_| ()), now),
             Chore::Pin(batch) => self.copied(&batch, result),
             Chore::Clear(unit) => {

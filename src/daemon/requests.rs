@@ -75,6 +75,9 @@ impl Hands {
         {
             return self.pass_log(call, unit, *generation, machine, now);
         }
+        if let (Method::Connect { .. }, None | Some(Ok(_))) = (&call.method, &on_disk) {
+            return self.connect(call, machine);
+        }
         if call.meta.dry_run {
             return self.rehearse(call, on_disk, machine, now);
         }
@@ -490,6 +493,7 @@ fn request(method: &Method, settings: &Arc<Settings>) -> Result<Request, String>
         | Method::Watch { .. }
         | Method::Cat { .. }
         | Method::Logs { .. }
+        | Method::Connect { .. }
         | Method::DaemonReload
         | Method::Shutdown => {
             return Err(format!("{} is not about a unit", method.name()));

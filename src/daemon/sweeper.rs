@@ -162,6 +162,7 @@ impl Sweeper {
             Chore::Signal(..)
             | Chore::Census
             | Chore::Probe(_)
+            | Chore::Connect(_)
             | Chore::Pin(..)
             | Chore::Trim(_)
             | Chore::Unpack(..)

@@ -1,18 +1,27 @@
-//! What reaches one generation and no other: checks of a candidate.
+//! What reaches one generation and no other: checks of a candidate, and `supctl connect`.
 
 use crate::harness::{Supd, free_port};
-use crate::wait::{SOON, wait_until};
-use crate::{Test, test};
+use crate::wait::{SOON, wait_for, wait_until};
+use crate::{Test, proc, test};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, setsockopt, sockopt};
+use serde_json::Value;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::process::{Child, ExitStatus, Stdio};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         test("own_slot::health_is_the_candidates_own", health_is_the_candidates_own),
         test("own_slot::worker_that_never_accepts", worker_that_never_accepts),
+        test("own_slot::connect_reaches_a_held_candidate_alone", connect_reaches_a_held_candidate_alone),
+        test("own_slot::way_is_gone_with_its_connection", way_is_gone_with_its_connection),
+        test("own_slot::command_with_a_way", command_with_a_way),
+        test("own_slot::where_there_is_no_way", where_there_is_no_way),
     ]
 }
 
@@ -23,10 +32,21 @@ enum Place {
     Unix(PathBuf),
 }
 
+impl Place {
+    fn of(text: &str) -> Self {
+        match text.parse() {
+            Ok(address) => Self::Tcp(address),
+            Err(_) => Self::Unix(text.into()),
+        }
+    }
+}
+
 /// What one request came to.
 #[derive(Debug)]
 struct Answer {
     version: String,
+    /// Where the server saw it come from.
+    port: Option<u16>,
 }
 
 fn get(place: &Place) -> Answer {
@@ -43,7 +63,7 @@ fn ask(mut stream: impl Read + Write) -> Answer {
     let header = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
     let served = header("X-Served-By: ").unwrap_or_else(|| panic!("no answer: {text:?}"));
     let version = served.split('/').next().unwrap_or_default().to_owned();
-    Answer { version }
+    Answer { version, port: header("X-Client-Port: ").map(|port| port.parse().expect("a port")) }
 }
 
 /// A unit of three listeners with an app whose files say how it is.
@@ -103,6 +123,15 @@ impl Stage {
             }
         }
     }
+
+    /// Version 1 serves, and 2 is held.
+    fn held() -> Self {
+        let stage = Self::new();
+        stage.supd.launch("web", &stage.unit(1, "tcp", "60s"));
+        stage.supd.write_unit("web", &stage.unit(2, "tcp", "60s"));
+        stage.supd.ctl(&["swap", "web", "--hold"]).expect(0);
+        stage
+    }
 }
 
 fn health_is_the_candidates_own() {
@@ -153,4 +182,133 @@ fn worker_that_never_accepts() {
     stage.unsay("deaf-9-1");
     swap.finish(SOON).expect(0);
     stage.all_reach("9");
+}
+
+/// `supctl connect` in the background.
+struct Connect {
+    child: Child,
+    place: Place,
+}
+
+impl Connect {
+    fn start(stage: &Stage, generation: &str, listener: &str) -> Self {
+        let arguments = ["--json", "connect", "web", "--generation", generation, "--listener", listener];
+        let mut child = stage.supd.ctl_command(&arguments).stdout(Stdio::piped()).spawn().expect("supctl");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
+        let opened: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert_eq!((&opened["unit"], &opened["listener"]), (&"web".into(), &listener.into()));
+        let place = Place::of(opened["address"].as_str().expect("an address"));
+        Self { child, place }
+    }
+
+    /// As Ctrl-C does.
+    fn end(mut self) -> ExitStatus {
+        proc::signal(self.child.id(), Signal::SIGINT);
+        wait_for("supctl to end", SOON, || self.child.try_wait().expect("a child"))
+    }
+}
+
+fn connect_reaches_a_held_candidate_alone() {
+    let stage = Stage::held();
+    for listener in ["http", "six", "unix"] {
+        let connect = Connect::start(&stage, "2", listener);
+        for _ in 0..10 {
+            assert_eq!(get(&connect.place).version, "2", "{listener}");
+            stage.places().iter().for_each(|place| assert_eq!(get(place).version, "1", "{place:?}"));
+        }
+        // Who says nothing holds nobody up.
+        let silent = match &connect.place {
+            Place::Tcp(address) => TcpStream::connect(address).map(drop),
+            Place::Unix(path) => UnixStream::connect(path).map(drop),
+        };
+        silent.expect("a listener");
+        assert_eq!(get(&connect.place).version, "2", "{listener}");
+        let place = connect.place.clone();
+        assert_eq!(connect.end().code(), Some(0), "{listener}");
+        if let Place::Unix(path) = place {
+            assert!(!path.exists() && !path.parent().expect("a folder").exists(), "{}", path.display());
+        }
+    }
+    // A standby as well.
+    stage.supd.ctl(&["promote", "web"]).expect(0);
+    stage.all_reach("2");
+    let connect = Connect::start(&stage, "1", "http");
+    assert_eq!(get(&connect.place).version, "1");
+    stage.all_reach("2");
+    // It is gone: whoever goes on is told.
+    stage.supd.ctl(&["drain", "web", "--generation", "1"]).expect(0);
+    let Place::Tcp(address) = connect.place else { panic!("a port") };
+    drop(TcpStream::connect(address));
+    let Connect { mut child, .. } = connect;
+    let ended = wait_for("supctl to end", SOON, || child.try_wait().expect("a child"));
+    assert_eq!(ended.code(), Some(3));
+}
+
+/// A client that gets the port that a connection to the candidate came from reaches who is active.
+fn way_is_gone_with_its_connection() {
+    let stage = Stage::held();
+    for (listener, place) in ["http", "six"].into_iter().zip(stage.places()) {
+        let connect = Connect::start(&stage, "2", listener);
+        let answer = get(&connect.place);
+        assert_eq!(answer.version, "2");
+        let port = answer.port.expect("where it came from");
+        assert_eq!(connect.end().code(), Some(0));
+        let Place::Tcp(to) = place else { panic!("a port") };
+        let again = wait_for("the same port once more", SOON, || from_port(port, to));
+        assert_eq!(ask(again).version, "1", "{listener}");
+    }
+}
+
+/// A connection from this port; `None`: the kernel holds it still.
+fn from_port(port: u16, to: SocketAddr) -> Option<TcpStream> {
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let fd = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    setsockopt(&fd, sockopt::ReuseAddr, &true).expect("an option");
+    socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(to.ip(), port))).ok()?;
+    socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(to)).ok()?;
+    Some(fd.into())
+}
+
+fn command_with_a_way() {
+    let stage = Stage::held();
+    let script = "import os, sys, urllib.request as r\n\
+                  served = r.urlopen('http://' + os.environ['SUPD_CONNECT']).headers['X-Served-By']\n\
+                  print(served)\nsys.exit(7 if served.startswith('2/') else 1)";
+    let connect = ["connect", "web", "--generation", "2", "--listener", "http", "--exec"];
+    let with = |command: &[&str]| stage.supd.ctl(&[&connect[..], command].concat());
+    let output = with(&["/usr/bin/python3", "-c", script]).expect(7);
+    assert!(output.text().contains("2/"), "{output}");
+    with(&["/bin/sh", "-c", "kill -9 $$"]).expect(137);
+    let missing = with(&["/no/such/program"]).expect(2);
+    assert!(missing.text().contains("cannot run /no/such/program"), "{missing}");
+    stage.all_reach("1");
+}
+
+fn where_there_is_no_way() {
+    let stage = Stage::held();
+    let connect = |rest: &[&str]| stage.supd.ctl(&[&["connect", "web", "--generation"], rest].concat());
+    let refused = connect(&["7"]).expect(3);
+    assert!(refused.text().contains("generation 7 has no process"), "{refused}");
+    let refused = connect(&["2"]).expect(3);
+    assert!(refused.text().contains("say which listener: http, six, unix"), "{refused}");
+    assert!(refused.text().contains("supctl connect web --generation 2 --listener http"), "{refused}");
+    let refused = connect(&["2", "--listener", "htpp"]).expect(3);
+    assert!(refused.text().contains("there is no such listener: http"), "{refused}");
+    let dry = connect(&["2", "--listener", "http", "--dry-run"]).expect(0);
+    assert!(dry.text().contains("generation 2 of web alone"), "{dry}");
+    stage.supd.ctl(&["connect", "wbe", "--generation", "1"]).expect(3);
+
+    // Where one slot is lent to all, there is a way only while one is alone.
+    let (fifo, port) = (stage.supd.path().join("f"), free_port());
+    let unit = format!(
+        "[[Socket]]\nName = \"in\"\nListenFIFO = {fifo:?}\n[[Socket]]\nName = \"http\"\nListenStream = \
+         \"127.0.0.1:{port}\"\n[Service]\nExecStart = [\"/usr/bin/sleep\", \"600\"]\nReady = \"started\"\n"
+    );
+    stage.supd.launch("shared", &unit);
+    let on_shared = ["connect", "shared", "--dry-run", "--generation"];
+    stage.supd.ctl(&[&on_shared[..], &["1"]].concat()).expect(0);
+    stage.supd.ctl(&["swap", "shared", "--hold"]).expect(0);
+    let refused = stage.supd.ctl(&[&on_shared[..], &["2"]].concat()).expect(3);
+    assert!(refused.text().contains("share one slot") && refused.text().contains("FIFO"), "{refused}");
 }

@@ -5,6 +5,7 @@
 //! a reader must bear one that it does not know, for its supd may be newer.
 
 mod cat;
+mod connect;
 mod history;
 mod log;
 mod outcome;
@@ -12,6 +13,7 @@ mod releases;
 mod unit;
 
 pub use cat::{CatView, SettingView};
+pub use connect::ConnectView;
 pub use history::{
     ByView, CameEventsView, EventsView, HistoryEntry, HistoryView, RawEventsView, RawHistoryView, SideView,
 };

@@ -342,6 +342,10 @@ fn replies_agree() {
             interface.holds_all(&object(&view), shape, method.name());
         } else if matches!(method, Method::Logs { .. }) {
             interface.holds_all(&object(&LogView::default()), shape, method.name());
+        } else if matches!(method, Method::Connect { .. }) {
+            let view = ConnectView { descriptor: Some(0), ..Default::default() };
+            interface.holds_all(&object(&view), shape, method.name());
+            interface.holds(&Value::from(object(&ConnectView::default())), shape, method.name());
         } else if matches!(method, Method::Cat { .. }) {
             interface.holds_all(&object(&full_cat()), shape, method.name());
             interface.holds(&Value::from(object(&CatView::default())), shape, method.name());

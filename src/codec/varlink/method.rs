@@ -2,7 +2,7 @@
 
 use super::params::{Invalid, Parameters};
 use crate::codec::json::wait_word;
-use crate::model::{Generation, Label, Share, Signal, UnitName, WaitFor};
+use crate::model::{Generation, Label, ListenerName, Share, Signal, UnitName, WaitFor};
 use serde_json::{Map, Value};
 
 /// What is asked.
@@ -185,6 +185,17 @@ pub enum Method {
         /// `None`: the active one.
         generation: Option<Generation>,
     },
+    /// A way to one generation, as a descriptor.
+    Connect {
+        /// Which unit.
+        unit: UnitName,
+        /// Which generation.
+        generation: Generation,
+        /// `None`: the only one.
+        listener: Option<ListenerName>,
+        /// Only say whether there is one.
+        dry_run: bool,
+    },
     /// Stop every unit, then end supd.
     Shutdown,
 }
@@ -254,6 +265,7 @@ impl Method {
             Self::Abort { .. } => "Abort",
             Self::Wait { .. } => "Wait",
             Self::Logs { .. } => "Logs",
+            Self::Connect { .. } => "Connect",
             Self::Shutdown => "Shutdown",
         }
     }
@@ -291,14 +303,15 @@ impl Method {
             | Self::Promote { unit, .. }
             | Self::Abort { unit }
             | Self::Wait { unit, .. }
-            | Self::Logs { unit, .. } => Some(unit),
+            | Self::Logs { unit, .. }
+            | Self::Connect { unit, .. } => Some(unit),
             Self::DaemonReload | Self::Shutdown => None,
         }
     }
 
     /// Who may call it. Wait changes nothing; the places that it holds are bounded for each user. Cat
     /// and Logs count as acting: what the environment holds, and what a server writes, may be nobody
-    /// else's business.
+    /// else's business; and so does Connect, for a candidate is not public yet.
     #[must_use]
     pub fn scope(&self) -> Scope {
         match self {
@@ -323,7 +336,8 @@ impl Method {
             | Self::Drain { .. }
             | Self::Promote { .. }
             | Self::Abort { .. }
-            | Self::Logs { .. } => Scope::Unit,
+            | Self::Logs { .. }
+            | Self::Connect { .. } => Scope::Unit,
         }
     }
 
@@ -352,6 +366,7 @@ impl Method {
             | Self::Wait { .. }
             | Self::Cat { .. }
             | Self::Logs { .. }
+            | Self::Connect { .. }
             | Self::Shutdown => false,
         }
     }
@@ -367,7 +382,8 @@ impl Method {
             | Self::Watch { .. }
             | Self::Cat { .. }
             | Self::Wait { .. }
-            | Self::Logs { .. } => Meta::default(),
+            | Self::Logs { .. }
+            | Self::Connect { .. } => Meta::default(),
             _ => Meta {
                 dry_run: p.flag("dry_run")?,
                 reason: p.text("reason", REASON_MAX)?,
@@ -422,23 +438,8 @@ impl Method {
             "Reload" => Self::Reload { unit: p.unit()? },
             "Kill" => Self::Kill { unit: p.unit()?, signal: p.signal()? },
             "DaemonReload" => Self::DaemonReload,
-            "Swap" => Self::Swap {
-                unit: p.unit()?,
-                label: p.label()?,
-                hold: p.flag("hold")?,
-                canary: p.share("canary")?,
-                replace: p.flag("replace")?,
-                force: p.flag("force")?,
-                wait: p.wait()?,
-            },
-            "Rollback" => Self::Rollback {
-                unit: p.unit()?,
-                label: p.label()?,
-                from: p.generation("from")?,
-                stop: p.flag("stop")?,
-                anyway: p.flag("anyway")?,
-                wait: p.wait()?,
-            },
+            "Swap" => Self::take_swap(p)?,
+            "Rollback" => Self::take_rollback(p)?,
             "Share" => Self::Share {
                 unit: p.unit()?,
                 share: p.share("share")?.ok_or_else(|| Invalid("share".into()))?,
@@ -452,8 +453,37 @@ impl Method {
             "Abort" => Self::Abort { unit: p.unit()? },
             "Wait" => Self::Wait { unit: p.unit()?, wait: p.wait()? },
             "Logs" => Self::Logs { unit: p.unit()?, generation: p.generation("generation")? },
+            "Connect" => Self::Connect {
+                unit: p.unit()?,
+                generation: p.generation("generation")?.ok_or_else(|| Invalid("generation".into()))?,
+                listener: p.listener()?,
+                dry_run: p.flag("dry_run")?,
+            },
             "Shutdown" => Self::Shutdown,
             _ => return Err(None),
+        })
+    }
+
+    fn take_swap(p: &mut Parameters) -> Result<Self, Rejected> {
+        Ok(Self::Swap {
+            unit: p.unit()?,
+            label: p.label()?,
+            hold: p.flag("hold")?,
+            canary: p.share("canary")?,
+            replace: p.flag("replace")?,
+            force: p.flag("force")?,
+            wait: p.wait()?,
+        })
+    }
+
+    fn take_rollback(p: &mut Parameters) -> Result<Self, Rejected> {
+        Ok(Self::Rollback {
+            unit: p.unit()?,
+            label: p.label()?,
+            from: p.generation("from")?,
+            stop: p.flag("stop")?,
+            anyway: p.flag("anyway")?,
+            wait: p.wait()?,
         })
     }
 
@@ -510,6 +540,20 @@ impl Method {
             Self::Logs { generation, .. } => {
                 put("generation", generation.map(|generation| generation.0).into());
             }
+            Self::Connect { generation, listener, dry_run, .. } => {
+                put("generation", generation.0.into());
+                put("listener", listener.as_ref().map(ListenerName::as_str).into());
+                put("dry_run", (*dry_run).into());
+            }
+            Self::Swap { .. } | Self::Rollback { .. } => self.put_change(&mut put),
+        }
+        meta.put(put);
+        to
+    }
+
+    /// Those of a swap and of a rollback.
+    fn put_change(&self, put: &mut impl FnMut(&str, Value)) {
+        match self {
             Self::Swap { label, hold, canary, replace, force, wait, .. } => {
                 put("label", label.as_ref().map(Label::as_str).into());
                 put("hold", (*hold).into());
@@ -525,9 +569,8 @@ impl Method {
                 put("anyway", (*anyway).into());
                 put("wait", wait_word(*wait).into());
             }
+            _ => {}
         }
-        meta.put(put);
-        to
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::codec::json::wait_for;
 use crate::model::id::LABEL_MAX;
-use crate::model::{Generation, Label, Share, Signal, UnitName, WaitFor};
+use crate::model::{Generation, Label, ListenerName, Share, Signal, UnitName, WaitFor};
 use serde_json::{Map, Value};
 
 /// org.varlink.service.InvalidParameter: the name of the parameter that is missing, unknown or
@@ -62,6 +62,11 @@ impl Parameters {
     pub(super) fn generation(&mut self, name: &str) -> Result<Option<Generation>, Invalid> {
         let read = |value: &Value| value.as_u64().filter(|number| *number > 0).map(Generation);
         self.optional(name, read)
+    }
+
+    /// `listener`, where it may be absent.
+    pub(super) fn listener(&mut self) -> Result<Option<ListenerName>, Invalid> {
+        self.optional("listener", |value| ListenerName::new(value.as_str()?).ok())
     }
 
     /// A part of the new connections, in percent.

@@ -50,7 +50,13 @@ pub(in crate::codec::varlink) fn every_method() -> Vec<Method> {
         Method::Promote { unit: unit.clone(), wait },
         Method::Abort { unit: unit.clone() },
         Method::Wait { unit: unit.clone(), wait },
-        Method::Logs { unit, generation: Some(Generation(8)) },
+        Method::Logs { unit: unit.clone(), generation: Some(Generation(8)) },
+        Method::Connect {
+            unit,
+            generation: Generation(9),
+            listener: ListenerName::new("http").ok(),
+            dry_run: true,
+        },
         Method::Shutdown,
     ]
 }
@@ -64,7 +70,8 @@ pub(in crate::codec::varlink) fn meta_of(method: &Method) -> Meta {
         | Method::Watch { .. }
         | Method::Cat { .. }
         | Method::Wait { .. }
-        | Method::Logs { .. } => Meta::default(),
+        | Method::Logs { .. }
+        | Method::Connect { .. } => Meta::default(),
         _ => Meta { dry_run: true, reason: Some("why not".into()), request_id: Some("r-1".into()) },
     }
 }
@@ -117,6 +124,9 @@ fn a_wrong_parameter_is_named() {
         ("Share", json!({"unit": "web", "share": "5%"}), "share"),
         ("Share", json!({"unit": "web", "share": 0.001}), "share"),
         ("Drain", json!({"unit": "web"}), "generation"),
+        ("Connect", json!({"unit": "web"}), "generation"),
+        ("Connect", json!({"unit": "web", "generation": 9, "listener": "a/b"}), "listener"),
+        ("Connect", json!({"unit": "web", "generation": 9, "reason": "x"}), "reason"),
         ("Swap", json!({"unit": "web", "label": "a/b"}), "label"),
         ("Swap", json!({"unit": "web", "label": "x".repeat(256)}), "label"),
     ];
