@@ -27,7 +27,8 @@ fn script(lines: &str, service: &str) -> String {
     let command = serde_json::to_string(&["/bin/sh", "-c", lines]).expect("words");
     format!(
         "[Service]\nExecStart = {command}\nReady = \"started\"\nReadySettleSec = \"10ms\"\nRestartSec = \"100ms\"\n\
-         TimeoutStopSec = \"10s\"\n{service}\n[Swap]\nDrainSec = \"500ms\"\nSettleSec = \"200ms\"\nProbationSec = \"100ms\"\n"
+         TimeoutStopSec = \"10s\"\n{service}\n[Swap]\nDrainSec = \"500ms\"\nSettleSec = \"200ms\"\n\
+         ProbationSec = \"100ms\"\n"
     )
 }
 

@@ -46,7 +46,8 @@ impl Writer {
     fn unit(&self, word: &str, service: &str) -> String {
         format!(
             "[Service]\nExecStart = [\"/bin/sh\", \"-c\", 'echo {word}; exec cat 0<>{}']\nReady = \"started\"\n\
-             Releases = false\nReadySettleSec = \"100ms\"\n{service}\n[Swap]\nDrainSec = \"500ms\"\nSettleSec = \"200ms\"\nProbationSec = \"300ms\"\n",
+             Releases = false\nReadySettleSec = \"100ms\"\n{service}\n[Swap]\nDrainSec = \"500ms\"\nSettleSec = \"200ms\"\n\
+             ProbationSec = \"300ms\"\n",
             self.pipe.display()
         )
     }

@@ -77,7 +77,8 @@ impl Stage {
             }
         }
         format!(
-            "{text}{service}\n\n[Swap]\nDrainSec = \"500ms\"\nSettleSec = \"200ms\"\nProbationSec = \"200ms\"\n"
+            "{text}{service}\n\n[Swap]\nDrainSec = \"500ms\"\nSettleSec = \"200ms\"\n\
+            ProbationSec = \"200ms\"\n"
         )
     }
 

@@ -69,7 +69,8 @@ fn unit(port: u16, program: &str, service: &str) -> String {
     format!(
         "[[Socket]]\nName = \"http\"\nListenStream = \"127.0.0.1:{port}\"\n\n[Service]\nReleases = false\n\
          ExecStart = [\"/usr/bin/python3\", \"-c\", '''{program}''']\n{service}\n\
-         ReadySettleSec = \"100ms\"\nTimeoutStopSec = \"200ms\"\n\n[Swap]\nDrainSec = \"500ms\"\nSettleSec = \"200ms\"\nProbationSec = \"100ms\"\n"
+         ReadySettleSec = \"100ms\"\nTimeoutStopSec = \"200ms\"\n\n[Swap]\nDrainSec = \"500ms\"\nSettleSec = \"200ms\"\n\
+         MaxGenerations = 16\nProbationSec = \"100ms\"\n"
     )
 }
 

@@ -30,7 +30,8 @@ fn unit(port: u16, app: &Path, service: &str) -> String {
         "[[Socket]]\nName = \"front\"\nListenStream = \"127.0.0.1:{port}\"\n\n[Service]\n\
          ExecStart = [\"/usr/bin/python3\", {program:?}]\nReloadSignal = \"SIGHUP\"\n\
          ReadySettleSec = \"100ms\"\nTimeoutStartSec = \"10s\"\nTimeoutStopSec = \"10s\"\n\
-         RestartSec = \"100ms\"\n{service}\n\n[Swap]\nDrainSec = \"500ms\"\nSettleSec = \"200ms\"\nProbationSec = \"300ms\"\n"
+         RestartSec = \"100ms\"\n{service}\n\n[Swap]\nDrainSec = \"500ms\"\nSettleSec = \"200ms\"\n\
+         ProbationSec = \"300ms\"\n"
     )
 }
 

@@ -110,7 +110,7 @@ fn server_without_a_graceful_stop_loses_nothing() {
     let _machine = crate::harness::whole_machine();
     let supd = Supd::start();
     let port = free_port();
-    let swap = "ProbationSec = \"200ms\"\nDrainSec = \"60s\"";
+    let swap = "ProbationSec = \"200ms\"\nDrainSec = \"60s\"\nMaxGenerations = 8";
     let unit = |version: &str| abrupt(&format!("\"127.0.0.1:{port}\""), version, swap);
     supd.launch("web", &unit("1"));
     let loads = [Mode::Close, Mode::KeepAlive].map(|mode| Load::start(Plan::new(target(port), mode, 4)));
@@ -287,9 +287,10 @@ fn only(target: &Target, version: &str) {
 
 /// A unit of the server that is dead at once when it is told to stop.
 fn abrupt(address: &str, version: &str, swap: &str) -> String {
+    let name = if address.contains('/') { "path" } else { "http" };
     let app = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemon/apps/abrupt.py");
     format!(
-        "[[Socket]]\nListenStream = {address}\n\n[Service]\nExecStart = [\"/usr/bin/python3\", {app:?}, \
+        "[[Socket]]\nName = \"{name}\"\nListenStream = {address}\n\n[Service]\nExecStart = [\"/usr/bin/python3\", {app:?}, \
          {version:?}]\nReadySettleSec = \"0\"\n\n[Swap]\n{swap}\n"
     )
 }

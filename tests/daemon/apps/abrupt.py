@@ -12,7 +12,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     # One write for each answer: Nagle's algorithm would hold the second one back.
     wbufsize = -1
-    disable_nagle_algorithm = True
+    disable_nagle_algorithm = os.environ.get("LISTEN_FDNAMES") != "path"
 
     def do_GET(self):
         self.send_response(200)

@@ -87,6 +87,8 @@ fn swap_without(folder: &str, full: Full, check: impl Fn(&Serving, Output)) {
     serving.supd.install_worker("2");
     serving.supd.ctl(&["swap", "web"]).expect(0);
     let active = serving.supd.status("web").active();
+    // Of one whose record is missing a crash would leave an unknown process on the port.
+    wait_until("the generations before to end", SOON, || serving.supd.status("web").pids().len() == 1);
     let supd = serving.took_over().crash_and_restart();
     assert!(supd.wait_for_state("web", "active").active() > active, "a number was used twice");
 }

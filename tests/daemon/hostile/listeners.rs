@@ -64,7 +64,8 @@ fn unit(address: &str, program: &str) -> String {
     format!(
         "[[Socket]]\nName = \"http\"\nListenStream = \"{address}\"\n\n[Service]\nReleases = false\n\
          ExecStart = [\"/usr/bin/python3\", \"-c\", '''{program}''']\n\
-         ReadySettleSec = \"300ms\"\nTimeoutStopSec = \"200ms\"\n\n[Swap]\nDrainSec = \"500ms\"\nSettleSec = \"200ms\"\nProbationSec = \"100ms\"\n"
+         ReadySettleSec = \"300ms\"\nTimeoutStopSec = \"200ms\"\n\n[Swap]\nDrainSec = \"500ms\"\n\
+         SettleSec = \"200ms\"\nProbationSec = \"100ms\"\n"
     )
 }
 
@@ -155,14 +156,10 @@ fn unix_shut_down_in_a_loop() {
     let path = supd.app().join("u.sock");
     let address = path.display().to_string();
     let reached = || UnixStream::connect(&path).is_ok_and(says_hello);
-    supd.launch("web", &unit(&address, SERVE));
-    let bad = unit(&address, SHUT_FOR_EVER);
-    supd.write_unit("web", &bad.replacen("ReadySettleSec", "TimeoutStartSec = \"4s\"\nReadySettleSec", 1));
-    let swap = supd.ctl_start(&["swap", "web"]);
+    supd.launch("web", &unit(&address, &ready_and(SHUT_FOR_EVER)));
     wait_until("supd to say it", SOON, || supd.log().contains("a UNIX socket cannot listen again"));
     is_at_rest(&supd, Duration::from_secs(2));
     assert_eq!(supd.log().matches("cannot listen again").count(), 1, "{}", supd.log());
-    swap.finish(SOON).expect(1);
     supd.write_unit("web", &unit(&address, SERVE));
     supd.ctl(&["swap", "web"]).expect(0);
     wait_until("the new socket to be reached", SOON, reached);
@@ -171,13 +168,8 @@ fn unix_shut_down_in_a_loop() {
 /// Nobody is to hear of it while the unit ends, and its worker may take its time for that.
 fn shut_down_while_stopping() {
     let supd = Supd::start();
-    let program = SHUT_FOR_EVER.replace(
-        "s=socket",
-        "import os
-n=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM); n.connect(os.environ['NOTIFY_SOCKET']); n.send(b'READY=1')
-s=socket",
-    );
-    let text = unit(&format!("127.0.0.1:{}", free_port()), &program).replace("200ms", "4s");
+    let address = format!("127.0.0.1:{}", free_port());
+    let text = unit(&address, &ready_and(SHUT_FOR_EVER)).replace("200ms", "4s");
     supd.launch("web", &text);
     let stop = supd.ctl_start(&["stop", "web"]);
     supd.wait_for_state("web", "stopping");
@@ -185,7 +177,18 @@ s=socket",
     stop.finish(SOON).expect(0);
 }
 
-/// The kernel does not let it listen again. That is said, and a swap binds a new one.
+/// The same program, once it has said READY=1.
+fn ready_and(program: &str) -> String {
+    program.replace(
+        "s=socket",
+        "import os
+n=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM); n.connect(os.environ['NOTIFY_SOCKET']); n.send(b'READY=1')
+s=socket",
+    )
+}
+
+/// A candidate harms only its own slot. Where it is the active one's, the kernel does not let it listen
+/// again: that is said, and a swap binds a new one.
 fn unix_shut_down() {
     let supd = Supd::start();
     let path = supd.app().join("u.sock");
@@ -195,6 +198,10 @@ fn unix_shut_down() {
     assert!(reached());
     supd.write_unit("web", &unit(&address, SHUT));
     supd.ctl(&["swap", "web"]).expect(1);
+    assert!(reached(), "the active generation has a slot of its own");
+    supd.write_unit("web", &unit(&address, SERVE_AND_SHUT));
+    supd.ctl(&["swap", "web"]).expect(0);
+    wait_until("it to serve, and to shut down", SOON, reached);
     wait_until("supd to say it", SOON, || supd.log().contains("a UNIX socket cannot listen again"));
     supd.write_unit("web", &unit(&address, SERVE));
     supd.ctl(&["swap", "web"]).expect(0);
