@@ -8,6 +8,7 @@ use crate::codec::json::{CameEventsView, OutcomeView};
 use crate::codec::varlink::{Meta, Method};
 use crate::ctl::act::{error_of, print_json};
 use crate::model::{ExitStatus, UnitName};
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 /// Follow what happens, a line of JSON each, until Ctrl-C
@@ -84,7 +85,7 @@ impl Events {
                 Ok(answer) => break answer,
                 Err(_) if lines.closed => return Ok(ExitStatus::Done),
                 Err(failure) if failure.signal.is_some() => return Ok(ExitStatus::Done),
-                Err(failure) if !lines.waits_after(&failure) || client.is_late() => {
+                Err(failure) if client.is_late() || !lines.waits_after(&failure) => {
                     return Err(self.ended(failure, lines.cursor, client.is_late()));
                 }
                 Err(_) => match client.pause(AGAIN) {
@@ -121,6 +122,11 @@ impl Events {
     }
 }
 
+/// A word beside the lines; that nobody reads it is no reason to end.
+fn remark(text: &str) {
+    let _ = writeln!(std::io::stderr(), "supctl: {text}");
+}
+
 impl Lines {
     /// Whether this is worth waiting for another supd, who goes on with the same numbers: one was there
     /// already, and it has not been gone for too long.
@@ -130,7 +136,7 @@ impl Lines {
             return false;
         }
         let lost = *self.lost.get_or_insert_with(|| {
-            eprintln!("supctl: supd has ended, or closed the connection; waiting for it");
+            remark("supd has ended, or closed the connection; waiting for it");
             Instant::now()
         });
         lost.elapsed() < BACK_WITHIN
@@ -139,7 +145,7 @@ impl Lines {
     fn is_back(&mut self) {
         self.connected = true;
         if let (Some(_), Some(cursor)) = (self.lost.take(), self.cursor) {
-            eprintln!("supctl: supd is there again; going on after {cursor}");
+            remark(&format!("supd is there again; going on after {cursor}"));
         }
     }
 }
