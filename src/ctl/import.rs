@@ -108,7 +108,7 @@ impl Import {
         for one in &imported {
             let file = target.file(&one.unit);
             if let Some(file) = &file {
-                put(file, &one.text, self.force)?;
+                put(file, &one.text, self.force, context.meta.dry_run)?;
             } else if !context.json {
                 write_all(one.text.as_bytes())?;
             }
@@ -167,7 +167,7 @@ impl Target {
 }
 
 /// Writes a file as a whole: a unit that is half there would be read by the next daemon-reload.
-fn put(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
+fn put(path: &Path, text: &str, force: bool, dry_run: bool) -> Result<(), Failure> {
     let failed = |error: &io::Error| {
         let status = match error.kind() {
             ErrorKind::PermissionDenied => ExitStatus::NotAllowed,
@@ -179,6 +179,9 @@ fn put(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
         let text = format!("{} is there already", path.display());
         Failure::new(ExitStatus::Refused, text).next("take --force to write over it, or -o another name")
     };
+    if dry_run {
+        return if path.exists() && !force { Err(there()) } else { Ok(()) };
+    }
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder).map_err(|error| failed(&error))?;
     }

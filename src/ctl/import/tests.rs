@@ -107,11 +107,15 @@ fn an_alias_is_the_unit_that_it_stands_for() {
 fn nothing_is_written_over_unless_it_is_wanted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("new/web.unit");
-    super::put(&path, "one", false).unwrap();
-    let failure = super::put(&path, "two", false).unwrap_err();
+    super::put(&path, "one", false, false).unwrap();
+    let failure = super::put(&path, "two", false, false).unwrap_err();
     assert!(failure.status.code() == 3 && failure.text.contains("is there already"), "{failure:?}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "one");
-    super::put(&path, "two", true).unwrap();
+    // --dry-run says the same, and writes nothing, even over what may be written over.
+    super::put(&path, "none", false, true).unwrap_err();
+    super::put(&path, "none", true, true).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "one");
+    super::put(&path, "two", true, false).unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "two");
     assert_eq!(fs::read_dir(folder.path().join("new")).unwrap().count(), 1, "something was left behind");
 }
