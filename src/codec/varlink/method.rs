@@ -341,6 +341,14 @@ impl Method {
         }
     }
 
+    /// Whether it takes what [`Meta`] has: a request that only reads is not repeated, nor recorded.
+    fn may_carry_meta(&self) -> bool {
+        match self {
+            Self::Cat { .. } | Self::Logs { .. } | Self::Connect { .. } => false,
+            _ => self.scope() != Scope::Read,
+        }
+    }
+
     /// Whether a descriptor may come with a call of it.
     #[must_use]
     pub fn takes_descriptor(&self) -> bool {
@@ -375,20 +383,14 @@ impl Method {
     pub(super) fn read(name: &str, parameters: Map<String, Value>) -> Result<(Self, Meta), Rejected> {
         let mut p = Parameters(parameters);
         let method = Self::take(name, &mut p)?;
-        let meta = match method {
-            Self::Status { .. }
-            | Self::Releases { .. }
-            | Self::History { .. }
-            | Self::Watch { .. }
-            | Self::Cat { .. }
-            | Self::Wait { .. }
-            | Self::Logs { .. }
-            | Self::Connect { .. } => Meta::default(),
-            _ => Meta {
+        let meta = if method.may_carry_meta() {
+            Meta {
                 dry_run: p.flag("dry_run")?,
                 reason: p.text("reason", REASON_MAX)?,
                 request_id: request_id(&mut p)?,
-            },
+            }
+        } else {
+            Meta::default()
         };
         p.end()?;
         Ok((method, meta))
@@ -547,7 +549,9 @@ impl Method {
             }
             Self::Swap { .. } | Self::Rollback { .. } => self.put_change(&mut put),
         }
-        meta.put(put);
+        if self.may_carry_meta() {
+            meta.put(put);
+        }
         to
     }
 
