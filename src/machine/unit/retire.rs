@@ -55,12 +55,14 @@ impl Unit {
     /// What clients still have of a generation was counted.
     pub(super) fn counted(&mut self, generation: Generation, counts: Counts, turn: &mut Turn<'_>) {
         let Some(group) = self.groups.get_mut(&generation) else { return };
+        let workers = group.remaining();
         if let Role::Draining(drain) = &mut group.role {
             drain.counted(turn.now, counts);
             let (connections, left) = (counts.connections, drain.left(turn.now));
-            let workers = group.remaining();
             let progress = Progress::Draining { generation, workers, connections, left };
-            self.tell_drainers(generation, &progress, turn);
+            if !drain.is_over() {
+                self.tell_drainers(generation, &progress, turn);
+            }
             self.end_drain(generation, turn);
         }
     }
