@@ -84,7 +84,11 @@ impl Shell {
                     came = self.run(block);
                     all.push_str(&came);
                     let shown = blocks.get(at + 1).is_some_and(|(next, _)| *next == Kind::Text);
-                    let fault = came.lines().find(|line| line.contains("command not found"));
+                    let fault = came.lines().find(|line| {
+                        ["command not found", ": cannot ", "Permission denied"]
+                            .iter()
+                            .any(|word| line.contains(word))
+                    });
                     assert_eq!(fault, None, "{}: {block}", section.title);
                     assert!(shown || !came.contains("Error: "), "{}:\n{}", section.title, self.said);
                 }
