@@ -16,7 +16,8 @@ Examples:
   supctl stop web --now              wait for no request: KillSignal at once, SIGKILL after 5s
 
 Listening ends first, what is queued is served, open connections have DrainSec to end, then every
-worker is told to. What a person stopped stays stopped until supctl start, or until the machine boots.")]
+worker is told to. What a person stopped stays stopped until supctl start, or until the machine
+boots.")]
 pub(super) struct Stop {
     /// The unit
     #[arg(value_name = "UNIT", value_parser = args::unit)]

@@ -64,6 +64,8 @@ impl Listeners {
             return Vec::new();
         }
         self.revive_at = None;
+        // Whoever does it in a loop is told of; what else comes of it is no news each time.
+        let told = self.told.is_some_and(|told| now < told.after(TELL_EVERY));
         let mut notes = Vec::new();
         let shut = |listener: &Listener| listener.traffic() == Traffic::Open && listener.is_shut_down();
         let shut: Vec<usize> = self.all().enumerate().filter(|(_, it)| shut(it)).map(|(at, _)| at).collect();
@@ -73,7 +75,7 @@ impl Listeners {
         // Or it listens again already, which takes it out of the kernel's map of sockets all the same.
         notes.extend(self.remind());
         notes.extend(self.guard(sources));
-        notes
+        if told { Vec::new() } else { notes }
     }
 
     fn revive_one(&mut self, at: usize, now: Tick) -> Option<String> {
