@@ -110,7 +110,8 @@ impl Listeners {
             Ok(()) => (!told).then(|| format!("{what}; it listens again. Mend the program")),
             Err(error) => {
                 self.revive_at = Some(now.after(REVIVE_SPAN));
-                Some(format!("{what}, and cannot listen again for now: {error}"))
+                self.told = if told { self.told } else { Some(now) };
+                (!told).then(|| format!("{what}, and cannot listen again for now: {error}"))
             }
         }
     }
