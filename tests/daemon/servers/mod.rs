@@ -5,8 +5,9 @@
 //! version is a release then, deployed; or a file (or its configuration) that the test rewrites before a
 //! swap: without releases a swap launches what is on disk now.
 //!
-//! Each generation has a slot of its own, and what it has accepted is its own: after DrainSec, which is
-//! short here, its graceful stop decides about these connections. What HTTP lets it end between two
+//! Each generation has a slot of its own, and what it has accepted is its own: it is told to stop once
+//! the clients have ended these connections. Where one is left then, the server's graceful stop decides
+//! about it. What HTTP lets it end between two
 //! requests is counted apart by the load and shown. A new connection that it accepted and closes unread
 //! in its stop is a loss of the server's own making, which a longer DrainSec would cure: it is shown
 //! apart too, but only where the server's own records name that very connection
@@ -138,9 +139,8 @@ impl Server {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
             (address.to_string(), Target::Tcp(address))
         };
-        // Clients that keep their connections for ever would keep each old generation as long as it may be.
         let unit = (self.unit)(&address, &app);
-        let unit = unit.replace("[Swap]\n", "[Swap]\nDrainSec = \"1s\"\nSettleSec = \"500ms\"\n");
+        let unit = unit.replace("[Swap]\n", "[Swap]\nSettleSec = \"500ms\"\n");
         supd.write_unit("web", &unit);
         supd.ctl(&["daemon-reload"]).expect(0);
         let (totals, report) = (Totals::default(), String::new());
@@ -225,8 +225,8 @@ impl Course<'_> {
         self.install(version);
         let loads = self.load();
         let output = self.take(version, &[]);
-        self.old_is_gone(&before.pids());
         self.finish(loads, &format!("swap to {version}"), version, &output);
+        self.old_is_gone(&before.pids());
         let status = self.supd.status("web");
         assert_eq!(status.state(), "active");
         assert_ne!(status.active(), before.active(), "the same generation is active after a swap");
@@ -246,8 +246,8 @@ impl Course<'_> {
         let output = self.supd.ctl(&["rollback", "web"]).expect(0);
         let gone: Vec<u32> =
             candidate.pids().into_iter().filter(|pid| !before.pids().contains(pid)).collect();
-        self.old_is_gone(&gone);
         self.finish(loads, &format!("rollback from {bad} before commit"), good, &output);
+        self.old_is_gone(&gone);
         let after = self.supd.status("web");
         assert_eq!(after.active(), before.active(), "a rollback before commit launches nothing");
         self.install(good);
@@ -266,8 +266,8 @@ impl Course<'_> {
             arguments.push("--anyway");
         }
         let output = self.supd.ctl(&arguments).expect(0);
-        self.old_is_gone(&before.pids());
         self.finish(loads, &format!("rollback from {bad} after commit"), good, &output);
+        self.old_is_gone(&before.pids());
     }
 
     /// Two more swaps, with wrk as the judge.
@@ -334,17 +334,16 @@ impl Course<'_> {
         });
     }
 
-    /// Lets the load run on for a while, and judges it: nothing lost, and only `version` answered
-    /// what was asked from now on.
+    /// Lets the load run on for a while, and judges it: nothing lost, and only `version` answered what
+    /// came on a new connection from now on. One that is kept alive stays where it is until it ends.
     fn finish(&mut self, loads: Loads, what: &str, version: &str, output: &Output) {
-        let now = [&loads.close, &loads.busy, &loads.idle].map(Load::now);
+        let now = loads.close.now();
         loads.run_on();
         let tallies = [loads.close.stop(), loads.busy.stop(), loads.idle.stop()];
         let name = self.server.name;
-        for (tally, now) in tallies.iter().zip(now) {
-            let since: Vec<String> = tally.versions_since(now).into_keys().collect();
-            assert_eq!(since, [version], "{name}, {what}: who answered after the old was gone\n{tally}");
-        }
+        let [close, ..] = &tallies;
+        let since: Vec<String> = close.versions_since(now).into_keys().collect();
+        assert_eq!(since, [version], "{name}, {what}: who answered after the command\n{close}");
         let mut unread = self.closed_unread();
         let mut failures = self.own_failures().saturating_sub(self.failures);
         let mut lost = 0;
