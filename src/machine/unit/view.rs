@@ -124,7 +124,7 @@ impl Unit {
             Role::Candidate => GenerationState::Candidate,
             Role::Active if group.is_gone() => GenerationState::Exited,
             Role::Active => GenerationState::Active,
-            // One slot is lent to both: the previous one still accepts.
+            // Ready and kept; where one slot is lent to both, it still accepts, and its share is null.
             Role::Previous | Role::Replaced | Role::Standby { .. } => GenerationState::Standby,
             Role::Leaving if self.was_undone(group.generation()) => GenerationState::Failed,
             Role::Draining(_) | Role::Leaving => GenerationState::Draining,
