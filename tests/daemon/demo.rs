@@ -32,10 +32,11 @@ const EARLY: [(&str, Signal); 5] = [
     ("(1) supctl swap", Signal::SIGKILL),
     ("(1) generation", Signal::SIGINT),
 ];
-const LATE: [(&str, Signal); 3] = [
-    ("(1) took over", Signal::SIGHUP),
+const LATE: [(&str, Signal); 4] = [
+    ("(1) receives", Signal::SIGHUP),
+    ("(2) took over", Signal::SIGTERM),
     ("(3) generation", Signal::SIGTERM),
-    ("(4) took over", Signal::SIGINT),
+    ("(5) took over", Signal::SIGINT),
 ];
 
 struct Demo {
@@ -83,7 +84,8 @@ fn as_told() {
     let status = wait_for("the end of the demo", STORY, || demo.child.try_wait().expect("wait"));
     assert!(status.success(), "{status}\n{out}\n{errors}");
     let told: Vec<&str> = out.lines().filter(|line| line.contains("as told: ")).collect();
-    assert_eq!(told.len(), 5, "{out}");
+    assert_eq!(told.len(), 6, "{out}");
+    assert!(told[4].contains("nothing was launched; switched in "), "{out}");
     assert!(told.iter().all(|line| !line.contains("NOT")), "{out}");
     let last = out.lines().last().unwrap_or_default();
     assert!(last.contains(" requests, none lost; idle closes: "), "{out}");

@@ -5,7 +5,7 @@
 use super::keeper::log;
 use super::load::Load;
 use super::stage::{Interrupted, Stage};
-use super::timeline::{TICK, Timeline};
+use super::timeline::{Moment, TICK, Timeline};
 use super::unit::{NAME, Unit};
 use super::version::Version;
 use crate::codec::json::{OutcomeView, StatusView};
@@ -22,6 +22,9 @@ const STEADY: Duration = Duration::from_millis(1500);
 
 /// How long supd may take to come up with the first version.
 const FIRST: Duration = Duration::from_secs(20);
+
+/// What the new version receives first.
+const CANARY: &str = "10%";
 
 /// How long version 2.2 serves before its fault.
 const BEFORE_FAULT: Duration = Duration::from_millis(700);
@@ -83,13 +86,19 @@ impl<'a> Story<'a> {
     pub(super) fn tell(&self) -> Result<(), Stop> {
         self.first()?;
         self.stage.pause(STEADY)?;
+        let first = self.serving()?;
         self.write(Version::New)?;
-        self.works(&format!("supctl swap {NAME}"), &self.swap(), Version::Old, Version::New)?;
+        self.shares()?;
+        let (unit, wait) = (self.name.clone(), WaitFor::Committed);
+        let promote = Method::Promote { unit: unit.clone(), wait };
+        self.takes_over("promote", &promote, Version::Old, Version::New)?;
         self.breaks()?;
         self.stage.pause(STEADY)?;
-        let (unit, wait) = (self.name.clone(), WaitFor::Drained);
         let rollback = Method::Rollback { unit, label: None, from: None, stop: false, anyway: false, wait };
-        self.works(&format!("supctl rollback {NAME}"), &rollback, Version::New, Version::Old)?;
+        self.takes_over("rollback", &rollback, Version::New, Version::Old)?;
+        if self.serving()? != first {
+            return self.otherwise("the processes of version 1.0 are not the ones from before".into());
+        }
         self.gives_up()?;
         self.stage.pause(STEADY)?;
         Ok(())
@@ -115,28 +124,60 @@ impl<'a> Story<'a> {
         Ok(())
     }
 
-    /// A change from one version to another that goes well; then the old one is gone.
-    fn works(&self, command: &str, method: &Method, from: Version, to: Version) -> Result<(), Stop> {
-        self.stage.raise(command, to);
-        let mut news = News { stage: self.stage, story: None, ready: None, switched: None };
-        match self.ask(method, &mut news)? {
-            Ok(_) => {}
-            Err(error) => return self.not_as_told(&error),
+    /// The new version, with a part of the new connections.
+    fn shares(&self) -> Result<(), Stop> {
+        self.stage.raise(&format!("supctl swap {NAME} --canary {CANARY}"), Version::New);
+        let mut news = News::of(self.stage);
+        let share = CANARY.parse().map_err(|_| Failure::new(ExitStatus::Failed, CANARY.to_owned()))?;
+        let method = match self.swap() {
+            Method::Swap { unit, label, hold, replace, force, .. } => {
+                let (canary, wait) = (Some(share), WaitFor::Committed);
+                Method::Swap { unit, label, hold, canary, replace, force, wait }
+            }
+            other => other,
+        };
+        if let Err(error) = self.ask(&method, &mut news)? {
+            return self.not_as_told(&error);
         }
-        let ready = news.ready.map_or(String::new(), |after| format!("ready after {}; ", seconds(after)));
-        self.stage.lower(true, format!("{ready}{from} is gone"));
+        let moment = self.moment()?;
+        let candidate = moment.answered[Version::New.index()];
+        let percent = candidate * 100 / moment.total().max(1);
+        if candidate == 0 || percent >= 50 {
+            return self.otherwise(format!("it answered {percent} % of the requests"));
+        }
+        self.stage.lower(
+            true,
+            format!("{}it answered {percent} % of the requests, {} the rest", news.ready(), Version::Old),
+        );
+        Ok(())
+    }
+
+    /// A version that takes over from another, which then stands by.
+    fn takes_over(&self, verb: &str, method: &Method, from: Version, to: Version) -> Result<(), Stop> {
+        self.stage.raise(&format!("supctl {verb} {NAME}"), to);
+        let mut news = News::of(self.stage);
+        if let Err(error) = self.ask(method, &mut news)? {
+            return self.not_as_told(&error);
+        }
         // From now on nobody else answers.
+        let moment = self.moment()?;
+        let others = moment.total() - moment.answered[to.index()];
+        if others > 0 || moment.total() == 0 {
+            return self.otherwise(format!("{others} of {} answers came from others", moment.total()));
+        }
+        let status = self.status()?.and_then(|status| status.units.into_iter().next()).unwrap_or_default();
+        let switch = status.last_swap.and_then(|swap| swap.switch_us).unwrap_or_default();
+        let back = verb == "rollback" && !news.launched;
+        let launched = if back { "nothing was launched; " } else { "" };
+        self.stage.lower(true, format!("{launched}switched in {switch} us; {from} stands by"));
+        Ok(())
+    }
+
+    /// Who answers from now on, for a while.
+    fn moment(&self) -> Result<Moment, Stop> {
         let since = Timeline::tick_of(self.stage.now()) + NOTED;
         self.stage.pause(STEADY)?;
-        let moment = self.stage.timeline().span(since, usize::MAX);
-        if moment.answered[to.index()] == moment.total() && moment.total() > 0 {
-            return Ok(());
-        }
-        self.otherwise(format!(
-            "{} of {} answers came from others",
-            moment.total(),
-            moment.answered[to.index()]
-        ))
+        Ok(self.stage.timeline().span(since, usize::MAX))
     }
 
     /// A version that dies before it is ready: whoever serves is not touched.
@@ -144,7 +185,7 @@ impl<'a> Story<'a> {
         let before = self.serving()?;
         self.write(Version::Broken)?;
         self.stage.raise(&format!("supctl swap {NAME}"), Version::Broken);
-        let mut news = News { stage: self.stage, story: None, ready: None, switched: None };
+        let mut news = News::of(self.stage);
         let failure = match self.ask(&self.swap(), &mut news)? {
             Err(varlink::Error::Failed(failure)) => failure,
             Err(error) => return self.not_as_told(&error),
@@ -167,7 +208,7 @@ impl<'a> Story<'a> {
         let before = self.serving()?;
         self.write(Version::Faulty)?;
         self.stage.raise(&format!("supctl swap {NAME}"), Version::Faulty);
-        let mut news = News { stage: self.stage, story: Some(self), ready: None, switched: None };
+        let mut news = News { story: Some(self), ..News::of(self.stage) };
         match self.ask(&self.swap(), &mut news)? {
             Err(varlink::Error::RolledBack(_)) => {}
             Err(error) => return self.not_as_told(&error),
@@ -240,8 +281,19 @@ struct News<'a> {
     stage: &'a Stage,
     /// Who strikes the new version with its fault a while after the switch.
     story: Option<&'a Story<'a>>,
+    launched: bool,
     ready: Option<Duration>,
     switched: Option<Instant>,
+}
+
+impl<'a> News<'a> {
+    fn of(stage: &'a Stage) -> Self {
+        Self { stage, story: None, launched: false, ready: None, switched: None }
+    }
+
+    fn ready(&self) -> String {
+        self.ready.map_or(String::new(), |after| format!("ready after {}; ", super::act::seconds(after)))
+    }
 }
 
 impl Observer for News<'_> {
@@ -249,16 +301,20 @@ impl Observer for News<'_> {
         let Some(step) = &outcome.progress else { return };
         let generation = step.generation.unwrap_or_default();
         match step.event.as_str() {
-            "launched" => self.stage.tell(format!("generation {generation} launched, waiting for ready")),
+            "launched" => {
+                self.launched = true;
+                self.stage.tell(format!("generation {generation} launched, waiting for ready"));
+            }
             "ready" => {
                 self.ready = step.after_ms.map(Duration::from_millis);
                 self.stage.tell("ready, settling");
             }
+            "canary" => self.stage.tell(format!("receives {CANARY} of the new connections")),
             "switched" => {
                 self.switched = Some(Instant::now());
                 self.stage.tell("took over, on probation");
             }
-            "committed" => self.stage.tell("committed, the old one finishes"),
+            "committed" => self.stage.tell("committed"),
             "rolling-back" => self.stage.tell("going back"),
             _ => {}
         }
@@ -275,8 +331,4 @@ impl Observer for News<'_> {
     fn period(&self) -> Duration {
         TICK
     }
-}
-
-fn seconds(span: Duration) -> String {
-    super::act::seconds(span)
 }

@@ -54,6 +54,7 @@ impl Unit<'_> {
              TimeoutStopSec = \"10s\"\n\
              \n\
              [Swap]\n\
+             Retain = \"warm\"\n\
              ProbationSec = \"1500ms\"\n",
             self.address
         )

@@ -19,6 +19,10 @@ use std::time::{Duration, Instant};
 /// An answer may not be longer than this.
 const ANSWER_MAX: usize = 16 << 10;
 
+/// So many requests go over a connection that is kept: what a browser does, and more, and then it is
+/// seen who takes new ones.
+const REQUESTS_EACH: u32 = 50;
+
 /// After a loss: so that a dead server does not turn the load into a busy loop.
 const AFTER_LOSS: Duration = Duration::from_millis(5);
 
@@ -33,10 +37,11 @@ struct End {
 }
 
 pub(super) fn run(shared: &Shared, keeps: bool) {
-    let mut kept: Option<TcpStream> = None;
+    let (mut kept, mut asked): (Option<TcpStream>, u32) = (None, 0);
     while !shared.stop.load(Ordering::Relaxed) {
         // Closed between two requests: nobody is hurt.
-        kept = kept.filter(|stream| ready(stream, PollFlags::POLLIN, 0).is_empty());
+        kept = kept.filter(|stream| asked < REQUESTS_EACH && ready(stream, PollFlags::POLLIN, 0).is_empty());
+        asked = if kept.is_some() { asked + 1 } else { 1 };
         let (reused, begun) = (kept.is_some(), Instant::now());
         let outcome = match ask(shared, kept.take(), keeps, begun + PATIENCE) {
             Ok((head, stream)) => {
