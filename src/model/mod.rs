@@ -17,6 +17,7 @@ pub mod signal;
 pub mod status;
 pub mod text;
 pub mod tick;
+pub mod waiting;
 
 pub use address::{Address, SocketKind};
 pub use exit::{ExitStatus, WorkerExit};
@@ -32,3 +33,4 @@ pub use settings::Settings;
 pub use share::{Share, ShareFault};
 pub use signal::Signal;
 pub use tick::Tick;
+pub use waiting::Waiting;

@@ -19,9 +19,11 @@ const NLM_F_REQUEST: u16 = 1;
 const NLM_F_DUMP: u16 = 0x300;
 const UNIX_DIAG_NAME: u16 = 0;
 const UNIX_DIAG_VFS: u16 = 1;
+const UNIX_DIAG_ICONS: u16 = 3;
 const UNIX_DIAG_RQLEN: u16 = 4;
 const UDIAG_SHOW_NAME: u32 = 1;
 const UDIAG_SHOW_VFS: u32 = 2;
+const UDIAG_SHOW_ICONS: u32 = 8;
 const UDIAG_SHOW_RQLEN: u32 = 0x10;
 
 /// Rows after which a dump is cut off: a port has a handful, a busy desktop 2,000 UNIX sockets.
@@ -73,6 +75,11 @@ pub struct UnixSocket {
     pub file: Option<BoundFile>,
     /// Listening: connections waiting for accept. Else: bytes waiting to be read.
     pub queue: Option<u32>,
+    /// Listening: no more connections may wait.
+    pub most: Option<u32>,
+    /// Listening: the number of the client's socket that has waited longest for accept. Only
+    /// [`unix_waiting`] asks for it.
+    pub first: Option<u32>,
 }
 
 /// A TCP connection of a server.
@@ -234,6 +241,20 @@ pub fn unix_by_inode(inode: u32) -> Result<UnixSocket, Error> {
     found.ok_or_else(|| refused(Errno::ENOENT))
 }
 
+/// The same of one that listens, and who waits there first; nobody where more wait than the kernel lists
+/// (about a page of them, net/unix/diag.c, unix_diag_get_exact).
+///
+/// # Errors
+/// As [`unix_by_inode`].
+pub fn unix_waiting(inode: u32) -> Result<UnixSocket, Error> {
+    let mut found = None;
+    let show = UDIAG_SHOW_RQLEN | UDIAG_SHOW_ICONS;
+    match dump(&unix_request(0, States::ALL, inode, show), |row| found = unix_row(row)) {
+        Err(Error { errno: Errno::EMSGSIZE, .. }) => unix_by_inode(inode),
+        other => other.and_then(|()| found.ok_or_else(|| refused(Errno::ENOENT))),
+    }
+}
+
 fn refused(errno: Errno) -> Error {
     Error::new("ask", "the kernel for its sockets (sock_diag)", errno)
 }
@@ -387,7 +408,8 @@ fn cookie(row: &[u8], at: usize) -> Option<u64> {
 
 /// struct unix_diag_msg and the attributes behind it.
 fn unix_row(row: &[u8]) -> Option<UnixSocket> {
-    let mut socket = UnixSocket { inode: number(row, 4)?, name: Vec::new(), file: None, queue: None };
+    let (inode, name) = (number(row, 4)?, Vec::new());
+    let mut socket = UnixSocket { inode, name, file: None, queue: None, most: None, first: None };
     let mut rest = row.get(16..)?;
     while let (Some(length), Some(kind)) = (short(rest, 0), short(rest, 2)) {
         let Some(value) = rest.get(4..usize::from(length)) else { break };
@@ -401,7 +423,8 @@ fn unix_row(row: &[u8]) -> Option<UnixSocket> {
                 let file = number(value, 0).zip(number(value, 4));
                 socket.file = file.map(|(inode, device)| BoundFile { device, inode });
             }
-            UNIX_DIAG_RQLEN => socket.queue = number(value, 0),
+            UNIX_DIAG_ICONS => socket.first = number(value, 0),
+            UNIX_DIAG_RQLEN => (socket.queue, socket.most) = (number(value, 0), number(value, 4)),
             _ => {}
         }
         rest = rest.get(usize::from(length).next_multiple_of(4)..).unwrap_or_default();
@@ -509,6 +532,28 @@ mod tests {
             }
         };
         assert_eq!(error.errno, Errno::ENOENT);
+    }
+
+    #[test]
+    fn who_waits_first_is_another_once_that_one_is_accepted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let waiting = || unix_waiting(inode_of(&listener)).unwrap();
+        assert_eq!((waiting().queue, waiting().first), (Some(0), None));
+        let clients = [(); 3].map(|()| std::os::unix::net::UnixStream::connect(&path).unwrap());
+        for (at, client) in clients.iter().enumerate() {
+            let left = u32::try_from(clients.len() - at).unwrap();
+            assert_eq!((waiting().queue, waiting().first), (Some(left), Some(inode_of(client))));
+            drop(listener.accept().unwrap());
+        }
+        assert!(waiting().most.is_some_and(|most| most > 3), "{:?}", waiting());
+        // There may be more than the kernel lists: it is said how many all the same.
+        let backlog = waiting().most.unwrap().min(1500);
+        let many: Vec<std::os::unix::net::UnixStream> =
+            (0..backlog).map(|_| std::os::unix::net::UnixStream::connect(&path).unwrap()).collect();
+        assert_eq!(waiting().queue, Some(backlog));
+        drop(many);
     }
 
     #[test]

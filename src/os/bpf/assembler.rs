@@ -38,6 +38,8 @@ pub enum Operation {
     Multiply = 0x20,
     /// `&`
     And = 0x50,
+    /// `<<`
+    ShiftUp = 0x60,
     /// `>>`, filled with 0.
     Shift = 0x70,
     /// `%`
@@ -72,6 +74,7 @@ const JUMP: u8 = 0x05;
 const BY_REGISTER: u8 = 0x08;
 const LOAD_WIDE: u8 = 0x18;
 const TO_BIG_ENDIAN: u8 = 0xdc;
+const ADD_AT_ONCE: u8 = 0xc3;
 
 const fn instruction(code: u8, to: Register, from: Register, offset: i16, immediate: i32) -> Instruction {
     Instruction { code, registers: to | from << 4, offset, immediate }
@@ -93,6 +96,12 @@ pub const fn store(width: Width, to: Register, offset: i16, from: Register) -> I
 #[must_use]
 pub const fn store_number(width: Width, to: Register, offset: i16, number: i32) -> Instruction {
     instruction(STORE_NUMBER | width as u8, to, 0, offset, number)
+}
+
+/// `*(to + offset) += from`, at once for whoever else does so (BPF_ATOMIC | BPF_ADD).
+#[must_use]
+pub const fn add_at_once(width: Width, to: Register, offset: i16, from: Register) -> Instruction {
+    instruction(ADD_AT_ONCE | width as u8, to, from, offset, 0)
 }
 
 /// 64 bits: `to = to OPERATION from`

@@ -190,7 +190,7 @@ pub struct Words<const N: usize> {
     at: NonNull<AtomicU64>,
 }
 
-/// What is mapped: the least that can be, for the words are fewer than a page has.
+/// What is mapped: the least that can be, for the words are no more than a page has.
 const MAPPED: usize = 4096;
 
 impl<const N: usize> Words<N> {
@@ -213,8 +213,8 @@ impl<const N: usize> Words<N> {
 
     fn word(&self, n: usize) -> &AtomicU64 {
         assert!(n < N, "there are {N} words");
-        // SAFETY: the mapping begins at a page, so each word is aligned; it has more than N words, and
-        // lives as long as `self`. Whoever else writes there does it by bpf(2), which supd does not.
+        // SAFETY: the mapping begins at a page, so each word is aligned; it has no fewer than N words, and
+        // lives as long as `self`. Whoever else writes there is a program that adds to a word at once.
         unsafe { self.at.add(n).as_ref() }
     }
 

@@ -1,6 +1,6 @@
 //! How much waits in a listener for a worker.
 
-use crate::model::{Address, SocketKind};
+use crate::model::{Address, SocketKind, Waiting};
 use crate::os::sock_diag;
 use crate::os::sockopt;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -24,6 +24,22 @@ impl Queues {
     }
 }
 
+/// What waits for accept(2); `None` if the kernel does not tell.
+pub(super) fn waiting(fd: BorrowedFd<'_>, address: &Address) -> Option<Waiting> {
+    match address {
+        Address::Ip { kind: SocketKind::Datagram, .. } | Address::Fifo { .. } => None,
+        // In tcpi_sacked it says how many may wait.
+        Address::Ip { .. } => {
+            let (length, most) = (info(fd, 24)?, info(fd, 28)?);
+            Some(Waiting { length, most, ..Waiting::default() })
+        }
+        Address::Unix { .. } | Address::Abstract { .. } => {
+            let socket = sock_diag::unix_waiting(u32::try_from(fstat(fd).ok()?.st_ino).ok()?).ok()?;
+            Some(Waiting { length: socket.queue?, most: socket.most?, sent: None, first: socket.first })
+        }
+    }
+}
+
 /// Connections that wait for accept(2); for UDP, datagram sockets and FIFOs the bytes that wait to be
 /// read. `None` if the kernel does not tell.
 pub(super) fn length(fd: BorrowedFd<'_>, address: &Address, known: &Queues) -> Option<u32> {
@@ -38,9 +54,15 @@ pub(super) fn length(fd: BorrowedFd<'_>, address: &Address, known: &Queues) -> O
 /// Of a listening socket TCP_INFO says the queue's length in tcpi_unacked (net/ipv4/tcp.c,
 /// tcp_get_info); of one that does not listen, 0.
 fn tcp(fd: BorrowedFd<'_>) -> Option<u32> {
-    let mut info = [0; 28];
+    info(fd, 24)
+}
+
+/// Four bytes of struct tcp_info.
+fn info(fd: BorrowedFd<'_>, at: usize) -> Option<u32> {
+    let mut info = [0; 32];
     let length = sockopt::get_bytes(fd, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info).ok()?;
-    (length == info.len()).then(|| u32::from_ne_bytes([info[24], info[25], info[26], info[27]]))
+    let number = info.get(at..at + 4)?.try_into().ok()?;
+    (length == info.len()).then(|| u32::from_ne_bytes(number))
 }
 
 /// FIONREAD shows the first datagram only; the memory that the queue takes counts them all.

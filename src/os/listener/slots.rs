@@ -4,7 +4,7 @@ use super::bind_error::{BindError, Why, in_use};
 use super::member::Member;
 use super::owner::Owner;
 use super::{Listener, Queues, Traffic, filter, inet, queue, unix};
-use crate::model::{Address, SocketKind};
+use crate::model::{Address, SocketKind, Waiting};
 use crate::os::steering::{self, Group, Mechanism, Slot, Steering};
 use crate::os::{Error, sockopt};
 use nix::errno::Errno;
@@ -256,6 +256,26 @@ impl Listener {
         group.attach(std::iter::once(&*front).chain(&*further).map(Member::fd), bound)
     }
 
+    /// Moves what waits in a slot to which nobody is led to the others: the kernel does that where a slot
+    /// stops listening, with an eBPF program. It listens again at once, for whoever has it may come to.
+    ///
+    /// # Errors
+    /// It cannot listen again.
+    pub fn pass_on(&mut self, slot: Slot) -> Result<(), Error> {
+        let Self { bound, front, further, group: Some(group), socket, traffic: Traffic::Open, .. } = self
+        else {
+            return Ok(());
+        };
+        let Some(member) = further.iter().find(|member| member.slot == slot) else { return Ok(()) };
+        if !group.migrates() || front.slot == slot {
+            return Ok(());
+        }
+        let fd = member.fd();
+        shutdown(fd.as_raw_fd(), Shutdown::Both).map_err(|errno| Error::new("shut down", &*bound, errno))?;
+        sockopt::listen(fd, socket.options.backlog).map_err(|errno| Error::new("listen", &*bound, errno))?;
+        group.enter(slot, fd)
+    }
+
     /// What a worker inherits whose generation has this slot. Where all share one, it is that one.
     #[must_use]
     pub fn fd_of(&self, slot: Slot) -> Option<BorrowedFd<'_>> {
@@ -274,6 +294,14 @@ impl Listener {
     #[must_use]
     pub fn queue_length_of_slot(&self, slot: Slot, queues: &Queues) -> Option<u32> {
         queue::length(self.fd_of(slot)?, &self.bound, queues)
+    }
+
+    /// What waits in this slot, and what tells that somebody accepts.
+    #[must_use]
+    pub fn waiting(&self, slot: Slot, steering: &Steering) -> Option<Waiting> {
+        let waiting = queue::waiting(self.fd_of(slot)?, &self.bound)?;
+        let sent = self.group.as_ref().and_then(|group| steering.sent(group, slot));
+        Some(Waiting { sent, ..waiting })
     }
 
     /// A path that leads to this slot and to no other, for supd alone.

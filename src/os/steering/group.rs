@@ -2,7 +2,7 @@
 
 use super::program::load_for;
 use super::row::Row;
-use super::table::Table;
+use super::table::{Place, Table};
 use super::{Mechanism, Slot, Split, classic};
 use crate::os::Error;
 use crate::os::bpf::{Map, MapKind};
@@ -25,16 +25,18 @@ pub struct Group {
 #[derive(Debug)]
 enum Way {
     /// The program asks the table of the unit, and this map for the sockets.
-    Ebpf { sockets: Map, program: OwnedFd },
+    Ebpf { sockets: Map, program: OwnedFd, place: Place },
     /// A program for each split; the reason why not the other.
     Classic(String),
 }
 
 impl Group {
-    pub(super) fn new(table: Result<&Table, &str>, udp: bool, split: Split) -> Self {
+    pub(super) fn new(table: Result<(&Table, Place), &str>, udp: bool, split: Split) -> Self {
         let way = match table {
             Err(why) => Way::Classic(why.to_owned()),
-            Ok(table) => ebpf(table, udp).unwrap_or_else(|error| Way::Classic(error.to_string())),
+            Ok((table, place)) => {
+                ebpf(table, place, udp).unwrap_or_else(|error| Way::Classic(error.to_string()))
+            }
         };
         Self { row: Row::default(), udp, way, split, probes: Vec::new() }
     }
@@ -149,6 +151,14 @@ impl Group {
         }
     }
 
+    /// Where it is counted what the kernel sends to each slot.
+    pub(super) fn place(&self) -> Option<Place> {
+        match self.way {
+            Way::Ebpf { place, .. } => Some(place),
+            Way::Classic(_) => None,
+        }
+    }
+
     /// Whether what waits in a slot that is closed moves to the others.
     #[must_use]
     pub fn migrates(&self) -> bool {
@@ -163,8 +173,8 @@ impl Group {
     }
 }
 
-fn ebpf(table: &Table, udp: bool) -> Result<Way, Error> {
+fn ebpf(table: &Table, place: Place, udp: bool) -> Result<Way, Error> {
     let sockets = Map::new(MapKind::SocketArray, 4, 8, u32::from(super::SLOTS))?;
-    let program = load_for(table.words(), &table.probes, &sockets, udp)?;
-    Ok(Way::Ebpf { sockets, program })
+    let program = load_for(table.words(), &table.probes, &sockets, place.offset(), udp)?;
+    Ok(Way::Ebpf { sockets, program, place })
 }

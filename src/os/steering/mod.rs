@@ -28,7 +28,7 @@ use nix::errno::Errno;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
-use table::{MOST_PROBES, Table};
+use table::{MOST_PROBES, Place, Table};
 
 /// The number of a slot, the same for every listener of a unit.
 pub type Slot = u8;
@@ -125,6 +125,8 @@ pub struct Steering {
     probes: Vec<(SocketAddr, Slot)>,
     /// Made with the first group; the reason if that failed.
     table: Option<Result<Table, String>>,
+    /// Of the next group, among the counts.
+    place: Place,
 }
 
 impl Steering {
@@ -153,13 +155,22 @@ impl Steering {
             self.table = Some(self.make_table().map_err(|error| error.to_string()));
         }
         let table = match &self.table {
-            Some(Ok(table)) => Ok(table),
+            Some(Ok(table)) => Ok((table, self.place)),
             Some(Err(why)) => Err(why.as_str()),
             None => Err("no table"),
         };
         let mut group = Group::new(table, udp, self.split);
+        self.place = self.place.next();
         self.tell(&mut group);
         group
+    }
+
+    /// How many connections the kernel has sent to this slot of a group so far, those among them whose
+    /// handshake is half done; `None`: it does not count.
+    #[must_use]
+    pub fn sent(&self, group: &Group, slot: Slot) -> Option<u64> {
+        let (Some(Ok(table)), Some(place)) = (&self.table, group.place()) else { return None };
+        Some(table.sent(place, slot))
     }
 
     fn make_table(&self) -> Result<Table, Error> {

@@ -8,8 +8,8 @@ use super::hash::{FIRST, FOLD, LAST, SECOND};
 use crate::model::Share;
 use crate::os::Error;
 use crate::os::bpf::{
-    self, Assembler, Condition, Map, Operation, Width, call, exit, from_network, from_network_short, half,
-    half_number, load, store, store_number, wide, wide_number,
+    self, Assembler, Condition, Map, Operation, Width, add_at_once, call, exit, from_network,
+    from_network_short, half, half_number, load, store, store_number, wide, wide_number,
 };
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -51,7 +51,7 @@ const FRAME: u8 = 10;
 const PASS: i32 = 1;
 const DROP: i32 = 0;
 
-/// Loads the program of one listener.
+/// Loads the program of one listener. `counts`: where in the words, in bytes, its slots are counted.
 ///
 /// # Errors
 /// What the kernel or its verifier says.
@@ -59,6 +59,7 @@ pub(super) fn load_for(
     words: BorrowedFd<'_>,
     probes: &Map,
     sockets: &Map,
+    counts: i16,
     udp: bool,
 ) -> Result<OwnedFd, Error> {
     let mut program = Assembler::default();
@@ -67,6 +68,7 @@ pub(super) fn load_for(
     ask_probes(&mut program, probes, sockets);
     draw(&mut program, udp);
     choose(&mut program, sockets);
+    count(&mut program, words, counts);
     bpf::load_reuseport("supd_steer", program)
 }
 
@@ -146,7 +148,7 @@ fn ask_probes(program: &mut Assembler, probes: &Map, sockets: &Map) {
     program.jump_if(0, Condition::Equal, 0, "no probe");
     program.add(&[load(Width::Four, CHOSEN, 0, 0)]);
     select(program, sockets);
-    program.jump_if(0, Condition::Equal, 0, "pass");
+    program.jump_if(0, Condition::Equal, 0, "taken");
     program.add(&[wide_number(Operation::Move, 0, DROP), exit()]);
     program.label("no probe");
 }
@@ -212,13 +214,29 @@ fn choose(program: &mut Assembler, sockets: &Map) {
     program.label("candidate");
     candidate(program);
     select(program, sockets);
-    program.jump_if(0, Condition::Equal, 0, "pass");
+    program.jump_if(0, Condition::Equal, 0, "taken");
     program.label("active");
     program.add(&[wide(Operation::Move, CHOSEN, WORD), wide_number(Operation::And, CHOSEN, 0xff)]);
     select(program, sockets);
-    program.jump_if(0, Condition::Equal, 0, "pass");
+    program.jump_if(0, Condition::Equal, 0, "taken");
     candidate(program);
     select(program, sockets);
+    program.jump_if(0, Condition::Equal, 0, "taken");
+    program.jump("pass");
+}
+
+/// One more for the slot in `CHOSEN`.
+fn count(program: &mut Assembler, words: BorrowedFd<'_>, counts: i16) {
+    const WORD_OF_8: i32 = 3;
+    program.label("taken");
+    program.value(2, words);
+    program.add(&[
+        wide_number(Operation::And, CHOSEN, i32::from(super::SLOTS) - 1),
+        wide_number(Operation::ShiftUp, CHOSEN, WORD_OF_8),
+        wide(Operation::Add, 2, CHOSEN),
+        wide_number(Operation::Move, 1, 1),
+        add_at_once(Width::Eight, 2, counts, 1),
+    ]);
     program.label("pass");
     program.add(&[wide_number(Operation::Move, 0, PASS), exit()]);
 }

@@ -1,7 +1,8 @@
-//! What all listeners of a unit share: the split in one word, and who probes.
+//! What all listeners of a unit share: the split in one word, who probes, and how many were sent to each
+//! slot.
 
 use super::program::{CANDIDATE_AT, PROBE_KEY, PROBES, SHARE_AT, STICKY};
-use super::{Slot, Split, hash};
+use super::{SLOTS, Slot, Split, hash};
 use crate::os::Error;
 use crate::os::bpf::{Map, MapKind, Words};
 use nix::errno::Errno;
@@ -14,10 +15,38 @@ pub(super) const MOST_PROBES: usize = 16;
 /// For a candidate that there is none of: no slot has this number.
 const NOBODY: Slot = Slot::MAX;
 
+/// A page of words: the split, the salt, and the counts.
+const WORDS: usize = 512;
+
+/// Before the counts: the split and the salt.
+const FIRST_COUNT: usize = 2;
+
+/// A group's place among the counts. What there is no place for shares one: then both are counted there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Place(usize);
+
+impl Place {
+    /// So many have one to themselves.
+    const COUNT: usize = (WORDS - FIRST_COUNT) / SLOTS as usize;
+
+    pub(super) fn next(self) -> Self {
+        Self((self.0 + 1) % Self::COUNT)
+    }
+
+    /// Where the count of its first slot is, in bytes.
+    pub(super) fn offset(self) -> i16 {
+        i16::try_from(self.word(0) * 8).expect("within a page")
+    }
+
+    fn word(self, slot: Slot) -> usize {
+        FIRST_COUNT + self.0 * usize::from(SLOTS) + usize::from(slot.min(SLOTS - 1))
+    }
+}
+
 /// The words and the probes of one unit.
 #[derive(Debug)]
 pub(super) struct Table {
-    words: Words<2>,
+    words: Words<WORDS>,
     pub(super) probes: Map,
 }
 
@@ -35,6 +64,12 @@ impl Table {
     pub(super) fn set(&self, split: &Split, probes: bool) {
         self.words.store(1, u64::from_ne_bytes(salt(split.salt)));
         self.words.store(0, word(split, probes));
+    }
+
+    /// How many the kernel has sent to this slot of a group so far; not what is wrong with a count that
+    /// two groups share.
+    pub(super) fn sent(&self, place: Place, slot: Slot) -> u64 {
+        self.words.load(place.word(slot))
     }
 
     pub(super) fn probe(&self, from: SocketAddr, slot: Slot) -> Result<(), Errno> {

@@ -9,6 +9,7 @@ mod slots;
 mod slots_hostile;
 mod slots_load;
 mod slots_model;
+mod slots_passing;
 mod traffic;
 mod unix;
 
