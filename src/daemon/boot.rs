@@ -25,7 +25,7 @@ use crate::model::{Durable, Generation, Settings, UnitName};
 use crate::os::clock::{self, BootId};
 use crate::os::original::{Original, set_raw};
 use crate::os::places::{Caller, Places};
-use crate::os::spawn::{Roots, environment};
+use crate::os::spawn::{Roots, Variable, environment};
 use crate::os::{inherited, process};
 use crate::store::files::make_folder;
 use crate::store::history::{Found, History};
@@ -76,14 +76,8 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     let (last, booted) = last_words(&replay, &boot);
     let replay_is_whole = replay.damaged.is_empty();
     let carried = carried(replay, &last);
-    let ground = Ground {
-        original,
-        roots: roots(&places),
-        lang: environment::language(),
-        environment,
-        logs: places.logs.clone(),
-        releases: releases(&places.state, &last, replay_is_whole),
-    };
+    let releases = releases(&places.state, &last, replay_is_whole);
+    let ground = ground(&places, original, environment, releases);
     let folders = UnitFolders { folders: places.units.clone(), defaults: places.defaults.clone() };
     let mut hands = Hands {
         inbox: VecDeque::new(),
@@ -102,6 +96,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         jobs: Default::default(),
         chores: Default::default(),
         counter: Default::default(),
+        trials: Default::default(),
         installs: Default::default(),
         pinner: Default::default(),
         logs: Default::default(),
@@ -120,6 +115,11 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     hands.empty_old_trash();
     hands.add_all(&booted, &carried);
     Ok(Reactor::new(hands, signals, locks))
+}
+
+fn ground(places: &Places, original: Original, environment: Vec<Variable>, releases: Releases) -> Ground {
+    let (roots, lang, logs) = (roots(places), environment::language(), places.logs.clone());
+    Ground { original, roots, lang, environment, logs, releases }
 }
 
 /// What supd has otherwise than its workers.

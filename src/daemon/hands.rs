@@ -17,6 +17,7 @@ use super::recorder::Recorder;
 use super::run_dirs::RunDirs;
 use super::sources::Sources;
 use super::sweeper::Sweeper;
+use super::trials::Trials;
 use super::units::Units;
 use super::workers::{Around, Workers};
 use crate::machine::{Event, Input, Machine};
@@ -63,6 +64,8 @@ pub struct Hands {
     pub chores: Chores,
     /// Counts of open connections.
     pub counter: Counter,
+    /// Whether those accept whom a swap tries out.
+    pub trials: Trials,
     /// Programs that are to be copied.
     pub pinner: Pinner,
     /// Releases on their way in.
@@ -132,6 +135,7 @@ impl Hands {
             .chain(self.sweeper.deadline())
             .chain(self.logs.deadline())
             .chain(self.counter.deadline())
+            .chain(self.trials.deadline())
             .chain(self.story.crashes.deadline())
             .chain(self.quit_by)
             .min()
@@ -159,6 +163,7 @@ impl Hands {
         let Self { sweeper, workers, chores, sources, inbox, runtime, boot, .. } = self;
         sweeper.pump(now, workers, chores, &mut Around { sources, inbox, runtime, boot });
         self.tend_counts(machine, now);
+        self.tend_trials(machine, now);
     }
 
     /// Lets listeners listen again that somebody has shut down.

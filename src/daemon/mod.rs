@@ -41,6 +41,7 @@ pub mod sweeper;
 #[cfg(test)]
 mod testbed;
 pub mod thrift;
+pub mod trials;
 pub mod units;
 pub mod upward;
 mod verdict;

@@ -61,10 +61,15 @@ impl Hands {
             Action::EndJob { job } => self.jobs.end(job, &mut self.chores),
             Action::SaveIntent(intent) => self.save_intent(unit, &intent),
             Action::ClearIntent => self.clear_intent(unit),
-            Action::Switch { swap_id, to } => self.switch(unit, swap_id, to),
+            Action::Switch { swap_id, to } => {
+                self.switch(unit, swap_id, to);
+                self.try_out(unit, to, machine, now);
+            }
             Action::Share { swap_id, candidate, share, sticky } => {
                 self.share(unit, swap_id, (candidate, share), sticky);
+                self.try_out(unit, candidate, machine, now);
             }
+            Action::PassOn(generation) => self.pass_on(unit, generation),
             Action::Count(generation) => self.counter.ask(unit.clone(), generation),
             Action::Record { id, record, client } => {
                 let by = client.and_then(|client| self.clients.author(client)).cloned();

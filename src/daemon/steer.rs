@@ -81,9 +81,20 @@ impl Hands {
         (candidate, share): (Generation, Share),
         sticky: bool,
     ) {
-        let Some(listeners) = self.listeners.get_mut(unit) else { return };
-        if let Err(reason) = listeners.share(candidate, share, (sticky, salt(swap_id))) {
+        let shared = match self.listeners.get_mut(unit) {
+            Some(listeners) => listeners.share(candidate, share, (sticky, salt(swap_id))),
+            None => Err("its listeners are not bound".to_owned()),
+        };
+        if let Err(reason) = shared {
             self.say(unit, Event::ShareFailed { swap_id, reason });
+        }
+    }
+
+    /// What waits for a generation that accepts nothing waits for the others.
+    pub(super) fn pass_on(&mut self, unit: &UnitName, generation: Generation) {
+        let Some(listeners) = self.listeners.get_mut(unit) else { return };
+        for fault in listeners.pass_on(generation) {
+            note(unit, Level::Warning, Some(generation), &fault);
         }
     }
 }

@@ -68,9 +68,17 @@ impl Drain {
 
     /// Whether it may be told to stop.
     pub(super) fn is_over(&self) -> bool {
-        let settled = self.settle.is_none() || self.seen.is_some_and(|seen| seen.half_open == 0);
         let alone = |seen: Counts| seen.queued == 0 && seen.connections == Some(0);
-        settled && (self.over || self.seen.is_some_and(alone))
+        self.has_settled() && (self.over || self.seen.is_some_and(alone))
+    }
+
+    /// Whether nobody waits to be accepted any more; what it has accepted it may have for long.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.has_settled() && (self.over || self.seen.is_some_and(|seen| seen.queued == 0))
+    }
+
+    fn has_settled(&self) -> bool {
+        self.settle.is_none() || self.seen.is_some_and(|seen| seen.half_open == 0)
     }
 }
 
@@ -100,6 +108,21 @@ mod tests {
         }
         drain.counted(NOW, EMPTY);
         assert!(drain.is_over());
+    }
+
+    #[test]
+    fn it_is_quiet_once_nobody_waits_whoever_is_served() {
+        let mut drain = Drain::new(NOW, Some(at(3)), Some(Duration::from_secs(30)));
+        assert!(!drain.is_quiet(), "nobody has counted");
+        for busy in [Counts { queued: 1, ..EMPTY }, Counts { half_open: 1, ..EMPTY }] {
+            drain.counted(NOW, busy);
+            assert!(!drain.is_quiet(), "{busy:?}");
+        }
+        drain.counted(NOW, Counts { connections: Some(9), ..EMPTY });
+        assert!(drain.is_quiet() && !drain.is_over());
+        drain.counted(at(30), Counts { queued: 1, ..EMPTY });
+        drain.due(at(30));
+        assert!(drain.is_quiet(), "it had its time to accept them");
     }
 
     #[test]

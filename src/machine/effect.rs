@@ -162,6 +162,9 @@ pub enum Action {
         /// To whom.
         to: Generation,
     },
+    /// Let what waits in this generation's slot move to the others: it accepts nothing, and nobody is led
+    /// to it any more.
+    PassOn(Generation),
     /// Count what clients still have of this generation. Comes back as `Counted`.
     Count(Generation),
     /// Give the candidate this share of the new connections, and the active generation the rest. Comes

@@ -23,6 +23,8 @@ pub(super) enum Role {
     Standby {
         /// `None`: for ever.
         until: Option<Tick>,
+        /// What has reached it is to be accepted first; then it hears StandbySignal.
+        resting: Option<Drain>,
     },
     /// Receives nothing new, and finishes what it has.
     Draining(Drain),
@@ -58,7 +60,9 @@ impl Role {
     /// When something of it is due.
     pub(super) fn deadline(self) -> Option<Tick> {
         match self {
-            Self::Standby { until } => until,
+            Self::Standby { until, resting } => {
+                until.into_iter().chain(resting.and_then(|resting| resting.deadline())).min()
+            }
             Self::Draining(drain) => drain.deadline(),
             Self::Candidate | Self::Active | Self::Previous | Self::Replaced | Self::Leaving => None,
         }
@@ -85,6 +89,8 @@ pub(super) struct Group {
     pub(super) steered: bool,
     /// Since when new connections have gone to another.
     pub(super) diverted: Option<Tick>,
+    /// It let clients wait and accepted none of them.
+    pub(super) stalled: bool,
 }
 
 impl Group {
@@ -104,6 +110,7 @@ impl Group {
             needed: false,
             steered,
             diverted: None,
+            stalled: false,
         }
     }
 

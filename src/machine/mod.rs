@@ -9,6 +9,7 @@
 //! | `group` | a generation: its workers and what it is to the unit |
 //! | `swap/` | a change of generation: its steps, and the table of the plot |
 //! | `drain` | a generation that is let go: how long its clients may take |
+//! | [`stall`] | a queue that grows while nobody accepts |
 //! | `disk` | what the disk must take: again, and how long it takes |
 //! | `succession` | what a change of generation makes of the durable state, crash or not |
 //! | `unit/` | one unit: requests, the plot's moves, start and stop, what becomes due, the checks |
@@ -20,6 +21,7 @@ pub mod effect;
 pub mod event;
 mod group;
 mod restart;
+pub mod stall;
 mod succession;
 mod swap;
 mod turn;
@@ -177,6 +179,12 @@ impl Machine {
     #[must_use]
     pub fn swap_step(&self, unit: &UnitName) -> Option<swap_table::StepKind> {
         self.units.get(unit)?.swap_step()
+    }
+
+    /// The generation that the running swap of a unit tries out with real connections.
+    #[must_use]
+    pub fn on_trial(&self, unit: &UnitName) -> Option<Generation> {
+        self.units.get(unit)?.on_trial()
     }
 
     /// Every unit, by name.

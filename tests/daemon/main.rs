@@ -30,6 +30,7 @@ mod shown;
 mod steer;
 mod support;
 mod swap;
+mod trial;
 
 use libtest_mimic::Arguments;
 use std::process::ExitCode;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         hostile::tests(),
         swap::tests(),
         steer::tests(),
+        trial::tests(),
         own_slot::tests(),
         life::tests(),
         cat::tests(),

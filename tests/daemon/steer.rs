@@ -12,6 +12,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("steer::warm_rollback_launches_nothing", warm_rollback_launches_nothing),
         test("steer::standby_that_ended_is_launched_again", standby_that_ended_is_launched_again),
         test("steer::standby_has_its_time", standby_has_its_time),
+        test("steer::standby_is_told", standby_is_told),
         test(
             "steer::server_without_a_graceful_stop_loses_nothing",
             server_without_a_graceful_stop_loses_nothing,
@@ -103,6 +104,30 @@ fn standby_has_its_time() {
     let status = supd.status("web");
     assert_eq!((status.active(), status.retained()), (Some(2), Some(1)), "its release stays");
     supd.ctl(&["rollback", "web"]).expect(0);
+}
+
+/// StandbySignal once nobody waits for it any more, ActiveSignal before anybody does again.
+fn standby_is_told() {
+    let supd = Supd::start();
+    let (port, noted) = (free_port(), supd.path().join("signals"));
+    let swap =
+        format!("{WARM}\nSettleSec = \"200ms\"\nStandbySignal = \"SIGUSR1\"\nActiveSignal = \"SIGUSR2\"");
+    let unit = |version: &str| {
+        let environment = format!("Environment = {{ SIGNALS = {noted:?} }}\n\n[Swap]");
+        abrupt(&format!("\"127.0.0.1:{port}\""), version, &swap).replacen("[Swap]", &environment, 1)
+    };
+    let told = |lines: &[&str]| {
+        wait_until("the signals", SOON, || {
+            std::fs::read_to_string(&noted).is_ok_and(|text| text.lines().eq(lines.iter().copied()))
+        });
+    };
+    supd.launch("web", &unit("1"));
+    supd.write_unit("web", &unit("2"));
+    supd.ctl(&["swap", "web"]).expect(0);
+    told(&["1 SIGUSR1"]);
+    supd.ctl(&["rollback", "web"]).expect(0);
+    told(&["1 SIGUSR1", "1 SIGUSR2", "2 SIGUSR1"]);
+    only(&target(port), "1");
 }
 
 /// Its connections have DrainSec to end before it is told anything: swap after swap, nothing is lost.

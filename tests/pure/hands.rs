@@ -91,7 +91,9 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
             let files = std::mem::take(&mut unit.files);
             *unit = Unit { known: false, files, ..Unit::new(unit.place, crate::knobs::Knobs::default()) };
         }
-        Action::Retire(_)
+        // What waits there is not told apart from what waits for the others.
+        Action::PassOn(_)
+        | Action::Retire(_)
         | Action::Progress(..)
         | Action::Note { .. }
         | Action::WorkerFailed { .. }

@@ -66,7 +66,12 @@ knobs! {
     Releases "releases" ["no" "yes"],
     Install "install" ["no" "two"],
     Keep "keep" ["5" "1"],
+    Rests "rests" ["no" "yes"],
 }
+
+/// StandbySignal and ActiveSignal, of who has them.
+pub(crate) const REST: Signal = Signal(10);
+pub(crate) const WAKE: Signal = Signal(12);
 
 const COUNT: usize = Knob::ALL.len();
 
@@ -334,8 +339,8 @@ fn swap(knobs: Knobs) -> Swap {
         settle: Duration::from_secs(3),
         canary_sticky: false,
         max_generations: 4,
-        standby_signal: None,
-        active_signal: None,
+        standby_signal: knobs.is(Knob::Rests).then_some(REST),
+        active_signal: knobs.is(Knob::Rests).then_some(WAKE),
         keep_releases: knobs.number(Knob::Keep),
     }
 }

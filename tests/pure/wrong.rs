@@ -1,7 +1,7 @@
 //! A checker that has never failed has never been tested: a brain that does what it is told, and
 //! for each rule of the oracle at least one thing that it is wrong to be told.
 
-use crate::knobs::{Knobs, settings};
+use crate::knobs::{Knobs, REST, settings};
 use crate::oracle::Rule;
 use crate::read::parse;
 use crate::sim::Checked;
@@ -131,6 +131,17 @@ const WRONGS: &[Wrong] = &[
         let ended = story.ended(2, SwapResult::Committed, up(2, Some(2), Some(1)));
         story.happens("clock", vec![ended]);
         story.tries("web recorded", vec![Action::ClearIntent, done(1), Action::Count(Generation(1))])
+    }),
+    (Rule::Standby, "who stands by is told to rest while somebody waits there", || {
+        let mut story = Story::switched("steered=yes retain=warm rests=yes");
+        let ended = story.ended(2, SwapResult::Committed, up(2, Some(2), Some(1)));
+        story.happens("clock", vec![ended]);
+        story.happens("web recorded", vec![Action::ClearIntent, done(1), Action::Count(Generation(1))]);
+        story.tries("web counted-busy", vec![signal(1, REST)])
+    }),
+    (Rule::MakeBeforeBreak, "what waits is moved away from who has the traffic", || {
+        let mut story = Story::switched("steered=yes");
+        story.tries("web stalls", vec![Action::PassOn(Generation(2))])
     }),
     (Rule::Standby, "a switch to who was never there", || {
         let mut story = Story::new("steered=yes retain=warm");

@@ -10,7 +10,7 @@ pub const NOT_YET: &str = "not available yet";
 
 /// Notes every key that needs something that is not there yet, unless it is faulty already.
 pub(super) fn faults(settings: &Settings, layer: &Layer, report: &mut Report<'_>) {
-    let (service, swap) = (&settings.service, &settings.swap);
+    let service = &settings.service;
     let no_limits = "leave the limit to systemd, in supd.service";
     let no_sandbox = "take it out, or begin ExecStart with bwrap";
     let list = [
@@ -41,8 +41,6 @@ pub(super) fn faults(settings: &Settings, layer: &Layer, report: &mut Report<'_>
         (Key::Service("PrivateTmp"), service.private_tmp, no_sandbox),
         (Key::Service("ReadWritePaths"), !service.read_write_paths.is_empty(), no_sandbox),
         (Key::Service("SystemCallFilter"), !service.system_call_filter.is_empty(), no_sandbox),
-        (Key::Swap("StandbySignal"), swap.standby_signal.is_some(), "take it out"),
-        (Key::Swap("ActiveSignal"), swap.active_signal.is_some(), "take it out"),
     ];
     for (key, needed, instead) in list {
         let place = key.place(layer);

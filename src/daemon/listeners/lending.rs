@@ -2,7 +2,7 @@
 
 use super::super::sources::Sources;
 use super::{Listeners, names};
-use crate::model::{Address, Few, Generation, Settings, Share};
+use crate::model::{Address, Few, Generation, Settings, Share, Waiting};
 use crate::os::listener::{Listener, Queues};
 use crate::os::steering::{Mechanism, SLOTS, Slot, Split, Steering};
 use std::net::SocketAddr;
@@ -207,6 +207,16 @@ impl Listeners {
         faults
     }
 
+    /// What waits for a generation to which nobody is led moves to the others, where the kernel does
+    /// that. Gives what is to be told.
+    pub fn pass_on(&mut self, generation: Generation) -> Vec<String> {
+        let Ok(slot) = self.lending.own_slot(generation) else { return Vec::new() };
+        self.all_mut()
+            .filter_map(|listener| listener.pass_on(slot).err())
+            .map(|error| error.to_string())
+            .collect()
+    }
+
     /// See [`Listener::remind`].
     pub(super) fn remind(&mut self) -> Vec<String> {
         self.all_mut().filter_map(|listener| listener.remind().err()).map(|error| error.to_string()).collect()
@@ -285,6 +295,13 @@ impl Listeners {
     pub fn queue_of(&self, generation: Generation, address: &Address, queues: &Queues) -> Option<u32> {
         let slot = self.lending.slot(generation).ok()?;
         self.at(address)?.queue_length_of_slot(slot, queues)
+    }
+
+    /// What waits there for this generation, and what tells that it accepts.
+    #[must_use]
+    pub fn waiting(&self, generation: Generation, address: &Address) -> Option<Waiting> {
+        let slot = self.lending.own_slot(generation).ok()?;
+        self.at(address)?.waiting(slot, &self.lending.steering)
     }
 
     /// Whether this generation has a slot of its own.

@@ -87,6 +87,9 @@ impl Unit {
         let after = turn.now.since(group.launched);
         self.unproven = self.unproven.filter(|unproven| !serves || *unproven != generation);
         turn.note(Level::Info, Some(generation), format!("worker {index} is ready"));
+        if serves {
+            self.rest(generation, turn);
+        }
         let Some(swap) = &self.swap else { return };
         let (from, to) = (swap.from, swap.to);
         if to == generation {

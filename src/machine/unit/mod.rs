@@ -10,7 +10,8 @@
 //! | `hear` | what workers do and say |
 //! | `plot/` | the moves of a swap |
 //! | `releases`, `install`, `rehearse` | which there are; one on its way in; what a request would do |
-//! | `life`, `stop`, `retire` | on demand, blocked, stopping, stopped; a generation is let go |
+//! | `life`, `stop` | on demand, blocked, stopping, stopped |
+//! | `standby`, `retire` | a generation that receives nothing: it stands by, or is let go |
 //! | `ledger`, `clients` | what is on its way to the disk; who waits for an answer |
 //! | `settle`, `check`, `view` | what has become due; what must hold; what people see |
 
@@ -30,6 +31,7 @@ mod restore;
 mod retire;
 mod rollback;
 mod settle;
+mod standby;
 mod stop;
 mod view;
 

@@ -62,6 +62,8 @@ impl Unit {
         if let Some(run) = run {
             self.reload_done(run, outcome, turn);
         }
+        // Some wake up by it.
+        self.rest(generation, turn);
     }
 
     /// One worker is done with its reload, well or badly.

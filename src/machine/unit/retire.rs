@@ -30,6 +30,8 @@ impl Unit {
         if !deaf || in_haste || !group.serves_at_all() {
             return self.dismiss(generation, turn);
         }
+        self.pass_on(generation, turn);
+        let Some(group) = self.groups.get_mut(&generation) else { return };
         let policy = &group.launch.settings.swap;
         let settle = group.diverted.map(|since| since.after(policy.settle));
         group.role = Role::Draining(Drain::new(turn.now, settle, policy.drain));
@@ -56,14 +58,26 @@ impl Unit {
     pub(super) fn counted(&mut self, generation: Generation, counts: Counts, turn: &mut Turn<'_>) {
         let Some(group) = self.groups.get_mut(&generation) else { return };
         let workers = group.remaining();
-        if let Role::Draining(drain) = &mut group.role {
-            drain.counted(turn.now, counts);
-            let (connections, left) = (counts.connections, drain.left(turn.now));
-            let progress = Progress::Draining { generation, workers, connections, left };
-            if !drain.is_over() {
-                self.tell_drainers(generation, &progress, turn);
+        match &mut group.role {
+            Role::Draining(drain) => {
+                drain.counted(turn.now, counts);
+                let (connections, left) = (counts.connections, drain.left(turn.now));
+                let progress = Progress::Draining { generation, workers, connections, left };
+                if !drain.is_over() {
+                    self.tell_drainers(generation, &progress, turn);
+                }
+                self.end_drain(generation, turn);
             }
-            self.end_drain(generation, turn);
+            Role::Standby { resting: Some(resting), .. } => {
+                resting.counted(turn.now, counts);
+                self.end_rest(generation, turn);
+            }
+            Role::Standby { resting: None, .. }
+            | Role::Candidate
+            | Role::Active
+            | Role::Previous
+            | Role::Replaced
+            | Role::Leaving => {}
         }
     }
 
@@ -126,9 +140,15 @@ impl Unit {
                     }
                     self.end_drain(generation, turn);
                 }
-                Role::Standby { .. } => {
+                Role::Standby { until: Some(until), .. } if *until <= now => {
                     turn.note(Level::Info, Some(generation), "has stood by for StandbySec");
                     self.retire(generation, turn);
+                }
+                Role::Standby { resting, .. } => {
+                    if resting.as_mut().is_some_and(|resting| resting.due(now)) {
+                        turn.act(Action::Count(generation));
+                    }
+                    self.end_rest(generation, turn);
                 }
                 Role::Candidate | Role::Active | Role::Previous | Role::Replaced | Role::Leaving => {}
             }

@@ -170,7 +170,7 @@ impl Unit {
 
     fn standby_left(&self, generation: Generation, now: Tick) -> Option<Duration> {
         match self.groups.get(&generation)?.role {
-            Role::Standby { until } => until.map(|until| until.since(now)),
+            Role::Standby { until, .. } => until.map(|until| until.since(now)),
             Role::Candidate
             | Role::Active
             | Role::Previous

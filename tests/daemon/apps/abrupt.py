@@ -1,11 +1,27 @@
-"""A server that knows no graceful stop: at SIGTERM it is dead at once, with its requests."""
+"""A server that knows no graceful stop: at SIGTERM it is dead at once, with its requests.
+
+abrupt.py VERSION [SECONDS]: with SECONDS it takes one request at a time and so long for each. SIGUSR1 and
+SIGUSR2 are noted in the file that SIGNALS names, where there is one.
+"""
 
 import http.server
 import os
+import signal
 import socket
 import sys
+import time
 
 VERSION = sys.argv[1].encode()
+TAKES = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
+
+
+def note(number, _):
+    with open(os.environ["SIGNALS"], "a") as file:
+        file.write(f"{VERSION.decode()} {signal.Signals(number).name}\n")
+
+
+for number in (signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(number, note)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -15,6 +31,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     disable_nagle_algorithm = os.environ.get("LISTEN_FDNAMES") != "path"
 
     def do_GET(self):
+        time.sleep(TAKES)
         self.send_response(200)
         self.send_header("Content-Length", str(len(VERSION)))
         self.send_header("X-Served-By", f"{VERSION.decode()}/{os.getpid()}")
@@ -29,7 +46,8 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
 
-server = Server(("", 0), Handler, bind_and_activate=False)
+Kind = http.server.HTTPServer if TAKES else Server
+server = Kind(("", 0), Handler, bind_and_activate=False)
 server.socket = socket.socket(fileno=3)
 notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 notify.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])

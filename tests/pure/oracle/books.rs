@@ -100,6 +100,8 @@ pub(super) struct Book {
     pub(super) drains: BTreeMap<Generation, (Tick, bool)>,
     /// Generations that stand by, and since when.
     pub(super) standbys: BTreeMap<Generation, Tick>,
+    /// Those where nobody waited when it was counted last.
+    pub(super) quiet: BTreeSet<Generation>,
     /// Generations that had a share in this life of supd.
     pub(super) shared: BTreeSet<Generation>,
     /// A person wants no wait.
@@ -139,6 +141,7 @@ impl Book {
             stopped_by_person: false,
             drains: BTreeMap::new(),
             standbys: BTreeMap::new(),
+            quiet: BTreeSet::new(),
             shared: BTreeSet::new(),
             in_haste: false,
             deploying: BTreeSet::new(),
@@ -299,10 +302,13 @@ impl Book {
     pub(super) fn hears(&mut self, now: Tick, unit: &Unit, event: &Event) {
         if let Event::Switched { .. } = event {
             self.served.extend(unit.traffic);
+            self.quiet.retain(|generation| unit.traffic != Some(*generation));
         }
         if let Event::Counted { generation, counts } = event {
             let quiet = counts.connections == Some(0) && counts.queued == 0 && counts.half_open == 0;
             self.drains.entry(*generation).and_modify(|(_, last)| *last = quiet);
+            self.quiet.remove(generation);
+            self.quiet.extend(quiet.then_some(*generation));
         }
         let Event::Asked { client, request } = event else { return };
         self.asker = Some(*client);

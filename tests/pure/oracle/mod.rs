@@ -289,6 +289,7 @@ impl Oracle {
             Action::Share { swap_id, candidate, share, .. } => {
                 self.book(place).shares(world, unit, *swap_id, (*candidate, *share))
             }
+            Action::PassOn(generation) => serve::passes_on(unit, *generation),
             Action::Count(generation) => self.book(place).counts(world, unit, *generation),
             Action::Pin(_) => Ok(()),
             Action::Switch { swap_id, to } => self.book(place).switches(world, unit, *swap_id, *to),

@@ -2,7 +2,7 @@
 
 use super::books::Book;
 use super::{Checked, Rule, must, show};
-use crate::knobs::version;
+use crate::knobs::{REST, WAKE, version};
 use crate::world::{Life, Proc, Unit, World, number};
 use std::sync::Arc;
 use std::time::Duration;
@@ -166,6 +166,9 @@ impl Book {
         if self.kill == Some(signal) {
             return Ok(());
         }
+        if [REST, WAKE].contains(&signal) {
+            return self.rests(world, unit, proc.generation(), signal);
+        }
         let service = &proc.launch.settings.service;
         if ![service.kill_signal, Signal::KILL, Signal::ABRT].contains(&signal) {
             return Ok(());
@@ -202,6 +205,24 @@ impl Book {
         })
     }
 
+    /// A standby is told to rest once nobody waits for it, and to wake up before anybody does.
+    fn rests(&self, world: &World, unit: &Unit, generation: Generation, signal: Signal) -> Checked {
+        let led = unit.traffic == Some(generation)
+            || unit.share.is_some_and(|(_, candidate, _)| candidate == generation);
+        must(Rule::Standby, !led, || format!("{signal} to {generation}, which receives connections"))?;
+        if signal == WAKE {
+            return Ok(());
+        }
+        let since = self.standbys.get(&generation);
+        must(Rule::Standby, since.is_some(), || format!("{generation} is told to rest and is no standby"))?;
+        let settings = self.recipe(unit, generation).map(|version| &unit.files[version].1);
+        let drain = settings.and_then(|settings| settings.swap.drain).unwrap_or(Duration::MAX);
+        let over = since.is_some_and(|since| since.after(drain) <= world.now);
+        must(Rule::Standby, over || self.quiet.contains(&generation), || {
+            format!("{generation} is told to rest while somebody waits there")
+        })
+    }
+
     /// What clients have of a generation is counted from when it is let go.
     pub(super) fn counts(&mut self, world: &World, unit: &Unit, generation: Generation) -> Checked {
         let receives = unit.traffic == Some(generation) && !self.halted;
@@ -210,6 +231,12 @@ impl Book {
         let stands_by = self.standbys.get(&generation).filter(|_| named.contains(&Some(generation)));
         let over = |since: &Tick| since.after(proc_standby(unit, generation)) <= world.now;
         let rests = self.sent.want == Want::OnDemand;
+        let settings = self.recipe(unit, generation).map(|version| &unit.files[version].1);
+        let told = settings.is_some_and(|settings| settings.swap.standby_signal.is_some());
+        if told && !self.halted && stands_by.is_some_and(|since| !over(since)) {
+            // Before it is told to rest.
+            return Ok(());
+        }
         must(Rule::Standby, self.halted || rests || stands_by.is_none_or(over), || {
             format!("lets {generation} go, which stands by")
         })?;
@@ -341,6 +368,13 @@ fn reads_file(ask: crate::step::Ask) -> bool {
 }
 
 /// How long this generation may stand by.
+/// What waits is moved away from who receives nothing.
+pub(super) fn passes_on(unit: &Unit, generation: Generation) -> Checked {
+    let led = unit.traffic == Some(generation)
+        || unit.share.is_some_and(|(_, candidate, _)| candidate == generation);
+    must(Rule::MakeBeforeBreak, !led, || format!("what waits for {generation} moves, and it has a share"))
+}
+
 fn proc_standby(unit: &Unit, generation: Generation) -> Duration {
     let proc = unit.procs.iter().find(|proc| proc.generation() == generation);
     proc.and_then(|proc| proc.launch.settings.swap.standby).unwrap_or(Duration::MAX)

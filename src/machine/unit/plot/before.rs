@@ -168,7 +168,8 @@ impl Unit {
         }
         self.take_share(swap, turn);
         if swap.warm {
-            self.stand_by_again(swap, turn);
+            // It stands by as before, for as long again.
+            self.stand_by(swap.to, &swap.plan.settings.swap, turn);
         } else if !swap.is_first() {
             self.retire_candidate(swap.to, turn);
         }

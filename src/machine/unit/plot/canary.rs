@@ -6,7 +6,7 @@ use crate::machine::swap::table::{StepKind, SwapCueKind, SwapMove, decide};
 use crate::machine::swap::{Step, Swap};
 use crate::machine::turn::Turn;
 use crate::model::settings::CanaryStep;
-use crate::model::{ClientId, Progress, Reply, Share, SwapKind, WaitFor};
+use crate::model::{ClientId, Generation, Progress, Reply, Share, SwapKind, WaitFor};
 use std::time::Duration;
 
 /// How long CheckCommand may take where TimeoutStartSec is infinite.
@@ -142,14 +142,42 @@ impl Unit {
         }
     }
 
+    /// Whom the running swap tries out with real connections, in whole or in part.
+    pub(in crate::machine) fn on_trial(&self) -> Option<Generation> {
+        let swap = self.swap.as_ref().filter(|swap| swap.steered && swap.from.is_some())?;
+        match swap.step.kind() {
+            StepKind::Canary
+            | StepKind::Asking
+            | StepKind::Intending
+            | StepKind::Switching
+            | StepKind::Noting
+            | StepKind::Probation
+            | StepKind::Checking => Some(swap.to),
+            StepKind::Copying
+            | StepKind::Binding
+            | StepKind::Numbering
+            | StepKind::Launching
+            | StepKind::Held
+            | StepKind::Committing
+            | StepKind::Undoing
+            | StepKind::Returning
+            | StepKind::TurnIntending
+            | StepKind::TurnSwitching
+            | StepKind::TurnNoting => None,
+        }
+    }
+
     /// The candidate, or one in probation, does not take what reaches it.
     pub(in crate::machine::unit) fn stalled(
         &mut self,
-        generation: crate::model::Generation,
+        generation: Generation,
         reason: &str,
         turn: &mut Turn<'_>,
     ) {
-        if self.swap.as_ref().is_some_and(|swap| swap.to == generation) {
+        if self.on_trial() == Some(generation) {
+            if let Some(group) = self.groups.get_mut(&generation) {
+                group.stalled = true;
+            }
             self.swap_cue(SwapCueKind::Failed, &format!("generation {generation}: {reason}"), turn);
         }
     }

@@ -36,7 +36,7 @@ impl Unit {
         let kind = plan.kind;
         self.open(plan, Step::Held, Some(standby), waiter, turn);
         let Some(mut swap) = self.swap.take() else { return };
-        self.set_role(standby, Role::Standby { until: None });
+        self.wake(standby, turn);
         self.durable.challenge(kind, kept);
         self.admit(&mut swap, turn);
         self.swap = Some(swap);
@@ -47,12 +47,6 @@ impl Unit {
         let active = self.durable.active.as_ref().map(|kept| kept.generation);
         let from = from.or(active.filter(|_| swap.warm));
         Intent { swap_id: swap.id, from, to, kind: swap.plan.kind }
-    }
-
-    /// It does not take over: it stands by as before, for as long again.
-    pub(super) fn stand_by_again(&mut self, swap: &Swap, turn: &Turn<'_>) {
-        let until = swap.plan.settings.swap.standby.map(|span| turn.now.after(span));
-        self.set_role(swap.to, Role::Standby { until });
     }
 
     /// Whether the listeners of the running swap have a slot for each generation, where it needs that.
@@ -83,13 +77,12 @@ impl Unit {
             SwapKind::Swap | SwapKind::Rollback => policy.retain == Retain::Warm && !swap.stops_left,
             SwapKind::Start | SwapKind::Restart => false,
         };
-        let until = policy.standby.map(|span| turn.now.after(span));
         let Some(group) = self.groups.get_mut(&left) else { return };
         if !(keeps && swap.steered && group.steered && group.serves()) {
             group.role = Role::Replaced;
             return;
         }
-        group.role = Role::Standby { until };
         turn.note(Level::Info, Some(left), "stands by");
+        self.stand_by(left, policy, turn);
     }
 }

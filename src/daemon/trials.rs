@@ -1,0 +1,92 @@
+//! Generations that a swap tries out with real connections: whether they accept them.
+//!
+//! Nobody is told by the kernel that nobody accepts: the queues are looked at, seldom while nobody
+//! waits, and only for as long as the trial lasts.
+
+use super::hands::Hands;
+use crate::machine::stall::Stall;
+use crate::machine::{Event, Machine};
+use crate::model::settings::Socket;
+use crate::model::{Generation, Tick, UnitName};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between two looks where nobody waits.
+const SELDOM: Duration = Duration::from_millis(500);
+
+/// Between two looks where somebody does.
+const OFTEN: Duration = Duration::from_millis(50);
+
+/// Every trial, by unit.
+#[derive(Debug, Default)]
+pub struct Trials(BTreeMap<UnitName, Trial>);
+
+#[derive(Debug)]
+struct Trial {
+    generation: Generation,
+    queues: Vec<(Arc<Socket>, Stall)>,
+    look: Tick,
+}
+
+impl Trials {
+    /// When the next look is due.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Tick> {
+        self.0.values().map(|trial| trial.look).min()
+    }
+}
+
+impl Hands {
+    /// Connections reach this generation from here on.
+    pub(super) fn try_out(&mut self, unit: &UnitName, generation: Generation, machine: &Machine, now: Tick) {
+        let known = self.trials.0.get(unit).is_some_and(|trial| trial.generation == generation);
+        let apart = self.listeners.get(unit).is_some_and(|listeners| listeners.has_slot(generation));
+        if known || !apart || machine.on_trial(unit) != Some(generation) {
+            return;
+        }
+        let Some(launch) = machine.launch(unit, generation) else { return };
+        let stream = launch.settings.sockets.iter().filter(|socket| socket.address.listens());
+        let queues = stream.map(|socket| (socket.clone(), Stall::default())).collect();
+        self.trials.0.insert(unit.clone(), Trial { generation, queues, look: now.after(SELDOM) });
+    }
+
+    /// Looks where that is due, and says who accepts nothing.
+    pub(super) fn tend_trials(&mut self, machine: &Machine, now: Tick) {
+        if self.trials.deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        let mut trials = std::mem::take(&mut self.trials.0);
+        trials.retain(|unit, trial| {
+            if trial.look > now {
+                return true;
+            }
+            if machine.on_trial(unit) != Some(trial.generation) {
+                return false;
+            }
+            let Some(reason) = self.look_at(unit, trial, now) else { return true };
+            self.say(unit, Event::Stalled { generation: trial.generation, reason });
+            false
+        });
+        self.trials.0 = trials;
+    }
+
+    /// Why this generation has failed, if it has.
+    fn look_at(&self, unit: &UnitName, trial: &mut Trial, now: Tick) -> Option<String> {
+        let listeners = self.listeners.get(unit)?;
+        let mut failed = None;
+        for (socket, stall) in &mut trial.queues {
+            let Some(waiting) = listeners.waiting(trial.generation, &socket.address) else { continue };
+            let Some(waited) = stall.look(now, &waiting) else { continue };
+            failed.get_or_insert_with(|| {
+                format!(
+                    "{} connection(s) wait at {}, and for {waited:.1?} it has accepted none or hardly any",
+                    waiting.length, socket.address
+                )
+            });
+        }
+        let busy = trial.queues.iter().any(|(_, stall)| stall.has_begun());
+        trial.look = now.after(if busy { OFTEN } else { SELDOM });
+        failed
+    }
+}

@@ -1,0 +1,166 @@
+//! A queue that grows while nobody accepts.
+//!
+//! The kernel counts no accepts. But where it counts whom it sends to a slot, those of them who do not
+//! wait there were accepted, or their handshake is half done; and where it tells who waits longest, a new
+//! one there means that the one before was accepted. Elsewhere a queue that is shorter than before is all
+//! there is, and new clients may have filled it up again between two looks: only one that stays half full
+//! is believed to stand still.
+
+use crate::model::{Tick, Waiting};
+use std::time::Duration;
+
+/// Nobody may let clients wait for longer and accept none.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// The same where half of what may wait does; a burst alone is no failure.
+const LONGEST_HALF_FULL: Duration = Duration::from_secs(1);
+
+/// What is sent and does not wait for so long was accepted: no handshake takes that time again and again.
+const BELIEVED: Duration = Duration::from_millis(500);
+
+/// Who accepts fewer than one for so many that wait accepts none: handshakes come and go meanwhile.
+const HARDLY_ANY: u64 = 16;
+
+/// A slot's queue, as it is looked at from time to time.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stall {
+    before: Waiting,
+    standing: Option<Standing>,
+}
+
+/// Somebody waits, and none was seen to be accepted.
+#[derive(Debug, Clone, Copy)]
+struct Standing {
+    since: Tick,
+    /// How many had been sent and did not wait.
+    taken: u64,
+    /// Since then each look has shown that there were more.
+    more_since: Option<Tick>,
+}
+
+impl Stall {
+    /// What waits now. `Some`: whoever should accept it does not, for so long.
+    pub fn look(&mut self, now: Tick, waiting: &Waiting) -> Option<Duration> {
+        let before = std::mem::replace(&mut self.before, *waiting);
+        if waiting.length == 0 {
+            self.standing = None;
+            return None;
+        }
+        let taken = waiting.sent.map(|sent| sent.saturating_sub(waiting.length.into()));
+        let fresh = Standing { since: now, taken: taken.unwrap_or_default(), more_since: None };
+        let standing = self.standing.get_or_insert(fresh);
+        let accepts = match (taken, waiting.first) {
+            (Some(taken), _) => standing.takes(now, taken, waiting.length),
+            (None, Some(first)) => before.first.is_some_and(|known| known != first),
+            (None, None) => waiting.length < before.length,
+        };
+        if accepts {
+            *standing = fresh;
+            return None;
+        }
+        let half_full = waiting.length >= waiting.most.div_ceil(2);
+        let longest = match taken.is_some() || waiting.first.is_some() {
+            true if half_full => LONGEST_HALF_FULL,
+            true => LONGEST,
+            false if half_full => LONGEST,
+            false => return None,
+        };
+        Some(now.since(standing.since)).filter(|stood| *stood >= longest && standing.more_since.is_none())
+    }
+
+    /// Whether somebody waits.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.standing.is_some()
+    }
+}
+
+impl Standing {
+    /// Whether it takes what is sent there.
+    fn takes(&mut self, now: Tick, taken: u64, length: u32) -> bool {
+        self.taken = self.taken.min(taken);
+        if (taken - self.taken).saturating_mul(HARDLY_ANY) < u64::from(length) {
+            self.more_since = None;
+            return false;
+        }
+        now.since(*self.more_since.get_or_insert(now)) >= BELIEVED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said at the last of these looks, one every 50 ms; nothing before it.
+    fn looks(looks: impl IntoIterator<Item = Waiting>) -> Option<Duration> {
+        let (mut stall, mut said, mut now) = (Stall::default(), None, Tick(1));
+        for waiting in looks {
+            assert_eq!(said, None, "before {waiting:?}");
+            said = stall.look(now, &waiting);
+            now = now.after(Duration::from_millis(50));
+        }
+        said
+    }
+
+    fn counted(sent: u64, length: u32) -> Waiting {
+        Waiting { length, most: 100, sent: Some(sent), first: None }
+    }
+
+    fn ordered(first: u32, length: u32) -> Waiting {
+        Waiting { length, most: 100, sent: None, first: Some(first) }
+    }
+
+    fn bare(length: u32) -> Waiting {
+        Waiting { length, most: 100, ..Waiting::default() }
+    }
+
+    #[test]
+    fn who_accepts_nothing_for_two_seconds_is_seen() {
+        let grows = |n: u32| counted(1000 + u64::from(n / 10), 1 + n / 10);
+        assert_eq!(looks((0..40).map(grows)), None);
+        assert_eq!(looks((0..=40).map(grows)), Some(LONGEST));
+        assert_eq!(looks((0..40).map(|_| ordered(7, 1))), None);
+        assert_eq!(looks((0..=40).map(|n| ordered(7, 1 + n))), Some(LONGEST));
+        let late = (0..100).map(|_| counted(9, 0)).chain((0..40).map(|_| counted(10, 1)));
+        assert_eq!(looks(late), None, "nobody waited before");
+    }
+
+    #[test]
+    fn half_of_the_queue_needs_less_time_and_a_burst_is_no_failure() {
+        assert_eq!(looks((0..20).map(|_| counted(1000, 50))), None);
+        assert_eq!(looks((0..=20).map(|_| counted(1000, 50))), Some(LONGEST_HALF_FULL));
+        assert_eq!(looks((0..=20).map(|_| counted(1000, 49))), None);
+    }
+
+    /// Clients that come again as soon as they are answered keep the queue at the same length.
+    #[test]
+    fn a_slow_server_that_accepts_is_none_that_stands_still() {
+        let slow = |n: u32| counted(1000 + u64::from(n / 2), 30);
+        assert_eq!(looks((0..2000).map(slow)), None);
+        assert_eq!(looks((0..2000).map(|n| ordered(n / 20, 90))), None, "one a second");
+        let full = |n: u32| counted(1000 + u64::from(n / 2), 100);
+        assert_eq!(looks((0..2000).map(full)), None);
+    }
+
+    #[test]
+    fn handshakes_under_way_are_no_accepts() {
+        // At every other look one is half done: sent, and not waiting yet.
+        let far = |n: u32| counted(u64::from(1 + n / 10 + n % 2), 1 + n / 10);
+        let said: Vec<bool> = {
+            let (mut stall, mut now) = (Stall::default(), Tick(1));
+            let look = |n| {
+                now = now.after(Duration::from_millis(50));
+                stall.look(now, &far(n)).is_some()
+            };
+            (0..60).map(look).collect()
+        };
+        assert!(said[..40].iter().all(|said| !said) && said[40..].iter().any(|said| *said), "{said:?}");
+    }
+
+    #[test]
+    fn without_a_count_only_a_queue_that_stays_half_full_stands_still() {
+        assert_eq!(looks((0..1000).map(|_| bare(49))), None);
+        assert_eq!(looks((0..=40).map(|_| bare(50))), Some(LONGEST));
+        assert_eq!(looks((0..1000).map(|n| bare(90 + n % 3))), None, "it is shorter now and then");
+    }
+}

@@ -1,0 +1,113 @@
+//! A generation that is tried out with real connections and accepts none of them; and one that is only slow.
+
+use crate::harness::{Supd, free_port};
+use crate::load::{Load, Mode, Plan, Target};
+use crate::wait::{SOON, wait_until};
+use crate::{Test, proc, test};
+use nix::sys::signal::Signal;
+use std::net::{Ipv4Addr, SocketAddr};
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        test("trial::canary_that_accepts_nothing", canary_that_accepts_nothing),
+        test("trial::probation_that_accepts_nothing", probation_that_accepts_nothing),
+        test("trial::path_where_nobody_accepts", path_where_nobody_accepts),
+        test("trial::slow_server_is_no_failure", slow_server_is_no_failure),
+    ]
+}
+
+fn target(port: u16) -> Target {
+    Target::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
+fn freeze(supd: &Supd, generation: u64) {
+    let pids = supd.status("web").pids_in(generation);
+    assert!(!pids.is_empty(), "generation {generation} has no process");
+    pids.into_iter().for_each(|pid| proc::signal(pid, Signal::SIGSTOP));
+}
+
+fn cause(supd: &Supd) -> String {
+    supd.status("web").last_swap()["cause"].as_str().unwrap_or_default().to_owned()
+}
+
+/// What waits for it is moved to who serves, long before anybody loses patience.
+fn canary_that_accepts_nothing() {
+    let _machine = crate::harness::whole_machine();
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let port = free_port();
+    supd.launch("web", &supd.worker(port, &[], "", "DrainSec = \"60s\""));
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web", "--canary", "50%"]).expect(0);
+    freeze(&supd, 2);
+    // Each of them waits there sooner or later, and goes on once it is over.
+    let load = Load::start(Plan::new(target(port), Mode::Close, 4));
+    wait_until("the canary to be over", SOON, || supd.status("web").state() == "active");
+    assert!(cause(&supd).contains("accepted none"), "{}", cause(&supd));
+    load.wait_for_more(300, SOON);
+    let tally = load.stop();
+    assert_eq!(tally.lost(), 0, "{tally}");
+    assert!(tally.versions().keys().eq(["1"]), "{tally}");
+    supd.ctl(&["stop", "web", "--now"]).expect(0);
+}
+
+fn probation_that_accepts_nothing() {
+    let _machine = crate::harness::whole_machine();
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let port = free_port();
+    supd.launch("web", &supd.worker(port, &[], "", "ProbationSec = \"60s\"\nDrainSec = \"60s\""));
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web", "--wait=active"]).expect(0);
+    freeze(&supd, 2);
+    let load = Load::start(Plan::new(target(port), Mode::Close, 4));
+    let wait = supd.ctl(&["wait", "web"]).expect(6);
+    assert!(wait.text().contains("accepted none"), "{wait}");
+    assert_eq!(supd.status("web").active(), Some(1));
+    load.wait_for_more(300, SOON);
+    let tally = load.stop();
+    assert_eq!(tally.lost(), 0, "{tally}");
+    assert!(tally.versions().keys().eq(["1"]), "{tally}");
+    supd.ctl(&["stop", "web", "--now"]).expect(0);
+}
+
+/// Of a path the kernel does not count whom it sends there, but tells who waits first.
+fn path_where_nobody_accepts() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let path = supd.path().join("web.sock");
+    let port = free_port();
+    let unit = supd
+        .worker(port, &[], "", "ProbationSec = \"60s\"\nDrainSec = \"0\"")
+        .replace(&format!("127.0.0.1:{port}"), &path.display().to_string());
+    supd.launch("web", &unit);
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web", "--wait=active"]).expect(0);
+    freeze(&supd, 2);
+    let clients: Vec<_> =
+        (0..3).map(|_| std::os::unix::net::UnixStream::connect(&path).expect("it listens")).collect();
+    let wait = supd.ctl(&["wait", "web"]).expect(6);
+    assert!(wait.text().contains("3 connection(s) wait at"), "{wait}");
+    drop(clients);
+}
+
+/// Its clients come again as soon as they are answered: so many wait at every moment, and all are served.
+fn slow_server_is_no_failure() {
+    let supd = Supd::start();
+    let port = free_port();
+    let app = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemon/apps/abrupt.py");
+    let unit = |version: &str| {
+        format!(
+            "[[Socket]]\nListenStream = \"127.0.0.1:{port}\"\nBacklog = 16\n\n[Service]\n\
+             ExecStart = [\"/usr/bin/python3\", {app:?}, {version:?}, \"0.1\"]\nReadySettleSec = \"0\"\n\n\
+             [Swap]\nCanary = [\"50% 4s\"]\nProbationSec = \"4s\"\n"
+        )
+    };
+    supd.launch("web", &unit("1"));
+    supd.write_unit("web", &unit("2"));
+    let load = Load::start(Plan::new(target(port), Mode::Close, 12));
+    supd.ctl(&["swap", "web"]).expect(0);
+    let tally = load.stop();
+    assert_eq!(tally.lost(), 0, "{tally}");
+    assert!(tally.versions().keys().eq(["1", "2"]), "{tally}");
+}
