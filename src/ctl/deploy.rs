@@ -4,6 +4,7 @@ use super::act::act_with;
 use super::args::{self, WaitArg};
 use super::context::Context;
 use super::failure::Failure;
+use super::left;
 use super::source::ReleaseArgs;
 use crate::codec::varlink::Method;
 use crate::model::{ExitStatus, Share};
@@ -45,6 +46,7 @@ impl Deploy {
     pub(super) fn run(self, context: &Context) -> Result<ExitStatus, Failure> {
         let Self { release, hold, canary, replace, wait: WaitArg { wait } } = self;
         let ReleaseArgs { unit, label, source } = release;
-        act_with(context, &Method::Deploy { unit, label, hold, canary, replace, wait }, &source)
+        let method = Method::Deploy { unit: unit.clone(), label, hold, canary, replace, wait };
+        left::told(context, &unit, act_with(context, &method, &source))
     }
 }

@@ -25,6 +25,7 @@ mod import;
 mod install;
 mod is_active;
 mod kill;
+mod left;
 mod logs;
 mod promote;
 mod releases;

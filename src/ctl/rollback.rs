@@ -4,6 +4,7 @@ use super::act::act;
 use super::args::{self, WaitArg};
 use super::context::Context;
 use super::failure::Failure;
+use super::left;
 use crate::codec::varlink::Method;
 use crate::model::{ExitStatus, Generation, Label, UnitName};
 
@@ -43,6 +44,9 @@ pub(super) struct Rollback {
 impl Rollback {
     pub(super) fn run(self, context: &Context) -> Result<ExitStatus, Failure> {
         let Self { unit, label, from, stop, anyway, wait: WaitArg { wait } } = self;
-        act(context, &Method::Rollback { unit, label, from, stop, anyway, wait })
+        let method = Method::Rollback { unit: unit.clone(), label, from, stop, anyway, wait };
+        let done = act(context, &method)?;
+        left::tell(context, &unit)?;
+        Ok(done)
     }
 }

@@ -4,6 +4,7 @@ use super::act::act;
 use super::args::{self, WaitArg};
 use super::context::Context;
 use super::failure::Failure;
+use super::left;
 use crate::codec::varlink::Method;
 use crate::model::{ExitStatus, Label, Share, UnitName};
 
@@ -51,6 +52,7 @@ pub(super) struct Swap {
 impl Swap {
     pub(super) fn run(self, context: &Context) -> Result<ExitStatus, Failure> {
         let Self { unit, label, hold, canary, replace, force, wait: WaitArg { wait } } = self;
-        act(context, &Method::Swap { unit, label, hold, canary, replace, force, wait })
+        let method = Method::Swap { unit: unit.clone(), label, hold, canary, replace, force, wait };
+        left::told(context, &unit, act(context, &method))
     }
 }

@@ -4,6 +4,7 @@ use super::act::act;
 use super::args::{self, WaitArg};
 use super::context::Context;
 use super::failure::Failure;
+use super::left;
 use crate::codec::varlink::Method;
 use crate::model::{ExitStatus, UnitName};
 
@@ -26,6 +27,7 @@ pub(super) struct Wait {
 
 impl Wait {
     pub(super) fn run(self, context: &Context) -> Result<ExitStatus, Failure> {
-        act(context, &Method::Wait { unit: self.unit, wait: self.wait.wait })
+        let method = Method::Wait { unit: self.unit.clone(), wait: self.wait.wait };
+        left::told(context, &self.unit, act(context, &method))
     }
 }

@@ -85,7 +85,8 @@ fn measure(section: &mut Section, how: &str, supd: &Supd) {
         );
         supd.launch(unit, &supd.worker(free_port(), &[], "ReadySettleSec = \"0\"", &swap));
     }
-    let (mut starts, mut flushes, mut asks) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut starts, mut flushes) = (Vec::new(), Vec::new());
+    let (mut asks, mut counts) = (Vec::new(), Vec::new());
     let [mut swap, mut cold, mut early, mut warm]: [Measured; 4] = Default::default();
     let mut unpinned = 0;
     for round in 0..ROUNDS {
@@ -95,22 +96,23 @@ fn measure(section: &mut Section, how: &str, supd: &Supd) {
         swap.add(supd, "web", took, own_start);
         one_worker(supd, "web");
         // Unpinned where supd cannot keep the program: what is on disk is the same one then.
-        let mut rollback = supd.ctl(&["rollback", "web"]);
+        let mut rollback = supd.ctl(&["--json", "rollback", "web"]);
         if rollback.code() == 3 && rollback.text().contains("--anyway") {
             unpinned += 1;
-            rollback = supd.ctl(&["rollback", "web", "--anyway"]);
+            rollback = supd.ctl(&["--json", "rollback", "web", "--anyway"]);
         }
         let took = rollback.expect(0).took;
         cold.add(supd, "web", took, own_start);
         one_worker(supd, "web");
         supd.ctl(&["swap", "waits", "--wait=active"]).expect(0);
-        let took = supd.ctl(&["rollback", "waits"]).expect(0).took;
+        let took = supd.ctl(&["--json", "rollback", "waits"]).expect(0).took;
         early.add(supd, "waits", took, Duration::ZERO);
         one_worker(supd, "waits");
         supd.ctl(&["swap", "warm"]).expect(0);
         wait_until("the standby before to end", SOON, || supd.status("warm").pids().len() == 2);
-        let took = supd.ctl(&["rollback", "warm"]).expect(0).took;
+        let took = supd.ctl(&["--json", "rollback", "warm"]).expect(0).took;
         warm.add(supd, "warm", took, Duration::ZERO);
+        counts.push(supd.ctl(&["status", "warm"]).expect(0).took);
         asks.push(supd.ctl(&["is-active", "web"]).expect(0).took);
         flushes.push(flush(supd));
         starts.push(own_start);
@@ -130,6 +132,8 @@ fn measure(section: &mut Section, how: &str, supd: &Supd) {
         "ms",
     );
     section.figure("beside: supctl is-active, which changes nothing", &Sample::millis(&asks), "ms");
+    // Without --json a rollback prints its answer and then counts who is left where it came from.
+    section.figure("beside: supctl status, which counts connections", &Sample::millis(&counts), "ms");
 }
 
 fn one_worker(supd: &Supd, unit: &str) {

@@ -69,6 +69,8 @@ fn warm_rollback_launches_nothing() {
     loads.iter().for_each(|load| load.wait_for_more(100, SOON));
     let rolled = supd.ctl(&["rollback", "web"]).expect(0);
     assert!(rolled.text().contains("stands by"), "{rolled}");
+    // The kept ones of version 2, at the least.
+    assert!(rolled.text().contains("still on generation 2, which stands by"), "{rolled}");
     let after = loads[0].now();
     loads.iter().for_each(|load| load.wait_for_more(300, SOON));
     let now = supd.status("web");
