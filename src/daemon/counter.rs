@@ -315,7 +315,8 @@ impl Hands {
         if row.asked {
             // Where the kernel does not tell there may be some.
             let half_open = tally.arriving.unwrap_or(1);
-            let counts = Counts { connections: tally.connections, queued: row.queued, half_open };
+            let Tally { connections, oldest, .. } = tally;
+            let counts = Counts { connections, oldest, queued: row.queued, half_open };
             self.say(&row.unit, Event::Counted { generation: row.generation, counts });
         }
     }

@@ -11,6 +11,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub struct Counts {
     /// Open connections; `None`: supd may not look.
     pub connections: Option<u32>,
+    /// So long at least the oldest has been open; `None`: that is not known.
+    pub oldest: Option<Duration>,
     /// Connections that nobody has accepted yet.
     pub queued: u32,
     /// Handshakes at its addresses that are half done, whosever they will be.
@@ -87,7 +89,7 @@ mod tests {
     use super::*;
 
     const NOW: Tick = Tick(1_000_000);
-    const EMPTY: Counts = Counts { connections: Some(0), queued: 0, half_open: 0 };
+    const EMPTY: Counts = Counts { connections: Some(0), oldest: None, queued: 0, half_open: 0 };
 
     fn at(seconds: u64) -> Tick {
         NOW.after(Duration::from_secs(seconds))

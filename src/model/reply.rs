@@ -140,6 +140,10 @@ pub enum Progress {
         workers: u32,
         /// How many connections they have open; `None`: not known.
         connections: Option<u32>,
+        /// So long at least the oldest has been open; `None`: not known.
+        oldest: Option<Duration>,
+        /// How many wait to be accepted; `None`: not known.
+        queued: Option<u32>,
         /// How long these may still take; `None`: there is no such bound.
         left: Option<Duration>,
     },

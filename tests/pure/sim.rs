@@ -315,7 +315,7 @@ impl<B: Brain> Sim<B> {
             Turn::Counted | Turn::CountedBusy => {
                 let Some(generation) = unit.counts.pop_front() else { return Ok(false) };
                 let left = u32::from(turn == Turn::CountedBusy);
-                let counts = Counts { connections: Some(left), queued: left, half_open: left };
+                let counts = Counts { connections: Some(left), oldest: None, queued: left, half_open: left };
                 Event::Counted { generation, counts }
             }
             Turn::Recorded => match save_next(unit, &mut self.oracle) {

@@ -18,7 +18,7 @@ pub use history::{
     ByView, CameEventsView, EventsView, HistoryEntry, HistoryView, RawEventsView, RawHistoryView, SideView,
 };
 pub use log::LogView;
-pub use outcome::{EndedView, FaultView, OutcomeView, ProgressView, progress_text};
+pub use outcome::{EndedView, FaultView, OutcomeView, ProgressView, clients, progress_text};
 pub use releases::{ReleaseView, ReleasesView};
 pub use unit::{GenerationView, ListenerView, RollbackView, StatusView, SwapView, UnitView, WorkerView};
 

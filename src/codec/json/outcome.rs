@@ -51,6 +51,10 @@ pub struct ProgressView {
     pub probation_ms: Option<u64>,
     /// How many connections are open: draining; null if that is not known.
     pub connections: Option<u32>,
+    /// So long at least the oldest of them has been open: draining; null if that is not known.
+    pub oldest_ms: Option<u64>,
+    /// How many wait to be accepted: draining; null if that is not known.
+    pub queue: Option<u32>,
     /// How long these may still take: draining; null if there is no bound.
     pub left_ms: Option<u64>,
     /// Why: rolling-back.
@@ -142,9 +146,11 @@ impl From<&Progress> for ProgressView {
                 cause: Some(cause.clone()),
                 ..Self::default()
             },
-            Progress::Draining { generation, workers, connections, left } => Self {
+            Progress::Draining { generation, workers, connections, oldest, queued, left } => Self {
                 workers: Some(*workers),
                 connections: *connections,
+                oldest_ms: oldest.map(millis),
+                queue: *queued,
                 left_ms: left.map(millis),
                 ..about("draining", generation)
             },
@@ -184,14 +190,22 @@ pub fn progress_text(progress: &Progress) -> String {
             format!("going back from generation {from} to {to}: {cause}")
         }
         Progress::Draining { generation, workers: 0, .. } => format!("generation {generation} has ended"),
-        Progress::Draining { generation, workers, connections, left } => {
-            let open = connections.map(|open| format!(", {} open", count(open, "connection")));
-            let left = left.map(|left| format!(", at most {} more", coarse(left)));
-            let (open, left) = (open.unwrap_or_default(), left.unwrap_or_default());
-            format!("generation {generation}: {} still draining{open}{left}", count(*workers, "worker"))
+        Progress::Draining { generation, workers, connections, oldest, queued, left } => {
+            let clients = clients(*connections, *oldest, *queued);
+            let left = left.map_or(String::new(), |left| format!(", at most {} more", coarse(left)));
+            format!("generation {generation}: {} still draining{clients}{left}", count(*workers, "worker"))
         }
         Progress::Note(text) => text.clone(),
     }
+}
+
+/// What clients still have of a generation, as far as it is known and there is any.
+#[must_use]
+pub fn clients(connections: Option<u32>, oldest: Option<Duration>, queued: Option<u32>) -> String {
+    let oldest = oldest.map_or(String::new(), |age| format!(" (the oldest for {} at least)", coarse(age)));
+    let open = connections.map(|open| format!(", {} open{oldest}", count(open, "connection")));
+    let waiting = queued.filter(|queued| *queued > 0).map(|queued| format!(", {queued} not yet accepted"));
+    open.unwrap_or_default() + &waiting.unwrap_or_default()
 }
 
 /// `1 worker`, `2 workers`.
@@ -267,7 +281,14 @@ mod tests {
                 "going back from generation 8 to 7: it exited",
             ),
             (
-                Progress::Draining { generation, workers: 1, connections: None, left: None },
+                Progress::Draining {
+                    generation,
+                    workers: 1,
+                    connections: None,
+                    oldest: None,
+                    queued: None,
+                    left: None,
+                },
                 "draining",
                 "generation 8: 1 worker still draining",
             ),
@@ -276,13 +297,23 @@ mod tests {
                     generation,
                     workers: 2,
                     connections: Some(1),
+                    oldest: Some(Duration::from_secs(90)),
+                    queued: Some(3),
                     left: Some(Duration::from_secs(25)),
                 },
                 "draining",
-                "generation 8: 2 workers still draining, 1 connection open, at most 25s more",
+                "generation 8: 2 workers still draining, 1 connection open (the oldest for 90s at least), \
+                 3 not yet accepted, at most 25s more",
             ),
             (
-                Progress::Draining { generation, workers: 0, connections: Some(0), left: None },
+                Progress::Draining {
+                    generation,
+                    workers: 0,
+                    connections: Some(0),
+                    oldest: None,
+                    queued: Some(0),
+                    left: None,
+                },
                 "draining",
                 "generation 8 has ended",
             ),

@@ -234,6 +234,8 @@ fn full_outcome() -> OutcomeView {
         to: Some(1),
         probation_ms: Some(1),
         connections: Some(1),
+        oldest_ms: Some(1),
+        queue: Some(1),
         left_ms: Some(1),
         cause: Some(String::new()),
     };

@@ -5,7 +5,7 @@
 //! the terminal is changed, so there is nothing to restore but that line, whoever ends supctl how.
 
 use super::text::{Colour, Paint, clean, cut};
-use crate::codec::json::{OutcomeView, ProgressView};
+use crate::codec::json::{OutcomeView, ProgressView, clients};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -147,9 +147,9 @@ impl<W: Write> Live<W> {
 fn rest(step: &ProgressView) -> String {
     let count = |number: u32, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
     let workers = count(step.workers.unwrap_or_default(), "worker");
-    let open = step.connections.map(|open| format!(", {} open", count(open, "connection")));
+    let open = clients(step.connections, step.oldest_ms.map(Duration::from_millis), step.queue);
     let most = step.left_ms.map(|left| format!("; at most {} more", seconds(Duration::from_millis(left))));
-    format!(" ({workers} left{}{})", open.unwrap_or_default(), most.unwrap_or_default())
+    format!(" ({workers} left{open}{})", most.unwrap_or_default())
 }
 
 /// supd's sentences may begin with the unit's name already.
@@ -183,6 +183,8 @@ mod tests {
             generation: old,
             workers,
             connections,
+            oldest: None,
+            queued: None,
             left: left.map(Duration::from_secs),
         };
         let ready =

@@ -61,8 +61,9 @@ impl Unit {
         match &mut group.role {
             Role::Draining(drain) => {
                 drain.counted(turn.now, counts);
-                let (connections, left) = (counts.connections, drain.left(turn.now));
-                let progress = Progress::Draining { generation, workers, connections, left };
+                let Counts { connections, oldest, queued, .. } = counts;
+                let (queued, left) = (Some(queued), drain.left(turn.now));
+                let progress = Progress::Draining { generation, workers, connections, oldest, queued, left };
                 if !drain.is_over() {
                     self.tell_drainers(generation, &progress, turn);
                 }

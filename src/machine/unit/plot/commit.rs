@@ -79,10 +79,9 @@ impl Unit {
         let workers = self.groups.get(&generation).map_or(0, Group::remaining);
         for waiter in self.waiters.iter_mut().filter(|waiter| waiter.drained.is_none()) {
             waiter.drained = Some(Drain { of: generation, swap_id: Some(swap.id), to: Some(swap.to) });
-            turn.act(Action::Progress(
-                waiter.client,
-                Progress::Draining { generation, workers, connections: None, left: None },
-            ));
+            let (connections, oldest, queued, left) = (None, None, None, None);
+            let progress = Progress::Draining { generation, workers, connections, oldest, queued, left };
+            turn.act(Action::Progress(waiter.client, progress));
         }
     }
 }
