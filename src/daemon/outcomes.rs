@@ -1,10 +1,11 @@
 //! What was answered to requests that came with a `request_id`, for those who ask again: kept for a
-//! day, at most [`SLOTS`] of them, over restarts of supd.
+//! day, at most [`SLOTS`] of them, over restarts of supd. Whoever has most of them makes room.
 
 use crate::codec::request::{self, RequestRecord, Stamp};
 use crate::codec::varlink::{Method, Outcome};
 use crate::model::{ClientId, Tick};
 use crate::store::requests::{SLOTS, path};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -138,21 +139,37 @@ impl Outcomes {
         Some(note)
     }
 
-    /// A free slot; if there is none, that of the oldest outcome.
+    /// A free slot; if there is none, that of an outcome.
     fn take_slot(&mut self) -> Option<u16> {
         if self.free.is_empty() && self.unused < SLOTS {
             self.unused += 1;
             return Some(self.unused - 1);
         }
         if self.free.is_empty() {
-            let over = self.all.iter().filter_map(|(key, known)| match known.state {
-                State::Over { until, .. } => Some((until, key)),
-                State::UnderWay { .. } => None,
-            });
-            let oldest = over.min().map(|(_, key)| key.clone())?;
-            self.remove(&oldest);
+            let least = self.least_missed()?.clone();
+            self.remove(&least);
         }
         self.free.pop()
+    }
+
+    /// The outcome that goes first: of the user who has most of them, of the unit that most of those are
+    /// about, the oldest. By age alone, one user's thousand would have everybody else's repetitions
+    /// carried out again.
+    fn least_missed(&self) -> Option<&Key> {
+        let (mut users, mut units) = (BTreeMap::<u32, usize>::new(), BTreeMap::<_, usize>::new());
+        for ((uid, _), known) in &self.all {
+            *users.entry(*uid).or_default() += 1;
+            *units.entry((*uid, known.method.unit())).or_default() += 1;
+        }
+        let has = |key: &Key, known: &Remembered| {
+            let unit = units.get(&(key.0, known.method.unit())).copied().unwrap_or_default();
+            (users.get(&key.0).copied().unwrap_or_default(), unit)
+        };
+        let over = self.all.iter().filter_map(|(key, known)| match known.state {
+            State::Over { until, .. } => Some((Reverse(has(key, known)), until, key)),
+            State::UnderWay { .. } => None,
+        });
+        over.min().map(|(.., key)| key)
     }
 
     /// A request has its answer, which may not be given yet. Gives what is to be written.
@@ -213,7 +230,7 @@ impl Remembered {
 mod tests {
     use super::*;
     use crate::codec::request::tests::sample;
-    use crate::model::Reply;
+    use crate::model::{Reply, UnitName, WaitFor};
 
     const DAY: u64 = 24 * 3_600_000_000;
 
@@ -309,6 +326,36 @@ mod tests {
         }
         whole(&mut again, "next", 4000);
         assert_eq!((again.all.len(), known(&mut again, "r2000", 4000)), (1000, None));
+    }
+
+    #[test]
+    fn a_flood_pushes_out_its_own() {
+        let mut outcomes = Outcomes::default();
+        let of = |unit: &str| Method::Restart { unit: UnitName::new(unit).unwrap(), wait: WaitFor::Active };
+        let mut now = 0;
+        let mut over = |outcomes: &mut Outcomes, key: Key, unit: &str| {
+            now += 1;
+            outcomes.begin(&key, &of(unit), stamp("b", now, now), 0).unwrap();
+            outcomes.end(&key, &outcome("done"), stamp("b", now, now)).unwrap();
+            outcomes.answered(&key, &outcome("done"), Tick(now));
+        };
+        let all = |what: &str, count: usize| (0..count).map(|n| format!("{what}{n}")).collect::<Vec<_>>();
+        let known = |outcomes: &Outcomes, uid: u32, ids: &[String]| {
+            ids.iter().filter(|id| outcomes.all.contains_key(&(uid, (*id).clone()))).count()
+        };
+        // One user's are older than everybody's, and few.
+        all("mine", 100).into_iter().for_each(|id| over(&mut outcomes, (1000, id), "mine"));
+        all("flood", 3000).into_iter().for_each(|id| over(&mut outcomes, (2000, id), "web"));
+        assert_eq!(known(&outcomes, 1000, &all("mine", 100)), 100);
+        assert_eq!(known(&outcomes, 2000, &all("flood", 3000)), 900);
+        // The same user's other unit has a share of its own; two who take what they get have half each.
+        all("api", 50).into_iter().for_each(|id| over(&mut outcomes, (2000, id), "api"));
+        all("more", 3000).into_iter().for_each(|id| over(&mut outcomes, (2000, id), "web"));
+        assert_eq!(known(&outcomes, 2000, &all("api", 50)), 50);
+        all("third", 3000).into_iter().for_each(|id| over(&mut outcomes, (3000, id), "web"));
+        assert_eq!(known(&outcomes, 1000, &all("mine", 100)), 100);
+        assert_eq!(known(&outcomes, 2000, &all("api", 50)), 50);
+        assert!((449..=451).contains(&known(&outcomes, 3000, &all("third", 3000))));
     }
 
     #[test]
