@@ -1,5 +1,5 @@
 //! The history's lines: a checksum, a space, one entry as JSON; and in front of a file a line that
-//! says after which number it begins.
+//! says above which number it has everything.
 //!
 //! ```text
 //! 2b1c0d11 {"format":1,"after":5000}
@@ -25,7 +25,7 @@ const TEXT_MAX: usize = 512;
 /// A line, as far as one must know it to pass it on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line<'a> {
-    /// The first of a file: what it has is numbered above this.
+    /// The first of a file: above this number it has everything.
     After(u64),
     /// An entry.
     Entry(Head<'a>, &'a str),

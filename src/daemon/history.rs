@@ -307,14 +307,17 @@ fn answer(page: &Page) -> Vec<u8> {
 }
 
 /// Where to go on, then a reply of `Watch`, if there is anything to be said. Everything up to `told` was
-/// on the disk before it was read.
+/// on the disk before it was read. What is missing is said behind what is kept of the time before.
 fn caught_up(page: &Page, after: u64, told: u64, boot: &str) -> Vec<u8> {
     let cursor = if page.more { page.cursor } else { page.cursor.max(told) };
-    let mut entries = Vec::new();
-    if after < page.forgotten {
-        entries.push(gap(page.forgotten, &format!("what followed number {after} is no longer kept"), boot));
+    let mut entries = page.entries.clone();
+    if after < page.forgotten && page.forgotten <= cursor {
+        let why = match page.scattered {
+            0 => format!("what followed number {after} is no longer kept"),
+            _ => format!("not all of what followed number {after} is kept"),
+        };
+        entries.insert(page.scattered.min(entries.len()), gap(page.forgotten, &why, boot));
     }
-    entries.extend(page.entries.iter().cloned());
     let mut bytes = cursor.to_le_bytes().to_vec();
     if !entries.is_empty() {
         bytes.extend(varlink::reply(&RawEventsView { format: FORMAT, cursor, entries: &entries }, true));
@@ -365,6 +368,15 @@ mod tests {
         let text = String::from_utf8_lossy(&bytes[8..]);
         assert!(text.contains("\"what\":\"gap\"") && text.contains("\"seq\":5000"), "{text}");
         assert_eq!(caught_up(&page, 5_000, 5_010, "b").len(), 8);
+        let raw = |seq: u64| RawValue::from_string(format!("{{\"seq\":{seq}}}")).unwrap();
+        let kept = Page { entries: vec![raw(40), raw(5_001)], scattered: 1, ..page };
+        let text = String::from_utf8(caught_up(&kept, 17, 5_010, "b").split_off(8)).unwrap();
+        let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what}: {text}"));
+        assert!(at("\"seq\":40") < at("\"seq\":5000,") && at("\"seq\":5000,") < at("\"seq\":5001"));
+        let begun = Page { entries: vec![raw(40)], more: true, cursor: 40, ..kept };
+        let text = String::from_utf8(caught_up(&begun, 17, 5_010, "b").split_off(8)).unwrap();
+        assert!(!text.contains("gap"), "it is said once, when it is passed: {text}");
+        let page = Page { forgotten: 5_000, cursor: 5_003, ..Page::default() };
         let more = Page { more: true, ..page };
         assert_eq!(caught_up(&more, 5_000, 5_010, "b")[..8], 5_003u64.to_le_bytes());
     }

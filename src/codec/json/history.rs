@@ -13,7 +13,7 @@ pub struct HistoryView {
     pub entries: Vec<HistoryEntry>,
     /// There are older ones: ask again with this.
     pub before: Option<u64>,
-    /// What has this number or a lower one is no longer kept; 0: everything is.
+    /// Of what has this number or a lower one only a part is kept, or nothing; 0: everything is.
     pub forgotten: u64,
 }
 

@@ -7,7 +7,7 @@ use super::args;
 use super::client::Client;
 use super::context::Context;
 use super::failure::Failure;
-use super::render::history::{Names, collapse, table};
+use super::render::history::{Names, collapse, table, time};
 use crate::codec::json::{HistoryEntry, HistoryView};
 use crate::codec::varlink::{Answer, Meta, Method};
 use crate::model::{ExitStatus, UnitName};
@@ -30,8 +30,9 @@ Examples:
   supctl --json history web -n 1000    for programs: every entry, with its number
 
 Times are of the local time zone (TZ). WHO is the user that asked, and who had logged in to become
-that user. The last 5,000 entries at least are kept, over restarts of supd and of the machine; a
-worker that fails again and again is summed up. supctl events follows what happens from now on.")]
+that user. The last 5,000 entries at least are kept, over restarts of supd and of the machine, and
+a unit with few keeps them when others have many; a worker that fails again and again is summed
+up. supctl events follows what happens from now on.")]
 pub(super) struct History {
     /// The unit; without it, all of them and supd itself
     #[arg(value_name = "UNIT", value_parser = args::unit)]
@@ -83,9 +84,10 @@ impl History {
         if more {
             shown.drain(..shown.len() - usize::try_from(self.lines).unwrap_or(usize::MAX));
         }
-        let mut lines = table(&shown, &TimeZone::system(), &mut Names::default(), context.paint);
+        let zone = TimeZone::system();
+        let mut lines = table(&shown, &zone, &mut Names::default(), context.paint);
         if forgotten > 0 && before.is_none() && !more {
-            lines.insert(0, "(What happened before is no longer kept.)".to_owned());
+            lines.insert(0, no_longer_kept(&shown, forgotten, &zone));
         }
         context.print(lines)?;
         Ok(ExitStatus::Done)
@@ -127,6 +129,20 @@ impl History {
             Some(error) => Err(Failure::from_error(&error, Some(unit.as_str()))),
             None => Ok(()),
         }
+    }
+}
+
+/// A unit with few entries keeps them longer than one with many.
+fn no_longer_kept(shown: &[HistoryEntry], forgotten: u64, zone: &TimeZone) -> String {
+    let whole = shown.iter().position(|entry| entry.seq > forgotten);
+    match whole.and_then(|at| shown.get(at)) {
+        Some(first) if whole > Some(0) => {
+            format!(
+                "(Of what happened before {}, only the newest of each unit is kept.)",
+                time(first.at_us, zone)
+            )
+        }
+        Some(_) | None => "(What happened before is no longer kept.)".to_owned(),
     }
 }
 

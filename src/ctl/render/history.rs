@@ -96,7 +96,7 @@ fn row(entry: &HistoryEntry, zone: &TimeZone, names: &mut Names) -> [Cell; 7] {
 }
 
 /// `2026-11-25 03:00:12`
-fn time(at_us: u64, zone: &TimeZone) -> String {
+pub(in crate::ctl) fn time(at_us: u64, zone: &TimeZone) -> String {
     let at = i64::try_from(at_us).ok().and_then(|at| Timestamp::from_microsecond(at).ok());
     let text = |at: Timestamp| at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string();
     at.map_or_else(|| "-".to_owned(), text)

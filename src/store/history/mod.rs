@@ -1,10 +1,12 @@
 //! The history's two files in the state folder: what happened, for people, bounded.
 //!
-//! `history` is appended to; once it is full it becomes `history.1`, in the place of the one before.
+//! `history` is appended to; once it is full, what both files have becomes `history.1`, less what has no
+//! room there: a unit with many entries gives way to those with few ([`fair`]).
 //! What a record of the ledger says too is not synced here: the ledger is, and whatever a crash of
 //! the machine takes from this file's end is made again from there. So a swap waits for no flush
 //! more than without a history. What no record says is synced when nobody waits for an answer.
 
+mod fair;
 mod read;
 mod scan;
 
@@ -14,10 +16,11 @@ use super::files;
 use crate::codec::history::{begin, encode, of_record, seal};
 use crate::codec::ledger::Entry;
 use crate::os::Error;
+use fair::{Room, choose};
 use nix::errno::Errno;
-use scan::{Scan, scan};
+use scan::{Scan, begins_after, scan};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -30,6 +33,8 @@ const BEFORE: &str = "history.1";
 pub const ENTRIES_MAX: usize = 5_000;
 /// How many bytes.
 pub const BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// Of these, what the first line may take.
+const BEGIN_MAX: usize = 100;
 
 /// So many entries that the ledger has too may be unsynced: fewer than it keeps of the newest, when
 /// it is compacted.
@@ -204,15 +209,32 @@ impl History {
         self.file.set_len(self.length).map_err(told)
     }
 
-    /// The file is full: it takes the place of the one before, and a new one begins.
+    /// The file is full: what is to stay of both is the one before from now on, and a new one begins.
+    /// After the first step this one says nothing that the one before does not, and a number that comes
+    /// twice is passed over: cut off there, it is done once more.
     fn rotate(&mut self) -> Result<(), Error> {
-        self.sync()?;
-        let path = self.path();
-        let told = |error: io::Error| Error::from_io("rename", path.display(), &error);
-        fs::rename(&path, self.state.join(BEFORE)).map_err(told)?;
+        let (path, before) = (self.path(), self.state.join(BEFORE));
+        // One that cannot be read has nothing that could stay; it must not end the history for good.
+        let old = files::read(&before, 2 * BYTES_MAX).ok().flatten().unwrap_or_default();
+        self.file.rewind().map_err(|error| Error::from_io("read", path.display(), &error))?;
+        let now = read_all(&mut self.file, &path)?;
+        let room = Room { entries: ENTRIES_MAX, bytes: BYTES_MAX as usize - BEGIN_MAX };
+        let stays = choose(&old, &now, room);
+        if stays.only_last {
+            // It is on the disk already, but for its end.
+            self.sync()?;
+            let told = |error: io::Error| Error::from_io("rename", path.display(), &error);
+            fs::rename(&path, &before).map_err(told)?;
+        } else {
+            let after = begins_after(if old.is_empty() { &now } else { &old });
+            let text = [begin(after.max(stays.gone).unwrap_or(0)).as_bytes(), &stays.lines].concat();
+            files::put_durably(&before, &text, 0o600)?;
+        }
+        let first = begin(self.last_seq);
+        files::put(&path, first.as_bytes(), 0o600)?;
         self.file = open_file(&path)?;
-        (self.length, self.entries) = (0, 0);
-        self.put(&begin(self.last_seq), 0)?;
+        (self.length, self.entries) = (first.len() as u64, 0);
+        (self.unsynced, self.alone) = (0, false);
         files::sync_folder(&self.state)
     }
 }

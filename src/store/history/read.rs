@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// What is asked for.
@@ -43,8 +43,10 @@ pub struct Page {
     pub more: bool,
     /// The number of its first entry.
     pub first: Option<u64>,
-    /// What is numbered up to this is not kept any more.
+    /// Of what is numbered up to this, only a part is kept, or nothing.
     pub forgotten: u64,
+    /// How many of the entries are of that part.
+    pub scattered: usize,
 }
 
 impl Query {
@@ -71,6 +73,7 @@ pub fn read(state: &Path, query: &Query) -> Result<Page, Error> {
         oldest_first(&[&before, &now], query, &mut page)
     };
     page.first = taken.front().map(|(seq, _)| *seq);
+    page.scattered = taken.iter().filter(|(seq, _)| *seq <= forgotten).count();
     let raw = |(_, json): &(u64, &str)| RawValue::from_string((*json).to_owned()).ok();
     page.entries = taken.iter().filter_map(raw).collect();
     Ok(page)
@@ -140,39 +143,32 @@ fn newest<'a>(files: &[&'a [u8]], query: &Query, page: &mut Page) -> VecDeque<(u
     taken
 }
 
-/// Both files. The newer is opened first: if it is full just now, it is found again as the older.
+/// Both files. The newer is opened first: if it is full just now, what it has is found in the older, too.
 fn both(state: &Path) -> Result<(Vec<u8>, Vec<u8>), Error> {
     let now = opened(&state.join(NAME))?;
     let before = opened(&state.join(BEFORE))?;
-    let same = match (&now, &before) {
-        (Some((_, now)), Some((_, before))) => now == before,
-        _ => false,
-    };
-    let bytes = |file: Option<(File, u64)>, name: &str| match file {
-        Some((file, _)) => {
-            let mut bytes = Vec::new();
+    let bytes = |file: Option<File>, name: &str| {
+        let mut bytes = Vec::new();
+        if let Some(file) = file {
             file.take(2 * BYTES_MAX)
                 .read_to_end(&mut bytes)
                 .map_err(|error| Error::from_io("read", state.join(name).display(), &error))?;
-            Ok(bytes)
         }
-        None => Ok(Vec::new()),
+        Ok(bytes)
     };
-    let before = if same { Vec::new() } else { bytes(before, BEFORE)? };
-    Ok((before, bytes(now, NAME)?))
+    Ok((bytes(before, BEFORE)?, bytes(now, NAME)?))
 }
 
-/// A file and which one it is; `None`: there is none.
-fn opened(path: &Path) -> Result<Option<(File, u64)>, Error> {
+/// A file; `None`: there is none.
+fn opened(path: &Path) -> Result<Option<File>, Error> {
     let told = |error: &io::Error| Error::from_io("read", path.display(), error);
     let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
     match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => {
-            let found = file.metadata().map_err(|error| told(&error))?;
-            if !found.is_file() {
+            if !file.metadata().map_err(|error| told(&error))?.is_file() {
                 return Err(Error::new("read as the history", path.display(), Errno::EINVAL));
             }
-            Ok(Some((file, found.ino())))
+            Ok(Some(file))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(told(&error)),

@@ -61,6 +61,40 @@ fn long_entries_are_bounded_by_their_bytes() {
 }
 
 #[test]
+fn a_unit_that_floods_pushes_out_its_own() {
+    let state = tempfile::tempdir().unwrap();
+    let mut history = fresh(state.path());
+    let of = |seq, unit: &str| encode(&of_record(&sample(seq, unit, Happening::Stopped)).unwrap());
+    for seq in 1..=20_000 {
+        // A few of one, and then what another one's users wrote, as long as they could make it.
+        let json = match seq {
+            100..200 => of(seq, "api"),
+            15_000.. => format!("{{\"seq\":{seq},\"unit\":\"web\",\"cause\":\"{}\"}}", "x".repeat(3_000)),
+            _ => of(seq, "web"),
+        };
+        history.append(&[Line { seq, json: &json, carried: true }]).unwrap();
+        if seq == 5_000 || seq == 17_000 {
+            // Over a restart of supd, and over a crash after the first step.
+            let now = fs::read(state.path().join(NAME)).unwrap();
+            history = fresh(state.path());
+            history.rotate().unwrap();
+            fs::write(state.path().join(NAME), now).unwrap();
+            history = fresh(state.path());
+            assert_eq!(history.last_seq(), seq);
+        }
+    }
+    assert!(bytes_on_disk(state.path()) <= 2 * BYTES_MAX);
+    let api = Query { unit: Some("api".into()), ..everything() };
+    assert_eq!(seqs(state.path(), &api), (100..200).collect::<Vec<_>>());
+    assert_eq!(seqs(state.path(), &Query { newest: true, ..api }), (100..200).collect::<Vec<_>>());
+    let all = seqs(state.path(), &everything());
+    assert_eq!((all[99], *all.last().unwrap()), (199, 20_000));
+    assert!(all.is_sorted_by(|one, next| one < next));
+    let page = read(state.path(), &everything()).unwrap();
+    assert_eq!((page.scattered, page.forgotten), (100, all[100] - 1), "only the flood has gaps");
+}
+
+#[test]
 fn a_batch_longer_than_a_file_is_spread() {
     let state = tempfile::tempdir().unwrap();
     let mut history = fresh(state.path());
