@@ -1,8 +1,8 @@
 //! What verbs that act have in common: ask, show what happens, say how it ended.
 
 use super::client::Observer;
-use super::context::Context;
-use super::failure::Failure;
+use super::context::{Context, Read, cannot_write};
+use super::failure::{Failure, about};
 use super::render::live::Live;
 use super::render::text::{Colour, clean};
 use super::source::{Opened, SourceArgs};
@@ -58,16 +58,40 @@ fn tell(
     show: Option<Show>,
     answer: &Answer,
 ) -> Result<ExitStatus, Failure> {
-    let Some(mut show) = show else { return print_json(context, answer) };
+    let unwritten = |failure: Failure| match context.meta.dry_run {
+        true => failure,
+        false => unwritten(&failure, method, answer),
+    };
+    let Some(mut show) = show else { return print_json(context, answer).map_err(unwritten) };
     if let Some(error) = error_of(answer) {
         return Err(Failure::from_error(&error, method.unit().map(UnitName::as_str)));
     }
     let outcome: OutcomeView = serde_json::from_str(answer.raw()).unwrap_or_default();
     show.live.line(&outcome.text, Some(Colour::Good));
-    if let Some(next) = outcome.next {
-        context.print([format!("  Next: supctl {}", clean(&next))])?;
-    }
+    let written = match (show.live.failure(), outcome.next) {
+        (Some(error), _) => Err(cannot_write(&error)),
+        (None, Some(next)) => context.print([format!("  Next: supctl {}", clean(&next))]),
+        (None, None) => Ok(Read::Yes),
+    };
+    written.map_err(unwritten)?;
     Ok(ExitStatus::Done)
+}
+
+/// supd has answered, and that cannot be shown. What is done is done: the status is that of the answer,
+/// for "not touched" would have CI deploy once more.
+fn unwritten(failure: &Failure, method: &Method, answer: &Answer) -> Failure {
+    let unit = method.unit().map(UnitName::as_str);
+    let told = match error_of(answer) {
+        Some(error) => Failure::from_error(&error, unit),
+        None => {
+            let outcome: OutcomeView = serde_json::from_str(answer.raw()).unwrap_or_default();
+            Failure::new(ExitStatus::Done, about(&outcome.text, unit))
+        }
+    };
+    let text = format!("{}; supd answered nevertheless: {}", failure.text, told.text);
+    let status = || unit.map_or_else(|| "supctl status".to_owned(), |unit| format!("supctl status {unit}"));
+    let next = Some(told.next.clone().unwrap_or_else(status));
+    Failure { text, next, ..told }
 }
 
 /// Who stops in the middle of an archive has sent none: supd refuses what has no end.

@@ -59,11 +59,13 @@ pub(super) fn write_all(bytes: &[u8]) -> Result<Read, Failure> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => Ok(Read::Yes),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Read::NoMore),
-        Err(error) => {
-            let text = format!("cannot write to standard output: {error}");
-            Err(Failure::new(crate::model::ExitStatus::Failed, text))
-        }
+        Err(error) => Err(cannot_write(&error)),
     }
+}
+
+/// Standard output takes nothing more.
+pub(super) fn cannot_write(error: &io::Error) -> Failure {
+    Failure::new(crate::model::ExitStatus::Failed, format!("cannot write to standard output: {error}"))
 }
 
 /// Whether colours may go somewhere: not if `--no-color` or NO_COLOR (no-color.org) says so, and

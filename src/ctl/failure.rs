@@ -60,10 +60,7 @@ impl Failure {
     #[must_use]
     pub fn from_error(error: &varlink::Error, unit: Option<&str>) -> Self {
         let status = error.exit_status();
-        let about = |text: &str| match unit {
-            Some(unit) if !text.starts_with(&format!("{unit}: ")) => format!("{unit}: {text}"),
-            Some(_) | None => text.to_owned(),
-        };
+        let about = |text: &str| about(text, unit);
         let supctl = |next: &Option<String>| next.as_ref().map(|next| format!("supctl {next}"));
         match error {
             varlink::Error::Refused(refusal) => {
@@ -118,6 +115,14 @@ impl Failure {
             lines.push(format!("  {} {}", paint.apply(Colour::Strong, "Next:"), clean(next)));
         }
         lines
+    }
+}
+
+/// A sentence of supd's, with the unit's name in front.
+pub(super) fn about(text: &str, unit: Option<&str>) -> String {
+    match unit {
+        Some(unit) if !text.starts_with(&format!("{unit}: ")) => format!("{unit}: {text}"),
+        Some(_) | None => text.to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::text::{Colour, Paint, clean, cut};
 use crate::codec::json::{OutcomeView, ProgressView, clients};
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, Instant};
 
 /// Carriage return, erase to the end of the line (ECMA-48, EL).
@@ -24,6 +24,8 @@ pub(in crate::ctl) struct Live<W: Write> {
     /// Whether the living line is drawn.
     drawn: bool,
     last: String,
+    /// Why a line that was to stay is not there.
+    failure: Option<io::Error>,
 }
 
 /// What is waited for.
@@ -37,7 +39,7 @@ struct Waiting {
 impl<W: Write> Live<W> {
     pub(in crate::ctl) fn new(out: W, columns: Option<usize>, paint: Paint, subject: &str) -> Self {
         let subject = if subject.is_empty() { String::new() } else { format!("{subject}: ") };
-        Self { out, columns, paint, subject, waiting: None, drawn: false, last: String::new() }
+        Self { out, columns, paint, subject, waiting: None, drawn: false, last: String::new(), failure: None }
     }
 
     /// Whether there is a line that wants to be drawn again as time passes.
@@ -83,8 +85,15 @@ impl<W: Write> Live<W> {
         }
         self.erase();
         let painted = colour.map_or((&*text).into(), |colour| self.paint.apply(colour, &text));
-        let _closed = writeln!(self.out, "{painted}").and_then(|()| self.out.flush());
+        if let Err(error) = writeln!(self.out, "{painted}").and_then(|()| self.out.flush()) {
+            self.failure.get_or_insert(error);
+        }
         self.last = text;
+    }
+
+    /// Why not every line could be written, if so. Whoever stopped reading has seen enough.
+    pub(in crate::ctl) fn failure(&mut self) -> Option<io::Error> {
+        self.failure.take().filter(|error| error.kind() != ErrorKind::BrokenPipe)
     }
 
     /// Nothing is waited for any more: the living line goes.
@@ -240,6 +249,23 @@ mod tests {
         }
         living.retain(|line| !line.is_empty());
         (lines, living)
+    }
+
+    #[test]
+    fn a_line_that_is_not_written_is_known() {
+        let line = |out: &str| {
+            let file = std::fs::OpenOptions::new().write(true).open(out).unwrap();
+            let mut live = Live::new(file, None, Paint(false), "web");
+            live.line("generation 2 is committed", None);
+            (live.failure().and_then(|error| error.raw_os_error()), live.failure().is_none())
+        };
+        assert_eq!(line("/dev/full"), (Some(libc::ENOSPC), true));
+        assert_eq!(line("/dev/null"), (None, true));
+        let (read, write) = nix::unistd::pipe().unwrap();
+        drop(read);
+        let mut live = Live::new(std::fs::File::from(write), None, Paint(false), "web");
+        live.line("generation 2 is committed", None);
+        assert!(live.failure().is_none(), "nobody reads it any more");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::process::Stdio;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -16,6 +17,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("releases::joined_again", joined_again),
         test("releases::held_and_promoted", held_and_promoted),
         test("releases::from_an_address", from_an_address),
+        test("releases::an_answer_that_cannot_be_written", an_answer_that_cannot_be_written),
     ]
 }
 
@@ -128,4 +130,50 @@ fn from_an_address() {
     assert_eq!(shop.labels(), Vec::<String>::new());
     shop.ctl(&["deploy", "web", "1", &address, "--sha256", &sum]).expect(0);
     assert_eq!(shop.answers(), "1");
+}
+
+/// The answer cannot be shown; what is done is done, and the status says that.
+fn an_answer_that_cannot_be_written() {
+    let shop = Shop::open();
+    let into = |out: &str, line: &[&str]| {
+        let out = fs::OpenOptions::new().write(true).open(out).expect("a device");
+        let mut command = shop.supd.ctl_command(line);
+        command.stdout(out).stderr(Stdio::piped()).stdin(Stdio::null());
+        let output = command.spawn().and_then(std::process::Child::wait_with_output).expect("supctl");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for (version, more) in [("1", &["--json"][..]), ("2", &[])] {
+        let folder = shop.build(version, "");
+        let (code, said) = into("/dev/full", &[more, &["deploy", "web", version, text(&folder)]].concat());
+        assert_eq!(code, Some(0), "{said}");
+        for part in ["No space left", "nevertheless: web: generation", "Next: supctl status web"] {
+            assert!(said.contains(part), "{part:?} is missing: {said}");
+        }
+        assert_eq!(shop.active().as_deref(), Some(version));
+    }
+    let bad = shop.build("3", "die=3");
+    for (version, more) in [("3", &["--json"][..]), ("4", &[])] {
+        let (code, said) = into("/dev/full", &[more, &["deploy", "web", version, text(&bad)]].concat());
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("exit status 3"), "{said}");
+        // As a table it is told on standard error alone.
+        assert_eq!(said.contains("No space left"), !more.is_empty(), "{said}");
+    }
+    assert_eq!(into("/dev/full", &["--json", "kill", "web", "-s", "CONT"]).0, Some(0));
+    // What only looks has failed where nobody can see it, and a rehearsal does no more.
+    for line in
+        [&["status"][..], &["cat", "web"], &["--json", "status"], &["--json", "--dry-run", "swap", "web"]]
+    {
+        let (code, said) = into("/dev/full", line);
+        assert!(code == Some(1) && said.contains("No space left"), "{line:?}: {code:?} {said}");
+    }
+    // Whoever stopped reading has seen enough.
+    for line in [&["--json", "restart", "web"][..], &["restart", "web"], &["status"]] {
+        let (read, write) = nix::unistd::pipe().expect("a pipe");
+        drop(read);
+        let mut command = shop.supd.ctl_command(line);
+        command.stdout(write).stderr(Stdio::piped()).stdin(Stdio::null());
+        let output = command.spawn().and_then(std::process::Child::wait_with_output).expect("supctl");
+        assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{line:?}");
+    }
 }
