@@ -12,7 +12,7 @@ use crate::codec::span;
 use crate::codec::varlink::{self, Method};
 use crate::machine::Machine;
 use crate::model::ledger::Happening;
-use crate::model::{ClientId, ExitStatus, Generation, Reply, Tick, UnitName};
+use crate::model::{ClientId, ExitStatus, Generation, Label, Reply, Tick, UnitName};
 use crate::os::clock;
 use crate::os::task::Task;
 use crate::store::history::{Found, Page, Query, read};
@@ -97,6 +97,18 @@ impl Hands {
         let (by, unit) = (Some(history::by(author)), self.clients.unit(client).map(ToString::to_string));
         let cause = Some(history::cut(&reply.text));
         self.recorder.tell(HistoryEntry { what: what.into(), unit, by, cause, ..HistoryEntry::default() });
+    }
+
+    /// What was to be a release is none.
+    pub(super) fn tell_not_installed(&mut self, unit: &UnitName, label: &Label, client: ClientId, why: &str) {
+        self.recorder.tell(HistoryEntry {
+            what: "install-failed".into(),
+            unit: Some(unit.to_string()),
+            by: self.clients.author(client).map(history::by),
+            release: Some(label.to_string()),
+            cause: Some(history::cut(why)),
+            ..HistoryEntry::default()
+        });
     }
 
     /// The files were read again, and something is different.

@@ -102,6 +102,9 @@ impl Hands {
             }
             Action::Note { level, generation, text } => note(unit, level, generation, &text),
             Action::WorkerFailed { generation, cause } => self.tell_failed(unit, generation, &cause, now),
+            Action::InstallFailed { label, client, cause } => {
+                self.tell_not_installed(unit, &label, client, &cause);
+            }
             Action::Dump(text) => self.quarantined(unit, &text),
             Action::Forget => self.forget(unit),
         }

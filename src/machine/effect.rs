@@ -259,6 +259,15 @@ pub enum Action {
         /// Which one, and why.
         cause: String,
     },
+    /// For the history: an install came to nothing, of which no record tells.
+    InstallFailed {
+        /// What it was to become.
+        label: Label,
+        /// Who asked for it.
+        client: ClientId,
+        /// Why.
+        cause: String,
+    },
     /// The unit contradicts itself: write down all that is known of it.
     Dump(String),
     /// The unit is stopped and its file is gone: forget it.

@@ -97,6 +97,7 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
         | Action::Progress(..)
         | Action::Note { .. }
         | Action::WorkerFailed { .. }
+        | Action::InstallFailed { .. }
         | Action::Dump(_)
         | Action::Record { .. }
         | Action::Reply(..) => {}

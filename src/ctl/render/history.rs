@@ -111,9 +111,8 @@ fn what(entry: &HistoryEntry) -> Cell {
     };
     let colour = match (entry.what.as_str(), entry.result.as_deref()) {
         ("ended", Some("committed")) => Some(Colour::Good),
-        ("ended", Some("failed" | "rolled-back")) | ("worker-failed" | "quarantined" | "gap", _) => {
-            Some(Colour::Bad)
-        }
+        ("ended", Some("failed" | "rolled-back"))
+        | ("worker-failed" | "install-failed" | "quarantined" | "gap", _) => Some(Colour::Bad),
         ("supd-started", _) if entry.cause.is_some() => Some(Colour::Bad),
         _ => None,
     };
@@ -151,7 +150,7 @@ fn said(entry: &HistoryEntry, verb: &str) -> bool {
     entry.kind.as_deref() == Some(verb)
         || matches!(
             (entry.what.as_str(), verb),
-            ("installed", "install")
+            ("installed" | "install-failed", "install")
                 | ("undeployed", "undeploy")
                 | ("waiting", "start")
                 | ("stopped", "stop")

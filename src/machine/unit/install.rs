@@ -42,6 +42,8 @@ pub(super) struct Install {
     staging: JobId,
     stage: Stage,
     client: Option<ClientId>,
+    /// Who asked for it, also once that one has hung up.
+    author: ClientId,
     then: Then,
     /// Who joined it, and how far they wait.
     joined: Vec<(ClientId, WaitFor)>,
@@ -156,10 +158,17 @@ impl Unit {
         self.install_failure = None;
         let staging = turn.job();
         turn.act(Action::Unpack { job: staging, label: label.clone(), settings: settings.clone(), client });
-        let client = Some(client);
         let then = deploy.map_or(Then::Nothing, Then::Swap);
-        let install =
-            Install { label, settings, staging, stage: Stage::Unpacking, client, then, joined: Vec::new() };
+        let install = Install {
+            label,
+            settings,
+            staging,
+            stage: Stage::Unpacking,
+            client: Some(client),
+            author: client,
+            then,
+            joined: Vec::new(),
+        };
         self.tell(&install, turn);
         self.install = Some(install);
     }
@@ -322,7 +331,7 @@ impl Unit {
             }
         }
         self.drop_old_releases(&install.settings);
-        let record = self.record(Happening::Installed { label }, install.client, turn);
+        let record = self.record(Happening::Installed { label }, Some(install.author), turn);
         install.stage = Stage::Recording { record, before };
         self.enter(install, turn);
     }

@@ -55,6 +55,12 @@ fn prepared_in_vain() {
     assert!(failed.text().contains("npm says no") && failed.text().contains("really not"), "{failed}");
     assert_eq!((shop.labels(), shop.active().as_deref()), (vec!["1".to_owned()], Some("1")));
     assert!(!shop.place("2").exists());
+    let history = shop.ctl(&["history", "web"]).expect(0).stdout;
+    let told = history.lines().find(|line| line.contains("install-failed")).expect("it is in the history");
+    for said in [" 2 ", "deploy", "ExecInstall (1 of 1)", "exit status 7"] {
+        assert!(told.contains(said), "{said:?} is missing: {told}");
+    }
+    assert!(!history.contains("npm says no"), "what a command wrote is not for everybody: {history}");
     shop.expect_no_leftovers();
     // The file that was tried with it is not in force for what runs.
     shop.ctl(&["restart", "web"]).expect(0);

@@ -310,6 +310,9 @@ impl Oracle {
                 let sound = generation.0 > 0 && !cause.is_empty() && cause.len() < 2000;
                 must(Rule::Bounded, sound, || format!("a failure in generation {generation}: {cause:?}"))
             }
+            Action::InstallFailed { label, cause, .. } => {
+                must(Rule::Bounded, !cause.is_empty() && cause.len() < 2000, || format!("{label}: {cause:?}"))
+            }
             Action::Note { level, text, .. } => {
                 self.book(place).notes(unit, text)?;
                 must(Rule::Bounded, !text.is_empty() && text.len() < 2000, || format!("note {text:?}"))?;

@@ -61,6 +61,8 @@ impl Unit {
             turn.act(Action::Remove { label: label.clone() });
         }
         turn.note(Level::Error, None, format!("release {label} is not installed: {reason}"));
+        let (client, cause) = (install.author, reason.to_owned());
+        turn.act(Action::InstallFailed { label: label.clone(), client, cause });
         let text = format!("release {label} is not installed: {reason}");
         // What ExecInstall wrote is told with it.
         let wrote = Ended { generation: Generation(0), exit: None, lived: Duration::ZERO };
