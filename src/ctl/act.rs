@@ -22,15 +22,17 @@ pub(super) fn act(context: &Context, method: &Method) -> Result<ExitStatus, Fail
     ask(context, method, None)
 }
 
-/// The same with a SOURCE that goes along; a rehearsal needs none.
+/// The same with a SOURCE that goes along; a rehearsal only looks at it.
 pub(super) fn act_with(
     context: &Context,
     method: &Method,
     source: &SourceArgs,
 ) -> Result<ExitStatus, Failure> {
-    let rehearsal = context.meta.dry_run;
-    let opened = if rehearsal { None } else { Some(source.open(context)?) };
-    ask(context, method, opened)
+    if context.meta.dry_run {
+        source.look(context)?;
+        return ask(context, method, None);
+    }
+    ask(context, method, Some(source.open(context)?))
 }
 
 fn ask(context: &Context, method: &Method, source: Option<Opened>) -> Result<ExitStatus, Failure> {

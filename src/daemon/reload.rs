@@ -67,6 +67,35 @@ impl Hands {
         }
     }
 
+    /// Says what daemon-reload would find.
+    pub(super) fn rehearse_reload(&mut self, client: ClientId, machine: &Machine) {
+        let listing = self.units.list();
+        let (mut said, mut faults) = (Vec::new(), listing.faults);
+        let all: BTreeSet<&UnitName> = listing.units.iter().chain(machine.units()).collect();
+        for unit in all {
+            let known = self.units.get(unit);
+            match (self.units.read_afresh(unit), known) {
+                (Err(Unreadable::Faulty(its)), _) => faults.extend(its),
+                (Err(Unreadable::Missing | Unreadable::Masked(_)), Some(known)) if !known.orphaned => {
+                    said.push(format!("{unit}: its file is gone"));
+                }
+                (Err(Unreadable::Missing | Unreadable::Masked(_)), _) => {}
+                (Ok(loaded), Some(known)) if *known.settings == loaded.settings && !known.orphaned => {}
+                (Ok(_), Some(known)) if known.orphaned => said.push(format!("{unit}: its file is back")),
+                (Ok(_), Some(_)) => said.push(format!("{unit}: changed")),
+                (Ok(_), None) => said.push(format!("{unit}: new")),
+            }
+        }
+        if !faults.is_empty() {
+            return self.control.refuse(client, &bad_files(false, &faults));
+        }
+        let text = match said.is_empty() {
+            true => "nothing would change".to_owned(),
+            false => format!("would take in: {}", said.join("; ")),
+        };
+        self.control.reply(client, &Reply::done(false, text), Vec::new(), None);
+    }
+
     fn inbox_answer(&mut self, round: &Round) {
         for fault in &round.faults {
             log::error!("{fault}");

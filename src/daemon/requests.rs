@@ -131,7 +131,10 @@ impl Hands {
         now: Tick,
     ) {
         let Some(unit) = call.method.unit().cloned() else {
-            let text = format!("would do: {}", call.method.name());
+            if call.method == Method::DaemonReload {
+                return self.rehearse_reload(call.client, machine);
+            }
+            let text = format!("would do: {}", call.method.verb());
             return self.control.reply(call.client, &Reply::done(false, text), Vec::new(), None);
         };
         let settings = match on_disk {

@@ -86,7 +86,11 @@ impl Units {
         read
     }
 
-    fn read_afresh(&self, unit: &UnitName) -> Result<Loaded, Unreadable> {
+    /// The same, and remembers nothing.
+    ///
+    /// # Errors
+    /// [`Unreadable`]
+    pub fn read_afresh(&self, unit: &UnitName) -> Result<Loaded, Unreadable> {
         let sources = self.folders.read(unit).map_err(|error| match error {
             ReadError::NotFound { .. } => Unreadable::Missing,
             ReadError::Masked { .. } => Unreadable::Masked(error.to_string()),

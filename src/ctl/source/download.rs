@@ -88,6 +88,11 @@ impl<'a> Wanted<'a> {
         Ok(Self { address, sum, header_file })
     }
 
+    /// Asks nobody: whether the passwords for it can be had.
+    pub(super) fn look(&self, manner: &Manner<'_>) -> Result<(), Failure> {
+        Web::new(&self.address, self.header_file, manner.variable, manner.waits).map(drop)
+    }
+
     /// Gets it: a descriptor that reads it from its beginning.
     pub(super) fn fetch(&self, manner: &Manner<'_>) -> Result<(OwnedFd, Downloaded), Failure> {
         let disk = |error: &io::Error| {

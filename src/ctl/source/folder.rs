@@ -67,6 +67,11 @@ impl From<io::Error> for Stopped {
     }
 }
 
+/// Looks through the folder, and sends nothing.
+pub(super) fn look(path: &Path, folder: &OwnedFd) -> Result<(), Failure> {
+    walk(folder, &mut Seen::default()).map_err(|fault| told(path, &fault))
+}
+
 /// Looks through the folder, and begins to write it into the pipe whose reading end this gives.
 pub(super) fn send(path: &Path, folder: OwnedFd) -> Result<(OwnedFd, Sender), Failure> {
     let failed = |error: &dyn std::fmt::Display| {

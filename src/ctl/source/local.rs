@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open as open_path};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::unistd::{AccessFlags, access};
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,6 +15,23 @@ use std::time::Instant;
 
 /// What else SOURCE may be.
 const GIVE: &str = "give a folder or an archive that you may read, or - for standard input";
+
+/// What can be known of a path without anything coming of it. `None`: a pipe, whose writer would take
+/// whoever opened it for the reader that it waits for.
+pub(super) fn look(path: &Path) -> Result<Option<Local>, Failure> {
+    let failed = |errno| cannot_open(path, errno);
+    let seen = open_path(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed)?;
+    if kind(&seen).map_err(failed)? == SFlag::S_IFIFO {
+        access(path, AccessFlags::R_OK).map_err(failed)?;
+        return Ok(None);
+    }
+    open(path, None).map(Some)
+}
+
+fn cannot_open(path: &Path, errno: Errno) -> Failure {
+    let text = format!("cannot open SOURCE {}: {}", path.display(), errno.desc());
+    Failure::new(ExitStatus::Failed, text).next(GIVE)
+}
 
 /// What a path names.
 #[derive(Debug)]
@@ -26,9 +44,7 @@ pub(super) enum Local {
 /// Opens a path as the caller may, before the deadline.
 pub(super) fn open(path: &Path, deadline: Option<Instant>) -> Result<Local, Failure> {
     let shown = path.display();
-    let failed = |errno: Errno| {
-        Failure::new(ExitStatus::Failed, format!("cannot open SOURCE {shown}: {}", errno.desc())).next(GIVE)
-    };
+    let failed = |errno| cannot_open(path, errno);
     // What it is comes first: to open a device may do something.
     let seen = open_path(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed)?;
     let kind = kind(&seen).map_err(failed)?;

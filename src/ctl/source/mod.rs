@@ -26,10 +26,14 @@ use super::args;
 use super::context::Context;
 use super::failure::Failure;
 use crate::model::{ExitStatus, Label, UnitName};
+use crate::store::unpack;
 use download::Downloaded;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use sum::Sum;
 
@@ -87,8 +91,28 @@ pub(super) struct ReleaseArgs {
 }
 
 impl SourceArgs {
-    /// Opens SOURCE. A download is finished when this returns.
-    pub(super) fn open(&self, context: &Context) -> Result<Opened, Failure> {
+    /// Looks at SOURCE as far as that takes nothing from it: a rehearsal. What a pipe or an address gives is
+    /// not known before it has been taken.
+    pub(super) fn look(&self, context: &Context) -> Result<(), Failure> {
+        match self.kind()? {
+            Kind::Stdin => look_at(Path::new("-"), local::stdin()?),
+            Kind::Path(path) => match local::look(path)? {
+                Some(local::Local::File(file)) => look_at(path, file),
+                Some(local::Local::Folder(folder)) => folder::look(path, &folder),
+                None => Ok(()),
+            },
+            Kind::Address(address) => self.wanted(address)?.look(&download::Manner::of(context)),
+        }
+    }
+
+    /// What is to be downloaded.
+    fn wanted<'a>(&'a self, address: &'a str) -> Result<download::Wanted<'a>, Failure> {
+        let Some(sum) = &self.sha256 else { return Err(no_sum(address)) };
+        download::Wanted::new(address, sum, self.header_file.as_deref())
+    }
+
+    /// What SOURCE is, with flags that fit.
+    fn kind(&self) -> Result<Kind<'_>, Failure> {
         let kind = kind(&self.source)?;
         let is_address = matches!(kind, Kind::Address(_));
         let only_for_downloads =
@@ -98,7 +122,12 @@ impl SourceArgs {
                 format!("{flag} is for an http(s) SOURCE; {} is none", Path::new(&self.source).display());
             return Err(Failure::new(ExitStatus::Usage, text));
         }
-        match kind {
+        Ok(kind)
+    }
+
+    /// Opens SOURCE. A download is finished when this returns.
+    pub(super) fn open(&self, context: &Context) -> Result<Opened, Failure> {
+        match self.kind()? {
             Kind::Stdin => local::stdin().map(plain),
             Kind::Path(path) => match local::open(path, context.deadline)? {
                 local::Local::File(descriptor) => Ok(plain(descriptor)),
@@ -108,8 +137,7 @@ impl SourceArgs {
                 }
             },
             Kind::Address(address) => {
-                let Some(sum) = &self.sha256 else { return Err(no_sum(address)) };
-                let wanted = download::Wanted::new(address, sum, self.header_file.as_deref())?;
+                let wanted = self.wanted(address)?;
                 let (descriptor, downloaded) = wanted.fetch(&download::Manner::of(context))?;
                 Ok(Opened { descriptor, behind: Behind::Downloaded(downloaded) })
             }
@@ -142,6 +170,32 @@ impl Opened {
             Behind::Nothing | Behind::Downloaded(_) => {}
         }
         Ok(())
+    }
+}
+
+/// Whether a file begins as an archive, from where it stands; that stays where it is, for others may have
+/// it open, too.
+fn look_at(path: &Path, file: OwnedFd) -> Result<(), Failure> {
+    let mut file = File::from(file);
+    if !file.metadata().is_ok_and(|found| found.is_file()) {
+        return Ok(());
+    }
+    let read = file.stream_position().map_err(|error| format!("cannot be read: {error}"));
+    read.and_then(|at| unpack::look(Rest { file: &file, at }))
+        .map_err(|why| Failure::new(ExitStatus::Failed, format!("SOURCE {}: {why}", path.display())))
+}
+
+/// A file from a place on.
+struct Rest<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Read for Rest<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.at)?;
+        self.at += count as u64;
+        Ok(count)
     }
 }
 

@@ -464,9 +464,9 @@ fn fixture_source() {
     });
     let mut to: Box<dyn Write> = match std::env::var_os("SUPD_TEST_TO") {
         Some(path) => Box::new(File::create(path).unwrap()),
-        None => Box::new(std::io::sink()),
+        None => Box::new(io::sink()),
     };
-    std::io::copy(&mut File::from(opened.descriptor().try_clone_to_owned().unwrap()), &mut to).unwrap();
+    io::copy(&mut File::from(opened.descriptor().try_clone_to_owned().unwrap()), &mut to).unwrap();
     opened.finish(true).unwrap();
 }
 

@@ -64,6 +64,16 @@ pub fn unpack_from(source: impl Read, folder: BorrowedFd<'_>, bounds: &Bounds) -
     carry_out(source, folder, bounds).map_err(|why| format!("cannot unpack the archive: {why}"))
 }
 
+/// Looks at the beginning alone: whether it is an archive that could be unpacked, and begins as one.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn look(source: impl Read) -> Result<(), String> {
+    let bounds = Bounds::default();
+    let begins = Archive::open(source, &bounds).and_then(|mut archive| archive.next().map(drop));
+    begins.map_err(|why| format!("cannot unpack the archive: {why}"))
+}
+
 fn carry_out(source: impl Read, folder: BorrowedFd<'_>, bounds: &Bounds) -> Result<Unpacked, String> {
     let mut archive = Archive::open(source, bounds)?;
     let mut tree = Tree::new(folder, bounds)?;

@@ -5,6 +5,7 @@ use crate::load::Mode;
 use crate::wait::{SOON, wait_until};
 use crate::{Test, fixture, test};
 use std::fs;
+use std::io::Seek;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -333,8 +334,65 @@ fn only_said() {
     assert!(would.stdout.contains("would launch generation 2 of release 1"), "{would}");
     let would = shop.ctl(&["--dry-run", "stop", "web"]).expect(0);
     assert!(would.stdout.contains("would "), "{would}");
+    a_rehearsal_looks_at_source(&shop);
+    a_rehearsed_reload_reads_the_files(&shop);
     assert_eq!(shop.labels(), ["1"]);
     let after = shop.supd.status("web").0;
     assert_eq!((&before["active"], &before["state"]), (&after["active"], &after["state"]));
     wait_until("the server to answer", SOON, || shop.answers() == "1");
+}
+
+/// What can be known of SOURCE without unpacking it is known.
+fn a_rehearsal_looks_at_source(shop: &Shop) {
+    let at = |name: &str| shop.supd.app().join(name);
+    let archive = shop.pack(&shop.build("2", ""), "two.tar.gz");
+    let bytes = fs::read(&archive).expect("the test's own files");
+    fs::write(at("garbage"), "no archive at all\n".repeat(100)).expect("a file");
+    fs::write(at("cut"), &bytes[..20]).expect("a file");
+    fs::write(at("a.zip"), b"PK\x03\x04....").expect("a file");
+    fs::write(at("empty"), "").expect("a file");
+    nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let dry = |source: &str| shop.ctl(&["--dry-run", "install", "web", "2", source]);
+    for (source, status, said) in [
+        (text(&archive), 0, "would install release 2"),
+        (text(&at("pipe")), 0, "would install release 2"),
+        (text(&at("none")), 1, "No such file"),
+        (text(&at("garbage")), 1, "SOURCE"),
+        (text(&at("cut")), 1, "cut off"),
+        (text(&at("a.zip")), 1, "a zip file"),
+        (text(&at("empty")), 1, "nothing came"),
+        ("/dev/null", 2, "a device"),
+        ("http://127.0.0.1:1/app.tar", 2, "--sha256"),
+        ("ftp://127.0.0.1/app.tar", 2, "only http"),
+    ] {
+        let would = dry(source).expect(status);
+        assert!(would.text().contains(said), "{source}: {would}");
+    }
+    // Of an address nothing is asked; standard input stays where it is.
+    let sum = "0".repeat(64);
+    shop.ctl(&["--dry-run", "install", "web", "2", "http://127.0.0.1:1/app.tar", "--sha256", &sum]).expect(0);
+    for (file, status) in [(&archive, 0), (&at("garbage"), 1)] {
+        let mut open = fs::File::open(file).expect("the test's own files");
+        let mut command = shop.supd.ctl_command(&["--dry-run", "install", "web", "2", "-"]);
+        command.stdin(open.try_clone().expect("a descriptor"));
+        assert_eq!(command.output().expect("supctl").status.code(), Some(status));
+        assert_eq!(open.stream_position().expect("a place"), 0, "nothing was taken from it");
+    }
+}
+
+/// A faulty file is one for the rehearsal, too; and nothing of what it finds is taken in.
+fn a_rehearsed_reload_reads_the_files(shop: &Shop) {
+    let dry = || shop.ctl(&["--dry-run", "daemon-reload"]);
+    assert!(dry().expect(0).stdout.contains("nothing would change"));
+    shop.unit("Nice = 5", "");
+    shop.supd.write_unit("new", "[[Socket]]\nListenStream = 1\n[Service]\nExecStart = \"/bin/true\"\n");
+    let would = dry().expect(0);
+    assert!(would.stdout.contains("would take in: new: new; web: changed"), "{would}");
+    shop.supd.write_unit("new", "[Servce]\n");
+    let would = dry().expect(78);
+    assert!(would.text().contains("new.unit:1:"), "{would}");
+    assert!(!shop.ctl(&["status"]).expect(0).stdout.contains("new "), "a rehearsal is forgotten");
+    fs::remove_file(shop.supd.path().join("units/new.unit")).expect("the test's own files");
+    shop.unit("", "");
+    assert!(dry().expect(0).stdout.contains("nothing would change"));
 }
