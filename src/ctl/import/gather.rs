@@ -18,12 +18,17 @@ const SEARCHED: [&str; 5] = [
     "/lib/systemd/system",
 ];
 
+/// So many lines that are no UTF-8 are named.
+const GARBLED_MAX: usize = 20;
+
 /// A unit of systemd, read.
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) name: Name,
     pub(super) fragment: PathBuf,
     pub(super) unit: Unit,
+    /// Folders among its drop-ins, which systemd passes over.
+    pub(super) folders: Vec<PathBuf>,
 }
 
 /// A service and its sockets: what becomes one unit of supd.
@@ -170,7 +175,7 @@ impl<'l> Gatherer<'l> {
         files.extend(name.template());
         let candidates = files.iter().flat_map(|file| searched.iter().map(move |folder| folder.join(file)));
         for path in candidates {
-            let text = match self.text(&path, wanted) {
+            let text = match self.text(&path, wanted)? {
                 Seen::Missing => continue,
                 Seen::Unread(why) => return Err(unread(&path, &why)),
                 Seen::Text(text) => text,
@@ -186,15 +191,22 @@ impl<'l> Gatherer<'l> {
                 name = other;
             }
             let mut sources = vec![Source::new(&path, text)];
-            sources.extend(self.drop_ins(&name, wanted, &searched)?);
+            let mut folders = Vec::new();
+            sources.extend(self.drop_ins(&name, wanted, &searched, &mut folders)?);
             let unit = Unit::read(&sources).map_err(|faults| wrong(&faults))?;
-            return Ok(Some(Loaded { name, fragment: path, unit }));
+            return Ok(Some(Loaded { name, fragment: path, unit, folders }));
         }
         Ok(None)
     }
 
     /// Drop-ins in the order of their names; of two of one name that of the more particular folder.
-    fn drop_ins(&self, name: &Name, wanted: &Wanted, searched: &[PathBuf]) -> Result<Vec<Source>, Failure> {
+    fn drop_ins(
+        &self,
+        name: &Name,
+        wanted: &Wanted,
+        searched: &[PathBuf],
+        folders: &mut Vec<PathBuf>,
+    ) -> Result<Vec<Source>, Failure> {
         let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
         for drop_ins in name.drop_in_folders() {
             for folder in searched {
@@ -206,9 +218,10 @@ impl<'l> Gatherer<'l> {
         }
         let mut sources = Vec::new();
         for path in found.into_values() {
-            match self.text(&path, wanted) {
+            match self.text(&path, wanted)? {
                 Seen::Text(text) => sources.push(Source::new(path, text)),
                 Seen::Missing => {}
+                Seen::Unread(_) if self.real(&path, wanted).is_dir() => folders.push(path),
                 Seen::Unread(why) => return Err(unread(&path, &why)),
             }
         }
@@ -217,15 +230,22 @@ impl<'l> Gatherer<'l> {
 
     // A path that was given is one of this machine, whatever --root says.
 
-    fn text(&self, path: &Path, wanted: &Wanted) -> Seen {
+    fn text(&self, path: &Path, wanted: &Wanted) -> Result<Seen, Failure> {
         let seen = match wanted.folder {
-            Some(_) => Look::new(None).text(path),
-            None => self.look.text(path),
+            Some(_) => Look::new(None).unit(path),
+            None => self.look.unit(path),
         };
         match seen {
             // A mask is a link to /dev/null.
-            Seen::Unread(_) if self.real(path, wanted) == Path::new("/dev/null") => Seen::Text(String::new()),
-            seen => seen,
+            Ok(Seen::Unread(_)) if self.real(path, wanted) == Path::new("/dev/null") => {
+                Ok(Seen::Text(String::new()))
+            }
+            Ok(seen) => Ok(seen),
+            Err(lines) => {
+                let (what, remedy) = ("this is no UTF-8", "write it in UTF-8; systemd refuses this file too");
+                let fault = |line| Fault { line, column: 1, ..Fault::of_file(path, what, remedy) };
+                Err(wrong(&lines.into_iter().take(GARBLED_MAX).map(fault).collect::<Vec<_>>()))
+            }
         }
     }
 
@@ -272,7 +292,7 @@ fn unread(path: &Path, why: &str) -> Failure {
 }
 
 /// Files that systemd refuses too.
-fn wrong(faults: &[Fault]) -> Failure {
+pub(super) fn wrong(faults: &[Fault]) -> Failure {
     let details = faults.iter().map(ToString::to_string).collect();
     Failure { details, ..Failure::new(ExitStatus::BadUnitFile, "a unit file of systemd is wrong") }
 }

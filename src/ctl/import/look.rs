@@ -73,10 +73,29 @@ impl Look {
         if here == Path::new("dev/null") { PathBuf::from("/dev/null") } else { root.join(here) }
     }
 
-    /// Reads a file; bytes that are not UTF-8 are replaced: they stand in comments and names.
+    /// Reads a configuration; bytes that are not UTF-8 are replaced: they stand in comments and names.
     pub(super) fn text(&self, path: &Path) -> Seen {
+        self.bytes(path).map_or_else(|seen| seen, |bytes| lossy(&bytes))
+    }
+
+    /// Reads a unit of systemd, whose every value is carried over. Gives the lines that are no UTF-8, as
+    /// `Err`, unless they are comments.
+    pub(super) fn unit(&self, path: &Path) -> Result<Seen, Vec<u32>> {
+        let bytes = match self.bytes(path) {
+            Ok(bytes) => bytes,
+            Err(seen) => return Ok(seen),
+        };
+        let is_comment = |line: &[u8]| matches!(line.trim_ascii_start().first(), Some(b'#' | b';'));
+        let garbled = |line: &[u8]| std::str::from_utf8(line).is_err() && !is_comment(line);
+        let lines = (1..).zip(bytes.split(|byte| *byte == b'\n'));
+        let garbled: Vec<u32> = lines.filter(|(_, line)| garbled(line)).map(|(number, _)| number).collect();
+        if garbled.is_empty() { Ok(lossy(&bytes)) } else { Err(garbled) }
+    }
+
+    /// What a file has; else what is there instead.
+    fn bytes(&self, path: &Path) -> Result<Vec<u8>, Seen> {
         if self.left.get() == 0 {
-            return Seen::Missing;
+            return Err(Seen::Missing);
         }
         self.left.set(self.left.get() - 1);
         let mut options = OpenOptions::new();
@@ -85,20 +104,20 @@ impl Look {
         let (metadata, file) = match opened {
             Ok(opened) => opened,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                return Seen::Missing;
+                return Err(Seen::Missing);
             }
-            Err(error) => return Seen::Unread(explain(&error)),
+            Err(error) => return Err(Seen::Unread(explain(&error))),
         };
         if !metadata.is_file() {
-            return Seen::Unread("no regular file".to_owned());
+            return Err(Seen::Unread("no regular file".to_owned()));
         }
         let mut bytes = Vec::new();
         match file.take(BYTES_MAX + 1).read_to_end(&mut bytes) {
-            Err(error) => Seen::Unread(explain(&error)),
+            Err(error) => Err(Seen::Unread(explain(&error))),
             Ok(_) if bytes.len() as u64 > BYTES_MAX => {
-                Seen::Unread(format!("it is longer than {BYTES_MAX} bytes"))
+                Err(Seen::Unread(format!("it is longer than {BYTES_MAX} bytes")))
             }
-            Ok(_) => Seen::Text(String::from_utf8_lossy(&bytes).into_owned()),
+            Ok(_) => Ok(bytes),
         }
     }
 
@@ -149,6 +168,10 @@ impl Look {
         }
         found
     }
+}
+
+fn lossy(bytes: &[u8]) -> Seen {
+    Seen::Text(String::from_utf8_lossy(bytes).into_owned())
 }
 
 /// The parts of a path, without its root.

@@ -56,6 +56,10 @@ impl Work<'_> {
             return Err(refuse(text.to_owned()).next("leave it to systemd, or import the unit of the server"));
         }
         let Some((value, command)) = commands.last().cloned() else {
+            let faults = self.cannot_be_split("ExecStart");
+            if !faults.is_empty() {
+                return Err(super::gather::wrong(&faults));
+            }
             return Err(refuse("there is no ExecStart, so there is nothing to run".to_owned()));
         };
         for (value, command) in &commands[..commands.len() - 1] {

@@ -97,6 +97,33 @@ fn what_is_no_server_is_refused_with_the_next_step() {
     }
 }
 
+/// What systemd itself refuses or passes over is said with its place.
+#[test]
+fn bytes_that_are_no_text_folders_and_open_quotes_are_named() {
+    let root = tempfile::tempdir().unwrap();
+    let system = root.path().join("etc/systemd/system");
+    fs::create_dir_all(system.join("web.service.d/folder.conf")).unwrap();
+    let import = |text: &[u8]| {
+        fs::write(system.join("web.service"), text).unwrap();
+        let look = Look::new(Some(root.path().to_owned()));
+        let jobs = Gatherer::new(&look).jobs(&["web.service".to_owned()])?;
+        translate(&jobs[0], None, &look, &facts())
+    };
+    let good = import(b"[Unit]\n# caf\xe9\nDescription=Caf\xc3\xa9\n[Service]\nExecStart=/bin/x\n").unwrap();
+    assert!(good.text.contains("Description = \"Caf\u{e9}\""), "{}", good.text);
+    let told = lines(&good.remarks, "web.unit").join("\n");
+    assert!(told.contains("web.service.d/folder.conf: note: a folder among the drop-ins"), "{told}");
+    for (text, said) in [
+        (&b"[Service]\nExecStart=/bin/x\nEnvironment=A=caf\xe9\n"[..], "web.service:3:1: this is no UTF-8"),
+        (b"[Service]\n\nExecStart=/bin/x 'a b\n", "web.service:3:1: ExecStart: a quote ' is not closed"),
+        (b"[Service]\nExecStart=/bin/x \\\n  \"a\n", "web.service:2:1: ExecStart: a quote \" is not closed"),
+    ] {
+        let failure = import(text).unwrap_err();
+        let details = failure.details.join("\n");
+        assert!(failure.status.code() == 78 && details.contains(said), "{failure:?}");
+    }
+}
+
 /// The same files under other names: what an alias is a link to counts.
 #[test]
 fn an_alias_is_the_unit_that_it_stands_for() {

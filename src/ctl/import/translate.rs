@@ -68,6 +68,10 @@ impl Work<'_> {
             let text = self.text(value);
             self.draft.unit.set("Description", toml::text(&text), Some(&place(value)));
         }
+        for folder in job.sockets.iter().chain([&job.service]).flat_map(|loaded| &loaded.folders) {
+            let (place, what) = ((folder.clone(), 0), "a folder among the drop-ins: systemd passes over it");
+            self.remarks.add(Kind::Note, Some(&place), "", what, "");
+        }
         for (path, line, why) in job.service.unit.ignored.iter().take(50) {
             self.remarks.add(
                 Kind::Note,
@@ -239,7 +243,7 @@ pub fn of_texts(service: &str, socket: Option<&str>) -> (String, Vec<String>) {
         let name = Name { prefix: "web".to_owned(), instance: Some("a-b".to_owned()), kind };
         let fragment = std::path::PathBuf::from(name.to_string());
         let unit = Unit::read(&[Source::new(&fragment, text)]).ok()?;
-        Some(Loaded { name, fragment, unit })
+        Some(Loaded { name, fragment, unit, folders: Vec::new() })
     };
     let Some(service) = load(service, UnitKind::Service) else { return Default::default() };
     let sockets = socket.and_then(|text| load(text, UnitKind::Socket)).into_iter().collect();

@@ -4,6 +4,7 @@ use super::draft::Draft;
 use super::gather::{Job, Loaded};
 use super::look::Look;
 use super::remark::{Kind, Place, Remarks};
+use crate::codec::fault::Fault;
 use crate::codec::systemd::command::{Command, commands};
 use crate::codec::systemd::specifiers::expand;
 use crate::codec::systemd::{Facts, Value};
@@ -124,6 +125,17 @@ impl<'j> Work<'j> {
             }
         }
         found
+    }
+
+    /// The lines of a key that are no commands.
+    pub(super) fn cannot_be_split(&self, key: &str) -> Vec<Fault> {
+        let fault = |value: &Value, why: &str| {
+            let fault =
+                Fault::of_file(&value.file, why, "systemd passes over this line, and has nothing to run");
+            Fault { line: value.line, column: 1, key: value.key.clone(), ..fault }
+        };
+        let values = self.job.service.unit.all("Service", key).into_iter();
+        values.filter_map(|value| Some(fault(value, &commands(&value.text).err()?.to_string()))).collect()
     }
 
     fn filled_in(&mut self, command: Command, value: &Value) -> Command {
