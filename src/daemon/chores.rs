@@ -41,6 +41,8 @@ pub enum Chore {
     History(ClientId),
     /// It reads the history for who watches, and is behind.
     CatchUp(ClientId),
+    /// It looks whether the history knows this unit, for who wants to watch it.
+    Known(ClientId, UnitName),
 }
 
 /// Those under way.
@@ -113,7 +115,8 @@ impl Chores {
     /// How many read it for who watches.
     #[must_use]
     pub fn catching_up(&self) -> usize {
-        self.running.values().filter(|(_, _, chore)| matches!(chore, Chore::CatchUp(_))).count()
+        let watches = |chore: &Chore| matches!(chore, Chore::CatchUp(_) | Chore::Known(..));
+        self.running.values().filter(|(_, _, chore)| watches(chore)).count()
     }
 
     /// How many searches for processes are under way.

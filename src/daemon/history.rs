@@ -179,6 +179,7 @@ impl Hands {
                     self.tell_watcher(client, &[gap], told);
                 }
                 Next::Read(query) => self.begin_catching_up(client, query, told),
+                Next::Ask(unit) => self.begin_asking(client, unit),
             }
         }
     }
@@ -233,7 +234,7 @@ impl Hands {
     }
 
     /// Begins to answer `Watch`.
-    pub(super) fn watch_history(&mut self, call: &Call) {
+    pub(super) fn watch_history(&mut self, call: &Call, machine: &Machine) {
         let Method::Watch { unit, after } = &call.method else { return };
         if !call.more {
             let text = "Watch answers again and again: call it with \"more\"".to_owned();
@@ -241,6 +242,56 @@ impl Hands {
         }
         self.recorder.listen(true);
         self.story.watches.add(call.client, unit.clone(), *after, self.recorder.told_seq());
+        // Nothing may ever happen to a name that is mistyped, and nobody would know why.
+        let known = |unit: &UnitName| {
+            machine.units().chain(self.recorder.units()).any(|known| known == unit)
+                || self.units.list().units.contains(unit)
+        };
+        if unit.as_ref().is_some_and(|unit| !known(unit)) {
+            self.story.watches.doubt(call.client, true);
+        }
+    }
+
+    /// Somebody wants to watch a unit that only the history may know.
+    fn begin_asking(&mut self, client: ClientId, unit: UnitName) {
+        if !self.may_read_for(client) {
+            return;
+        }
+        let state = self.recorder.state().to_path_buf();
+        let query = Query {
+            unit: Some(unit.to_string()),
+            newest: true,
+            entries_max: 1,
+            bytes_max: 1,
+            ..Query::default()
+        };
+        let work = move || {
+            let page = read(&state, &query).map_err(|error| error.to_string())?;
+            Ok(vec![u8::from(!page.entries.is_empty())])
+        };
+        self.begin_reading(client, Chore::Known(client, unit), work);
+    }
+
+    /// A child has looked whether the history knows this unit.
+    pub(super) fn watched_unit(
+        &mut self,
+        client: ClientId,
+        unit: &UnitName,
+        result: Result<Vec<u8>, String>,
+        machine: &Machine,
+    ) {
+        self.next_behind();
+        match result {
+            Ok(known) if known == [1] => self.story.watches.doubt(client, false),
+            Ok(_) => {
+                self.unwatch(client);
+                self.refuse_unit(client, Some(unit), machine);
+            }
+            Err(why) => {
+                self.unwatch(client);
+                self.unread(client, &why);
+            }
+        }
     }
 
     /// Somebody is gone who may have watched.
@@ -251,9 +302,7 @@ impl Hands {
     }
 
     fn begin_catching_up(&mut self, client: ClientId, query: Query, told: u64) {
-        let reads = self.chores.catching_up();
-        if reads >= CATCHING_UP {
-            self.story.behind.push_back(client);
+        if !self.may_read_for(client) {
             return;
         }
         let (state, boot) = (self.recorder.state().to_path_buf(), self.boot.to_string());
@@ -261,9 +310,27 @@ impl Hands {
             let page = read(&state, &query).map_err(|error| error.to_string())?;
             Ok(caught_up(&page, query.after, told, &boot))
         };
+        self.begin_reading(client, Chore::CatchUp(client), work);
+    }
+
+    /// Whether a child may read for who watches; else its turn comes when another one is done.
+    fn may_read_for(&mut self, client: ClientId) -> bool {
+        let may = self.chores.catching_up() < CATCHING_UP;
+        if !may {
+            self.story.behind.push_back(client);
+        }
+        may
+    }
+
+    fn begin_reading(
+        &mut self,
+        client: ClientId,
+        chore: Chore,
+        work: impl FnOnce() -> Result<Vec<u8>, String>,
+    ) {
         let begun = Task::run("reading the history", READ_BOUND, &[], work)
             .map_err(|error| error.to_string())
-            .and_then(|task| self.chores.begin(Chore::CatchUp(client), task, &mut self.sources));
+            .and_then(|task| self.chores.begin(chore, task, &mut self.sources));
         if let Err(why) = begun {
             self.unwatch(client);
             self.unread(client, &why);

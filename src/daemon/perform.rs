@@ -295,7 +295,7 @@ impl Hands {
     }
 
     /// A forked child may have its answer.
-    pub fn chore(&mut self, number: u64, now: Tick) {
+    pub fn chore(&mut self, number: u64, machine: &Machine, now: Tick) {
         let Some((chore, result)) = self.chores.poll(number, &mut self.sources) else { return };
         match chore {
             Chore::Sweep(ids) => {
@@ -316,6 +316,7 @@ impl Hands {
             }
             Chore::History(client) => self.history_read(client, result),
             Chore::CatchUp(client) => self.watcher_read(client, result),
+            Chore::Known(client, unit) => self.watched_unit(client, &unit, result, machine),
             Chore::Unpack(unit, job) => self.unpacked(&unit, job, result),
             Chore::End(unit, job, of) => self.left_ended(&unit, job, of, result.map(|_| ())),
             Chore::Install(unit, job) => {

@@ -121,7 +121,7 @@ impl Reactor {
                     jobs.launched(job, &mut around);
                 }
                 Source::Flusher => self.hands.flush(),
-                Source::Chore(number) => self.hands.chore(number, now),
+                Source::Chore(number) => self.hands.chore(number, &self.machine, now),
                 Source::Knock(unit) => self.hands.knocked(&unit),
                 Source::Deaf(unit) => self.hands.revive(&unit, now),
                 Source::Child(worker) => self.hands.child_ended(worker),

@@ -53,7 +53,7 @@ impl Hands {
             },
             Method::Releases { unit } => self.list_releases(call, unit.as_ref(), machine),
             Method::History { .. } => self.pass_history(call),
-            Method::Watch { .. } => self.watch_history(call),
+            Method::Watch { .. } => self.watch_history(call, machine),
             _ => return false,
         }
         true

@@ -172,6 +172,7 @@ impl Sweeper {
             | Chore::Prune(_)
             | Chore::History(_)
             | Chore::CatchUp(_)
+            | Chore::Known(..)
             | Chore::Clear(_) => {}
         }
         self.again = Some(now.after(AGAIN));

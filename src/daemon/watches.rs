@@ -34,6 +34,8 @@ struct Watcher {
     unit: Option<UnitName>,
     cursor: u64,
     greeted: bool,
+    /// Nothing is known of its unit: it may be mistyped.
+    doubtful: bool,
     turn: Turn,
 }
 
@@ -53,6 +55,8 @@ pub enum Next {
     Tell(Vec<Box<RawValue>>, u64),
     /// To be read to from the disk.
     Read(Query),
+    /// To be asked of the disk: whether anything ever happened to this unit.
+    Ask(UnitName),
     /// It comes from a future that this supd has not seen: its cursor was this.
     Ahead(u64),
 }
@@ -75,8 +79,17 @@ impl Watches {
             self.forget(told);
         }
         let cursor = after.unwrap_or(told);
-        self.watchers.insert(client, Watcher { unit, cursor, greeted: false, turn: Turn::Queued });
+        self.watchers
+            .insert(client, Watcher { unit, cursor, greeted: false, doubtful: false, turn: Turn::Queued });
         self.queue.push_back(client);
+    }
+
+    /// Nothing is known of the unit that it asked for; or its history has something after all.
+    pub fn doubt(&mut self, client: ClientId, doubtful: bool) {
+        if let Some(watcher) = self.watchers.get_mut(&client) {
+            watcher.doubtful = doubtful;
+        }
+        self.go_on(client);
     }
 
     /// One is gone. Whether it was the last.
@@ -167,6 +180,10 @@ impl Watches {
     /// What to do for it; `told` is the last number of all.
     pub fn next(&mut self, client: ClientId, told: u64) -> Next {
         let Some(watcher) = self.watchers.get_mut(&client) else { return Next::Nothing };
+        if let (true, Some(unit)) = (watcher.doubtful, &watcher.unit) {
+            watcher.turn = Turn::Reading;
+            return Next::Ask(unit.clone());
+        }
         if watcher.cursor > told && !watcher.greeted {
             watcher.turn = Turn::Idle;
             let ahead = std::mem::replace(&mut watcher.cursor, told);
@@ -280,6 +297,18 @@ mod tests {
         watches.publish(6, None);
         assert_eq!(watches.pop(), Some(ClientId(1)));
         assert!(matches!(watches.next(ClientId(1), 6), Next::Read(query) if query.after == 5));
+    }
+
+    #[test]
+    fn a_unit_of_which_nothing_is_known_is_asked_for_first() {
+        let mut watches = Watches::default();
+        watches.add(ClientId(1), UnitName::new("old").ok(), None, 7);
+        watches.doubt(ClientId(1), true);
+        assert_eq!(watches.pop(), Some(ClientId(1)));
+        assert!(matches!(watches.next(ClientId(1), 7), Next::Ask(unit) if unit.as_str() == "old"));
+        assert!(!watches.pending(), "one look at a time");
+        watches.doubt(ClientId(1), false);
+        assert_eq!(told(&mut watches, 7), [(1, vec![], 7)]);
     }
 
     #[test]

@@ -183,6 +183,8 @@ fn events_over_a_restart() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("waiting for it") && said.contains("there again; going on after"), "{said}");
 
+    let mistyped = supd.ctl(&["events", "wbe", "--timeout", "20s"]).expect(3);
+    assert!(mistyped.stderr.contains("there is no unit wbe; did you mean web?"), "{mistyped}");
     let none = supd.ctl(&["events", "--since", "99999999", "--timeout", "2s"]).expect(4);
     assert!(none.stdout.contains("\"what\":\"gap\""), "{none}");
     let last = all[all.len() - 1].to_string();
