@@ -243,7 +243,13 @@ impl<'a> Wanted<'a> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>());
-                    return Err(broke(inner.map_or_else(|| error.to_string(), words)));
+                    return Err(match inner {
+                        Some(garbled @ ureq::Error::Protocol(_)) => {
+                            let text = format!("{}: {}", self.address, words(garbled));
+                            Stop::Failed(Failure::new(ExitStatus::Failed, text)).into()
+                        }
+                        inner => broke(inner.map_or_else(|| error.to_string(), words)),
+                    });
                 }
             }
         }

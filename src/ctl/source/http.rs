@@ -137,7 +137,7 @@ impl Web {
     }
 
     fn no_answer(&self, address: &Address, error: &ureq::Error) -> Fault {
-        use ureq::Error::{BadUri, ConnectProxyFailed, HostNotFound, Http, InvalidProxyUrl, Io, Rustls, Tls};
+        use ureq::Error::{ConnectProxyFailed, ConnectionFailed, HostNotFound, Io, Rustls, Timeout, Tls};
         let text = format!("{address}: {}", words(error));
         let certificates = || {
             Some(match &self.no_roots {
@@ -152,9 +152,10 @@ impl Web {
             ConnectProxyFailed(why) if why.contains("responded 4") => {
                 Fault::Lasting(text, Some("http_proxy=http://NAME:PASSWORD@HOST:PORT supctl …".into()))
             }
-            BadUri(_) | Http(_) | InvalidProxyUrl => Fault::Lasting(text, None),
             HostNotFound => Fault::Passing(format!("{address}: there is no such host"), None),
-            _ => Fault::Passing(text, None),
+            Io(_) | Timeout(_) | ConnectionFailed | ConnectProxyFailed(_) => Fault::Passing(text, None),
+            // What came was understood, and is wrong: it would be the same once more.
+            _ => Fault::Lasting(text, None),
         }
     }
 }
@@ -166,6 +167,7 @@ pub(super) fn words(error: &ureq::Error) -> String {
         ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => "it cannot be reached in time".into(),
         ureq::Error::Timeout(_) => "it has gone silent".into(),
         ureq::Error::Io(error) => error.to_string(),
+        ureq::Error::Protocol(error) => format!("it does not answer as HTTP does: {error}"),
         other => other.to_string(),
     }
 }
@@ -245,7 +247,8 @@ fn refusal(address: &Address, status: StatusCode, retry_after: Option<&str>) -> 
         ),
         403 => ("it does not let you have this", None),
         404 | 410 => ("there is no such file", None),
-        408 | 429 | 500 | 502 | 503 | 504 => {
+        501 | 505 => ("it cannot give files this way", None),
+        408 | 425 | 429 | 500..=599 => {
             let after = retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
             return Fault::Passing(format!("{address}: {status}"), after);
         }

@@ -8,11 +8,13 @@ use super::*;
 use crate::ctl::render::text::Paint;
 use server::{Server, Silent, length, say, serve, tls_server};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 mod server;
@@ -238,29 +240,31 @@ fn redirects_stay_within_http_and_take_no_password_to_another_host() {
 #[test]
 fn what_a_server_refuses_is_said_in_words() {
     let (home, body) = (Home::new(), b"content".to_vec());
-    let server = Server::new(|_, asked, out| match (asked.path(), asked.header("authorization")) {
-        ("/private", Some("Basic YW5uOnNlY3JldA==")) => say(out, "200 OK", &[], b"content"),
-        ("/private", _) => say(out, "401 Unauthorized", &[], b"who are you?"),
-        ("/busy", _) => say(out, "503 Service Unavailable", &["Retry-After: 0"], b""),
-        ("/gone", _) => say(out, "410 Gone", &[], b""),
-        ("/teapot", _) => say(out, "418 I'm a teapot", &[], b""),
-        ("/nothing", _) => {}
-        ("/noise", _) => out.write_all(b"SSH-2.0-OpenSSH_9\r\n").unwrap(),
-        _ => say(out, "404 Not Found", &[], b"<html>"),
+    let tries = Arc::new(Mutex::new(BTreeMap::<String, u32>::new()));
+    let counted = tries.clone();
+    let server = Server::new(move |_, asked, out| {
+        *counted.lock().unwrap().entry(asked.path().to_owned()).or_default() += 1;
+        refusing(asked, out);
     });
     let fetch = |path| home.fetch(&server.url(path), &sum(&body)).unwrap_err();
-    for (path, said) in [
-        ("/none?key=secret", "404 Not Found: there is no such file"),
-        ("/gone", "410 Gone: there is no such file"),
-        ("/private", "401 Unauthorized: it wants a name and a password"),
-        ("/busy", "503 Service Unavailable"),
-        ("/teapot", "418 I'm a teapot: that is no file"),
-        ("/nothing", ""),
-        ("/noise", ""),
+    for (path, tried, said) in [
+        ("/none?key=secret", 1, "404 Not Found: there is no such file"),
+        ("/gone", 1, "410 Gone: there is no such file"),
+        ("/private", 1, "401 Unauthorized: it wants a name and a password"),
+        ("/teapot", 1, "418 I'm a teapot: that is no file"),
+        ("/never", 1, "501 Not Implemented: it cannot give files this way"),
+        ("/noise", 1, "it does not answer as HTTP does"),
+        ("/chunks", 1, "it does not answer as HTTP does"),
+        // What may heal is tried as often as the caller's patience lasts.
+        ("/busy", home.vain, "503 Service Unavailable"),
+        ("/slow", home.vain, "504 Gateway Timeout"),
+        ("/own", home.vain, "520 <unknown status code>"),
+        ("/nothing", home.vain, ""),
     ] {
         let failure = fetch(path);
         assert!(failure.text.contains(said) && !failure.text.contains("secret"), "{failure:?}");
         assert_eq!(failure.status, ExitStatus::Failed);
+        assert_eq!(tries.lock().unwrap().get(path), Some(&tried), "{failure:?}");
     }
     assert_eq!(fetch("/private").next.unwrap(), "put them into ~/.netrc (mode 600), or: --header-file FILE");
     home.netrc("machine 127.0.0.1 login ann password secret");
@@ -269,6 +273,23 @@ fn what_a_server_refuses_is_said_in_words() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let failure = home.fetch(&format!("http://{closed}/"), &sum(&body)).unwrap_err();
     assert!(failure.text.to_lowercase().contains("refused"), "{failure:?}");
+}
+
+fn refusing(asked: &server::Asked, out: &mut dyn Write) {
+    match (asked.path(), asked.header("authorization")) {
+        ("/private", Some("Basic YW5uOnNlY3JldA==")) => say(out, "200 OK", &[], b"content"),
+        ("/private", _) => say(out, "401 Unauthorized", &[], b"who are you?"),
+        ("/busy", _) => say(out, "503 Service Unavailable", &["Retry-After: 0"], b""),
+        ("/gone", _) => say(out, "410 Gone", &[], b""),
+        ("/teapot", _) => say(out, "418 I'm a teapot", &[], b""),
+        ("/nothing", _) => {}
+        ("/noise", _) => out.write_all(b"SSH-2.0-OpenSSH_9\r\n\r\n").unwrap(),
+        ("/chunks", _) => say(out, "200 OK", &["Transfer-Encoding: chunked"], b"no number\r\nx\r\n"),
+        ("/never", _) => say(out, "501 Not Implemented", &[], b""),
+        ("/slow", _) => say(out, "504 Gateway Timeout", &["Retry-After: 0"], b""),
+        ("/own", _) => say(out, "520 Web Server Is Down", &["Retry-After: 0"], b""),
+        _ => say(out, "404 Not Found", &[], b"<html>"),
+    }
 }
 
 #[test]
