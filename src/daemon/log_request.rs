@@ -47,7 +47,7 @@ impl Hands {
         machine: &Machine,
         now: Tick,
     ) -> Result<Log, Reply> {
-        let kept = pins::numbered(&self.ground.logs.join(unit.as_str()), ".log");
+        let kept = self.logs_of(unit);
         let active = machine.status(unit, now).and_then(|status| status.active);
         // Of a unit that is stopped, who served last; of one whose first start failed, why.
         let last = || self.recorder.durable(unit).active.map(|active| active.generation);
@@ -64,6 +64,15 @@ impl Hands {
             }
             Err(error) => Err(Reply::new(ExitStatus::Failed, false, format!("{unit}: {error}"))),
         }
+    }
+
+    /// Whether there is a log of any generation.
+    pub(super) fn has_logs(&self, unit: &UnitName) -> bool {
+        !self.logs_of(unit).is_empty()
+    }
+
+    fn logs_of(&self, unit: &UnitName) -> Vec<Generation> {
+        pins::numbered(&self.ground.logs.join(unit.as_str()), ".log")
     }
 
     /// What a generation was launched from, as far as that is still known.

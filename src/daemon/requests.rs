@@ -70,10 +70,11 @@ impl Hands {
         if let Method::Cat { unit, generation } = &call.method {
             return self.cat(call, unit, *generation, machine, now);
         }
-        if let (Method::Logs { unit, generation }, false) =
-            (&call.method, matches!(on_disk, Some(Err(Unreadable::Missing))))
-        {
-            return self.pass_log(call, unit, *generation, machine, now);
+        if let Method::Logs { unit, generation } = &call.method {
+            // What a unit wrote stays when its file goes.
+            if self.has_logs(unit) || !matches!(on_disk, Some(Err(Unreadable::Missing))) {
+                return self.pass_log(call, unit, *generation, machine, now);
+            }
         }
         if let (Method::Connect { .. }, None | Some(Ok(_))) = (&call.method, &on_disk) {
             return self.connect(call, machine);

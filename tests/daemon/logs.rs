@@ -111,6 +111,13 @@ impl Following {
         wait_until(&format!("{what:?} to be shown"), SOON, || self.out().ends_with(what));
     }
 
+    /// Waits for it to end by itself.
+    fn until_it_ends(mut self) -> String {
+        wait_until("supctl to end", SOON, || self.child.try_wait().expect("waiting for supctl").is_some());
+        wait_until("the word of it", SOON, || self.errors().contains("generation 1 has ended"));
+        self.out()
+    }
+
     /// Ctrl-C.
     fn end(mut self) -> String {
         proc::signal(self.child.id(), Signal::SIGINT);
@@ -184,6 +191,14 @@ fn of_another_generation() {
     writer.supd.ctl(&["stop", "web"]).expect(0);
     assert_eq!(writer.logs(&["--generation", "1"]).expect(0).stdout, "hello\n");
     assert_eq!(writer.logs(&[]).expect(0).stdout, "again\n");
+    // One whose file is gone, too; and one that ended is not followed for ever.
+    fs::remove_file(writer.supd.path().join("units/web.unit")).expect("the test's own files");
+    writer.supd.ctl(&["daemon-reload"]).expect(0);
+    writer.supd.ctl(&["status", "web"]).expect(3);
+    assert_eq!(writer.logs(&[]).expect(0).stdout, "again\n");
+    let ended = writer.logs(&["-f", "--generation", "1"]).expect(0);
+    assert_eq!((ended.stdout.as_str(), ended.stderr.contains("generation 1 has ended")), ("hello\n", true));
+    writer.supd.ctl(&["logs", "wep"]).expect(3);
 }
 
 fn followed_over_a_swap() {
@@ -215,7 +230,7 @@ fn followed_over_a_swap() {
         "{shown}"
     );
     assert!(json.end().starts_with("{\"generation\":1,\"line\":\"hello\"}\n"));
-    assert!(first.end().ends_with("round 4\nhalf\n"));
+    assert!(first.until_it_ends().ends_with("round 4\nhalf\n"));
     // Whoever goes away ends it, even if nothing more is written.
     let mut gone = writer.follow(&[]);
     gone.until("of the new one\n");

@@ -174,14 +174,14 @@ pub fn progress_text(progress: &Progress) -> String {
         }
         Progress::Held { generation } => format!("generation {generation} is ready and held"),
         Progress::Canary { generation, share, lasts } => {
-            let lasts = lasts.map_or(String::new(), |span| format!(" for {}", coarse(span)));
+            let lasts = lasts.map_or(String::new(), |span| format!(" for {}", fine(span)));
             format!("generation {generation} receives {share} % of the new connections{lasts}")
         }
         Progress::Switched { from, to, probation } => {
             let before = from.map_or(String::new(), |from| format!(" (before: {from})"));
             let after = match *probation {
                 Duration::ZERO => String::new(),
-                span => format!("; on probation for {}", coarse(span)),
+                span => format!("; on probation for {}", fine(span)),
             };
             format!("generation {to} receives the traffic{before}{after}")
         }

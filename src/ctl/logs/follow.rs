@@ -3,8 +3,9 @@
 use super::reader::Reader;
 use super::show::Show;
 use super::{Asked, End, Lines, Log, ask};
-use crate::codec::json::StatusView;
-use crate::codec::varlink::{Meta, Method};
+use crate::codec::json::{StatusView, UnitView};
+use crate::codec::varlink::{self, Meta, Method};
+use crate::ctl::act::error_of;
 use crate::ctl::client::Client;
 use crate::ctl::failure::Failure;
 use crate::model::{ExitStatus, Generation, UnitName};
@@ -41,7 +42,7 @@ enum Known {
 }
 
 impl Follow<'_> {
-    /// Until Ctrl-C, or until nobody reads it any more. `on` over swaps.
+    /// Until Ctrl-C, or until nobody reads it any more. `on` over swaps; else until the generation has ended.
     pub(super) fn run(
         &self,
         mut reader: Reader,
@@ -53,12 +54,21 @@ impl Follow<'_> {
         let (mut known, mut looked) = (Known::Yes, Instant::now());
         loop {
             self.drain(&mut reader, show)?;
-            self.wait(watch.as_ref(), on.then(|| LOOK.saturating_sub(looked.elapsed())))?;
-            if !on || looked.elapsed() < LOOK {
+            self.wait(watch.as_ref(), LOOK.saturating_sub(looked.elapsed()))?;
+            if looked.elapsed() < LOOK {
                 continue;
             }
-            let active = self.active(&mut known, show)?;
+            let status = self.status(&mut known, show)?;
             looked = Instant::now();
+            if !on {
+                if status.is_some_and(|status| !lives(&status, generation)) {
+                    self.drain(&mut reader, show)?;
+                    show.notice(&format!("-- {}: generation {generation} has ended --", self.unit))?;
+                    return Ok(show.end()?);
+                }
+                continue;
+            }
+            let active = status.and_then(|status| status.active).map(Generation);
             let Some(active) = active.filter(|active| *active != generation) else { continue };
             let Ok(Asked::Log(log)) = ask(self.client, self.unit, Some(active)) else { continue };
             // What the old one wrote until now comes first.
@@ -93,13 +103,13 @@ impl Follow<'_> {
     }
 
     /// Waits for more, but not past `span`.
-    fn wait(&self, watch: Option<&Inotify>, span: Option<Duration>) -> Result<(), End> {
+    fn wait(&self, watch: Option<&Inotify>, span: Duration) -> Result<(), End> {
         let stdout = io::stdout();
         // Whoever stopped reading is noticed even if nothing is written (POLLERR needs no asking).
         let mut watched = vec![(stdout.as_fd(), PollFlags::empty())];
         watched.extend(watch.map(|watch| (watch.as_fd(), PollFlags::POLLIN)));
-        let longest = if watch.is_some() { Duration::from_secs(3600) } else { GLANCE };
-        let span = span.map_or(longest, |span| span.min(longest)).max(Duration::from_millis(1));
+        let longest = if watch.is_some() { LOOK } else { GLANCE };
+        let span = span.clamp(Duration::from_millis(1), longest);
         if !self.client.wait_for(&watched, span)? {
             return Ok(());
         }
@@ -114,16 +124,20 @@ impl Follow<'_> {
         }
     }
 
-    /// Who is active; nobody, where supd does not say, which is said once.
-    fn active(&self, known: &mut Known, show: &mut Show<Stdout>) -> Result<Option<Generation>, End> {
+    /// What supd says of the unit, also that it knows none; `None`, where it does not answer, which is said
+    /// once.
+    fn status(&self, known: &mut Known, show: &mut Show<Stdout>) -> Result<Option<UnitView>, End> {
         let method = Method::Status { unit: Some(self.unit.clone()), count: false };
         let asked = self.client.ask(&method, &Meta::default(), None);
-        let (now, active) = match asked {
+        let (now, status) = match asked {
             Ok(answer) if answer.error.is_none() => {
                 let status: StatusView = serde_json::from_str(answer.raw()).unwrap_or_default();
-                (Known::Yes, status.units.first().and_then(|unit| unit.active).map(Generation))
+                (Known::Yes, status.units.into_iter().next())
             }
-            Ok(_) => (Known::No, None),
+            Ok(answer) => match error_of(&answer) {
+                Some(varlink::Error::NoSuchUnit(_)) => (Known::Yes, Some(UnitView::default())),
+                Some(_) | None => (Known::No, None),
+            },
             Err(failure) if failure.signal.is_some() => return Err(failure.into()),
             Err(_) => (Known::No, None),
         };
@@ -134,8 +148,14 @@ impl Follow<'_> {
                 Known::No => "-- supd does not answer: a swap would not be noticed --",
             })?;
         }
-        Ok(active)
+        Ok(status)
     }
+}
+
+/// Whether anything of a generation is there, or will be again.
+fn lives(status: &UnitView, generation: Generation) -> bool {
+    let its = status.generations.iter().find(|one| one.generation == generation.0);
+    its.is_some_and(|one| !matches!(one.state.as_str(), "exited" | "failed"))
 }
 
 /// Watches a log, where that is allowed: who may read a descriptor may not always read its file.

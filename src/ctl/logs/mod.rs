@@ -28,7 +28,8 @@ Examples:
   supctl --json logs web -f        for programs: a line of JSON for each line
 
 On a terminal control characters are made harmless; into a pipe or a file go the bytes as they were
-written. Every generation has a file of its own, capped by LogMaxSize.")]
+written. Every generation has a file of its own, capped by LogMaxSize. With --generation, -f ends
+when that one has.")]
 pub(super) struct Logs {
     /// The unit
     #[arg(value_name = "UNIT", value_parser = args::unit)]
