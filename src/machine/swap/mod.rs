@@ -239,6 +239,9 @@ pub(super) struct Swap {
     /// How the first worker of its generation to fail did: told even if the generation is gone by
     /// the time that the ledger has it.
     pub(super) ended: Option<Ended>,
+    /// Whether the new generation itself gave the reason to undo it, also where nothing of it ended: it
+    /// took no connections, or CheckCommand decided against it.
+    pub(super) unfit: bool,
     /// Whether a person wants it undone, rather than an event.
     pub(super) by_person: bool,
     pub(super) launched: Tick,

@@ -48,6 +48,9 @@ impl Unit {
         };
         let release =
             swap.plan.release.as_ref().map(|label| format!(" of release {label}")).unwrap_or_default();
+        if swap.warm {
+            return format!("lead new connections to generation {}{release}, which stands by", swap.to);
+        }
         let beside = match swap.from {
             Some(from) => format!(" beside generation {from}, which goes on serving until it is ready"),
             None => String::new(),

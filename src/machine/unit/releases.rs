@@ -161,6 +161,9 @@ impl Unit {
         } else {
             "every release that is installed failed, was aborted or rolled back from; name one, or use --force"
         };
+        if let Some(install) = &self.install {
+            return Reply::refused(format!("{text}; {}", install.note()), self.command("wait"));
+        }
         Reply::refused(text, Some(format!("deploy {} LABEL SOURCE", self.name)))
     }
 

@@ -20,6 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("releases::a_binary_of_its_own", a_binary_of_its_own),
         test("releases::files_that_went", files_that_went),
         test("releases::only_said", only_said),
+        test("releases::unfit_without_an_end", unfit_without_an_end),
         test("releases::file_that_went", file_that_went),
     ]
 }
@@ -340,6 +341,19 @@ fn only_said() {
     let after = shop.supd.status("web").0;
     assert_eq!((&before["active"], &before["state"]), (&after["active"], &after["state"]));
     wait_until("the server to answer", SOON, || shop.answers() == "1");
+}
+
+/// CheckCommand said no while it had a share: nothing of it ended, and it is a bad one all the same.
+fn unfit_without_an_end() {
+    let canary = "Canary = [\"5% 100ms\"]\nCheckCommand = [\"/bin/sh\", \"-c\", 'test $SUPD_RELEASE != 2']";
+    let shop = Shop::open_with("", canary);
+    shop.deploy("1").expect(0);
+    let failed = shop.ctl(&["deploy", "web", "2", text(&shop.build("2", ""))]).expect(1);
+    assert!(failed.text().contains("CheckCommand failed"), "{failed}");
+    let verdicts: Vec<_> = shop.releases().into_iter().map(|(_, verdict, ..)| verdict).collect();
+    assert_eq!(verdicts, ["good", "bad"]);
+    let same = shop.ctl(&["swap", "web"]).expect(0);
+    assert!(same.text().contains("release 1, the newest, is active already"), "{same}");
 }
 
 /// What can be known of SOURCE without unpacking it is known.

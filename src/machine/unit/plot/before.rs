@@ -182,7 +182,7 @@ impl Unit {
     /// serves already is launched once more by a restart; that one was ended says nothing of it.)
     fn is_to_blame(&self, swap: &Swap) -> bool {
         if !swap.by_person {
-            return swap.ended.is_some();
+            return swap.unfit || swap.ended.is_some();
         }
         let other = swap.plan.release.as_ref().is_some_and(|label| !self.is_active(label));
         swap.plan.kind == SwapKind::Swap && other

@@ -95,6 +95,7 @@ impl Unit {
             stops_left: false,
             cause: None,
             ended: None,
+            unfit: false,
             by_person: false,
             launched: turn.now,
             ready: None,
@@ -116,6 +117,8 @@ impl Unit {
         if decided && !answered {
             Self::end_check(&swap, turn);
         }
+        let by_itself = matches!(cue, SwapCueKind::Failed | SwapCueKind::Unpassed | SwapCueKind::Due);
+        swap.unfit |= by_itself && matches!(made, SwapMove::Undo | SwapMove::Doom);
         let goes_on = match made {
             SwapMove::Stale | SwapMove::RefuseShare | SwapMove::RefusePromote | SwapMove::RefuseAbort => true,
             SwapMove::Bind => self.bind_copied(&mut swap, turn),
