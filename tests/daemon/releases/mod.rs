@@ -7,6 +7,7 @@ mod ci;
 mod life;
 mod prepare;
 mod rights;
+mod verbs;
 
 use crate::harness::{Output, Running, Setup, Supd, free_port};
 use crate::load::{Load, Mode, Plan, Target};
@@ -20,10 +21,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub(crate) fn tests() -> Vec<Test> {
-    [life::tests(), archives::tests(), broken::tests(), prepare::tests(), ci::tests(), rights::tests()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let all = [
+        life::tests(),
+        archives::tests(),
+        broken::tests(),
+        prepare::tests(),
+        ci::tests(),
+        rights::tests(),
+        verbs::tests(),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 /// A supd with a unit `web` that has releases, and a place where these are built.

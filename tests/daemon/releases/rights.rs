@@ -110,7 +110,7 @@ fn table(shop: &Shop, caller: Caller, may_act: bool, may_manage: bool) {
         (&["check", &unit], 0),
         (&["import", &service, &socket], 0),
     ];
-    let act: [(&[&str], i32); 15] = [
+    let act: [(&[&str], i32); 18] = [
         (&["--dry-run", "deploy", "web", "2", &two], 0),
         (&["install", "web", "2", &two], 0),
         (&["deploy", "web", "2", &two], 0),
@@ -122,6 +122,9 @@ fn table(shop: &Shop, caller: Caller, may_act: bool, may_manage: bool) {
         (&["promote", "web"], 3),
         (&["abort", "web"], 3),
         (&["undeploy", "web", "9"], 3),
+        (&["share", "web", "10%"], 3),
+        (&["drain", "web", "--generation", "99"], 0),
+        (&["connect", "web", "--generation", "99"], 3),
         (&["logs", "web"], 0),
         (&["cat", "web"], 0),
         (&["stop", "web"], 0),
