@@ -29,6 +29,18 @@ fn install(app: &Path, version: &str) {
     configure(app, "haproxy.cfg", version);
 }
 
+/// One whose configuration is part of its release.
+pub(super) fn released(address: &str, app: &Path) -> String {
+    unit(address, app)
+        .replace(&format!("{:?}", app.join("haproxy.cfg")), "\"haproxy.cfg\"")
+        .replace("[Service]\n", "[Service]\nReleases = true\n")
+}
+
+/// Its configuration, which says by which release it is read.
+pub(super) fn released_configuration(folder: &Path) {
+    configure(folder, "haproxy.cfg", "${SUPD_RELEASE}");
+}
+
 fn haproxy() {
     // No slow page: HAProxy answers by itself. The binary is pinned, its configuration is not: a
     // rollback brings back the program, and what it reads is what is on disk.

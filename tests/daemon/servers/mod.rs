@@ -24,6 +24,7 @@ mod rust;
 mod udp;
 mod unix;
 mod uvicorn;
+mod warm;
 
 use crate::harness::{Output, Supd, free_port, whole_machine};
 use crate::load::tally::{Kind, Loss, Tally};
@@ -55,6 +56,7 @@ pub(crate) fn tests() -> Vec<crate::Test> {
         udp::tests(),
         unix::tests(),
         uvicorn::tests(),
+        warm::tests(),
     ]
     .into_iter()
     .flatten()

@@ -464,6 +464,11 @@ impl Status {
         self.generations().iter().find(wanted).map_or_else(Vec::new, Self::pids_of)
     }
 
+    /// The generation with the greatest number.
+    pub(crate) fn newest(&self) -> Option<u64> {
+        self.generations().iter().filter_map(|listed| listed["generation"].as_u64()).max()
+    }
+
     pub(crate) fn last_swap(&self) -> &Value {
         &self.0["last_swap"]
     }

@@ -140,6 +140,21 @@ impl Tally {
         versions
     }
 
+    /// The versions that answered requests that began in a span of time and ended in it. Of one that only
+    /// began in it nobody knows when it was sent.
+    pub(crate) fn versions_within(&self, from: Duration, to: Duration) -> BTreeMap<String, u64> {
+        let mut versions = BTreeMap::new();
+        let (from, to) = (from.as_micros(), to.as_micros());
+        let within = |answer: &Answer| {
+            u128::from(answer.begun) >= from && u128::from(answer.begun + u64::from(answer.took)) <= to
+        };
+        for answer in self.answers.iter().filter(|answer| within(answer)) {
+            let (version, _) = split(&self.servers[usize::from(answer.server)]);
+            *versions.entry(version.to_owned()).or_insert(0) += 1;
+        }
+        versions
+    }
+
     pub(crate) fn speed(&self) -> Speed {
         if self.answers.is_empty() {
             return Speed { longest_gap: self.ran, ..Speed::default() };

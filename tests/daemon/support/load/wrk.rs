@@ -1,11 +1,17 @@
 //! wrk from Debian: load at full speed, and a second opinion on what was lost.
 
+use crate::proc;
+use nix::sys::signal::Signal;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+/// One that is told to stop has not come to its end by then.
+const LONGEST: Duration = Duration::from_secs(600);
+
 /// wrk under way.
-pub(crate) struct Wrk(Child);
+pub(crate) struct Wrk(Option<Child>);
 
 /// What wrk printed, as numbers. It counts an idle close as a read error, so with kept-alive
 /// connections `read` is an upper bound of what was lost.
@@ -32,22 +38,51 @@ impl Summary {
 impl Wrk {
     /// `connections` clients for `span` (whole seconds), each request on a new connection if `close`.
     pub(crate) fn start(address: SocketAddr, connections: usize, span: Duration, close: bool) -> Self {
+        let close: &[&str] = if close { &["-H", "Connection: close"] } else { &[] };
+        Self::spawn(address, connections, span, close)
+    }
+
+    /// Until [`Wrk::stop`], with connections that end by their client's word alone: after each request if
+    /// `close`, else after some seconds. So a server that is let go when its connections have ended has
+    /// no reason to close one, and whatever wrk holds for an error is a loss.
+    pub(crate) fn start_renewing(address: SocketAddr, connections: usize, close: bool) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon/apps/renewing.lua");
+        let script = script.to_str().expect("a plain path");
+        let more: &[&str] = if close { &["-H", "Connection: close"] } else { &["-s", script] };
+        Self::spawn(address, connections, LONGEST, more)
+    }
+
+    fn spawn(address: SocketAddr, connections: usize, span: Duration, more: &[&str]) -> Self {
         let mut command = Command::new("wrk");
-        command.args(["-t1", "--latency", "--timeout", "10s"]);
+        command.args(["-t1", "--latency", "--timeout", "10s"]).args(more);
         command.arg(format!("-c{connections}")).arg(format!("-d{}s", span.as_secs().max(1)));
-        if close {
-            command.args(["-H", "Connection: close"]);
-        }
         command.arg(format!("http://{address}/")).stdin(Stdio::null()).stdout(Stdio::piped());
-        Self(command.spawn().expect("wrk: apt-get install wrk, or run ./tests/run"))
+        Self(Some(command.spawn().expect("wrk: apt-get install wrk, or run ./tests/run")))
+    }
+
+    /// Ends it before its time, as Ctrl-C does: it sums up what it has.
+    pub(crate) fn stop(self) -> Summary {
+        self.0.iter().for_each(|child| proc::signal(child.id(), Signal::SIGINT));
+        self.finish()
     }
 
     /// Waits for its end, which it knows itself.
-    pub(crate) fn finish(self) -> Summary {
-        let output = self.0.wait_with_output().expect("wrk's output");
+    pub(crate) fn finish(mut self) -> Summary {
+        let child = self.0.take().expect("wrk, which is waited for once");
+        let output = child.wait_with_output().expect("wrk's output");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "wrk: {}\n{text}", output.status);
         parse(&text).unwrap_or_else(|| panic!("wrk's summary has a new shape:\n{text}"))
+    }
+}
+
+/// A test that fails leaves none behind.
+impl Drop for Wrk {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            proc::signal(child.id(), Signal::SIGKILL);
+            drop(child.wait());
+        }
     }
 }
 
