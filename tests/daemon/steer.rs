@@ -3,7 +3,7 @@
 use crate::harness::{Supd, free_port};
 use crate::load::{Load, Mode, Plan, Target};
 use crate::wait::{SOON, wait_until};
-use crate::{Test, proc, test};
+use crate::{Need, Test, proc, test, test_with};
 use nix::sys::signal::Signal;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -20,6 +20,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test("steer::canary_gets_its_share", canary_gets_its_share),
         test("steer::canary_by_steps", canary_by_steps),
         test("steer::canary_that_dies", canary_that_dies),
+        // Only a program in eBPF, which root may load, carries over what waits.
+        test_with("steer::probation_under_load", &[Need::Root], probation_under_load),
         test("steer::wrong_shares", wrong_shares),
         test("steer::drain_verb", drain_verb),
         test("steer::several_listeners_switch_together", several_listeners_switch_together),
@@ -228,6 +230,47 @@ fn canary_that_dies() {
     let tally = load.stop();
     assert_eq!(tally.lost(), 0, "{tally}");
     assert!(tally.versions().keys().eq(["1"]), "{tally}");
+}
+
+/// A release that is good until it is not: it dies in its probation, with a queue. What it had accepted
+/// was its own to lose, so here it dies between two requests; what waited, and what begins later, is
+/// served by who was there before, and nobody asks for that.
+fn probation_under_load() {
+    let _machine = crate::harness::whole_machine();
+    for how in ["exits", "killed"] {
+        let supd = Supd::start();
+        let port = free_port();
+        let unit = |program: &str, version: &str, arguments: &str| {
+            let app = format!("{}/tests/daemon/apps/{program}.py", env!("CARGO_MANIFEST_DIR"));
+            format!(
+                "[[Socket]]\nName = \"http\"\nListenStream = \"127.0.0.1:{port}\"\n\n[Service]\nExecStart = \
+                 [\"/usr/bin/python3\", {app:?}, {version:?}{arguments}]\nReadySettleSec = \"0\"\n\n[Swap]\n\
+                 ProbationSec = \"10min\"\nSettleSec = \"500ms\"\n"
+            )
+        };
+        supd.launch("web", &unit("abrupt", "1", ""));
+        let before = supd.status("web");
+        let loads = [Mode::Close, Mode::KeepAlive].map(|mode| Load::start(Plan::new(target(port), mode, 8)));
+        loads.iter().for_each(|load| load.wait_for_more(200, SOON));
+
+        supd.write_unit("web", &unit("brittle", "2", &format!(", {how:?}, \"100\"")));
+        let swap = supd.ctl(&["swap", "web"]).expect(6);
+        assert!(swap.text().contains("probation"), "{swap}");
+        loads.iter().for_each(|load| load.wait_for_more(200, SOON));
+        let after = supd.status("web");
+        assert_eq!((after.state(), after.active()), ("active", Some(1)), "{}", after.0);
+        assert_eq!(after.pids_in(1), before.pids_in(1), "it was not touched");
+
+        let [closing, kept] = loads.map(Load::stop);
+        let versions = closing.versions();
+        assert!(versions.keys().eq(["1", "2"]) && versions["2"].count == 100, "{how}: {closing}");
+        assert!(kept.versions().keys().eq(["1"]), "{how}: {kept}");
+        assert_eq!((closing.lost(), kept.lost()), (0, 0), "{how}: {closing}\n{kept}");
+        let last_words = supd.ctl(&["logs", "web", "--generation", "2"]).expect(0).stdout;
+        let waiting = last_words.lines().find_map(|line| line.split("waiting: ").nth(1));
+        let waiting: u32 = waiting.and_then(|count| count.parse().ok()).unwrap_or_default();
+        assert!(waiting > 0, "{how}: nobody waited when it died, so nothing is proved: {last_words}");
+    }
 }
 
 fn wrong_shares() {
