@@ -42,12 +42,14 @@ fn next(version: &Cell<u32>) -> String {
     version.get().to_string()
 }
 
-/// What the contenders of one supd share: a unit that commits at once, one that never does.
+/// What the contenders of one supd share: a unit that commits at once, one that never does, and one whose
+/// previous generation stands by.
 pub(crate) struct Ours {
     pub(crate) supd: Supd,
     version: Cell<u32>,
     commits: u16,
     waits: u16,
+    stands_by: u16,
     /// A rollback was refused for want of a pinned program.
     unpinned: Cell<bool>,
 }
@@ -56,12 +58,15 @@ impl Ours {
     fn start() -> Self {
         let supd = Supd::start();
         supd.install_worker(FIRST);
-        let (commits, waits) = (free_port(), free_port());
-        for (name, port, probation) in [("commits", commits, "0"), ("waits", waits, "1h")] {
-            let swap = format!("ProbationSec = \"{probation}\"");
-            supd.launch(name, &supd.worker(port, &[], "ReadySettleSec = \"0\"", &swap));
+        let [commits, waits, stands_by] = [free_port(), free_port(), free_port()];
+        for (name, port, swap) in [
+            ("commits", commits, "ProbationSec = \"0\""),
+            ("waits", waits, "ProbationSec = \"1h\""),
+            ("stands_by", stands_by, "ProbationSec = \"0\"\nRetain = \"warm\""),
+        ] {
+            supd.launch(name, &supd.worker(port, &[], "ReadySettleSec = \"0\"", swap));
         }
-        Self { supd, version: Cell::new(1), commits, waits, unpinned: Cell::new(false) }
+        Self { supd, version: Cell::new(1), commits, waits, stands_by, unpinned: Cell::new(false) }
     }
 
     fn install(&self) -> String {
@@ -72,12 +77,13 @@ impl Ours {
 
     /// Back to what was committed before: its pinned program, or, where there can be none (a state
     /// folder that executes nothing), what is on disk. The version that this brings in.
-    fn roll_back(&self, unit: &str, pinned: &str) -> String {
-        let output = self.supd.ctl(&["rollback", unit]);
+    fn roll_back(&self, unit: &str, pinned: &str, more: &[&str]) -> String {
+        let command = [&["rollback", unit], more].concat();
+        let output = self.supd.ctl(&command);
         if output.code() == 3 && output.text().contains("--anyway") {
             self.unpinned.set(true);
             let version = self.install();
-            self.supd.ctl(&["rollback", unit, "--anyway"]).expect(0);
+            self.supd.ctl(&[&command[..], &["--anyway"]].concat()).expect(0);
             return version;
         }
         output.expect(0);
@@ -140,7 +146,7 @@ impl Contender for ColdRollback {
     }
 
     fn change(&self) -> String {
-        self.0.roll_back("commits", &self.1.get().to_string())
+        self.0.roll_back("commits", &self.1.get().to_string(), &[])
     }
 
     fn settle(&self) {
@@ -180,6 +186,44 @@ impl Contender for EarlyRollback {
 
     fn rss_kib(&self) -> u64 {
         proc::rss_kib(self.0.supd.pid())
+    }
+}
+
+/// Committed, the previous worker standing by: nothing is launched. Or it was let go before, and the same
+/// unit's way back is cold.
+struct StandbyRollback {
+    ours: Rc<Ours>,
+    lives: bool,
+}
+
+impl Contender for StandbyRollback {
+    fn name(&self) -> String {
+        if self.lives { "supd: rollback to a standby" } else { "supd: rollback, cold" }.into()
+    }
+
+    fn port(&self) -> u16 {
+        self.ours.stands_by
+    }
+
+    fn prepare(&self) {
+        self.ours.install();
+        self.ours.supd.ctl(&["swap", "stands_by"]).expect(0);
+        if !self.lives {
+            let standby = self.ours.supd.status("stands_by").retained().expect("a standby").to_string();
+            self.ours.supd.ctl(&["drain", "stands_by", "--generation", &standby]).expect(0);
+        }
+    }
+
+    fn change(&self) -> String {
+        self.ours.roll_back("stands_by", FIRST, &["--stop"])
+    }
+
+    fn settle(&self) {
+        self.ours.one_generation("stands_by");
+    }
+
+    fn rss_kib(&self) -> u64 {
+        proc::rss_kib(self.ours.supd.pid())
     }
 }
 
@@ -283,15 +327,29 @@ pub(crate) fn all(section: &mut Section) -> Vec<Box<dyn Contender>> {
         Box::new(EarlyRollback(Rc::clone(&ours))),
         Box::new(ColdRollback(ours, Cell::new(1))),
     ];
-    if find_program("start_server").is_some() {
-        all.push(Box::new(ByHup::server_starter()));
-    } else {
-        section.skipped("Server::Starter", "apt-get install libserver-starter-perl, or ./tests/run");
-    }
+    all.extend(server_starter(section));
     if find_program("nginx").is_some() {
         all.push(Box::new(ByHup::nginx()));
     } else {
         section.skipped("nginx", "apt-get install nginx-light, or ./tests/run");
     }
     all
+}
+
+/// Whoever can go back to the version before.
+pub(crate) fn ways_back(section: &mut Section) -> Vec<Box<dyn Contender>> {
+    let ours = Rc::new(Ours::start());
+    let way = |lives| StandbyRollback { ours: Rc::clone(&ours), lives };
+    let mut all: Vec<Box<dyn Contender>> = vec![Box::new(way(true)), Box::new(way(false))];
+    // It keeps no version: its way back is that the old file is put back, and HUP.
+    all.extend(server_starter(section));
+    all
+}
+
+fn server_starter(section: &mut Section) -> Option<Box<dyn Contender>> {
+    if find_program("start_server").is_none() {
+        section.skipped("Server::Starter", "apt-get install libserver-starter-perl, or ./tests/run");
+        return None;
+    }
+    Some(Box::new(ByHup::server_starter()))
 }

@@ -17,10 +17,12 @@ mod overhead;
 mod reload;
 mod report;
 mod rest;
+mod steering;
 #[allow(dead_code, reason = "the benchmarks use a part of what the tests need")]
 #[path = "../daemon/support/mod.rs"]
 mod support;
 mod thousand;
+mod watched;
 
 use report::Section;
 use std::process::ExitCode;
@@ -60,10 +62,11 @@ impl Form {
 /// Name, what it measures, and the measurement.
 type Bench = (&'static str, &'static str, fn(Form, &mut Section));
 
-const BENCHES: [Bench; 7] = [
+const BENCHES: [Bench; 8] = [
     ("reload", "a worker replaced under full load", reload::run),
     ("overhead", "requests served under supd, and by the same worker without it", overhead::run),
     ("command", "swap and rollback, the whole command", command::run),
+    ("steering", "slots: switches, shares, ways back, and a look at what is open", steering::run),
     ("install", "a release on its way onto the disk", install::measure),
     ("rest", "supd while nothing happens", rest::run),
     ("memory", "what supd takes", rest::memory),

@@ -64,24 +64,33 @@ impl Seen {
 
 pub(crate) fn run(form: Form, section: &mut Section) {
     let contenders = contenders::all(section);
+    let (lost, requests) = in_turns(section, &contenders, form.swaps);
+    let what = format!("requests lost by supd in {0} swaps and {1} rollbacks", form.swaps, 2 * form.swaps);
+    section.promised(&what, lost, requests);
+}
+
+/// Everyone in so many rounds: the table, and how many requests supd lost of how many.
+pub(crate) fn in_turns(
+    section: &mut Section,
+    contenders: &[Box<dyn Contender>],
+    rounds: usize,
+) -> (u64, u64) {
     let mut seen: Vec<Seen> = contenders.iter().map(|_| Seen::default()).collect();
-    for _ in 0..form.swaps {
+    for _ in 0..rounds {
         for (contender, seen) in contenders.iter().zip(&mut seen) {
             round(&**contender, seen);
         }
     }
-    table(section, &contenders, &seen);
-    let ours = || contenders.iter().zip(&seen).filter(|(contender, _)| contender.name().starts_with("supd"));
-    let (lost, requests) = ours().fold((0, 0), |(lost, requests), (_, seen)| {
-        (lost + seen.lost(), requests + seen.took_ms.len() as u64 + seen.lost())
-    });
-    let what = format!("requests lost by supd in {0} swaps and {1} rollbacks", form.swaps, 2 * form.swaps);
-    section.promised(&what, lost, requests);
+    table(section, contenders, &seen);
     for (contender, seen) in contenders.iter().zip(&seen) {
         for loss in &seen.first_losses {
             section.note(&format!("{}: lost: {loss}", contender.name()));
         }
     }
+    let ours = contenders.iter().zip(&seen).filter(|(contender, _)| contender.name().starts_with("supd"));
+    ours.fold((0, 0), |(lost, requests), (_, seen)| {
+        (lost + seen.lost(), requests + seen.took_ms.len() as u64 + seen.lost())
+    })
 }
 
 fn round(contender: &dyn Contender, seen: &mut Seen) {
@@ -184,7 +193,5 @@ fn table(section: &mut Section, contenders: &[Box<dyn Contender>], seen: &[Seen]
         }));
     }
     section.note("idle: kept-alive connections that the server ended between two requests: no loss");
-    section
-        .note("in probation the previous generation answers too (one slot): it is back before it was asked");
     section.note("Server::Starter tells the old worker to stop once the new one has lived for a second");
 }

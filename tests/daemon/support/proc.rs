@@ -41,9 +41,27 @@ pub(crate) fn descriptors(pid: u32) -> usize {
 
 /// Processor time used so far, in clock ticks (a hundredth of a second): fields 14 and 15 of stat.
 pub(crate) fn ticks(pid: u32) -> u64 {
+    ticks_at(pid, [11, 12])
+}
+
+/// The same of its children that have ended, and that it has waited for: fields 16 and 17.
+#[allow(dead_code, reason = "the benchmarks ask")]
+pub(crate) fn ticks_of_reaped(pid: u32) -> u64 {
+    ticks_at(pid, [13, 14])
+}
+
+fn ticks_at(pid: u32, fields: [usize; 2]) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ').collect();
-    [11, 12].iter().filter_map(|at| fields.get(*at)).filter_map(|field| field.parse::<u64>().ok()).sum()
+    let all: Vec<&str> = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ').collect();
+    fields.iter().filter_map(|at| all.get(*at)).filter_map(|field| field.parse::<u64>().ok()).sum()
+}
+
+/// For how long a task of /proc could have run, and had no processor.
+#[allow(dead_code, reason = "the benchmarks ask")]
+pub(crate) fn waited(task: &str) -> std::time::Duration {
+    let text = fs::read_to_string(format!("/proc/{task}/schedstat")).unwrap_or_default();
+    let nanoseconds = text.split_whitespace().nth(1).and_then(|word| word.parse().ok());
+    std::time::Duration::from_nanos(nanoseconds.unwrap_or_default())
 }
 
 /// How often it was put on a processor so far.

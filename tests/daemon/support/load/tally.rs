@@ -155,6 +155,16 @@ impl Tally {
         versions
     }
 
+    /// When the last request of a span of time began that one of these versions answered; else `from`.
+    #[allow(dead_code, reason = "the benchmarks ask")]
+    pub(crate) fn last_begun(&self, from: Duration, to: Duration, is: impl Fn(&str) -> bool) -> Duration {
+        let span = from.as_micros()..to.as_micros();
+        let its = self.answers.iter().filter(|answer| {
+            span.contains(&answer.begun.into()) && is(split(&self.servers[usize::from(answer.server)]).0)
+        });
+        its.map(|answer| Duration::from_micros(answer.begun)).max().unwrap_or(from)
+    }
+
     pub(crate) fn speed(&self) -> Speed {
         if self.answers.is_empty() {
             return Speed { longest_gap: self.ran, ..Speed::default() };
