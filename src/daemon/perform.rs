@@ -10,7 +10,7 @@ use super::verdict;
 use super::workers::Around;
 use crate::machine::{Action, Effect, Event, Fault, JobKind, JobWork, Launch, Level, Machine};
 use crate::model::settings::Settings;
-use crate::model::{Generation, Intent, JobId, Signal, Tick, UnitName, WorkerId};
+use crate::model::{ClientId, Generation, Intent, JobId, Progress, Signal, Tick, UnitName, WorkerId};
 use crate::os::task::Task;
 use crate::store::pins;
 use std::sync::Arc;
@@ -95,11 +95,7 @@ impl Hands {
             }
             Action::Prune { keep } => self.prune(unit, keep),
             Action::Reply(client, reply) => self.reply(client, &reply, machine, now),
-            Action::Progress(client, progress) => {
-                for client in self.clients.listeners(client) {
-                    self.control.progress(client, &progress);
-                }
-            }
+            Action::Progress(client, progress) => self.progress(client, &progress),
             Action::Note { level, generation, text } => note(unit, level, generation, &text),
             Action::WorkerFailed { generation, cause } => self.tell_failed(unit, generation, &cause, now),
             Action::InstallFailed { label, client, cause } => {
@@ -107,6 +103,12 @@ impl Hands {
             }
             Action::Dump(text) => self.quarantined(unit, &text),
             Action::Forget => self.forget(unit),
+        }
+    }
+
+    fn progress(&mut self, client: ClientId, progress: &Progress) {
+        for client in self.clients.listeners(client) {
+            self.control.progress(client, progress);
         }
     }
 
