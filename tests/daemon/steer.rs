@@ -53,6 +53,12 @@ fn state_of(supd: &Supd, generation: u64) -> String {
     one.map_or_else(String::new, |one| one["state"].as_str().unwrap_or_default().to_owned())
 }
 
+fn connections_of(supd: &Supd, generation: u64) -> Option<u64> {
+    let status = supd.status("web");
+    let all = status.0["generations"].as_array()?;
+    all.iter().find(|one| one["generation"] == generation)?["connections"].as_u64()
+}
+
 fn share_of(supd: &Supd, generation: u64) -> Option<f64> {
     let status = supd.status("web");
     let all = status.0["generations"].as_array()?;
@@ -69,9 +75,10 @@ fn warm_rollback_launches_nothing() {
     let loads = [Mode::Close, Mode::KeepAlive]
         .map(|mode| Load::start(Plan::new(target(port), mode, 8).slow_every(50)));
     loads.iter().for_each(|load| load.wait_for_more(100, SOON));
+    // What was counted less than a second ago is not counted again.
+    wait_until("the kept connections to be counted", SOON, || connections_of(&supd, 2) >= Some(8));
     let rolled = supd.ctl(&["rollback", "web"]).expect(0);
     assert!(rolled.text().contains("stands by"), "{rolled}");
-    // The kept ones of version 2, at the least.
     assert!(rolled.text().contains("still on generation 2, which stands by"), "{rolled}");
     let after = loads[0].now();
     loads.iter().for_each(|load| load.wait_for_more(300, SOON));
