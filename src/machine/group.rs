@@ -7,6 +7,12 @@ use super::worker::moves::{Terms, Upkeep};
 use super::worker::{Cue, Phase, Told, Worker};
 use crate::model::{Generation, JobId, Kept, Signal, Tick, WorkerId};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long one may take to be ready again where TimeoutStartSec is infinite.
+pub(super) const START_LONGEST: Duration = Duration::from_secs(90);
+/// The shortest such time: a TimeoutStartSec of nearly nothing must not spin the loop.
+const START_SHORTEST: Duration = Duration::from_secs(1);
 
 /// What a generation is to its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +128,13 @@ impl Group {
     pub(super) fn as_kept(&self) -> Kept {
         let pinned = self.pinned.unwrap_or(false);
         Kept { generation: self.generation(), release: self.launch.release.clone(), pinned }
+    }
+
+    /// How long it may take to be ready, by its own times.
+    pub(super) fn start_longest(&self) -> Duration {
+        let service = &self.launch.settings.service;
+        let own = service.timeout_start.map(|limit| limit + service.ready_settle);
+        own.unwrap_or(START_LONGEST).max(START_SHORTEST)
     }
 
     /// Whether every worker is ready.

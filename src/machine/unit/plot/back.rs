@@ -4,17 +4,13 @@ use super::super::Unit;
 use super::want_of;
 use crate::machine::disk::{Owed, Try};
 use crate::machine::effect::{Action, Level};
-use crate::machine::group::{Group, Role};
+use crate::machine::group::{Group, Role, START_LONGEST};
 use crate::machine::swap::{Step, Swap};
 use crate::machine::turn::Turn;
 use crate::model::status::SwapResult;
 use crate::model::{ExitStatus, Generation, Happening, Progress, Reply};
 use std::time::Duration;
 
-/// How long the previous generation may take to be ready again where TimeoutStartSec is infinite.
-const BACK_LONGEST: Duration = Duration::from_secs(90);
-/// The shortest such time: a TimeoutStartSec of nearly nothing must not spin the loop.
-const BACK_SHORTEST: Duration = Duration::from_secs(1);
 /// After that time the pauses between two words about it grow up to this.
 const LATE_LONGEST: Duration = Duration::from_secs(600);
 
@@ -55,9 +51,7 @@ impl Unit {
 
     /// How long this generation may take to be ready again, by its own times.
     fn back_within(&self, generation: Generation) -> Duration {
-        let service = self.groups.get(&generation).map(|group| &group.launch.settings.service);
-        let own = service.and_then(|service| Some(service.timeout_start? + service.ready_settle));
-        own.unwrap_or(BACK_LONGEST).max(BACK_SHORTEST)
+        self.groups.get(&generation).map_or(START_LONGEST, Group::start_longest)
     }
 
     /// The previous generation is not ready in time. No deadline removes the last one that serves:
