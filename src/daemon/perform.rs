@@ -88,7 +88,8 @@ impl Hands {
             Action::Discard { job } => self.discard(job),
             Action::Remove { label } => self.remove_release(unit, &label),
             Action::Retire(generation) => {
-                self.give_back(unit, generation);
+                let queued = self.give_back(unit, generation);
+                self.say(unit, Event::Retired { generation, queued });
                 self.notifiers.close(unit, generation, &mut self.sources);
                 self.logs.remove(unit, generation);
                 self.clear_run_dirs(unit, machine, now);

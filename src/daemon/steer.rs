@@ -41,12 +41,13 @@ impl Hands {
         Ok(())
     }
 
-    /// No process of it is left: its slots are free.
-    pub(super) fn give_back(&mut self, unit: &UnitName, generation: Generation) {
-        let Some(listeners) = self.listeners.get_mut(unit) else { return };
+    /// No process of it is left: its slots are free. Says how many connections still wait in them.
+    pub(super) fn give_back(&mut self, unit: &UnitName, generation: Generation) -> u32 {
+        let Some(listeners) = self.listeners.get_mut(unit) else { return 0 };
         for fault in listeners.give_back(generation, &mut self.sources) {
             note(unit, Level::Warning, Some(generation), &fault);
         }
+        listeners.left_to(generation)
     }
 
     pub(super) fn switch(&mut self, unit: &UnitName, swap_id: SwapId, to: Generation) {

@@ -41,6 +41,11 @@ impl Drain {
         Self { settle: settle.filter(|settle| *settle > now), until, over, look: None, seen: None }
     }
 
+    /// From now on its connections may take so long.
+    pub(super) fn give(&mut self, now: Tick, span: Option<Duration>) {
+        (self.until, self.over) = (span.map(|span| now.after(span)), false);
+    }
+
     pub(super) fn deadline(&self) -> Option<Tick> {
         [self.settle, self.until, self.look].into_iter().flatten().min()
     }
@@ -147,5 +152,17 @@ mod tests {
         assert!(drain.is_over());
         assert_eq!(Drain::new(NOW, None, None).deadline(), None, "for ever");
         assert!(Drain::new(NOW, None, Some(Duration::ZERO)).is_over());
+    }
+
+    #[test]
+    fn whoever_has_begun_to_accept_is_given_its_time_from_then_on() {
+        let mut drain = Drain::new(NOW, None, Some(Duration::from_secs(30)));
+        drain.counted(at(29), Counts { queued: 2, ..EMPTY });
+        drain.give(at(29), Some(Duration::from_secs(5)));
+        assert_eq!(drain.left(at(29)), Some(Duration::from_secs(5)));
+        drain.due(at(30));
+        assert!(!drain.is_over());
+        drain.due(at(34));
+        assert!(drain.is_over());
     }
 }

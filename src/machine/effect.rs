@@ -232,7 +232,8 @@ pub enum Action {
         /// The release.
         label: Label,
     },
-    /// No process of this generation is left: its notify socket goes.
+    /// No process of this generation is left: its notify socket goes, and its slots are given back. Comes
+    /// back as `Retired`. Said once more where a half-done handshake may still end there.
     Retire(Generation),
     /// Nothing names these any more: everything stored under them but the named ones goes.
     Prune {

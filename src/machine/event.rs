@@ -237,6 +237,13 @@ pub enum Event {
         /// How much of it.
         counts: Counts,
     },
+    /// Its slots are given back.
+    Retired {
+        /// Whose.
+        generation: Generation,
+        /// So many connections wait there still, and nobody will accept them.
+        queued: u32,
+    },
     /// The record is on disk.
     Recorded {
         /// Which.

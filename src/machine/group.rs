@@ -97,6 +97,8 @@ pub(super) struct Group {
     pub(super) diverted: Option<Tick>,
     /// It let clients wait and accepted none of them.
     pub(super) stalled: bool,
+    /// It had ended, and lives once more for those that wait in its slot.
+    pub(super) rescues: bool,
 }
 
 impl Group {
@@ -117,6 +119,7 @@ impl Group {
             steered,
             diverted: None,
             stalled: false,
+            rescues: false,
         }
     }
 
@@ -246,6 +249,18 @@ impl Group {
             .filter(|index| self.workers.get(*index).is_some_and(|worker| worker.phase == Phase::Gone))
             .collect();
         gone.into_iter().flat_map(|index| self.with(index, turn, Worker::relaunch)).collect()
+    }
+
+    /// Launches all of it once more, on its way out: for those that wait in its slot.
+    pub(super) fn rescue(&mut self, drain: Drain, turn: &mut Turn<'_>) -> Vec<(usize, Told)> {
+        (self.role, self.rescues, self.needed) = (Role::Draining(drain), true, false);
+        self.launched = turn.now;
+        (0..self.workers.len()).flat_map(|index| self.with(index, turn, Worker::relaunch)).collect()
+    }
+
+    /// Whether a worker of it failed, rather than end when it was told to.
+    pub(super) fn has_failed(&self) -> bool {
+        self.workers.iter().any(Worker::has_failed)
     }
 
     /// Whether it is kept, and every worker of it could take over at once.

@@ -220,6 +220,7 @@ fn cue(event: &Event, of_new: bool, check: bool) -> Option<Cue> {
         | Event::Unlistened
         | Event::Stalled { .. }
         | Event::Counted { .. }
+        | Event::Retired { .. }
         | Event::Knocked
         | Event::Spawned { .. }
         | Event::SpawnFailed { .. }
@@ -249,6 +250,7 @@ fn subject(unit: &Unit, event: &Event) -> (Option<WorkerId>, Word) {
         Event::ShareFailed { .. } => (None, "share-failed"),
         Event::Stalled { .. } => (None, "stalled"),
         Event::Counted { .. } => (None, "counted"),
+        Event::Retired { .. } => (None, "retired"),
         Event::Recorded { .. } => (None, "recorded"),
         Event::RecordFailed { .. } => (None, "record-failed"),
         Event::Spawned { worker } => (Some(*worker), "spawned"),

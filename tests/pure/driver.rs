@@ -254,6 +254,9 @@ impl Driver {
         let counts = !unit.counts.is_empty();
         self.may(Choice::At(place, Turn::Counted), good(counts) / 2);
         self.may(Choice::At(place, Turn::CountedBusy), bad(counts, self.weight(Class::Clings)));
+        let retires = !unit.retires.is_empty();
+        self.may(Choice::At(place, Turn::Retired), good(retires) / 2);
+        self.may(Choice::At(place, Turn::RetiredQueued), bad(retires, self.weight(Class::Clings) * 2));
         self.may(Choice::At(place, Turn::Recorded), if self.disk_full { 0 } else { good(records) });
         let full = if self.disk_full { 40 } else { self.weight(Class::RecordFails) };
         self.may(Choice::At(place, Turn::RecordFails), bad(records, full));

@@ -75,6 +75,7 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
             unit.share = (!share.is_zero()).then_some((swap_id, candidate, share));
         }
         Action::Count(generation) => unit.counts.push_back(generation),
+        Action::Retire(generation) => unit.retires.push_back((generation, true)),
         Action::Pin(launch) => unit.pins.push_back(launch),
         Action::Prune { keep } => unit.store.retain(|number, _| keep.contains(number)),
         Action::Unpack { job, label, .. } => {
@@ -93,7 +94,6 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
         }
         // What waits there is not told apart from what waits for the others.
         Action::PassOn(_)
-        | Action::Retire(_)
         | Action::Progress(..)
         | Action::Note { .. }
         | Action::WorkerFailed { .. }

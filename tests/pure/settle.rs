@@ -279,6 +279,7 @@ fn outcome(unit: &Unit) -> Option<Turn> {
         (!unit.intents.is_empty(), Turn::IntentSaved),
         (!unit.switches.is_empty(), Turn::Switched),
         (!unit.counts.is_empty(), Turn::Counted),
+        (!unit.retires.is_empty(), Turn::Retired),
         (!unit.pins.is_empty(), Turn::Pinned),
         (!unit.unpacks.is_empty(), Turn::Unpacked),
         (!unit.storing.is_empty(), Turn::Stored),

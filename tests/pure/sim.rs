@@ -11,7 +11,7 @@ use crate::world::{Client, Door, InFlight, Life, Storing, Unit, World};
 use supd::machine::{Action, Counts, Effect, Event, Input, JobKind};
 use supd::model::release::Content;
 use supd::model::settings::Ready;
-use supd::model::status::UnitStatus;
+use supd::model::status::{UnitState, UnitStatus};
 use supd::model::{ClientId, Label, WorkerExit, WorkerId};
 
 /// How many steps one event may take to be looked at before it counts as endless.
@@ -161,6 +161,11 @@ impl<B: Brain> Sim<B> {
             if place.is_none_or(|place| place == unit.place) {
                 self.status[unit.place] = self.brain.status(&unit.name, self.world.now);
             }
+        }
+        for unit in &mut self.world.units {
+            let state = self.status[unit.place].as_ref().map(|shown| shown.state);
+            let serves = matches!(state, Some(UnitState::Active | UnitState::Canary | UnitState::Probation));
+            unit.retires.iter_mut().for_each(|(_, up)| *up &= serves);
         }
     }
 
@@ -317,6 +322,15 @@ impl<B: Brain> Sim<B> {
                 let left = u32::from(turn == Turn::CountedBusy);
                 let counts = Counts { connections: Some(left), oldest: None, queued: left, half_open: left };
                 Event::Counted { generation, counts }
+            }
+            Turn::Retired | Turn::RetiredQueued => {
+                let Some(&(generation, up)) = unit.retires.front() else { return Ok(false) };
+                let queued = u32::from(turn == Turn::RetiredQueued);
+                if queued > 0 && !(up && unit.may_wait_for(generation)) {
+                    return Ok(false);
+                }
+                unit.retires.pop_front();
+                Event::Retired { generation, queued }
             }
             Turn::Recorded => match save_next(unit, &mut self.oracle) {
                 Some(record) => {

@@ -122,6 +122,9 @@ pub(crate) enum Turn {
     /// Nobody is connected to who is being let go, or somebody.
     Counted,
     CountedBusy,
+    /// Nobody waits in the slot of one that has ended, or somebody does.
+    Retired,
+    RetiredQueued,
     Recorded,
     RecordFails,
     Pinned,
@@ -137,7 +140,7 @@ pub(crate) enum Turn {
 }
 
 impl Turn {
-    pub(crate) const ALL: [(&'static str, Self); 23] = [
+    pub(crate) const ALL: [(&'static str, Self); 25] = [
         ("bound", Self::Bound),
         ("bind-fails", Self::BindFails),
         ("unlistened", Self::Unlistened),
@@ -151,6 +154,8 @@ impl Turn {
         ("stalls", Self::Stalls),
         ("counted", Self::Counted),
         ("counted-busy", Self::CountedBusy),
+        ("retired", Self::Retired),
+        ("retired-queued", Self::RetiredQueued),
         ("recorded", Self::Recorded),
         ("record-fails", Self::RecordFails),
         ("pinned", Self::Pinned),

@@ -121,6 +121,20 @@ impl Story {
         story
     }
 
+    /// Generation 2 has ended before it could take over, and gives its slot back.
+    pub(crate) fn gone() -> Self {
+        let mut story = Self::swapping("steered=yes");
+        (story.sim.brain.shown.state, story.sim.brain.shown.generations[1].share) =
+            (UnitState::Active, Some(0));
+        let workers = &mut story.sim.brain.shown.generations[1].workers;
+        let later = WorkerStatus { worker: WorkerId(3), ..workers[0].clone() };
+        workers.push(later);
+        let sweep = Action::Sweep { worker: WorkerId(2), signal: Some(Signal::TERM) };
+        story.happens("web/2.0 exits 1", vec![sweep]);
+        story.happens("web/2.0 swept", vec![Action::Retire(Generation(2))]);
+        story
+    }
+
     /// Generation 2 has the traffic, by the ledger too, and has yet to commit.
     pub(crate) fn switched(knobs: &str) -> Self {
         let mut story = Self::swapping(knobs);

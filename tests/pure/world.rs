@@ -56,6 +56,8 @@ pub(crate) struct Unit {
     pub(crate) switches_void: usize,
     /// Generations of which clients' connections are being counted.
     pub(crate) counts: VecDeque<Generation>,
+    /// Those that gave their slots back, and whether the unit has been up since: else nobody waits there.
+    pub(crate) retires: VecDeque<(Generation, bool)>,
     /// Who receives a share of them beside, by which swap, and how much.
     pub(crate) share: Option<(SwapId, Generation, Share)>,
     /// Where new connections go: the last switch that succeeded.
@@ -273,6 +275,7 @@ impl Unit {
             switches: VecDeque::new(),
             switches_void: 0,
             counts: VecDeque::new(),
+            retires: VecDeque::new(),
             share: None,
             traffic: None,
             records: VecDeque::new(),
@@ -428,9 +431,20 @@ impl Unit {
             || !self.records.is_empty()
             || !self.pins.is_empty()
             || !self.counts.is_empty()
+            || !self.retires.is_empty()
             || !self.unpacks.is_empty()
             || !self.storing.is_empty()
             || !self.jobs.is_empty()
+    }
+
+    /// Whether somebody may wait in the slot that this generation has given back.
+    pub(crate) fn may_wait_for(&self, generation: Generation) -> bool {
+        let led = self.traffic == Some(generation)
+            || self.share.is_some_and(|(_, candidate, _)| candidate == generation);
+        let proc = self.procs.iter().find(|proc| proc.generation() == generation);
+        let open =
+            |proc: &Proc| self.is_steered(proc) && self.doors_are(&proc.launch.settings, Door::Listening);
+        !led && proc.is_some_and(open)
     }
 
     /// What the ledger will say once everything under way is written.

@@ -139,6 +139,41 @@ const WRONGS: &[Wrong] = &[
         story.happens("web recorded", vec![Action::ClearIntent, done(1), Action::Count(Generation(1))]);
         story.tries("web counted-busy", vec![signal(1, REST)])
     }),
+    (Rule::Rescue, "somebody waits for who has ended, and for ever", || {
+        let mut story = Story::gone();
+        story.sim.brain.shown.generations.truncate(1);
+        story.tries("web retired-queued", vec![])
+    }),
+    (Rule::Rescue, "who has ended is launched for nobody", || {
+        let mut story = Story::gone();
+        let spawn = story.relaunch(3, 2);
+        story.tries("web retired", vec![spawn])
+    }),
+    (Rule::Rescue, "who has ended twice is launched again", || {
+        let mut story = Story::gone();
+        let spawn = story.relaunch(3, 2);
+        story.happens("web retired-queued", vec![spawn]);
+        story.happens("web/2.0 spawn-fails", vec![Action::Retire(Generation(2))]);
+        let spawn = story.relaunch(4, 2);
+        story.tries("web retired-queued", vec![spawn])
+    }),
+    (Rule::Rescue, "who lives for those that wait gets a share", || {
+        let mut story = Story::gone();
+        let spawn = story.relaunch(3, 2);
+        let share = Action::Share {
+            swap_id: SwapId(2),
+            candidate: Generation(2),
+            share: supd::model::Share::of_parts(100).unwrap(),
+            sticky: false,
+        };
+        story.tries("web retired-queued", vec![spawn, share])
+    }),
+    (Rule::Rescue, "who lives for those that wait is shown as a standby", || {
+        let mut story = Story::gone();
+        story.sim.brain.shown.generations[1].state = GenerationState::Standby;
+        let spawn = story.relaunch(3, 2);
+        story.tries("web retired-queued", vec![spawn])
+    }),
     (Rule::MakeBeforeBreak, "what waits is moved away from who has the traffic", || {
         let mut story = Story::switched("steered=yes");
         story.tries("web stalls", vec![Action::PassOn(Generation(2))])

@@ -3,7 +3,7 @@
 use super::super::sources::Sources;
 use super::{Listeners, names};
 use crate::model::{Address, Few, Generation, Settings, Share, Waiting};
-use crate::os::listener::{Listener, Queues};
+use crate::os::listener::{Listener, Queues, Traffic};
 use crate::os::steering::{Mechanism, SLOTS, Slot, Split, Steering};
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
@@ -18,6 +18,8 @@ pub(super) struct Lending {
     pub(super) steered: bool,
     steering: Steering,
     lent: Few<Generation, Slot>,
+    /// Where those had theirs that have ended: there what waits for one is, should it be launched again.
+    left: Few<Generation, Slot>,
     /// Who received what before the last switch.
     before: Split,
 }
@@ -26,7 +28,7 @@ impl Lending {
     /// The slot for a generation that has none. If the active one is nobody's, what waits there is its
     /// own; else one that is free, rather one where something may wait.
     fn choose(&self, listeners: &[&Listener]) -> Option<Slot> {
-        let is_free = |slot: &Slot| !self.lent.values().any(|lent| lent == slot);
+        let is_free = |slot: &Slot| self.is_free(*slot);
         let active = self.steering.split().active;
         if is_free(&active) {
             return Some(active);
@@ -34,6 +36,23 @@ impl Lending {
         let is_there = |slot: &Slot| listeners.iter().any(|one| one.slots().any(|(known, _)| known == *slot));
         let mut free = (0..SLOTS).filter(is_free);
         free.clone().find(is_there).or_else(|| free.next())
+    }
+
+    fn is_free(&self, slot: Slot) -> bool {
+        !self.lent.values().any(|lent| *lent == slot)
+    }
+
+    /// The slot that this generation has, or had before it ended: what waits for it waits there.
+    fn known(&self, generation: Generation) -> Result<Option<Slot>, String> {
+        if let Some(lent) = self.lent.get(&generation) {
+            return Ok(Some(*lent));
+        }
+        match self.left.get(&generation) {
+            Some(left) if !self.is_free(*left) => {
+                Err(format!("another generation has the slot that generation {generation} had"))
+            }
+            left => Ok(left.copied()),
+        }
     }
 
     fn slot(&self, generation: Generation) -> Result<Slot, String> {
@@ -69,7 +88,7 @@ impl Listeners {
         settings: &Arc<Settings>,
         sources: &mut Sources,
     ) -> Result<Vec<String>, String> {
-        let known = self.lending.lent.get(&generation).copied();
+        let known = self.lending.known(generation)?;
         // Where it cannot have one of its own it has that of who is active.
         let known = known.or((!self.lending.steered).then_some(self.lending.steering.split().active));
         let all: Vec<&Listener> = self.all().collect();
@@ -92,6 +111,7 @@ impl Listeners {
             }
         }
         self.lending.lent.insert(generation, slot);
+        self.lending.left.remove(&generation);
         Ok(self.guard(sources))
     }
 
@@ -203,8 +223,25 @@ impl Listeners {
             faults.extend(self.steer(Split { candidate: None, ..split }).err());
         }
         self.all_mut().for_each(|listener| listener.give_back(slot));
+        self.lending.left.retain(|_, left| *left != slot);
+        self.lending.left.insert(generation, slot);
         faults.extend(self.guard(sources));
         faults
+    }
+
+    /// How many connections wait where a generation has ended, and nobody else is to accept them: where the
+    /// kernel moves them to others there are none, and the active slot is for whoever comes next.
+    #[must_use]
+    pub fn left_to(&self, generation: Generation) -> u32 {
+        let lending = &self.lending;
+        let alone = |slot: &&Slot| lending.is_free(**slot) && **slot != lending.steering.split().active;
+        let Some(slot) = lending.left.get(&generation).filter(alone) else { return 0 };
+        let own = |listener: &&Listener| {
+            let shared = matches!(listener.mechanism(), Mechanism::Shared(_));
+            listener.traffic() == Traffic::Open && listener.address().listens() && !shared
+        };
+        let queue = |one: &Listener| one.queue_length_of_slot(*slot, &Queues::default());
+        self.all().filter(own).filter_map(queue).fold(0, u32::saturating_add)
     }
 
     /// What waits for a generation to which nobody is led moves to the others, where the kernel does

@@ -185,6 +185,38 @@ fn a_generation_that_is_alone_has_what_waits() {
 }
 
 #[test]
+fn whoever_is_launched_again_has_what_waits_for_it() {
+    let mut stage = Stage::new(true);
+    (1..=3).for_each(|generation| stage.lend(generation));
+    let path = stage.folder.path().join("s");
+    let mut waiting = Vec::new();
+    for (generation, clients) in [(2, 1), (3, 2)] {
+        stage.switch(1, Some((generation, "100"))).unwrap();
+        waiting.extend((0..clients).map(|_| UnixStream::connect(&path).unwrap()));
+    }
+    stage.switch(1, None).unwrap();
+    waiting.push(UnixStream::connect(&path).unwrap());
+    let left = |stage: &Stage| [1, 2, 3, 4].map(|it| stage.listeners.left_to(Generation(it)));
+    assert_eq!(left(&stage), [0; 4], "they live");
+    for generation in [2, 3] {
+        let Stage { listeners, sources, .. } = &mut stage;
+        assert_eq!(listeners.give_back(Generation(generation), sources), [""; 0]);
+    }
+    assert_eq!(left(&stage), [0, 1, 2, 0]);
+    stage.lend(3);
+    assert_eq!((stage.queue(3, 2), left(&stage)), (2, [0, 1, 0, 0]));
+    // A new one has what else waits; it is not two generations' then.
+    stage.lend(4);
+    assert_eq!((stage.queue(4, 2), left(&stage)), (1, [0; 4]));
+    let Stage { listeners, sources, settings, .. } = &mut stage;
+    let error = listeners.lend(Generation(2), settings, sources).unwrap_err();
+    assert!(error.contains("another generation has the slot that generation 2 had"), "{error}");
+    // Where new connections are led, whoever comes next is expected anyway.
+    listeners.give_back(Generation(1), sources);
+    assert_eq!(left(&stage), [0; 4]);
+}
+
+#[test]
 fn a_standby_that_shuts_its_slot_down_listens_again() {
     let mut stage = Stage::new(true);
     stage.lend(1);

@@ -28,6 +28,9 @@ impl Unit {
                 }
             }
         }
+        if let Some(both) = self.groups.keys().find(|generation| self.ended.contains_key(generation)) {
+            return Err(format!("generation {both} has ended, and is there"));
+        }
         Ok(())
     }
 

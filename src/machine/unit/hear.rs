@@ -84,11 +84,15 @@ impl Unit {
     pub(super) fn heard_ready(&mut self, generation: Generation, index: usize, turn: &mut Turn<'_>) {
         let Some(group) = self.groups.get(&generation) else { return };
         let (serves, ready, workers) = (group.serves(), group.ready(), group.launch.settings.service.workers);
+        let rescues = group.rescues;
         let after = turn.now.since(group.launched);
         self.unproven = self.unproven.filter(|unproven| !serves || *unproven != generation);
         turn.note(Level::Info, Some(generation), format!("worker {index} is ready"));
         if serves {
             self.rest(generation, turn);
+        }
+        if rescues {
+            return self.begin_rescue(generation, ready, turn);
         }
         let Some(swap) = &self.swap else { return };
         let (from, to) = (swap.from, swap.to);
@@ -112,7 +116,9 @@ impl Unit {
         let Some(group) = self.groups.get(&generation) else { return };
         let Some(worker) = group.workers.get(index) else { return };
         let (run, lived) = (worker.id, turn.now.since(worker.born));
-        if let Some(swap) = self.swap.as_mut().filter(|swap| swap.to == generation) {
+        // The swap that brought it has heard of its end.
+        let rescues = group.rescues;
+        if let Some(swap) = self.swap.as_mut().filter(|swap| swap.to == generation && !rescues) {
             swap.ended.get_or_insert(Ended { generation, exit: worker.exit(), lived });
         }
         turn.note(
@@ -121,7 +127,7 @@ impl Unit {
             format!("worker {index} {cause}, {lived:?} after its launch"),
         );
         self.reload_done(run, Err(cause.to_owned()), turn);
-        if self.swap.as_ref().is_some_and(|swap| swap.to == generation) {
+        if self.swap.as_ref().is_some_and(|swap| swap.to == generation && !rescues) {
             let detail = format!("generation {generation}: worker {index} {cause}");
             self.swap_cue(SwapCueKind::Failed, &detail, turn);
         } else {

@@ -12,6 +12,7 @@
 //! | `releases`, `install`, `rehearse` | which there are; one on its way in; what a request would do |
 //! | `life`, `stop` | on demand, blocked, stopping, stopped |
 //! | `standby`, `retire` | a generation that receives nothing: it stands by, or is let go |
+//! | `rescue` | one that ended while clients waited in its slot |
 //! | `ledger`, `clients` | what is on its way to the disk; who waits for an answer |
 //! | `settle`, `check`, `view` | what has become due; what must hold; what people see |
 
@@ -27,6 +28,7 @@ mod refresh;
 mod rehearse;
 mod releases;
 mod reload;
+mod rescue;
 mod restore;
 mod retire;
 mod rollback;
@@ -51,6 +53,7 @@ use clients::{Drain, Waiter};
 use ledger::Unsaved;
 use refresh::Refreshing;
 use reload::Reloading;
+use rescue::Ended;
 pub(super) use restore::restore;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -87,6 +90,8 @@ pub(super) struct Unit {
     durable: Durable,
     life: Life,
     groups: Few<Generation, Group>,
+    /// Those of which nothing is left but, maybe, clients that wait.
+    ended: Few<Generation, Ended>,
     /// How to launch what the ledger names.
     recipes: Few<Generation, Arc<Launch>>,
     /// Generations whose programs are being copied.
@@ -186,6 +191,7 @@ impl Unit {
             | Event::ShareFailed { .. } => {}
             Event::Stalled { generation, reason } => self.stalled(generation, &reason, turn),
             Event::Counted { generation, counts } => self.counted(generation, counts, turn),
+            Event::Retired { generation, queued } => self.retired(generation, queued, turn),
             Event::Recorded { record } => self.recorded(record, None, turn),
             Event::RecordFailed { record, reason } => self.recorded(record, Some(&reason), turn),
             Event::Spawned { worker } => self.spawned(worker, turn),
@@ -225,6 +231,7 @@ impl Unit {
             .chain(self.life_deadline())
             .chain(self.ledger_deadline())
             .chain(self.slow_deadline())
+            .chain(self.ended_deadline())
             .min()
     }
 
@@ -250,6 +257,7 @@ impl Unit {
             self.worker_cue(worker, &Cue::Due, turn);
         }
         self.roles_due(turn);
+        self.ended_due(turn);
         if due(self.swap.as_ref().and_then(|swap| swap.step.deadline())) {
             self.swap_cue(SwapCueKind::Due, "", turn);
         }

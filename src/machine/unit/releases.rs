@@ -180,8 +180,11 @@ impl Unit {
             Some(Hold::Candidate)
         } else if is(&durable.previous) || is(&durable.retained) {
             Some(Hold::Retained)
-        } else if let Some(group) =
-            self.groups.values().find(|group| group.launch.release.as_ref() == Some(label))
+        } else if let Some(group) = self
+            .groups
+            .values()
+            .chain(self.ended_groups())
+            .find(|group| group.launch.release.as_ref() == Some(label))
         {
             Some(Hold::Drained { generation: group.generation(), workers: group.remaining() })
         } else if matches!(self.life, Life::Arming { .. } | Life::Waiting { .. })

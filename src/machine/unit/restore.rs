@@ -27,6 +27,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         durable,
         life: Life::STOPPED,
         groups: Few::new(),
+        ended: Few::new(),
         recipes,
         copying: BTreeSet::new(),
         swap: None,

@@ -64,13 +64,11 @@ impl Unit {
             .map(Group::generation)
             .collect();
         for generation in gone {
-            self.groups.remove(&generation);
-            turn.act(Action::Retire(generation));
-            self.drained(generation, turn);
+            self.bury(generation, turn);
         }
     }
 
-    fn drained(&mut self, generation: Generation, turn: &mut Turn<'_>) {
+    pub(super) fn drained(&mut self, generation: Generation, turn: &mut Turn<'_>) {
         let reply = Reply::done(true, format!("generation {generation} is drained"));
         self.waiters.retain(|waiter| {
             let Some(drain) = waiter.drained.filter(|drain| drain.of == generation) else { return true };
@@ -195,7 +193,7 @@ impl Unit {
             | Life::Up
             | Life::Stopping(_) => {}
         }
-        let groups = self.groups.values().map(|group| &group.launch.settings);
+        let groups = self.groups.values().chain(self.ended_groups()).map(|group| &group.launch.settings);
         let kept = self.durable.kept().filter_map(|kept| self.recipes.get(&kept.generation));
         let swap = self.swap.iter().map(|swap| &swap.plan.settings);
         let refreshed = self.refreshing.iter().map(|refreshing| &refreshing.settings);
@@ -214,7 +212,7 @@ impl Unit {
         let mut keep: BTreeSet<Generation> = self.durable.kept().map(|kept| kept.generation).collect();
         keep.extend(&self.on_disk);
         keep.extend(self.intent_left);
-        for group in self.groups.values() {
+        for group in self.groups.values().chain(self.ended_groups()) {
             keep.extend([group.generation(), group.relaunch.origin, group.launch.origin]);
         }
         // Who ran the copy of an earlier one has its own made of that.

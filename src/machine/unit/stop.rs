@@ -83,6 +83,7 @@ impl Unit {
         let clients = client.into_iter().collect();
         self.life =
             Life::Stopping(Stopping { stage, clients, shutdown, by_person, keep_listening, kill: None });
+        self.forget_ended(turn);
         self.end_unready(turn);
         if now {
             self.stop_now(turn);

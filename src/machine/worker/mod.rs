@@ -159,6 +159,11 @@ impl Worker {
         self.exit
     }
 
+    /// Whether this run failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     /// Whether there is a run of it, or will be another one.
     pub(super) fn goes_on(&self, service: &crate::model::settings::Service) -> bool {
         let ending = super::restart::Ending { exit: self.exit, fault: self.fault };

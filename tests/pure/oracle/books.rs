@@ -104,6 +104,12 @@ pub(super) struct Book {
     pub(super) quiet: BTreeSet<Generation>,
     /// Generations that had a share in this life of supd.
     pub(super) shared: BTreeSet<Generation>,
+    /// Those that have ended, and those of them for which somebody waited: with the places that were
+    /// launched once more, while they may be.
+    pub(super) ended: BTreeSet<Generation>,
+    pub(super) rescued: BTreeMap<Generation, Option<BTreeSet<u32>>>,
+    /// Somebody waits for this one, says the present event for the first time.
+    pub(super) owed: Option<Generation>,
     /// A person wants no wait.
     pub(super) in_haste: bool,
     /// Who asked for a deploy.
@@ -143,6 +149,9 @@ impl Book {
             standbys: BTreeMap::new(),
             quiet: BTreeSet::new(),
             shared: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            rescued: BTreeMap::new(),
+            owed: None,
             in_haste: false,
             deploying: BTreeSet::new(),
         }
@@ -177,6 +186,8 @@ impl Book {
         self.drains.clear();
         self.shared.clear();
         self.standbys.clear();
+        self.ended.clear();
+        self.rescued.clear();
         self.in_haste = false;
         self.deploying.clear();
         self.relaunches.clear();
@@ -280,6 +291,7 @@ impl Book {
         self.kill = None;
         self.asker = None;
         self.rollback = false;
+        self.owed = None;
         self.closed.clear();
         self.refused.clear();
     }
@@ -309,6 +321,9 @@ impl Book {
             self.drains.entry(*generation).and_modify(|(_, last)| *last = quiet);
             self.quiet.remove(generation);
             self.quiet.extend(quiet.then_some(*generation));
+        }
+        if let Event::Retired { generation, queued: 1.. } = event {
+            self.waited_for(*generation);
         }
         let Event::Asked { client, request } = event else { return };
         self.asker = Some(*client);

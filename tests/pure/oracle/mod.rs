@@ -7,6 +7,7 @@ mod doors;
 mod ledger;
 mod releases;
 mod reply;
+mod rescue;
 mod serve;
 
 use crate::world::{Unit, World};
@@ -49,6 +50,8 @@ rules! {
     Drained = "drained",
     /// New connections are shared among who is ready, and the shares are the whole.
     Shares = "shares",
+    /// Who waits where a generation has ended is served by that one, which receives nothing else, and once.
+    Rescue = "rescue",
     /// What stands by stays alive and ready until its time is over.
     Standby = "standby",
     /// Who is told to stop, and by which signal (systemd.kill(5)).
@@ -293,7 +296,10 @@ impl Oracle {
             Action::Count(generation) => self.book(place).counts(world, unit, *generation),
             Action::Pin(_) => Ok(()),
             Action::Switch { swap_id, to } => self.book(place).switches(world, unit, *swap_id, *to),
-            Action::Retire(generation) => serve::retires(unit, *generation),
+            Action::Retire(generation) => {
+                self.book(place).buries(*generation);
+                serve::retires(unit, *generation)
+            }
             Action::Prune { keep } => self.book(place).prunes(world, unit, keep),
             Action::Reply(client, answer) => {
                 self.answered = Some(place);
@@ -374,6 +380,7 @@ impl Oracle {
             shows_all(unit, shown)?;
             let Some(book) = self.books.iter().find(|book| book.place == unit.place) else { continue };
             book.says_slow(world, unit, shown, clock)?;
+            book.rescues_well(shown)?;
             book.closed_well(unit)?;
             book.refused_well(unit)?;
             if self.answered == Some(unit.place) {
@@ -424,6 +431,7 @@ fn stale(unit: &Unit, event: &Event) -> Option<String> {
         | Event::ShareFailed { .. }
         | Event::Stalled { .. }
         | Event::Counted { .. }
+        | Event::Retired { .. }
         | Event::Recorded { .. }
         | Event::RecordFailed { .. }
         | Event::Spawned { .. }

@@ -24,6 +24,9 @@ impl Book {
         })?;
         let double = unit.live_of(generation).any(|proc| proc.index == index);
         must(Rule::Accounts, !double, || format!("launches {generation}.{index} while the last one lives"))?;
+        if self.ended.contains(&generation) {
+            return self.rescues(index, launch);
+        }
         let last =
             unit.procs.iter().rev().find(|proc| proc.generation() == generation && proc.index == index);
         match last {
@@ -109,7 +112,7 @@ impl Book {
         must(Rule::Pinned, own, || format!("a first launch that is not of its own: {:?}", launch.origin))
     }
 
-    fn same_recipe(&self, launch: &Launch) -> Checked {
+    pub(super) fn same_recipe(&self, launch: &Launch) -> Checked {
         let (found, wanted) = (version(&launch.settings), self.recipes.get(&launch.generation));
         must(Rule::Pinned, wanted == Some(&found), || {
             format!("generation {} was launched with v{wanted:?}, now v{found}", launch.generation)
@@ -252,6 +255,7 @@ impl Book {
         swap_id: SwapId,
         (candidate, share): (Generation, Share),
     ) -> Checked {
+        self.leads_to(candidate)?;
         let swap = self.running();
         let own = swap.is_some_and(|swap| swap.id == swap_id && swap.to == candidate);
         // One that stands by is known by its intent only, which comes after its shares.
@@ -320,6 +324,7 @@ impl Book {
         to: Generation,
     ) -> Checked {
         must(Rule::Durable, unit.switches.is_empty(), || "two switches at once".to_owned())?;
+        self.leads_to(to)?;
         let swap = self.swap(swap_id).cloned();
         must(Rule::Numbers, swap.is_some(), || format!("switches by swap {swap_id}, which never began"))?;
         let Some(swap) = swap else { return Ok(()) };
