@@ -25,6 +25,7 @@ mod own_slot;
 mod peers;
 mod releases;
 mod repeat;
+mod rescue;
 mod servers;
 mod shown;
 mod steer;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         swap::tests(),
         steer::tests(),
         trial::tests(),
+        rescue::tests(),
         own_slot::tests(),
         life::tests(),
         cat::tests(),
