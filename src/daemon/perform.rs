@@ -62,7 +62,7 @@ impl Hands {
             Action::SaveIntent(intent) => self.save_intent(unit, &intent),
             Action::ClearIntent => self.clear_intent(unit),
             Action::Switch { swap_id, to } => {
-                self.switch(unit, swap_id, to);
+                self.switch(unit, swap_id, to, machine.on_trial(unit) == Some(to));
                 self.try_out(unit, to, machine, now);
             }
             Action::Share { swap_id, candidate, share, sticky } => {

@@ -8,6 +8,7 @@ use super::workers::Worker;
 use crate::machine::{Event, Launch, Level};
 use crate::model::settings::Settings;
 use crate::model::{Generation, JobId, Share, SwapId, UnitName};
+use crate::os::process::Stat;
 
 impl Hands {
     pub(super) fn bind(&mut self, unit: &UnitName, job: JobId, settings: &Settings) {
@@ -50,8 +51,10 @@ impl Hands {
         listeners.left_to(generation)
     }
 
-    pub(super) fn switch(&mut self, unit: &UnitName, swap_id: SwapId, to: Generation) {
-        let event = match self.lead_to(unit, swap_id, to) {
+    /// `forward`: not on the way back from one that must not stay.
+    pub(super) fn switch(&mut self, unit: &UnitName, swap_id: SwapId, to: Generation, forward: bool) {
+        let able = if forward { self.is_able(unit, to) } else { Ok(()) };
+        let event = match able.and_then(|()| self.lead_to(unit, swap_id, to)) {
             Ok(()) => {
                 let took = self.intended.remove(unit).map(|since| since.elapsed()).unwrap_or_default();
                 Event::Switched { swap_id, took }
@@ -59,6 +62,21 @@ impl Hands {
             Err(reason) => Event::SwitchFailed { swap_id, reason },
         };
         self.say(unit, event);
+    }
+
+    /// Whoever is stopped by a signal is alive and ready, and would accept nothing.
+    fn is_able(&self, unit: &UnitName, to: Generation) -> Result<(), String> {
+        let its = self.workers.of_unit(unit).filter(|worker| worker.launch.generation == to);
+        let mains = its.filter_map(|worker| worker.main()).map(|main| main.pid());
+        let stopped: Vec<String> = mains
+            .filter(|pid| Stat::read(*pid).is_some_and(|stat| stat.stopped))
+            .map(|pid| pid.to_string())
+            .collect();
+        if stopped.is_empty() {
+            return Ok(());
+        }
+        let pids = stopped.join(" ");
+        Err(format!("generation {to} is stopped by a signal and accepts nothing: kill -CONT {pids}"))
     }
 
     fn lead_to(&mut self, unit: &UnitName, swap_id: SwapId, to: Generation) -> Result<(), String> {

@@ -19,7 +19,7 @@ const LONGEST_HALF_FULL: Duration = Duration::from_secs(1);
 const BELIEVED: Duration = Duration::from_millis(500);
 
 /// Who accepts fewer than one for so many that wait accepts none: handshakes come and go meanwhile.
-const HARDLY_ANY: u64 = 16;
+const HARDLY_ANY: u64 = 64;
 
 /// A slot's queue, as it is looked at from time to time.
 #[derive(Debug, Clone, Copy, Default)]
@@ -46,14 +46,21 @@ impl Stall {
             self.standing = None;
             return None;
         }
-        let taken = waiting.sent.map(|sent| sent.saturating_sub(waiting.length.into()));
+        let full = waiting.length >= waiting.most;
+        // Of what is sent to a full queue the kernel drops some, and nobody has accepted that.
+        let sent = waiting.sent.filter(|_| !full);
+        let taken = sent.map(|sent| sent.saturating_sub(waiting.length.into()));
         let fresh = Standing { since: now, taken: taken.unwrap_or_default(), more_since: None };
         let standing = self.standing.get_or_insert(fresh);
-        let accepts = match (taken, waiting.first) {
+        let told = match (taken, waiting.first) {
             (Some(taken), _) => standing.takes(now, taken, waiting.length),
             (None, Some(first)) => before.first.is_some_and(|known| known != first),
-            (None, None) => waiting.length < before.length,
+            (None, None) => {
+                standing.more_since = None;
+                false
+            }
         };
+        let accepts = told || waiting.length < before.length;
         if accepts {
             *standing = fresh;
             return None;
@@ -138,8 +145,19 @@ mod tests {
         let slow = |n: u32| counted(1000 + u64::from(n / 2), 30);
         assert_eq!(looks((0..2000).map(slow)), None);
         assert_eq!(looks((0..2000).map(|n| ordered(n / 20, 90))), None, "one a second");
-        let full = |n: u32| counted(1000 + u64::from(n / 2), 100);
+        let full = |n: u32| counted(1000 + u64::from(n / 2), 99);
         assert_eq!(looks((0..2000).map(full)), None);
+    }
+
+    #[test]
+    fn what_is_sent_to_a_full_queue_is_not_accepted() {
+        let full = |n: u32| counted(1000 + 40 * u64::from(n), 100);
+        assert_eq!(looks((0..40).map(full)), None);
+        assert_eq!(looks((0..=40).map(full)), Some(LONGEST));
+        let filling = (0..20).map(|n| counted(1000 + 5 * u64::from(n), 5 * n));
+        assert_eq!(looks(filling.chain((20..=41).map(full))), Some(LONGEST));
+        let slow = |n: u32| counted(1000 + u64::from(n), 99 + n % 2);
+        assert_eq!(looks((0..2000).map(slow)), None, "it is shorter now and then");
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct Stat {
     pub start: u64,
     /// Ended, but not reaped.
     pub zombie: bool,
+    /// Stopped by a signal (SIGSTOP and its like), or by who traces it.
+    pub stopped: bool,
 }
 
 impl Stat {
@@ -37,11 +39,12 @@ impl Stat {
         let end = line.iter().rposition(|byte| *byte == b')')?;
         let mut fields = std::str::from_utf8(line.get(end + 1..)?).ok()?.split_ascii_whitespace();
         // From here on: 3 state, 4 ppid, 5 pgrp, 6 session, … 22 starttime.
-        let zombie = matches!(fields.next()?, "Z" | "X");
+        let state = fields.next()?;
+        let (zombie, stopped) = (matches!(state, "Z" | "X"), matches!(state, "T" | "t"));
         let parent = fields.next()?.parse().ok()?;
         let session = fields.nth(1)?.parse().ok()?;
         let start = fields.nth(15)?.parse().ok()?;
-        Some(Self { pid, parent, session, start, zombie })
+        Some(Self { pid, parent, session, start, zombie, stopped })
     }
 }
 
@@ -172,7 +175,7 @@ mod tests {
     #[test]
     fn a_name_cannot_forge_the_other_fields() {
         let line = b"7 (a) Z 1 1 1 0) S 5 6 77 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 1000 0\n";
-        let stat = Stat { pid: 7, parent: 5, session: 77, start: 123_456, zombie: false };
+        let stat = Stat { pid: 7, parent: 5, session: 77, start: 123_456, zombie: false, stopped: false };
         assert_eq!(Stat::parse(7, line), Some(stat));
         let dead = b"7 (\xff\xfe) Z 5 6 77 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9 0 0";
         assert!(Stat::parse(7, dead).unwrap().zombie);

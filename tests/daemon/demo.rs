@@ -35,7 +35,7 @@ const EARLY: [(&str, Signal); 5] = [
 const LATE: [(&str, Signal); 4] = [
     ("(1) receives", Signal::SIGHUP),
     ("(2) took over", Signal::SIGTERM),
-    ("(3) generation", Signal::SIGTERM),
+    ("(3) supctl swap", Signal::SIGTERM),
     ("(5) took over", Signal::SIGINT),
 ];
 

@@ -13,6 +13,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("steer::standby_that_ended_is_launched_again", standby_that_ended_is_launched_again),
         test("steer::standby_has_its_time", standby_has_its_time),
         test("steer::standby_is_told", standby_is_told),
+        test("steer::standby_that_is_stopped", standby_that_is_stopped),
         test(
             "steer::server_without_a_graceful_stop_loses_nothing",
             server_without_a_graceful_stop_loses_nothing,
@@ -115,6 +116,24 @@ fn standby_has_its_time() {
     let status = supd.status("web");
     assert_eq!((status.active(), status.retained()), (Some(2), Some(1)), "its release stays");
     supd.ctl(&["rollback", "web"]).expect(0);
+}
+
+/// Alive and ready by all that it said, and it would accept nothing: who serves goes on.
+fn standby_that_is_stopped() {
+    let (supd, port) = swapped(WARM);
+    let standby = supd.status("web").pids_in(1);
+    standby.iter().for_each(|pid| proc::signal(*pid, Signal::SIGSTOP));
+    let load = Load::start(Plan::new(target(port), Mode::Close, 2));
+    load.wait_for_more(50, SOON);
+    let refused = supd.ctl(&["rollback", "web"]).expect(1);
+    assert!(refused.text().contains("kill -CONT"), "{refused}");
+    assert_eq!(supd.status("web").active(), Some(2));
+    load.wait_for_more(50, SOON);
+    standby.iter().for_each(|pid| proc::signal(*pid, Signal::SIGCONT));
+    supd.ctl(&["rollback", "web"]).expect(0);
+    assert_eq!((supd.status("web").active(), supd.status("web").pids_in(1)), (Some(1), standby));
+    let tally = load.stop();
+    assert_eq!(tally.lost(), 0, "{tally}");
 }
 
 /// StandbySignal once nobody waits for it any more, ActiveSignal before anybody does again.
@@ -335,13 +354,21 @@ fn several_listeners_switch_together() {
     }
 }
 
-/// The path leads to one slot at a time, and back.
+/// The path leads to one slot at a time, and back; so to a part of it nobody can be led.
 fn unix_path_is_steered() {
     let supd = Supd::start();
     let path = supd.path().join("web.sock");
     let unit = |version: &str| abrupt(&format!("{path:?}"), version, WARM);
     supd.launch("web", &unit("1"));
     supd.write_unit("web", &unit("2"));
+    let refused = supd.ctl(&["swap", "web", "--canary", "30%"]).expect(1);
+    assert!(refused.text().contains("leads to one at a time"), "{refused}");
+    let steps = format!("{}Canary = [\"30% 1s\"]\n", unit("2"));
+    supd.write_unit("steps", &steps);
+    let file = supd.path().join("units/steps.unit");
+    let refused = supd.ctl(&["check", &file.display().to_string()]).expect(78);
+    assert!(refused.text().contains("a path leads to one generation at a time"), "{refused}");
+    std::fs::remove_file(file).expect("it was there");
     let load = Load::start(Plan::new(Target::Unix(path.clone()), Mode::Close, 2));
     supd.ctl(&["swap", "web"]).expect(0);
     only(&Target::Unix(path.clone()), "2");

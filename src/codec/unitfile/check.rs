@@ -29,6 +29,7 @@ pub(super) fn faults(
     rules.signals();
     rules.programs();
     rules.kinds();
+    rules.paths();
     rules.rights(runner);
 }
 
@@ -336,6 +337,21 @@ impl Rules<'_, '_> {
             if asks_candidate(&service.ready) {
                 refuse(Key::Service("Ready"), "\"notify\" or a command");
             }
+        }
+    }
+
+    /// Listeners that lead to one generation at a time, and no other beside them.
+    fn paths(&mut self) {
+        let path = |address: &Address| {
+            matches!(address, Address::Unix { kind: SocketKind::Stream | SocketKind::SequentialPacket, .. })
+        };
+        let sockets = &self.settings.sockets;
+        if !self.settings.swap.canary.is_empty()
+            && !sockets.is_empty()
+            && sockets.iter().all(|socket| path(&socket.address))
+        {
+            let what = "a path leads to one generation at a time, so no part of its clients gets to another";
+            self.refuse(&[Key::Swap("Canary")], what, "write no Canary, or listen at a port");
         }
     }
 

@@ -29,6 +29,9 @@ const CANARY: &str = "10%";
 /// How long version 2.2 serves before its fault.
 const BEFORE_FAULT: Duration = Duration::from_millis(700);
 
+/// So long may clients stay with a connection that they keep, on the busiest machine.
+const RENEWED: Duration = Duration::from_secs(10);
+
 /// A request that was answered before a moment is noted no later than this after it.
 const NOTED: usize = 4;
 
@@ -159,6 +162,7 @@ impl<'a> Story<'a> {
         if let Err(error) = self.ask(method, &mut news)? {
             return self.not_as_told(&error);
         }
+        self.until_only(to)?;
         // From now on nobody else answers.
         let moment = self.moment()?;
         let others = moment.total() - moment.answered[to.index()];
@@ -170,6 +174,20 @@ impl<'a> Story<'a> {
         let back = verb == "rollback" && !news.launched;
         let launched = if back { "nothing was launched; " } else { "" };
         self.stage.lower(true, format!("{launched}switched in {switch} us; {from} stands by"));
+        Ok(())
+    }
+
+    /// Waits until the clients that keep their connections have made new ones; not for ever.
+    fn until_only(&self, version: Version) -> Result<(), Stop> {
+        let until = Instant::now() + RENEWED;
+        while Instant::now() < until {
+            let now = Timeline::tick_of(self.stage.now());
+            let last = self.stage.timeline().span(now.saturating_sub(NOTED), usize::MAX);
+            if last.total() > 0 && last.answered[version.index()] == last.total() {
+                break;
+            }
+            self.stage.pause(TICK)?;
+        }
         Ok(())
     }
 

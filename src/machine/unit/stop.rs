@@ -98,7 +98,10 @@ impl Unit {
     pub(super) fn end_unready(&mut self, turn: &mut Turn<'_>) {
         let mut told = Vec::new();
         for (generation, group) in self.groups.iter_mut() {
-            group.role = Role::Leaving;
+            // Who drains already has no more time than it had.
+            if !matches!(group.role, Role::Draining(_)) {
+                group.role = Role::Leaving;
+            }
             told.push((*generation, group.leave_unready(turn)));
         }
         for (generation, told) in told {

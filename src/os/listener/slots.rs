@@ -171,6 +171,14 @@ impl Listener {
         let Self { bound, front, further, group, .. } = self;
         if let Some(group) = group {
             steering.tell(group);
+            // A worker may have taken its slot out of the kernel's choice, or left it alone in it.
+            for member in std::iter::once(&*front).chain(&*further).filter(|it| group.has(it.slot)) {
+                let _ = sockopt::set(member.fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1);
+                let entered = group.enter(member.slot, member.fd());
+                // Of a slot that receives nothing that is no fault yet.
+                entered
+                    .or_else(|why| if steering.split().leads_to(member.slot) { Err(why) } else { Ok(()) })?;
+            }
             if !group.is_empty() {
                 group.attach(std::iter::once(&*front).chain(&*further).map(Member::fd), bound)?;
             }

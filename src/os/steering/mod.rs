@@ -50,6 +50,12 @@ pub struct Split {
 }
 
 impl Split {
+    /// Whether clients may get to this slot.
+    #[must_use]
+    pub fn leads_to(&self, slot: Slot) -> bool {
+        slot == self.active || self.candidate.is_some_and(|(its, share)| its == slot && !share.is_zero())
+    }
+
     /// The one slot that a path can lead to.
     #[must_use]
     pub fn whole(&self) -> Slot {

@@ -6,8 +6,8 @@ use crate::machine::effect::Level;
 use crate::machine::group::{Group, Role};
 use crate::machine::swap::{Plan, Step, Swap};
 use crate::machine::turn::Turn;
-use crate::model::settings::Retain;
-use crate::model::{Generation, Intent, SwapKind};
+use crate::model::settings::{Retain, Socket};
+use crate::model::{Address, Generation, Intent, SwapKind};
 
 impl Unit {
     /// The standby that is what this would launch.
@@ -57,11 +57,25 @@ impl Unit {
     ) -> Result<(), String> {
         let Some(swap) = &mut self.swap else { return Ok(()) };
         swap.steered = steered.is_ok();
-        let Err(why) = steered else { return Ok(()) };
         let policy = &swap.plan.settings.swap;
-        let shares = swap.plan.canary.is_some() || !policy.canary.is_empty();
-        if shares && swap.plan.kind == SwapKind::Swap && !swap.is_first() {
-            return Err(format!("no part of the new connections can be given to it: {why}"));
+        let asked = swap.plan.canary.is_some() || !policy.canary.is_empty();
+        let shares = asked && swap.plan.kind == SwapKind::Swap && !swap.is_first();
+        let refusal = |why: &str| format!("no part of the new connections can be given to it: {why}");
+        let Err(why) = steered else {
+            let whole: Vec<&Socket> = swap.plan.settings.sockets.iter().map(|socket| &**socket).collect();
+            return match shares.then(|| undivided(&whole)).flatten() {
+                Some((address, true)) => Err(refusal(&format!("the path {address} leads to one at a time"))),
+                Some((address, false)) => {
+                    let text =
+                        format!("the path {address} leads to it at the switch only, whatever its share");
+                    turn.note(Level::Warning, Some(swap.to), text);
+                    Ok(())
+                }
+                None => Ok(()),
+            };
+        };
+        if shares {
+            return Err(refusal(&why));
         }
         if policy.retain == Retain::Warm {
             let text = format!("Retain = \"cold\" is what it gets: {why}");
@@ -85,4 +99,11 @@ impl Unit {
         turn.note(Level::Info, Some(left), "stands by");
         self.stand_by(left, policy, turn);
     }
+}
+
+/// A listener whose clients all get to one generation at a time, and whether all are so.
+fn undivided<'a>(sockets: &[&'a Socket]) -> Option<(&'a Address, bool)> {
+    let divided = |socket: &&Socket| matches!(socket.address, Address::Ip { .. });
+    let path = sockets.iter().find(|socket| !divided(socket))?;
+    Some((&path.address, !sockets.iter().any(divided)))
 }

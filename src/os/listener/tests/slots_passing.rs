@@ -2,7 +2,10 @@
 
 use super::slots::{Stage, both, place, split};
 use super::*;
+use crate::os::sockopt;
 use crate::os::steering::Mechanism;
+use nix::sys::socket::{Shutdown, shutdown};
+use std::os::fd::{AsFd, AsRawFd};
 
 fn clients(stage: &Stage, count: u32) -> Vec<TcpStream> {
     let place = place(stage.listener.address());
@@ -50,5 +53,35 @@ fn what_waits_where_nobody_accepts_moves_and_the_slot_is_as_new() {
         stage.steer(split(1, None));
         assert_eq!(stage.reached(20), [(1, 20)]);
         drop(waiting);
+    });
+}
+
+#[test]
+fn a_worker_that_leaves_the_kernels_choice_is_led_back_by_the_next_switch() {
+    both("slots::a_worker_that_leaves_the_kernels_choice_is_led_back_by_the_next_switch", || {
+        let mut stage = Stage::with_slots(&with(tcp("127.0.0.1", free_port()), |_| {}), 2);
+        stage.steer(split(0, None));
+        // Alone on the port, it would be found before the group is.
+        sockopt::set(stage.worker(1).as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 0).unwrap();
+        for slot in [1, 0, 1] {
+            stage.steer(split(slot, None));
+            assert_eq!(stage.reached(40), [(slot, 40)]);
+        }
+        if stage.listener.mechanism() != Mechanism::Ebpf {
+            return;
+        }
+        // Before supd looked: the kernel has taken it out of the map by itself.
+        let worker = stage.worker(0);
+        shutdown(worker.as_raw_fd(), Shutdown::Both).unwrap();
+        sockopt::listen(worker.as_fd(), 100).unwrap();
+        for slot in [0, 1, 0] {
+            stage.steer(split(slot, None));
+            assert_eq!(stage.reached(40), [(slot, 40)]);
+        }
+        // Who does not listen at all is refused, and nothing has changed.
+        shutdown(stage.worker(1).as_raw_fd(), Shutdown::Both).unwrap();
+        stage.steering.set(split(1, None));
+        stage.listener.steer(&stage.steering).unwrap_err();
+        assert_eq!(stage.reached(40), [(0, 40)]);
     });
 }
