@@ -148,6 +148,7 @@ impl<'a> Wanted<'a> {
         let mut pieced = part.length() > 0;
         let mut validator = None;
         loop {
+            self.in_time(part, manner)?;
             let before = part.length();
             let (why, after) = match self.once(web, part, &mut validator, meter, manner) {
                 Ok(()) => {
@@ -167,9 +168,10 @@ impl<'a> Wanted<'a> {
                 Err(Try::Again(why, after)) => (why, after),
                 Err(Try::Stop(stop)) => return Err(stop),
             };
+            self.in_time(part, manner)?;
             pieced |= part.length() > 0;
             let Some(span) = tries.next(part.length() > before, after) else {
-                return Err(Stop::Failed(self.gave_up(&why, part.length())));
+                return Err(Stop::Failed(gave_up(ExitStatus::Failed, &why, part.length())));
             };
             meter.line(&format!("{why}; once more in {:.1}s", span.as_secs_f32()));
             let left = manner.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -177,12 +179,13 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    fn gave_up(&self, why: &str, length: u64) -> Failure {
-        let failure = Failure::new(ExitStatus::Failed, why.to_owned());
-        if length == 0 {
-            return failure;
+    /// Whether there is time left.
+    fn in_time(&self, part: &Part, manner: &Manner<'_>) -> Result<(), Stop> {
+        if manner.deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            return Ok(());
         }
-        failure.next(format!("the same command once more goes on behind the first {}", size(length)))
+        let text = format!("{}: not downloaded within --timeout", self.address);
+        Err(Stop::Failed(gave_up(ExitStatus::Timeout, &text, part.length())))
     }
 
     /// One request, and what it brings.
@@ -194,7 +197,7 @@ impl<'a> Wanted<'a> {
         meter: &mut Meter<'_>,
         manner: &Manner<'_>,
     ) -> Result<(), Try> {
-        let got = web.get(&self.address, part.length(), validator.as_ref())?;
+        let got = web.get(&self.address, part.length(), validator.as_ref(), manner.deadline)?;
         let content = match got {
             Got::Content(content) => content,
             Got::Beyond(whole) if whole == Some(part.length()) => return Ok(()),
@@ -223,10 +226,7 @@ impl<'a> Wanted<'a> {
         let mut chunk = vec![0; CHUNK];
         loop {
             meter.show(part.length(), content.whole);
-            if manner.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                let text = format!("{}: not downloaded within --timeout", self.address);
-                return Err(Stop::Failed(Failure::new(ExitStatus::Timeout, text)).into());
-            }
+            self.in_time(part, manner)?;
             let broke = |why: String| {
                 let so_far = size(part.length());
                 Try::Again(format!("{}: {why} (after {so_far})", self.address), None)
@@ -259,6 +259,15 @@ impl<'a> Wanted<'a> {
         let text = format!("{}: it is larger than {}", self.address, size(manner.bytes_max));
         Stop::Failed(Failure::new(ExitStatus::Failed, text)).into()
     }
+}
+
+/// The end of a download, and that what is here is not lost.
+fn gave_up(status: ExitStatus, why: &str, length: u64) -> Failure {
+    let failure = Failure::new(status, why.to_owned());
+    if length == 0 {
+        return failure;
+    }
+    failure.next(format!("the same command once more goes on behind the first {}", size(length)))
 }
 
 /// Why a download has no good end.

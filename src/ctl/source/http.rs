@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use ureq::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ureq::http::{Response, StatusCode};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -108,10 +108,13 @@ impl Web {
         address: &Address,
         from: u64,
         validator: Option<&HeaderValue>,
+        deadline: Option<Instant>,
     ) -> Result<Got, Fault> {
         let mut address = address.clone();
         for _ in 0..=REDIRECTS_MAX {
-            let mut request = self.agent.get(address.uri().clone());
+            // From looking for the host to the last byte: a server that stalls is not waited for longer.
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let mut request = self.agent.get(address.uri().clone()).config().timeout_global(left).build();
             if from > 0 {
                 request = request.header(header::RANGE, format!("bytes={from}-"));
                 if let Some(validator) = validator {

@@ -32,11 +32,14 @@ struct Home {
     folder: tempfile::TempDir,
     vain: u32,
     bytes_max: u64,
+    silence: Duration,
+    timeout: Option<Duration>,
 }
 
 impl Home {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), vain: 4, bytes_max: 1 << 30 }
+        let (folder, silence) = (tempfile::tempdir().unwrap(), Duration::from_millis(700));
+        Self { folder, vain: 4, bytes_max: 1 << 30, silence, timeout: None }
     }
 
     fn fetch(&self, url: &str, sum: &Sum) -> Result<Vec<u8>, Failure> {
@@ -47,10 +50,10 @@ impl Home {
         let home = self.folder.path().to_owned();
         let manner = Manner {
             variable: &move |name| (name == "HOME").then(|| home.clone().into()),
-            waits: Waits { connect: Duration::from_secs(10), silence: Duration::from_millis(700) },
+            waits: Waits { connect: Duration::from_secs(10), silence: self.silence },
             patience: Patience { pause: Duration::from_millis(1), vain: self.vain },
             bytes_max: self.bytes_max,
-            deadline: None,
+            deadline: self.timeout.map(|timeout| Instant::now() + timeout),
             told: Told { silent: true, columns: None, paint: Paint(false) },
         };
         let (descriptor, downloaded) = Wanted::new(url, sum, headers)?.fetch(&manner)?;
@@ -129,6 +132,35 @@ fn a_later_command_goes_on_where_an_earlier_one_gave_up() {
     fs::set_permissions(&part, fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(home.fetch(&server.url("/"), &sum(&body)).unwrap(), body);
     assert!(server.is_silent());
+}
+
+#[test]
+fn a_server_that_stalls_is_not_waited_for_beyond_the_deadline() {
+    // How many bytes come before nothing does: no header, a part of one, some content. The last one
+    // answers at once, but wants to be left alone for longer than there is time.
+    for bytes in [Some(0), Some(30), Some(100), Some(100_000), None] {
+        let (mut home, body) = (Home::new(), body());
+        (home.silence, home.timeout) = (Duration::from_secs(20), Some(Duration::from_secs(1)));
+        let (content, (ends, held)) = (body.clone(), channel::<()>());
+        let server = Server::new(move |_, asked, out| {
+            let mut whole = Vec::new();
+            let Some(bytes) = bytes else {
+                return say(out, "503 Service Unavailable", &["Retry-After: 30", "Content-Length: 0"], b"");
+            };
+            serve(asked, &mut whole, &content, usize::MAX);
+            let _gone = out.write_all(&whole[..bytes]);
+            let _until_the_test_ends = held.recv();
+        });
+        let began = Instant::now();
+        let failure = home.fetch(&server.url("/"), &sum(&body)).unwrap_err();
+        let took = began.elapsed();
+        assert_eq!(failure.status, ExitStatus::Timeout, "{bytes:?}: {failure:?}");
+        assert!(failure.text.ends_with("not downloaded within --timeout"), "{failure:?}");
+        let said = failure.next.as_deref().is_some_and(|next| next.contains("goes on behind the first"));
+        assert_eq!(said, bytes >= Some(100), "{failure:?}");
+        assert!(took >= Duration::from_millis(990) && took < Duration::from_secs(2), "{bytes:?}: {took:?}");
+        drop(ends);
+    }
 }
 
 #[test]
