@@ -1,5 +1,6 @@
 //! What was answered to requests that came with a `request_id`, for those who ask again: kept for a
-//! day, at most [`SLOTS`] of them, over restarts of supd. Whoever has most of them makes room.
+//! day, at most [`SLOTS`] of them, over restarts of supd. Whoever has most of them makes room, and
+//! nobody has all of them under way.
 
 use crate::codec::request::{self, RequestRecord, Stamp};
 use crate::codec::varlink::{Method, Outcome};
@@ -14,6 +15,13 @@ const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// At least this long, whatever the wall clock says after a boot of the machine: it may be wrong.
 const KEPT_ANYWAY: Duration = Duration::from_secs(3600);
+
+/// How many one user may have under way that are about one unit. Whoever hangs up leaves them under
+/// way for as long as the unit takes, so without a bound one user had all slots with nothing but that.
+const OF_UNIT_MAX: usize = 16;
+
+/// How many one user may have under way at all.
+const OF_USER_MAX: usize = SLOTS as usize / 2;
 
 /// Which request: the same id from another user is another one.
 pub type Key = (u32, String);
@@ -31,7 +39,18 @@ pub enum Repeated {
     /// The id was used for another request, of this method.
     Other(&'static str),
     /// It is new, but so many are under way that nothing of it could be kept.
-    Full,
+    Full(Crowd),
+}
+
+/// Whose requests under way leave no room for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crowd {
+    /// So many of this user are about this unit.
+    OfUnit(usize),
+    /// So many are this user's.
+    OfUser(usize),
+    /// Everybody's: nothing is left that this user may push out.
+    All,
 }
 
 #[derive(Debug)]
@@ -106,9 +125,7 @@ impl Outcomes {
             self.remove(key);
         }
         let Some(known) = self.all.get_mut(key) else {
-            let under_way = |known: &Remembered| matches!(known.state, State::UnderWay { .. });
-            let full = self.all.len() >= usize::from(SLOTS) && self.all.values().all(under_way);
-            return full.then_some(Repeated::Full);
+            return self.crowd(key, method).map(Repeated::Full);
         };
         if known.method != *method {
             return Some(Repeated::Other(known.method.name()));
@@ -122,6 +139,24 @@ impl Outcomes {
         })
     }
 
+    /// What leaves no room for a new request.
+    fn crowd(&self, key: &Key, method: &Method) -> Option<Crowd> {
+        let under_way = self
+            .all
+            .iter()
+            .filter(|((uid, _), known)| *uid == key.0 && matches!(known.state, State::UnderWay { .. }));
+        let of_user: Vec<_> = under_way.map(|(_, known)| known.method.unit()).collect();
+        let of_unit = of_user.iter().filter(|unit| **unit == method.unit()).count();
+        if of_unit >= OF_UNIT_MAX {
+            return Some(Crowd::OfUnit(of_unit));
+        }
+        if of_user.len() >= OF_USER_MAX {
+            return Some(Crowd::OfUser(of_user.len()));
+        }
+        let room = !self.free.is_empty() || self.unused < SLOTS || self.least_missed(key.0).is_some();
+        (!room).then_some(Crowd::All)
+    }
+
     fn remove(&mut self, key: &Key) {
         if let Some(known) = self.all.remove(key) {
             self.free.push(known.slot);
@@ -131,7 +166,10 @@ impl Outcomes {
     /// A request begins that is new. Gives what is to be written, so that it is known as begun if
     /// supd dies; nothing where [`Repeated::Full`] was overheard.
     pub fn begin(&mut self, key: &Key, method: &Method, stamp: Stamp, seq: u64) -> Option<Note> {
-        let slot = self.take_slot()?;
+        if self.crowd(key, method).is_some() {
+            return None;
+        }
+        let slot = self.take_slot(key.0)?;
         let state = State::UnderWay { joined: Vec::new(), writing: None };
         let known = Remembered { method: method.clone(), slot, seq, state };
         let note = known.note(key, stamp, None);
@@ -139,23 +177,24 @@ impl Outcomes {
         Some(note)
     }
 
-    /// A free slot; if there is none, that of an outcome.
-    fn take_slot(&mut self) -> Option<u16> {
+    /// A free slot for this user; if there is none, that of an outcome.
+    fn take_slot(&mut self, uid: u32) -> Option<u16> {
         if self.free.is_empty() && self.unused < SLOTS {
             self.unused += 1;
             return Some(self.unused - 1);
         }
         if self.free.is_empty() {
-            let least = self.least_missed()?.clone();
+            let least = self.least_missed(uid)?.clone();
             self.remove(&least);
         }
         self.free.pop()
     }
 
-    /// The outcome that goes first: of the user who has most of them, of the unit that most of those are
-    /// about, the oldest. By age alone, one user's thousand would have everybody else's repetitions
-    /// carried out again.
-    fn least_missed(&self) -> Option<&Key> {
+    /// The outcome that goes first for a request of this user: of the user who has most of them, of the
+    /// unit that most of those are about, the oldest. By age alone, one user's thousand would have
+    /// everybody else's repetitions carried out again; and so would those under way of a user who has
+    /// no outcome yet that could go, if those who have no more than that user were not left alone.
+    fn least_missed(&self, asker: u32) -> Option<&Key> {
         let (mut users, mut units) = (BTreeMap::<u32, usize>::new(), BTreeMap::<_, usize>::new());
         for ((uid, _), known) in &self.all {
             *users.entry(*uid).or_default() += 1;
@@ -165,9 +204,11 @@ impl Outcomes {
             let unit = units.get(&(key.0, known.method.unit())).copied().unwrap_or_default();
             (users.get(&key.0).copied().unwrap_or_default(), unit)
         };
+        let mine = users.get(&asker).copied().unwrap_or_default();
+        let may_go = |key: &Key| key.0 == asker || users.get(&key.0).is_some_and(|theirs| *theirs > mine);
         let over = self.all.iter().filter_map(|(key, known)| match known.state {
-            State::Over { until, .. } => Some((Reverse(has(key, known)), until, key)),
-            State::UnderWay { .. } => None,
+            State::Over { until, .. } if may_go(key) => Some((Reverse(has(key, known)), until, key)),
+            State::Over { .. } | State::UnderWay { .. } => None,
         });
         over.min().map(|(.., key)| key)
     }
@@ -263,12 +304,17 @@ mod tests {
 
     /// One request from its beginning to its end.
     fn whole(outcomes: &mut Outcomes, id: &str, now: u64) -> [Note; 2] {
-        let (method, outcome) = (sample("", None).method, outcome(id));
-        let begun = outcomes.begin(&key(id), &method, stamp("b", now, now), 0).unwrap();
-        let ended = outcomes.end(&key(id), &outcome, stamp("b", now, now)).unwrap();
-        assert_eq!(known(outcomes, id, now), Some(Repeated::Joined), "it is not on the disk yet");
-        assert_eq!(outcomes.written(&key(id)), Some(outcome.clone()));
-        assert_eq!(outcomes.answered(&key(id), &outcome, Tick(now)), [ClientId(9)]);
+        whole_of(outcomes, &key(id), now)
+    }
+
+    fn whole_of(outcomes: &mut Outcomes, key: &Key, now: u64) -> [Note; 2] {
+        let (method, outcome) = (sample("", None).method, outcome(&key.1));
+        let begun = outcomes.begin(key, &method, stamp("b", now, now), 0).unwrap();
+        let ended = outcomes.end(key, &outcome, stamp("b", now, now)).unwrap();
+        let again = outcomes.repeated(key, &method, ClientId(9), Tick(now));
+        assert_eq!(again, Some(Repeated::Joined), "it is not on the disk yet");
+        assert_eq!(outcomes.written(key), Some(outcome.clone()));
+        assert_eq!(outcomes.answered(key, &outcome, Tick(now)), [ClientId(9)]);
         [begun, ended]
     }
 
@@ -358,19 +404,63 @@ mod tests {
         assert!((449..=451).contains(&known(&outcomes, 3000, &all("third", 3000))));
     }
 
-    #[test]
-    fn with_a_thousand_under_way_the_next_is_told_so() {
-        let (mut outcomes, method) = (Outcomes::default(), sample("", None).method);
-        for n in 0..1000 {
-            assert_eq!(known(&mut outcomes, &format!("r{n}"), 0), None);
-            outcomes.begin(&key(&format!("r{n}")), &method, stamp("b", 0, 0), 0).unwrap();
+    /// As many as there is room for begin and stay under way; gives what the next one is told.
+    fn flood(outcomes: &mut Outcomes, uid: u32, unit: &str) -> (usize, Crowd) {
+        let method = Method::Restart { unit: UnitName::new(unit).unwrap(), wait: WaitFor::Active };
+        for n in 0.. {
+            let key = (uid, format!("{unit}-{n}"));
+            match outcomes.repeated(&key, &method, ClientId(1), Tick(0)) {
+                None => assert!(outcomes.begin(&key, &method, stamp("b", 0, 0), 0).is_some()),
+                Some(Repeated::Full(crowd)) => {
+                    assert_eq!(outcomes.begin(&key, &method, stamp("b", 0, 0), 0), None);
+                    return (n, crowd);
+                }
+                other => panic!("{other:?}"),
+            }
         }
-        assert_eq!(known(&mut outcomes, "more", 0), Some(Repeated::Full));
-        assert_eq!(outcomes.begin(&key("more"), &method, stamp("b", 0, 0), 0), None);
-        assert_eq!(known(&mut outcomes, "r7", 0), Some(Repeated::Joined));
-        outcomes.answered(&key("r7"), &outcome("done"), Tick(0));
-        assert_eq!(known(&mut outcomes, "more", 0), None);
-        assert!(outcomes.begin(&key("more"), &method, stamp("b", 0, 0), 0).is_some());
+        unreachable!()
+    }
+
+    #[test]
+    fn what_is_under_way_leaves_room_for_others() {
+        let mut outcomes = Outcomes::default();
+        // Everybody's outcomes are here, and every slot is taken.
+        for uid in 3000..3010 {
+            for n in 0..100 {
+                whole_of(&mut outcomes, &(uid, format!("{n}")), n);
+            }
+        }
+        let of = |outcomes: &Outcomes, uid| outcomes.all.keys().filter(|key| key.0 == uid).count();
+        assert_eq!(flood(&mut outcomes, 2000, "web"), (16, Crowd::OfUnit(16)));
+        let (mut more, mut units) = (16, 0);
+        while more == 16 {
+            units += 1;
+            let crowd;
+            (more, crowd) = flood(&mut outcomes, 2000, &format!("web{units}"));
+            assert_eq!(crowd, if more == 16 { Crowd::OfUnit(16) } else { Crowd::All });
+        }
+        // Who has most gives nothing up, for nothing of it is over; nobody else loses more than it.
+        let (mine, least) = (of(&outcomes, 2000), (3000..3010).map(|uid| of(&outcomes, uid)).min());
+        assert!(mine <= 91 && least >= Some(90), "{mine} {least:?}");
+        // Others' new ones find room, and the own outcome makes it for the next.
+        whole_of(&mut outcomes, &(4000, "new".into()), 0);
+        let first = (2000, "web-0".to_owned());
+        assert_eq!(outcomes.answered(&first, &outcome("done"), Tick(0)), []);
+        assert_eq!(flood(&mut outcomes, 2000, "next"), (1, Crowd::All));
+    }
+
+    #[test]
+    fn nobody_has_more_than_half_under_way() {
+        let mut outcomes = Outcomes::default();
+        let all: Vec<_> = (0..100).map(|n| flood(&mut outcomes, 2000, &format!("web{n}"))).collect();
+        assert_eq!((outcomes.all.len(), all[99]), (500, (0, Crowd::OfUser(500))));
+        let others = (0..100).map(|n| flood(&mut outcomes, 3000, &format!("web{n}")).0).sum::<usize>();
+        assert_eq!(others, 500);
+        assert_eq!(outcomes.all.len(), 1000);
+        assert_eq!(flood(&mut outcomes, 4000, "web"), (0, Crowd::All));
+        assert_eq!(known(&mut outcomes, "r", 0), Some(Repeated::Full(Crowd::All)));
+        outcomes.answered(&(2000, "web0-0".into()), &outcome("done"), Tick(0));
+        assert_eq!(known(&mut outcomes, "r", 0), None, "what is over makes room");
     }
 
     #[test]

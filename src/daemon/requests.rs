@@ -2,7 +2,7 @@
 
 use super::control::{Arrival, Call, rights};
 use super::hands::Hands;
-use super::outcomes::Repeated;
+use super::outcomes::{Crowd, Repeated};
 use super::units::{Units, Unreadable};
 use crate::codec::fault::Fault;
 use crate::codec::history::by;
@@ -95,10 +95,7 @@ impl Hands {
                 let unit = call.method.unit().map(|unit| format!(" {unit}")).unwrap_or_default();
                 return self.refuse(call.client, text, Some(format!("history{unit}")));
             }
-            Some(Repeated::Full) => {
-                let text = "too many requests with a request_id are under way; try again later";
-                return self.refuse(call.client, text.to_owned(), Some("status".to_owned()));
-            }
+            Some(Repeated::Full(crowd)) => return self.crowded(call, crowd),
         }
         match &call.method {
             Method::Status { .. }
@@ -121,6 +118,19 @@ impl Hands {
                 (Some(_), None) => self.ask(call, source, None, machine, now),
             },
         }
+    }
+
+    /// The answer where too many are under way.
+    fn crowded(&mut self, call: &Call, crowd: Crowd) {
+        let unit = call.method.unit().map(|unit| format!(" {unit}")).unwrap_or_default();
+        let what = match crowd {
+            Crowd::OfUnit(count) if unit.is_empty() => format!("{count} requests of yours about supd"),
+            Crowd::OfUnit(count) => format!("{count} requests of yours about{unit}"),
+            Crowd::OfUser(count) => format!("{count} requests of yours"),
+            Crowd::All => "too many requests".to_owned(),
+        };
+        let text = format!("{what} with a request_id are under way, and no more are taken; try again later");
+        self.refuse(call.client, text, Some(format!("status{unit}")));
     }
 
     /// Says what a call would do.
