@@ -8,6 +8,7 @@ use super::render::text::clean;
 use crate::codec::json::StatusView;
 use crate::codec::varlink::{self, Meta, Method};
 use crate::model::{ExitStatus, UnitName};
+use std::io::{self, Write};
 
 /// Exit with 0 if a generation of the unit receives traffic
 #[derive(Debug, clap::Args)]
@@ -38,10 +39,14 @@ impl IsActive {
             Some(varlink::Error::NoSuchUnit(_) | varlink::Error::Refused(_)) => "unknown".to_owned(),
             Some(error) => return Err(Failure::from_error(&error, None)),
         };
-        if context.json && !self.quiet {
-            print_json(context, &answer)?;
-        } else if !self.quiet {
-            context.print([clean(&state)])?;
+        let printed = match (self.quiet, context.json) {
+            (true, _) => Ok(()),
+            (false, true) => print_json(context, &answer).map(drop),
+            (false, false) => context.print([clean(&state)]).map(drop),
+        };
+        // The exit status is the answer; a disk that is full must not have an active unit replaced.
+        if let Err(failure) = printed {
+            let _nobody_reads_it = writeln!(io::stderr().lock(), "{}", failure.lines(false).join("\n"));
         }
         let active = matches!(state.as_str(), "active" | "canary" | "probation");
         Ok(if active { ExitStatus::Done } else { ExitStatus::Failed })
