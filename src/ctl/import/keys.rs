@@ -121,7 +121,11 @@ impl Work<'_> {
                 Some(word) => word.to_owned(),
                 None => toml::text(&last.text),
             },
-            Shape::Words => toml::list(&self.words(&values)),
+            Shape::Words => match self.words(&values) {
+                // All that stands there is passed over: an empty list would say more than that.
+                words if words.is_empty() => return,
+                words => toml::list(&words),
+            },
             Shape::Lines => {
                 let lines: Vec<String> = values.iter().map(|value| self.text(value)).collect();
                 toml::list(&lines)
@@ -234,6 +238,9 @@ impl Work<'_> {
                 }
                 paths.push(path.to_owned());
             }
+        }
+        if paths.is_empty() {
+            return;
         }
         self.draft.service.set("ReadWritePaths", toml::list(&paths), Some(&place(first)));
     }

@@ -113,6 +113,15 @@ fn bytes_that_are_no_text_folders_and_open_quotes_are_named() {
     assert!(good.text.contains("Description = \"Caf\u{e9}\""), "{}", good.text);
     let told = lines(&good.remarks, "web.unit").join("\n");
     assert!(told.contains("web.service.d/folder.conf: note: a folder among the drop-ins"), "{told}");
+    let lists = "SupplementaryGroups='a\nReadWritePaths=\"/srv\nSystemCallFilter=read\n";
+    let good = import(format!("[Service]\nExecStart=/bin/x\n{lists}").as_bytes()).unwrap();
+    let told = lines(&good.remarks, "web.unit").join("\n");
+    assert!(told.contains("web.service:3: ") && told.contains("web.service:4: "), "{told}");
+    let keys = ["SupplementaryGroups", "ReadWritePaths"];
+    assert!(keys.iter().all(|key| !good.text.contains(key)), "{}", good.text);
+    let good =
+        import(b"[Service]\nExecStart=/bin/x\nSupplementaryGroups=b\nSupplementaryGroups='a\n").unwrap();
+    assert!(good.text.contains("SupplementaryGroups = [\"b\"]"), "{}", good.text);
     for (text, said) in [
         (&b"[Service]\nExecStart=/bin/x\nEnvironment=A=caf\xe9\n"[..], "web.service:3:1: this is no UTF-8"),
         (b"[Service]\n\nExecStart=/bin/x 'a b\n", "web.service:3:1: ExecStart: a quote ' is not closed"),
