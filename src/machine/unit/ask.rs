@@ -195,16 +195,7 @@ impl Unit {
         turn: &mut Turn<'_>,
     ) -> Result<(), Reply> {
         let waiter = client.map(|client| Waiter { client, wait: how.wait, drained: None });
-        let release = Some(label);
-        let plan = Plan {
-            kind: SwapKind::Swap,
-            settings,
-            release,
-            origin: None,
-            hold: how.hold,
-            canary: how.canary,
-        };
-        self.try_swap(waiter, plan, how.replace, turn)
+        self.try_swap(waiter, Plan::of_deploy(label, settings, how), how.replace, turn)
     }
 
     fn try_swap(

@@ -8,11 +8,13 @@
 mod ends;
 
 use super::super::effect::{Action, JobKind, JobWork, Launch};
+use super::super::swap::Plan;
 use super::super::turn::Turn;
 use super::{Life, Unit};
 use crate::model::release::{Content, Release, Verdict};
 use crate::model::{
-    ClientId, Generation, Happening, JobId, Label, Progress, RecordId, Reply, Settings, Share, Tick, WaitFor,
+    ClientId, Generation, Happening, JobId, Label, Progress, RecordId, Reply, Settings, Share, SwapKind,
+    Tick, WaitFor,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +77,20 @@ impl Stage {
             Self::Preparing { .. } => "is being prepared by ExecInstall",
             Self::Sealing { .. } => "is being sealed and written to the disk",
             Self::Recording { .. } => "is on its way into the ledger",
+        }
+    }
+}
+
+impl Plan {
+    /// The second half of a deploy.
+    pub(super) fn of_deploy(label: Label, settings: Arc<Settings>, how: Deploy) -> Self {
+        Self {
+            kind: SwapKind::Swap,
+            settings,
+            release: Some(label),
+            origin: None,
+            hold: how.hold,
+            canary: how.canary,
         }
     }
 }
@@ -174,7 +190,12 @@ impl Unit {
     }
 
     /// What can be refused before a byte is read.
-    fn may_install(&self, label: &Label, settings: &Settings, deploy: Option<Deploy>) -> Result<(), Reply> {
+    fn may_install(
+        &self,
+        label: &Label,
+        settings: &Arc<Settings>,
+        deploy: Option<Deploy>,
+    ) -> Result<(), Reply> {
         let wait = Some(format!("wait {}", self.name));
         if let Some(install) = &self.install {
             let text = format!("{}; supctl abort {} ends that", install.note(), self.name);
@@ -197,6 +218,10 @@ impl Unit {
                     format!("a swap to generation {} is under way; --replace aborts it first", swap.to);
                 let lasts = swap.is_first() || swap.step.has_switched() || self.next.is_some();
                 Err(Reply::refused(text, if lasts { wait } else { self.command("abort") }))
+            }
+            // An install that may take minutes, and then a refusal, would be the worse answer.
+            (Some(deploy), _, None) if !self.is_active(label) => {
+                self.has_place(&Plan::of_deploy(label.clone(), settings.clone(), deploy))
             }
             (_, _, _) => Ok(()),
         }

@@ -124,9 +124,11 @@ impl Unit {
             return self.active_already(&install, changed, turn);
         }
         let Install { label, settings, client, joined, .. } = install;
-        if let Err(refused) = self.deploy_swap(client, label, settings, deploy, turn) {
-            turn.note(Level::Warning, None, format!("installed, and not swapped to: {}", refused.text));
-            return self.answer_all(client, &joined, &Reply { changed, ..refused }, turn);
+        if let Err(refused) = self.deploy_swap(client, label.clone(), settings, deploy, turn) {
+            let text = format!("release {label} is installed, and not swapped to: {}", refused.text);
+            turn.note(Level::Warning, None, text.clone());
+            let next = Some(format!("swap {} {label}", self.name));
+            return self.answer_all(client, &joined, &Reply { changed, text, next, ..refused }, turn);
         }
         // Who joined waits for the same swap, or hears that there is none.
         for (client, wait) in joined {
