@@ -85,6 +85,11 @@ impl Unit {
     /// `drain`: a person lets go of one that receives nothing.
     pub(super) fn ask_drain(&mut self, client: ClientId, generation: Generation, turn: &mut Turn<'_>) {
         let Some(role) = self.groups.get(&generation).map(|group| group.role) else {
+            let last = self.durable.generation_last;
+            if generation.0 > last {
+                let text = format!("there is no generation {generation}: the last one was {last}");
+                return self.refuse(client, text, self.command("status"), turn);
+            }
             let text = format!("no process of generation {generation} is left");
             return self.reply(client, Reply::done(false, text).about(None, Some(generation)), turn);
         };

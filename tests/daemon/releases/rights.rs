@@ -110,7 +110,7 @@ fn table(shop: &Shop, caller: Caller, may_act: bool, may_manage: bool) {
         (&["check", &unit], 0),
         (&["import", &service, &socket], 0),
     ];
-    let act: [(&[&str], i32); 18] = [
+    let act: [(&[&str], i32); 20] = [
         (&["--dry-run", "deploy", "web", "2", &two], 0),
         (&["install", "web", "2", &two], 0),
         (&["deploy", "web", "2", &two], 0),
@@ -123,7 +123,9 @@ fn table(shop: &Shop, caller: Caller, may_act: bool, may_manage: bool) {
         (&["abort", "web"], 3),
         (&["undeploy", "web", "9"], 3),
         (&["share", "web", "10%"], 3),
-        (&["drain", "web", "--generation", "99"], 0),
+        (&["drain", "web", "--generation", "1"], 0),
+        (&["drain", "web", "--generation", "99"], 3),
+        (&["--dry-run", "drain", "web", "--generation", "99"], 3),
         (&["connect", "web", "--generation", "99"], 3),
         (&["logs", "web"], 0),
         (&["cat", "web"], 0),
