@@ -60,6 +60,12 @@ impl Clients {
         self.outcomes.repeated(&key(call)?, &call.method, call.client, now)
     }
 
+    /// The same, where nothing is to come of it.
+    #[must_use]
+    pub fn known(&self, call: &Call, now: Tick) -> Option<Repeated> {
+        self.outcomes.known(&key(call)?, &call.method, now)
+    }
+
     /// The machine has this call from now on. Gives what is to be written.
     pub fn ask(&mut self, call: &Call, login_uid: Option<u32>, now: Stamp, seq: u64) -> Option<Note> {
         let key = key(call);

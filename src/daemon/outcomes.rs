@@ -124,18 +124,27 @@ impl Outcomes {
         {
             self.remove(key);
         }
-        let Some(known) = self.all.get_mut(key) else {
+        let repeated = self.known(key, method, now);
+        let known = self.all.get_mut(key).map(|known| &mut known.state);
+        if let (Some(Repeated::Joined), Some(State::UnderWay { joined, .. })) = (&repeated, known) {
+            joined.push(client);
+        }
+        repeated
+    }
+
+    /// The same for who only wants to know; nobody joins.
+    #[must_use]
+    pub fn known(&self, key: &Key, method: &Method, now: Tick) -> Option<Repeated> {
+        let over = |known: &&Remembered| matches!(known.state, State::Over { until, .. } if now > until);
+        let Some(known) = self.all.get(key).filter(|known| !over(known)) else {
             return self.crowd(key, method).map(Repeated::Full);
         };
         if known.method != *method {
             return Some(Repeated::Other(known.method.name()));
         }
-        Some(match &mut known.state {
+        Some(match &known.state {
             State::Over { outcome, .. } => Repeated::Outcome(outcome.clone()),
-            State::UnderWay { joined, .. } => {
-                joined.push(client);
-                Repeated::Joined
-            }
+            State::UnderWay { .. } => Repeated::Joined,
         })
     }
 

@@ -80,7 +80,10 @@ impl Hands {
             return self.connect(call, machine);
         }
         if call.meta.dry_run {
-            return self.rehearse(call, on_disk, machine, now);
+            return match self.clients.known(call, now) {
+                Some(known) => self.rehearse_again(call, known),
+                None => self.rehearse(call, on_disk, machine, now),
+            };
         }
         if call.method.takes_descriptor() && source.is_none() {
             let text = "no source came with the request: pass its descriptor (SCM_RIGHTS)";
@@ -90,11 +93,7 @@ impl Hands {
             None => {}
             Some(Repeated::Joined) => return,
             Some(Repeated::Outcome(outcome)) => return self.control.answer(call.client, &outcome),
-            Some(Repeated::Other(method)) => {
-                let text = format!("this request_id was used for {method} before; take a new one");
-                let unit = call.method.unit().map(|unit| format!(" {unit}")).unwrap_or_default();
-                return self.refuse(call.client, text, Some(format!("history{unit}")));
-            }
+            Some(Repeated::Other(method)) => return self.used_before(call, method),
             Some(Repeated::Full(crowd)) => return self.crowded(call, crowd),
         }
         match &call.method {
@@ -118,6 +117,27 @@ impl Hands {
                 (Some(_), None) => self.ask(call, source, None, machine, now),
             },
         }
+    }
+
+    /// The answer where the request_id is another request's.
+    fn used_before(&mut self, call: &Call, method: &str) {
+        let text = format!("this request_id was used for {method} before; take a new one");
+        let unit = call.method.unit().map(|unit| format!(" {unit}")).unwrap_or_default();
+        self.refuse(call.client, text, Some(format!("history{unit}")));
+    }
+
+    /// Says what would come of a call whose request_id is known.
+    fn rehearse_again(&mut self, call: &Call, known: Repeated) {
+        let text = match known {
+            Repeated::Other(method) => return self.used_before(call, method),
+            Repeated::Full(crowd) => return self.crowded(call, crowd),
+            Repeated::Joined => "is under way under this request_id; would wait for what comes of it".into(),
+            Repeated::Outcome(outcome) => {
+                let what = outcome.sentence().unwrap_or_default();
+                format!("was answered under this request_id already; would only say once more: {what}")
+            }
+        };
+        self.control.reply(call.client, &Reply::done(false, text), Vec::new(), None);
     }
 
     /// The answer where too many are under way.
@@ -145,7 +165,12 @@ impl Hands {
             if call.method == Method::DaemonReload {
                 return self.rehearse_reload(call.client, machine);
             }
-            let text = format!("would do: {}", call.method.verb());
+            let text = match call.method {
+                Method::Shutdown => {
+                    format!("would stop all {} unit(s) in order, then end supd", machine.units().count())
+                }
+                _ => format!("would do: {}", call.method.verb()),
+            };
             return self.control.reply(call.client, &Reply::done(false, text), Vec::new(), None);
         };
         let settings = match on_disk {

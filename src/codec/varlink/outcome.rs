@@ -50,6 +50,14 @@ impl Outcome {
         Self { message: String::from_utf8(bytes).expect("JSON is UTF-8").into() }
     }
 
+    /// What it says to people.
+    #[must_use]
+    pub fn sentence(&self) -> Option<String> {
+        let message: Value = serde_json::from_str(&self.message).ok()?;
+        let found = ["text", "reason"].iter().find_map(|name| message.get("parameters")?.get(name)?.as_str());
+        found.or_else(|| message.get("error")?.as_str()).map(str::to_owned)
+    }
+
     /// As it goes over the socket.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {

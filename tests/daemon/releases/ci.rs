@@ -54,8 +54,14 @@ fn repeated_by_its_id() {
     let again = shop.ctl(&line).expect(0);
     assert_eq!(first.stdout, again.stdout);
     assert_eq!(shop.active().as_deref(), Some("1"), "nothing is done twice");
-    let other = shop.ctl(&["--request-id", "ci-17", "deploy", "web", "3", text(&two)]).expect(3);
-    assert!(other.text().contains("was used for Deploy before"), "{other}");
+    let would = shop.ctl(&[&["--dry-run"], &line[..]].concat()).expect(0);
+    let said = "was answered under this request_id already; would only say once more: ";
+    assert!(would.text().contains(said) && would.text().contains("generation 2"), "{would}");
+    for more in [&[][..], &["--dry-run"]] {
+        let line = [more, &["--request-id", "ci-17", "deploy", "web", "3", text(&two)]].concat();
+        let other = shop.ctl(&line).expect(3);
+        assert!(other.text().contains("was used for Deploy before"), "{other}");
+    }
     let Shop { supd, port } = shop;
     let shop = Shop { supd: supd.crash_and_restart(), port };
     shop.supd.wait_for_state("web", "active");
@@ -160,6 +166,11 @@ fn an_answer_that_cannot_be_written() {
         assert_eq!(said.contains("No space left"), !more.is_empty(), "{said}");
     }
     assert_eq!(into("/dev/full", &["--json", "kill", "web", "-s", "CONT"]).0, Some(0));
+    // A script that asks this way is told of the unit, and not of the disk.
+    for more in [&["--json"][..], &[]] {
+        let (code, said) = into("/dev/full", &[more, &["is-active", "web"]].concat());
+        assert!(code == Some(0) && said.contains("No space left"), "{code:?} {said}");
+    }
     // What only looks has failed where nobody can see it, and a rehearsal does no more.
     for line in
         [&["status"][..], &["cat", "web"], &["--json", "status"], &["--json", "--dry-run", "swap", "web"]]

@@ -80,13 +80,21 @@ fn rehearsed() {
         &shop,
         &[
             (&["promote", "web"], 0, "would"),
-            (&["abort", "web"], 0, "would"),
-            (&["rollback", "web"], 0, "would"),
+            (&["abort", "web"], 0, "would undo the swap to generation 3, back to generation 2"),
+            (&["rollback", "web"], 0, "would undo the swap to generation 3, back to generation 2"),
             (&["share", "web", "10%"], 0, "would"),
             (&["kill", "web", "-s", "KILL"], 0, "would"),
         ],
     );
     shop.ctl(&["abort", "web"]).expect(0);
+    let gone = "would take release 3 and its files away";
+    let ends = "would stop all 1 unit(s) in order, then end supd";
+    let table: [(&[&str], i32, &str); 3] = [
+        (&["undeploy", "web", "3"], 0, gone),
+        (&["stop", "web"], 0, "would end 2 generation(s)"),
+        (&["shutdown"], 0, ends),
+    ];
+    rehearsals(&shop, &table);
     shop.ctl(&["stop", "web"]).expect(0);
     rehearsals(
         &shop,
