@@ -1,7 +1,7 @@
 //! `supctl import`: the real files of Debian's packages, and a unit that is imported and really runs.
 
 use crate::harness::{Output, Running, SUPCTL_BOUND, Supd, folder, free_port};
-use crate::{Need, Test, test_with};
+use crate::{Need, Test, test, test_with};
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
@@ -17,6 +17,7 @@ pub(crate) fn tests() -> Vec<Test> {
     const DEBIAN: &[Need] = &[Need::File("target/test-tools/debian/complete", "tests/run fetches it")];
     vec![
         test_with("import::debian", DEBIAN, debian),
+        test("import::into_the_folder_of_units", into_the_folder_of_units),
         test_with("import::and_run", &[Need::Program("gunicorn", "gunicorn")], and_run),
     ]
 }
@@ -152,6 +153,30 @@ fn debian() {
     assert_eq!(seen, CASES.len());
     supctl(&["import", "--root", root, "postgresql@.service"]).expect(3);
     supctl(&["import", "--root", root, "postgresql.service"]).expect(3);
+}
+
+/// `--write` goes where supd looks, and over nothing that is there.
+fn into_the_folder_of_units() {
+    let folder = folder();
+    let (units, service) = (folder.path().join("units"), folder.path().join("shop.service"));
+    let socket = folder.path().join("shop.socket");
+    fs::write(&service, "[Service]\nType=notify\nExecStart=/bin/true\n").expect("a service");
+    fs::write(&socket, "[Socket]\nListenStream=127.0.0.1:8099\n").expect("a socket");
+    let import = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_supctl"));
+        command.arg("import").args([&service, &socket]).arg("--write").args(more).env("SUPD_UNITS", &units);
+        Running::start(&mut command).finish(SUPCTL_BOUND)
+    };
+    let written = import(&[]).expect(0);
+    assert_eq!(written.stdout, "", "{written}");
+    let unit = units.join("shop.unit");
+    let text = fs::read_to_string(&unit).expect("the unit");
+    assert!(text.contains("ExecStart") && text.contains("127.0.0.1:8099"), "{text}");
+    fs::write(&unit, "mine").expect("the unit");
+    import(&[]).expect(3);
+    assert_eq!(fs::read_to_string(&unit).expect("the unit"), "mine");
+    import(&["--force"]).expect(0);
+    assert_eq!(fs::read_to_string(&unit).expect("the unit"), text);
 }
 
 /// A service and a socket, written by hand, imported, started, and asked.

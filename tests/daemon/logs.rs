@@ -155,7 +155,7 @@ fn the_last_lines() {
 }
 
 /// What a person would see.
-fn on_a_terminal(command: &mut Command) -> String {
+pub(crate) fn on_a_terminal(command: &mut Command) -> String {
     let pty = nix::pty::openpty(None, None).expect("a pseudo-terminal");
     let mut child = command
         .stdin(Stdio::null())

@@ -14,6 +14,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("shown::listeners_are_those_of_what_serves", listeners_are_those_of_what_serves),
         test("shown::watch_ends_with_its_reader", watch_ends_with_its_reader),
         test("shown::a_unit_that_is_down_holds_no_port", a_unit_that_is_down_holds_no_port),
+        test("shown::flags", flags),
     ]
 }
 
@@ -22,6 +23,28 @@ fn all(supd: &Supd) -> Vec<Value> {
     let output = supd.ctl(&["--json", "status"]).expect(0);
     let value: Value = serde_json::from_str(&output.stdout).expect("JSON");
     value["units"].as_array().expect("units").clone()
+}
+
+/// Those of verbs that only look.
+fn flags() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    supd.launch("web", &supd.worker(free_port(), &[], "", ""));
+    let quiet = supd.ctl(&["is-active", "--quiet", "web"]).expect(0);
+    assert_eq!(quiet.text(), "");
+    assert_eq!(supd.ctl(&["is-active", "web"]).expect(0).stdout, "active\n");
+    let on_a_terminal = |line: &[&str]| {
+        crate::logs::on_a_terminal(supd.ctl_command(line).env("TERM", "xterm").env_remove("NO_COLOR"))
+    };
+    let (painted, plain) = (on_a_terminal(&["status"]), on_a_terminal(&["--no-color", "status"]));
+    assert!(painted.contains("\u{1b}[") && painted.contains("web"), "{painted:?}");
+    assert!(!plain.contains('\u{1b}') && plain.contains("web"), "{plain:?}");
+    supd.ctl(&["stop", "web"]).expect(0);
+    assert_eq!(supd.ctl(&["is-active", "--quiet", "web"]).expect(1).text(), "");
+    let keys = supd.ctl(&["check", "--keys"]).expect(0).stdout;
+    for key in ["ListenStream", "ExecStart", "MaxGenerations"] {
+        assert!(keys.lines().any(|line| line.trim() == key), "{key}: {keys}");
+    }
 }
 
 /// At boot, after a reload, and until it is mended or gone.

@@ -4,6 +4,7 @@
 mod archives;
 mod broken;
 mod ci;
+mod flags;
 mod life;
 mod prepare;
 mod rights;
@@ -27,6 +28,7 @@ pub(crate) fn tests() -> Vec<Test> {
         broken::tests(),
         prepare::tests(),
         ci::tests(),
+        flags::tests(),
         rights::tests(),
         verbs::tests(),
     ];
