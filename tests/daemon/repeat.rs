@@ -22,6 +22,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("repeat::damage_costs_itself_only", damage_costs_itself_only),
         test_with("repeat::clock_jumps", FAKETIME, clock_jumps),
         test("repeat::a_thousand_and_more", a_thousand_and_more),
+        test("repeat::under_way_and_gone", under_way_and_gone),
         test("repeat::a_writer_outlives_supd", a_writer_outlives_supd),
     ]
 }
@@ -291,6 +292,31 @@ fn a_thousand_and_more() {
     assert_eq!(call(&mut stream, "r1499"), answers[1499]);
     ask(&supd, "last", &["restart", "web"]).expect(0);
     assert_eq!(supd.status("web").pids(), before.pids(), "the restart was made again");
+}
+
+/// Those who hang up leave their requests under way: so many about one unit, and no more.
+fn under_way_and_gone() {
+    let supd = Supd::start();
+    serving(&supd, &[]);
+    supd.write_unit("slow", &supd.worker(free_port(), &["late=60000"], "", ""));
+    supd.ctl(&["daemon-reload"]).expect(0);
+    let kept = || fs::read_dir(supd.state_folder().join("requests")).map_or(0, Iterator::count);
+    for n in 0..16 {
+        let gone = supd.ctl_start(&["start", "slow", "--request-id", &format!("gone{n}")]);
+        wait_until("the request to be under way", SOON, || kept() > n);
+        proc::signal(gone.pid(), Signal::SIGKILL);
+        gone.finish(SOON);
+    }
+    for more in [&[][..], &["--dry-run"]] {
+        let refused = ask(&supd, "more", &[more, &["start", "slow"]].concat()).expect(3);
+        assert!(refused.text().contains("16 requests of yours about slow with a request_id"), "{refused}");
+        assert!(refused.text().contains("Next: supctl status slow"), "{refused}");
+    }
+    ask(&supd, "web", &["restart", "web"]).expect(0);
+    supd.ctl(&["stop", "slow", "--now"]).expect(0);
+    wait_until("what was under way to be over", SOON, || {
+        ask(&supd, "more", &["--dry-run", "stop", "slow"]).code() == 0
+    });
 }
 
 /// The next supd reads the ledger when the last one's writer is done with it: before, it would give
