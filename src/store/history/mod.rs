@@ -1,7 +1,7 @@
 //! The history's two files in the state folder: what happened, for people, bounded.
 //!
 //! `history` is appended to; once it is full, what both files have becomes `history.1`, less what has no
-//! room there: a unit with many entries gives way to those with few ([`fair`]).
+//! room there: a unit with many entries gives way to those with few (`fair`).
 //! What a record of the ledger says too is not synced here: the ledger is, and whatever a crash of
 //! the machine takes from this file's end is made again from there. So a swap waits for no flush
 //! more than without a history. What no record says is synced when nobody waits for an answer.
