@@ -326,8 +326,8 @@ fn drain_verb() {
     let (supd, _) = swapped(WARM);
     let refused = supd.ctl(&["drain", "web", "--generation", "2"]).expect(3);
     assert!(refused.text().contains("it is active") && refused.text().contains("stop web"), "{refused}");
-    let nobody = supd.ctl(&["drain", "web", "--generation", "7"]).expect(0);
-    assert!(nobody.text().contains("no process"), "{nobody}");
+    let never = supd.ctl(&["drain", "web", "--generation", "7"]).expect(3);
+    assert!(never.text().contains("generation 7"), "{never}");
     supd.install_worker("3");
     supd.ctl(&["swap", "web", "--hold"]).expect(0);
     let refused = supd.ctl(&["drain", "web", "--generation", "3"]).expect(3);
@@ -335,6 +335,8 @@ fn drain_verb() {
     supd.ctl(&["abort", "web"]).expect(0);
     supd.ctl(&["drain", "web", "--generation", "1"]).expect(0);
     assert!(supd.status("web").pids_in(1).is_empty());
+    let gone = supd.ctl(&["drain", "web", "--generation", "1"]).expect(0);
+    assert!(gone.text().contains("no process"), "{gone}");
 }
 
 /// TCP over both families: both lead to the one that is active.
