@@ -47,6 +47,12 @@ impl fmt::Display for Hold {
             Self::Active { up: false } => f.write_str("was active last: the next start takes it"),
             Self::Candidate => f.write_str("is on its way to be active"),
             Self::Retained => f.write_str("is retained: a rollback goes to it"),
+            Self::Drained { generation, workers: 0 } => {
+                write!(
+                    f,
+                    "is drained still: generation {generation} has just ended, somebody may wait for it"
+                )
+            }
             Self::Drained { generation, workers } => {
                 write!(f, "is drained still: generation {generation} has {workers} worker(s)")
             }
