@@ -173,7 +173,8 @@ impl Listener {
             steering.tell(group);
             // A worker may have taken its slot out of the kernel's choice, or left it alone in it.
             for member in std::iter::once(&*front).chain(&*further).filter(|it| group.has(it.slot)) {
-                let _ = sockopt::set(member.fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1);
+                sockopt::set(member.fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
+                    .map_err(|errno| Error::new("share the port of", &*bound, errno))?;
                 let entered = group.enter(member.slot, member.fd());
                 // Of a slot that receives nothing that is no fault yet.
                 entered
