@@ -236,6 +236,8 @@ pub(super) struct Swap {
     pub(super) stops_left: bool,
     /// Why it must not stay.
     pub(super) cause: Option<String>,
+    /// It goes back at once from what was committed just before: why.
+    pub(super) fell: Option<String>,
     /// How the first worker of its generation to fail did: told even if the generation is gone by
     /// the time that the ledger has it.
     pub(super) ended: Option<Ended>,
@@ -268,7 +270,7 @@ impl Swap {
             result,
             ready: self.ready,
             switch: self.switch,
-            cause: self.cause.clone(),
+            cause: self.cause.clone().or_else(|| self.fell.clone()),
         }
     }
 }

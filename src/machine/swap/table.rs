@@ -305,6 +305,8 @@ fn after(step: StepKind, cue: SwapCueKind) -> SwapMove {
         C::Passed if checking => M::Commit,
         C::Unpassed if checking => M::TurnBack,
         C::Failed if open => M::TurnBack,
+        // What is on its way to the disk says that it stays.
+        C::Failed if committing => M::Doom,
         C::Abort if open => M::TurnBack,
         // It is being undone already: who asks hears when it is.
         C::Abort if undoing => M::Doom,

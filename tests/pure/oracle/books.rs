@@ -1,8 +1,9 @@
 //! What the oracle writes down of one unit: promises are about the past as much as about now.
 
+use super::{Checked, Rule, must};
 use crate::knobs::version;
 use crate::lives::boot_starts;
-use crate::world::{Unit, number};
+use crate::world::{Unit, World, number};
 use std::collections::{BTreeMap, BTreeSet};
 use supd::machine::{Event, Request};
 use supd::model::settings::Retain;
@@ -112,6 +113,9 @@ pub(super) struct Book {
     pub(super) owed: Option<Generation>,
     /// A person wants no wait.
     pub(super) in_haste: bool,
+    /// The swap that was committed just before the present event, by the disk; and by this event.
+    saved_commit: Option<SwapId>,
+    committed_now: Option<SwapId>,
     /// Who asked for a deploy.
     pub(super) deploying: BTreeSet<ClientId>,
 }
@@ -153,6 +157,8 @@ impl Book {
             rescued: BTreeMap::new(),
             owed: None,
             in_haste: false,
+            saved_commit: None,
+            committed_now: None,
             deploying: BTreeSet::new(),
         }
     }
@@ -189,6 +195,7 @@ impl Book {
         self.ended.clear();
         self.rescued.clear();
         self.in_haste = false;
+        self.saved_commit = None;
         self.deploying.clear();
         self.relaunches.clear();
         self.told_slow = None;
@@ -292,6 +299,7 @@ impl Book {
         self.asker = None;
         self.rollback = false;
         self.owed = None;
+        self.committed_now = self.saved_commit.take();
         self.closed.clear();
         self.refused.clear();
     }
@@ -388,6 +396,7 @@ impl Book {
                 }
             }
             Happening::Ended { swap_id, result, .. } => {
+                self.saved_commit = Some(*swap_id).filter(|_| *result == SwapResult::Committed);
                 if let Some(swap) = self.swap_mut(*swap_id) {
                     swap.ended = Some(*result);
                     // A commit says the switch too.
@@ -436,6 +445,23 @@ impl Book {
     /// What this generation was launched with at first.
     pub(super) fn note_recipe(&mut self, generation: Generation, settings: &supd::model::Settings) {
         self.recipes.insert(generation, version(settings));
+    }
+
+    /// Someone alive receives every new connection at a commit: who is committed, or who had them before, if
+    /// that one could have them at once.
+    pub(super) fn commits_well(&self, world: &World, unit: &Unit) -> Checked {
+        let Some(swap) = self.committed_now.and_then(|id| self.swap(id)) else { return Ok(()) };
+        let Some(from) = swap.from.filter(|_| !self.halted && !world.shutdown) else { return Ok(()) };
+        let named = [&self.sent.retained, &self.sent.forward].map(|kept| number(kept.as_ref()));
+        let could = named.contains(&Some(from))
+            && self.steers(unit, from)
+            && self.steers(unit, swap.to)
+            && unit.complete(from, world.now);
+        let down = unit.traffic == Some(swap.to) && unit.ready_of(swap.to).next().is_none();
+        let goes_back = self.running().is_some_and(|back| back.to == from);
+        must(Rule::MakeBeforeBreak, !(down && could) || goes_back, || {
+            format!("commits {}, of which nothing is left, while {from} is ready", swap.to)
+        })
     }
 
     /// The generation that the ledger will call active.

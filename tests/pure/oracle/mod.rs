@@ -381,6 +381,7 @@ impl Oracle {
             let Some(book) = self.books.iter().find(|book| book.place == unit.place) else { continue };
             book.says_slow(world, unit, shown, clock)?;
             book.rescues_well(shown)?;
+            book.commits_well(world, unit)?;
             book.closed_well(unit)?;
             book.refused_well(unit)?;
             if self.answered == Some(unit.place) {

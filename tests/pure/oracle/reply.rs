@@ -87,7 +87,16 @@ impl Book {
                 })
             }
             ExitStatus::RolledBack => {
-                let back = about.as_ref().is_some_and(|swap| swap.ended == Some(SwapResult::RolledBack));
+                // One that ended while its commit was on its way to the disk is gone back from by another.
+                let fell = |back: &SwapBook| {
+                    let last = self.swaps.iter().rev().find(|swap| swap.id < back.id);
+                    back.ended == Some(SwapResult::Committed)
+                        && unit.traffic == Some(back.to)
+                        && last.is_some_and(|last| last.from == Some(back.to) && last.ended == back.ended)
+                };
+                let back = about
+                    .as_ref()
+                    .is_some_and(|swap| swap.ended == Some(SwapResult::RolledBack) || fell(swap));
                 must(Rule::Durable, back, || format!("says rolled back, and the ledger does not: {reply:?}"))
             }
             ExitStatus::Down => {

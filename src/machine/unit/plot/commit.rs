@@ -42,7 +42,8 @@ impl Unit {
     pub(super) fn record_commit(&mut self, swap: &Swap, turn: &mut Turn<'_>) -> RecordId {
         self.conclude();
         self.drop_old_releases(&swap.plan.settings);
-        let happening = Happening::Ended { swap_id: swap.id, result: SwapResult::Committed, cause: None };
+        let (result, cause) = (SwapResult::Committed, swap.fell.clone());
+        let happening = Happening::Ended { swap_id: swap.id, result, cause };
         self.record(happening, swap.client, turn)
     }
 
@@ -52,7 +53,11 @@ impl Unit {
             self.leave_behind(from, swap, turn);
         }
         turn.note(Level::Info, Some(swap.to), "committed");
-        self.last_swap = Some(SwapStatus { cause: None, ..swap.status(SwapResult::Committed) });
+        self.last_swap = Some(SwapStatus { cause: swap.fell.clone(), ..swap.status(SwapResult::Committed) });
+        if let Some(cause) = &swap.fell {
+            self.tell_fallen(swap, cause, turn);
+            return false;
+        }
         let stays = if swap.is_first() { "active" } else { "committed" };
         let stands_by = |from: &Generation| self.groups.get(from).is_some_and(Group::stands_by);
         let beside = swap.from.filter(stands_by).map(|from| format!("; generation {from} stands by"));

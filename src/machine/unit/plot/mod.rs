@@ -8,11 +8,13 @@
 //! | `commit` | probation and commit |
 //! | `back` | the way back after the switch |
 //! | `warm` | to one that stands by, and who becomes one |
+//! | `fall` | back at once from what ended while its commit was on its way to the disk |
 
 mod back;
 mod before;
 mod canary;
 mod commit;
+mod fall;
 mod switch;
 mod warm;
 
@@ -94,6 +96,7 @@ impl Unit {
             warm: standby.is_some(),
             stops_left: false,
             cause: None,
+            fell: None,
             ended: None,
             unfit: false,
             by_person: false,
@@ -137,7 +140,7 @@ impl Unit {
             SwapMove::Settle => self.switched_for_good(&mut swap, turn),
             SwapMove::Check => self.check_command(&mut swap, turn),
             SwapMove::Commit => self.commit(&mut swap, turn),
-            SwapMove::Finish => self.finish(&mut swap, turn),
+            SwapMove::Finish => self.committed(&mut swap, turn),
             SwapMove::Undo => self.undo(&mut swap, detail, turn),
             SwapMove::Undone => self.undone(&mut swap, turn),
             SwapMove::Doom => Self::doom(&mut swap, detail),

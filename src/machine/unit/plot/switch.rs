@@ -63,7 +63,7 @@ impl Unit {
 
     pub(super) fn switched_for_good(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
         if matches!(swap.step, Step::Noting { commits: true, .. }) {
-            return self.finish(swap, turn);
+            return self.committed(swap, turn);
         }
         turn.act(Action::ClearIntent);
         let probation = swap.plan.settings.swap.probation;
