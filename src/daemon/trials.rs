@@ -1,11 +1,13 @@
 //! Generations that a swap tries out with real connections: whether they accept them.
 //!
 //! Nobody is told by the kernel that nobody accepts: the queues are looked at, seldom while nobody
-//! waits, and only for as long as the trial lasts.
+//! waits, and only for as long as the trial lasts. Nor is anybody told that a worker has changed who gets
+//! how much: at each look it is set right.
 
 use super::hands::Hands;
+use super::perform::note;
 use crate::machine::stall::Stall;
-use crate::machine::{Event, Machine};
+use crate::machine::{Event, Level, Machine};
 use crate::model::settings::Socket;
 use crate::model::{Generation, Tick, UnitName};
 use std::collections::BTreeMap;
@@ -27,6 +29,8 @@ struct Trial {
     generation: Generation,
     queues: Vec<(Arc<Socket>, Stall)>,
     look: Tick,
+    /// It was told that what it receives cannot be set right.
+    told: bool,
 }
 
 impl Trials {
@@ -48,7 +52,9 @@ impl Hands {
         let Some(launch) = machine.launch(unit, generation) else { return };
         let stream = launch.settings.sockets.iter().filter(|socket| socket.address.listens());
         let queues = stream.map(|socket| (socket.clone(), Stall::default())).collect();
-        self.trials.0.insert(unit.clone(), Trial { generation, queues, look: now.after(SELDOM) });
+        self.trials
+            .0
+            .insert(unit.clone(), Trial { generation, queues, look: now.after(SELDOM), told: false });
     }
 
     /// Looks where that is due, and says who accepts nothing.
@@ -64,11 +70,22 @@ impl Hands {
             if machine.on_trial(unit) != Some(trial.generation) {
                 return false;
             }
+            self.lead_again(unit, trial);
             let Some(reason) = self.look_at(unit, trial, now) else { return true };
             self.say(unit, Event::Stalled { generation: trial.generation, reason });
             false
         });
         self.trials.0 = trials;
+    }
+
+    /// Whoever is tried out receives what it was given, whatever a worker has done about it.
+    fn lead_again(&mut self, unit: &UnitName, trial: &mut Trial) {
+        let Some(listeners) = self.listeners.get_mut(unit) else { return };
+        let faults = listeners.lead_again();
+        if !faults.is_empty() && !std::mem::replace(&mut trial.told, true) {
+            let text = format!("who receives how much cannot be made sure of: {}", faults.join("; "));
+            note(unit, Level::Warning, Some(trial.generation), &text);
+        }
     }
 
     /// Why this generation has failed, if it has.

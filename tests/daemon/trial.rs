@@ -5,7 +5,8 @@ use crate::load::{Load, Mode, Plan, Target};
 use crate::wait::{SOON, wait_until};
 use crate::{Test, proc, test};
 use nix::sys::signal::Signal;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -13,6 +14,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("trial::probation_that_accepts_nothing", probation_that_accepts_nothing),
         test("trial::path_where_nobody_accepts", path_where_nobody_accepts),
         test("trial::slow_server_is_no_failure", slow_server_is_no_failure),
+        test("trial::worker_that_takes_more_than_its_share", worker_that_takes_more_than_its_share),
     ]
 }
 
@@ -110,4 +112,41 @@ fn slow_server_is_no_failure() {
     let tally = load.stop();
     assert_eq!(tally.lost(), 0, "{tally}");
     assert!(tally.versions().keys().eq(["1", "2"]), "{tally}");
+}
+
+/// The kernel lets a worker do so through its slot, and says nothing: what it did does not last.
+fn worker_that_takes_more_than_its_share() {
+    for how in ["detach", "attach"] {
+        let supd = Supd::start();
+        let port = free_port();
+        let app = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemon/apps/meddling.py");
+        let unit = |version: &str| {
+            format!(
+                "[[Socket]]\nListenStream = \"127.0.0.1:{port}\"\n\n[Service]\n\
+                 ExecStart = [\"/usr/bin/python3\", {app:?}, {version:?}, {how:?}]\n\
+                 ReadySettleSec = \"0\"\n\n[Swap]\nProbationSec = \"0\"\nDrainSec = \"0\"\n"
+            )
+        };
+        supd.launch("web", &unit("1"));
+        supd.write_unit("web", &unit("2"));
+        supd.ctl(&["swap", "web", "--canary", "0.01%"]).expect(0);
+        let reached = |version: &str| (0..40).filter(|_| served_by(port) == version).count();
+        wait_until("the worker to have more than its share", SOON, || {
+            supd.status("web").pids_in(2).into_iter().for_each(|pid| proc::signal(pid, Signal::SIGUSR1));
+            reached("2") > 10
+        });
+        wait_until("its share to be what it was", SOON, || reached("1") == 40);
+        assert_eq!(supd.status("web").state(), "canary");
+        supd.ctl(&["stop", "web", "--now"]).expect(0);
+    }
+}
+
+/// The version that a new connection reaches.
+fn served_by(port: u16) -> String {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("a listener");
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("a request");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    let served = text.lines().find_map(|line| line.strip_prefix("X-Served-By: "));
+    served.and_then(|served| served.split('/').next()).unwrap_or_default().to_owned()
 }

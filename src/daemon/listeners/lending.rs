@@ -210,6 +210,16 @@ impl Listeners {
         Ok(())
     }
 
+    /// Makes sure that the kernel goes by the split. A worker may have put a program of its own in the
+    /// place of ours, or none, through any slot that it has, and the kernel tells nobody; nor does
+    /// SO_LOCK_FILTER keep it from taking ours away. An error for each port where no slot let us.
+    pub fn lead_again(&mut self) -> Vec<String> {
+        let Self { bound, lending: Lending { steering, .. }, .. } = self;
+        let ports = bound.iter_mut().map(|bound| &mut bound.listener);
+        let ports = ports.filter(|listener| matches!(listener.address(), Address::Ip { .. }));
+        ports.filter_map(|listener| listener.steer(steering).err()).map(|error| error.to_string()).collect()
+    }
+
     /// Every process of this generation is gone: its slots are free for others.
     pub fn give_back(&mut self, generation: Generation, sources: &mut Sources) -> Vec<String> {
         let Some(slot) = self.lending.lent.remove(&generation) else { return Vec::new() };
