@@ -19,6 +19,7 @@ pub mod logfile;
 pub mod members;
 pub mod notify;
 pub mod original;
+mod own_proc;
 pub mod peer;
 pub mod pidfd;
 pub mod pin;

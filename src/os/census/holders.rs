@@ -4,7 +4,7 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::Mode;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 /// So many descriptors of one group are looked at: with more of them it is not told in time.
@@ -13,9 +13,14 @@ const MOST_DESCRIPTORS: usize = 400_000;
 /// The clock is looked at after so many.
 const BETWEEN_LOOKS: usize = 1024;
 
-/// Says the inode of every socket that one of these has open. Whether these were all: not where a process
-/// may not be looked at, or they take too long.
-pub(super) fn each_socket(pids: impl Iterator<Item = i32>, end: Instant, mut each: impl FnMut(u32)) -> bool {
+/// Says the inode of every socket that one of these has open, by this /proc. Whether these were all: not
+/// where a process may not be looked at, or they take too long.
+pub(super) fn each_socket(
+    proc: BorrowedFd<'_>,
+    pids: impl Iterator<Item = i32>,
+    end: Instant,
+    mut each: impl FnMut(u32),
+) -> bool {
     let mut left = MOST_DESCRIPTORS;
     let (mut all, mut counted) = (true, 0);
     for pid in pids {
@@ -24,7 +29,7 @@ pub(super) fn each_socket(pids: impl Iterator<Item = i32>, end: Instant, mut eac
             return false;
         }
         let before = left;
-        match of_process(pid, &mut left, end, &mut each) {
+        match of_process(proc, pid, &mut left, end, &mut each) {
             Ok(told) => all &= told,
             // It has ended meanwhile.
             Err(Errno::ENOENT | Errno::ESRCH) => {}
@@ -35,11 +40,17 @@ pub(super) fn each_socket(pids: impl Iterator<Item = i32>, end: Instant, mut eac
     all
 }
 
-/// One process, in a child of supd's, which takes no descriptors of its own but this folder.
-fn of_process(pid: i32, left: &mut usize, end: Instant, each: &mut impl FnMut(u32)) -> Result<bool, Errno> {
-    let path = format!("/proc/{pid}/fd");
+/// One process, in a child of supd's, which takes no descriptors of its own but this folder and /proc.
+fn of_process(
+    proc: BorrowedFd<'_>,
+    pid: i32,
+    left: &mut usize,
+    end: Instant,
+    each: &mut impl FnMut(u32),
+) -> Result<bool, Errno> {
+    let path = format!("{pid}/fd");
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut folder = Dir::open(path.as_str(), flags, Mode::empty())?;
+    let mut folder = Dir::openat(proc, path.as_str(), flags, Mode::empty())?;
     let mut names: Vec<u32> = Vec::new();
     for entry in folder.iter() {
         // Not `.` and `..`.

@@ -17,6 +17,7 @@ pub use ages::Ages;
 
 use super::Error;
 use super::members::{self, Marks};
+use super::own_proc;
 use super::process::Stat;
 use super::task::Task;
 use crate::model::{Address, SocketKind};
@@ -183,30 +184,15 @@ impl Pass {
         let mut sockets = Sockets::list(places, MOST_CONNECTIONS);
         let marks: Vec<Marks> = groups.iter().map(|group| group.marks.clone()).collect();
         let members = members::find_each(&marks, supd);
+        let proc = own_proc::folder().ok();
+        let mut look = Look { sockets: &mut sockets, proc: proc.as_ref().map(AsFd::as_fd), end };
         let held = groups
             .iter()
             .zip(&members)
             .zip(0u32..)
-            .map(|((group, members), whose)| Self::held(group, members, whose, &mut sockets, end))
+            .map(|((group, members), whose)| look.held(group, members, whose))
             .collect();
         Self { sockets, held }
-    }
-
-    fn held(
-        group: &Group,
-        members: &[Stat],
-        whose: u32,
-        sockets: &mut Sockets,
-        end: Instant,
-    ) -> Option<Vec<u64>> {
-        if group.marks == Marks::default() || group.places.is_empty() {
-            return Some(Vec::new());
-        }
-        let mut held = Vec::new();
-        let told = holders::each_socket(members.iter().map(|stat| stat.pid), end, |inode| {
-            held.extend(sockets.claim(inode, whose, &group.places));
-        });
-        (told && sockets.knows(&group.places)).then_some(held)
     }
 
     /// Whether a group seems to have none while there are some that nobody was seen with.
@@ -217,6 +203,27 @@ impl Pass {
                 && alone(held)
                 && self.sockets.unclaimed(&group.places).next().is_some()
         })
+    }
+}
+
+/// What each group is looked at by.
+struct Look<'a> {
+    sockets: &'a mut Sockets,
+    /// One of the child's own: a worker that was listed in the machine's would be slow to reap.
+    proc: Option<BorrowedFd<'a>>,
+    end: Instant,
+}
+
+impl Look<'_> {
+    fn held(&mut self, group: &Group, members: &[Stat], whose: u32) -> Option<Vec<u64>> {
+        if group.marks == Marks::default() || group.places.is_empty() {
+            return Some(Vec::new());
+        }
+        let (mut held, sockets) = (Vec::new(), &mut *self.sockets);
+        let told = holders::each_socket(self.proc?, members.iter().map(|stat| stat.pid), self.end, |inode| {
+            held.extend(sockets.claim(inode, whose, &group.places));
+        });
+        (told && self.sockets.knows(&group.places)).then_some(held)
     }
 }
 

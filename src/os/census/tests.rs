@@ -440,3 +440,33 @@ fn garbage_is_no_answer() {
         assert_eq!(decode(garbage, groups), None);
     }
 }
+
+/// The kernel lets whoever reaps a process pay for what was looked up of it in the machine's /proc: where
+/// supd may have one of its own, it is reaped as fast as if nobody had looked.
+#[test]
+fn a_process_that_was_counted_is_soon_reaped() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: it takes a root");
+        return;
+    }
+    let reaped = || {
+        let mut server = Server::new();
+        let place = server.listen("127.0.0.1", "");
+        server.tell("limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]");
+        server.tell("resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))");
+        assert_eq!(server.tell("len([os.dup(0) for _ in range(10000)])"), "10000");
+        let told = count(&server.group(&place));
+        assert_eq!(told.connections, Some(0));
+        let process = PidFd::open(i32::try_from(server.child.id()).unwrap()).unwrap();
+        process.send(Signal::KILL).unwrap();
+        while !process.is_over() {
+            std::thread::yield_now();
+        }
+        let began = Instant::now();
+        server.child.wait().unwrap();
+        began.elapsed()
+    };
+    // Another process may have the processor just then: the shortest tells.
+    let shortest = (0..5).map(|_| reaped()).min().unwrap();
+    assert!(shortest < Duration::from_millis(4), "it takes {shortest:?} to reap it");
+}
