@@ -18,7 +18,11 @@ const LONGEST_HALF_FULL: Duration = Duration::from_secs(1);
 /// What is sent and does not wait for so long was accepted: no handshake takes that time again and again.
 const BELIEVED: Duration = Duration::from_millis(500);
 
-/// Who accepts fewer than one for so many that wait accepts none: handshakes come and go meanwhile.
+/// The same told by looks, which are 50 ms apart at least: whoever was sent so many looks ago waits by now,
+/// or was accepted.
+const LOOKS: usize = 10;
+
+/// Who accepts fewer than one for so many that wait may accept none: handshakes come and go meanwhile.
 const HARDLY_ANY: u64 = 64;
 
 /// A slot's queue, as it is looked at from time to time.
@@ -36,6 +40,8 @@ struct Standing {
     taken: u64,
     /// Since then each look has shown that there were more.
     more_since: Option<Tick>,
+    /// How many had been sent at each of the last looks, the oldest first.
+    sent: [Option<u64>; LOOKS],
 }
 
 impl Stall {
@@ -50,13 +56,17 @@ impl Stall {
         // Of what is sent to a full queue the kernel drops some, and nobody has accepted that.
         let sent = waiting.sent.filter(|_| !full);
         let taken = sent.map(|sent| sent.saturating_sub(waiting.length.into()));
-        let fresh = Standing { since: now, taken: taken.unwrap_or_default(), more_since: None };
+        let fresh =
+            Standing { since: now, taken: taken.unwrap_or_default(), more_since: None, sent: [None; LOOKS] };
         let standing = self.standing.get_or_insert(fresh);
         let told = match (taken, waiting.first) {
-            (Some(taken), _) => standing.takes(now, taken, waiting.length),
+            (Some(taken), _) => {
+                let surely = standing.surely_takes(sent, waiting.length);
+                standing.takes(now, taken, waiting.length) || surely
+            }
             (None, Some(first)) => before.first.is_some_and(|known| known != first),
             (None, None) => {
-                standing.more_since = None;
+                (standing.more_since, standing.sent) = (None, [None; LOOKS]);
                 false
             }
         };
@@ -91,6 +101,15 @@ impl Standing {
             return false;
         }
         now.since(*self.more_since.get_or_insert(now)) >= BELIEVED
+    }
+
+    /// Whether more than wait were sent so long ago that no handshake of theirs is under way, than there
+    /// were. A server that is slow and has a long queue accepts few of them, and this sees each one.
+    fn surely_takes(&mut self, sent: Option<u64>, length: u32) -> bool {
+        let before = self.sent[0];
+        self.sent.rotate_left(1);
+        self.sent[LOOKS - 1] = sent;
+        before.is_some_and(|before| before.saturating_sub(length.into()) > self.taken)
     }
 }
 
@@ -147,6 +166,17 @@ mod tests {
         assert_eq!(looks((0..2000).map(|n| ordered(n / 20, 90))), None, "one a second");
         let full = |n: u32| counted(1000 + u64::from(n / 2), 99);
         assert_eq!(looks((0..2000).map(full)), None);
+    }
+
+    /// Ten a second, of ten thousand that wait and come again.
+    #[test]
+    fn a_slow_server_with_a_huge_queue_is_none_either() {
+        let huge = |sent, length| Waiting { length, most: 16_384, sent: Some(sent), first: None };
+        let slow = |n: u32| huge(100_000 + u64::from(n / 2), 10_000);
+        assert_eq!(looks((0..2000).map(slow)), None);
+        // It accepts none, and each look finds up to a hundred handshakes under way, more and more often.
+        let none = |n: u32| huge(100_000 + u64::from(n) * 40 + u64::from(n * 37 % 100), 10_000 + n * 40);
+        assert_eq!(looks((0..=20).map(none)), Some(LONGEST_HALF_FULL));
     }
 
     #[test]
