@@ -88,7 +88,14 @@ impl Hands {
         let sockets = &launch.settings.sockets;
         let of_name = |name: &ListenerName| sockets.iter().find(|socket| socket.name == *name);
         let streams = || sockets.iter().filter(|socket| socket.address.kind() == Some(SocketKind::Stream));
+        let way_of = |listener: &Socket| {
+            format!("connect {unit} --generation {generation} --listener {}", listener.name)
+        };
         let socket = match (listener.map(of_name), streams().next()) {
+            (Some(Some(named)), first) if named.address.kind() != Some(SocketKind::Stream) => {
+                let text = format!("{unit}: {} takes no connections: {}", named.name, named.address);
+                return Err(Reply::refused(text, first.map(|first| way_of(first)).or(status)));
+            }
             (Some(Some(named)), _) => named,
             (None, Some(first)) if streams().nth(1).is_none() => first,
             (_, None) => {
@@ -99,8 +106,7 @@ impl Hands {
                 let names: Vec<String> = streams().map(|socket| socket.name.to_string()).collect();
                 let what = if asked.is_some() { "there is no such listener" } else { "say which listener" };
                 let text = format!("{unit}: {what}: {}", names.join(", "));
-                let next = format!("connect {unit} --generation {generation} --listener {}", first.name);
-                return Err(Reply::refused(text, Some(next)));
+                return Err(Reply::refused(text, Some(way_of(first))));
             }
         };
         if let Err(why) = bound.is_apart(generation) {

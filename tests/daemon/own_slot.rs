@@ -8,7 +8,7 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage,
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -22,6 +22,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("own_slot::way_is_gone_with_its_connection", way_is_gone_with_its_connection),
         test("own_slot::command_with_a_way", command_with_a_way),
         test("own_slot::where_there_is_no_way", where_there_is_no_way),
+        test("own_slot::datagrams_have_slots_and_no_way", datagrams_have_slots_and_no_way),
     ]
 }
 
@@ -311,4 +312,45 @@ fn where_there_is_no_way() {
     stage.supd.ctl(&["swap", "shared", "--hold"]).expect(0);
     let refused = stage.supd.ctl(&[&on_shared[..], &["2"]].concat()).expect(3);
     assert!(refused.text().contains("share one slot") && refused.text().contains("FIFO"), "{refused}");
+}
+
+/// A UDP listener has a slot for each generation, so "tcp" and a way to one are for the listeners beside it:
+/// nobody accepts datagrams, and a way is a connection.
+fn datagrams_have_slots_and_no_way() {
+    let stage = Stage::new();
+    let udp = free_port();
+    let unit = |version| {
+        let socket = format!("[[Socket]]\nName = \"udp\"\nListenDatagram = \"127.0.0.1:{udp}\"\n[Service]\n");
+        stage.unit(version, "tcp", "60s").replace("[Service]\n", &socket)
+    };
+    stage.supd.launch("web", &unit(1));
+    assert_eq!(datagram(udp), "1");
+    stage.supd.write_unit("web", &unit(2));
+    stage.supd.ctl(&["swap", "web", "--hold"]).expect(0);
+    // Held, it has a slot of its own that nothing is led to.
+    (0..20).for_each(|_| assert_eq!(datagram(udp), "1"));
+    let connect = Connect::start(&stage, "2", "http");
+    assert_eq!(get(&connect.place).version, "2");
+    assert_eq!(datagram(udp), "1", "a way to it at another listener");
+    let to_udp = ["connect", "web", "--generation", "2", "--listener", "udp"];
+    for how in [&["--dry-run"][..], &["--exec", "/bin/true"]] {
+        let refused = stage.supd.ctl(&[&to_udp[..], how].concat()).expect(3);
+        assert!(refused.text().contains("udp takes no connections: 127.0.0.1"), "{refused}");
+        assert!(refused.text().contains("supctl connect web --generation 2 --listener http"), "{refused}");
+    }
+    assert_eq!(connect.end().code(), Some(0));
+    stage.supd.ctl(&["promote", "web"]).expect(0);
+    (0..20).for_each(|_| assert_eq!(datagram(udp), "2"));
+    stage.supd.ctl(&["rollback", "web"]).expect(0);
+    (0..20).for_each(|_| assert_eq!(datagram(udp), "1"));
+}
+
+/// The version that a datagram of a new client reaches.
+fn datagram(port: u16) -> String {
+    let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+    client.set_read_timeout(Some(SOON)).expect("an option");
+    client.send_to(b"who?", (Ipv4Addr::LOCALHOST, port)).expect("a listener");
+    let mut answer = [0; 64];
+    let length = client.recv(&mut answer).expect("an answer");
+    String::from_utf8_lossy(&answer[..length]).into_owned()
 }

@@ -2,7 +2,7 @@
 
 apart.py VERSION FOLDER: /health is answered with 503 until FOLDER/well-VERSION is there, and each time a line
 is added to FOLDER/asked-VERSION. The n-th listener, from 0, accepts nothing while FOLDER/deaf-VERSION-n is
-there. It says nothing to NOTIFY_SOCKET.
+there. Datagrams are answered with the version. It says nothing to NOTIFY_SOCKET.
 """
 
 import http.server
@@ -40,11 +40,20 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
 
+def answer(listener):
+    while True:
+        _, client = listener.recvfrom(64)
+        listener.sendto(VERSION.encode(), client)
+
+
 def serve(number):
+    listener = socket.socket(fileno=3 + number)
+    if listener.type == socket.SOCK_DGRAM:
+        return answer(listener)
     while (FOLDER / f"deaf-{VERSION}-{number}").exists():
         time.sleep(0.02)
     server = Server(("", 0), Handler, bind_and_activate=False)
-    server.socket = socket.socket(fileno=3 + number)
+    server.socket = listener
     server.serve_forever()
 
 
