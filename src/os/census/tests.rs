@@ -466,7 +466,8 @@ fn a_process_that_was_counted_is_soon_reaped() {
         server.child.wait().unwrap();
         began.elapsed()
     };
-    // Another process may have the processor just then: the shortest tells.
-    let shortest = (0..5).map(|_| reaped()).min().unwrap();
-    assert!(shortest < Duration::from_millis(4), "it takes {shortest:?} to reap it");
+    // Others look at every process, too (`ss -p`, a test beside this one), or have the processor just then: it
+    // is as slow each time only if we did it.
+    let soon = Duration::from_millis(4);
+    assert!((0..20).any(|_| reaped() < soon), "it takes more than {soon:?} each time to reap it");
 }
