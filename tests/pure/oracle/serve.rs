@@ -217,7 +217,11 @@ impl Book {
             return Ok(());
         }
         let since = self.standbys.get(&generation);
-        must(Rule::Standby, since.is_some(), || format!("{generation} is told to rest and is no standby"))?;
+        // Whom a person sent back in probation stands by too, to go forward to.
+        let forward = number(self.sent.forward.as_ref()) == Some(generation);
+        must(Rule::Standby, since.is_some() || forward, || {
+            format!("{generation} is told to rest and is no standby")
+        })?;
         let settings = self.recipe(unit, generation).map(|version| &unit.files[version].1);
         let drain = settings.and_then(|settings| settings.swap.drain).unwrap_or(Duration::MAX);
         let over = since.is_some_and(|since| since.after(drain) <= world.now);
