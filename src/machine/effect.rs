@@ -83,6 +83,14 @@ pub enum Effect {
     Quit,
 }
 
+impl Effect {
+    /// Whether it makes a process.
+    #[must_use]
+    pub fn launches(&self) -> bool {
+        matches!(self, Self::Unit(_, Action::Spawn { .. } | Action::Run { .. }))
+    }
+}
+
 /// One thing to be done for one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
