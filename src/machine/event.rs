@@ -280,6 +280,11 @@ pub enum Event {
         /// Which worker.
         worker: WorkerId,
     },
+    /// The worker has every listener of its unit, and listens there.
+    Listens {
+        /// Which worker.
+        worker: WorkerId,
+    },
     /// The worker said something.
     Noticed {
         /// Which worker.

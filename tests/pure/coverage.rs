@@ -226,6 +226,7 @@ fn cue(event: &Event, of_new: bool, check: bool) -> Option<Cue> {
         | Event::SpawnFailed { .. }
         | Event::Exited { .. }
         | Event::Swept { .. }
+        | Event::Listens { .. }
         | Event::Noticed { .. }
         | Event::Finished { .. }
         | Event::Unpacked { .. }
@@ -257,6 +258,7 @@ fn subject(unit: &Unit, event: &Event) -> (Option<WorkerId>, Word) {
         Event::SpawnFailed { worker, .. } => (Some(*worker), "spawn-failed"),
         Event::Exited { worker, .. } => (Some(*worker), "exited"),
         Event::Swept { worker } => (Some(*worker), "swept"),
+        Event::Listens { worker } => (Some(*worker), "listening"),
         Event::Noticed { worker, notice } => (Some(*worker), said(notice)),
         Event::Finished { job, result } => {
             let worker = unit.last_job.filter(|(known, ..)| known == job).and_then(|(.., worker)| worker);

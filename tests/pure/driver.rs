@@ -338,6 +338,7 @@ impl Driver {
                 self.may(act(Act::SpawnFails), fails);
                 let early = self.weight(Class::Early);
                 self.may(says(Say::Ready), early);
+                self.may(says(Say::Listening), early);
                 self.may(act(Act::Exits(WorkerExit::Code(1))), early.min(2));
                 let odd = self.odd();
                 return self.may(says(odd), early.min(3));
@@ -377,7 +378,11 @@ impl Driver {
             self.may(act(Act::Forks), 20);
         }
         if proc.told_ready.is_none() {
-            let speaks = proc.launch.settings.service.ready == Ready::Notify;
+            let word = match proc.launch.settings.service.ready {
+                Ready::Notify => Some(Say::Ready),
+                Ready::Listen => Some(Say::Listening),
+                _ => None,
+            };
             let (ready, dies) = match mood {
                 Mood::NeverReady => (0, 0),
                 Mood::ReadyLate => (2, 0),
@@ -385,7 +390,10 @@ impl Driver {
                 Mood::CrashLoop => (10, 10),
                 _ => (40, 0),
             };
-            self.may(says(Say::Ready), if speaks { ready } else { u64::from(mood == Mood::ReadyTwice) });
+            match word {
+                Some(word) => self.may(says(word), ready),
+                None => self.may(says(Say::Ready), u64::from(mood == Mood::ReadyTwice)),
+            }
             self.may(act(Act::Exits(exit)), dies);
             self.may(says(Say::Extend(Duration::from_secs(60))), if mood == Mood::Extends { 20 } else { 0 });
             return;

@@ -4,8 +4,8 @@ use crate::oracle::Oracle;
 use crate::sim::label;
 use crate::step::{Ask, Say};
 use crate::world::{Door, InFlight, Job, Proc, Storing, Unit};
-use supd::machine::{Action, Deploy, JobKind, Request};
-use supd::model::{Generation, Notice, Share, Signal, Tick};
+use supd::machine::{Action, Deploy, Event, JobKind, Request};
+use supd::model::{Generation, Notice, Share, Signal, Tick, WorkerId};
 
 pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
     match action {
@@ -146,8 +146,9 @@ pub(crate) fn request(ask: Ask, settings: std::sync::Arc<supd::model::Settings>)
     }
 }
 
-pub(crate) fn notice(say: Say, now: Tick) -> Notice {
-    match say {
+pub(crate) fn said(worker: WorkerId, say: Say, now: Tick) -> Event {
+    let notice = match say {
+        Say::Listening => return Event::Listens { worker },
         Say::Ready => Notice::Ready,
         Say::Reloading => Notice::Reloading { monotonic_usec: Some(now.0) },
         Say::ReloadingOld => Notice::Reloading { monotonic_usec: Some(0) },
@@ -158,7 +159,8 @@ pub(crate) fn notice(say: Say, now: Tick) -> Notice {
         Say::Period(span) => Notice::WatchdogPeriod(span),
         Say::Extend(span) => Notice::ExtendTimeout(span),
         Say::Status => Notice::Status("busy".to_owned()),
-    }
+    };
+    Event::Noticed { worker, notice }
 }
 
 /// A connection arrives at every address that the unit ever had.

@@ -35,7 +35,7 @@ macro_rules! knobs {
 knobs! {
     Start "start" ["boot" "on-demand" "manual"],
     Workers "workers" ["1" "2" "3"],
-    Ready "ready" ["notify" "started" "command"],
+    Ready "ready" ["notify" "started" "command" "listen"],
     Settle "settle" ["0s" "1s"],
     Restart "restart" ["on-failure" "always" "no" "on-success" "on-abnormal" "on-abort" "on-watchdog"],
     RestartSec "restart-sec" ["100ms" "2s" "0s"],
@@ -256,7 +256,7 @@ fn service(knobs: Knobs) -> Service {
         exec_stop_post: knobs.commands(Knob::StopPost),
         exec_on_failure: knobs.commands(Knob::OnFailure),
         handoff: Handoff::Inherit,
-        ready: [Ready::Notify, Ready::Started, Ready::Command(command("/ready", false))]
+        ready: [Ready::Notify, Ready::Started, Ready::Command(command("/ready", false)), Ready::Listen]
             [knobs.at(Knob::Ready)]
         .clone(),
         ready_settle: knobs.span(Knob::Settle).unwrap(),

@@ -127,6 +127,7 @@ fn parse_exit(word: &str) -> Result<WorkerExit, String> {
 fn parse_say(word: &str) -> Result<Say, String> {
     let plain = [
         ("ready", Say::Ready),
+        ("listening", Say::Listening),
         ("reloading", Say::Reloading),
         ("reloading-old", Say::ReloadingOld),
         ("reloading-bare", Say::ReloadingBare),

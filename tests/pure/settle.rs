@@ -329,8 +329,11 @@ fn deed(unit: &Unit, proc: &Proc, now: Tick) -> Option<Act> {
     if unit.knobs(&proc.launch.settings).broken() {
         return Some(Act::Exits(WorkerExit::Code(1)));
     }
-    let speaks = proc.launch.settings.service.ready == Ready::Notify && proc.told_ready.is_none();
-    if speaks || proc.reloading {
+    let (ready, unready) = (&proc.launch.settings.service.ready, proc.told_ready.is_none());
+    if *ready == Ready::Listen && unready {
+        return Some(Act::Says(Say::Listening));
+    }
+    if (*ready == Ready::Notify && unready) || proc.reloading {
         return Some(Act::Says(Say::Ready));
     }
     feed_at(proc).is_some_and(|due| due <= now).then_some(Act::Says(Say::Alive))

@@ -3,7 +3,7 @@
 
 use crate::brain::Brain;
 use crate::coverage::Coverage;
-use crate::hands::{connect, notice, perform_for, request, save_next};
+use crate::hands::{connect, perform_for, request, said, save_next};
 use crate::oracle::{Oracle, Rule, Violation};
 use crate::print::print_effect;
 use crate::step::{Act, Ask, Say, Step, Turn, UNITS, WorkerRef};
@@ -467,6 +467,11 @@ impl<B: Brain> Sim<B> {
                         proc.became_ready(now);
                     }
                 }
+                Say::Listening => {
+                    if proc.launch.settings.service.ready == Ready::Listen {
+                        proc.became_ready(now);
+                    }
+                }
                 Say::Reloading | Say::ReloadingOld | Say::ReloadingBare => proc.reloading = true,
                 Say::Stopping => proc.told_stopping = true,
                 Say::Alive => proc.fed = proc.fed.max(now),
@@ -478,12 +483,11 @@ impl<B: Brain> Sim<B> {
                 Say::Extend(_) | Say::Status => {}
             }
         }
-        self.tell(place, Event::Noticed { worker: id, notice: notice(say, now) })
+        self.tell(place, said(id, say, now))
     }
 
     fn forged(&mut self, place: usize, say: Say) -> Checked<bool> {
-        let (worker, notice) = (WorkerId(u64::MAX), notice(say, self.world.now));
-        self.tell(place, Event::Noticed { worker, notice })
+        self.tell(place, said(WorkerId(u64::MAX), say, self.world.now))
     }
 
     fn job(&mut self, place: usize, kind: JobKind, passes: bool) -> Checked<bool> {

@@ -72,6 +72,8 @@ pub(crate) enum Ask {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Say {
     Ready,
+    /// It listens everywhere, which is being ready where the unit says so.
+    Listening,
     Reloading,
     /// With a stamp from before the reload was asked for.
     ReloadingOld,
@@ -336,6 +338,7 @@ impl fmt::Display for Say {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Ready => f.write_str("ready"),
+            Self::Listening => f.write_str("listening"),
             Self::Reloading => f.write_str("reloading"),
             Self::ReloadingOld => f.write_str("reloading-old"),
             Self::ReloadingBare => f.write_str("reloading-bare"),

@@ -21,6 +21,7 @@ pub(super) enum Cue {
     Exited(WorkerExit),
     Swept,
     Ready,
+    Listening,
     Reloading { monotonic_usec: Option<u64> },
     Stopping,
     Alive,
@@ -43,6 +44,7 @@ impl Cue {
             Self::Exited(_) => CueKind::Exited,
             Self::Swept => CueKind::Swept,
             Self::Ready => CueKind::Ready,
+            Self::Listening => CueKind::Listening,
             Self::Reloading { .. } => CueKind::Reloading,
             Self::Stopping => CueKind::Stopping,
             Self::Alive => CueKind::Alive,
@@ -69,6 +71,7 @@ impl Cue {
             | Self::Exited(_)
             | Self::Swept
             | Self::Ready
+            | Self::Listening
             | Self::Reloading { .. }
             | Self::Stopping
             | Self::Alive

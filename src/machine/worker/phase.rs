@@ -15,7 +15,7 @@ pub(in crate::machine) struct Step {
 /// The check of readiness that supd makes itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::machine) enum Probe {
-    /// The worker says it, by READY=1.
+    /// The worker says it, by READY=1 or by listening.
     None,
     /// The check runs.
     Running(JobId),

@@ -69,6 +69,8 @@ listed!(
         Swept,
         /// READY=1
         Ready,
+        /// It listens on every listener.
+        Listening,
         /// RELOADING=1
         Reloading,
         /// STOPPING=1
@@ -190,7 +192,7 @@ fn on_the_way_up(kind: Kind, cue: CueKind) -> Move {
         C::SpawnFailed => [Move::Stale, Move::GiveUp, Move::Stale, Move::Stale, Move::Stale],
         C::Exited => [Move::Stale, Move::Bury, Move::Bury, Move::Bury, Move::Bury],
         C::Swept | C::Alive | C::Reloading | C::Reload => [Move::Stale; 5],
-        C::Ready => [Move::Stale, Move::BeginReady, Move::Settle, Move::Stale, Move::Stale],
+        C::Ready | C::Listening => [Move::Stale, Move::BeginReady, Move::Settle, Move::Stale, Move::Stale],
         C::Stopping => [Move::Stale, Move::Leave, Move::Leave, Move::Leave, Move::Leave],
         C::Trigger => [Move::Stale, Move::Abort, Move::Abort, Move::Abort, Move::Abort],
         C::Period => [Move::Stale, Move::SetPeriod, Move::SetPeriod, Move::SetPeriod, Move::SetPeriod],
@@ -226,7 +228,7 @@ fn while_serving(kind: Kind, cue: CueKind) -> Move {
         C::Spawned | C::SpawnFailed | C::Swept => Move::Stale,
         C::Exited => Move::Bury,
         C::Ready if reloading => Move::Reloaded,
-        C::Ready => Move::Stale,
+        C::Ready | C::Listening => Move::Stale,
         C::Reloading => Move::Announce,
         C::Stopping => Move::Leave,
         C::Alive => Move::Feed,
@@ -260,6 +262,7 @@ fn on_the_way_down(kind: Kind, cue: CueKind) -> Move {
         C::Spawned
         | C::Swept
         | C::Ready
+        | C::Listening
         | C::Reloading
         | C::Stopping
         | C::Alive
@@ -286,6 +289,7 @@ fn without_a_process(kind: Kind, cue: CueKind) -> Move {
         | C::SpawnFailed
         | C::Exited
         | C::Ready
+        | C::Listening
         | C::Reloading
         | C::Stopping
         | C::Alive

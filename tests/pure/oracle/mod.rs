@@ -399,7 +399,7 @@ fn first_line(text: &str) -> &str {
 /// Why an event is one of the past, if it is.
 fn stale(unit: &Unit, event: &Event) -> Option<String> {
     match event {
-        Event::Noticed { worker, .. } => match unit.proc(*worker) {
+        Event::Noticed { worker, .. } | Event::Listens { worker } => match unit.proc(*worker) {
             None => Some(format!("worker {worker} never was")),
             Some(proc) => proc.told_end.map(|_| format!("worker {worker} has ended")),
         },

@@ -46,12 +46,10 @@ impl Worker {
     pub(super) fn probe(&self, terms: &Terms<'_>, turn: &mut Turn<'_>) -> Option<Probe> {
         let work = match &terms.launch.settings.service.ready {
             Ready::Started => return None,
-            Ready::Notify => return Some(Probe::None),
+            Ready::Notify | Ready::Listen => return Some(Probe::None),
             Ready::Command(command) => JobWork::Command(command.clone()),
             Ready::Http(address) => JobWork::Http(address.clone()),
             Ready::Tcp => JobWork::Tcp,
-            // Refused when the unit file is checked.
-            Ready::Listen => return Some(Probe::None),
         };
         let job = turn.job();
         let launch = terms.launch.clone();
@@ -67,7 +65,12 @@ impl Worker {
     }
 
     pub(super) fn said_ready(&mut self, cue: &Cue, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
-        if *cue == Cue::Passed || terms.service().ready == Ready::Notify {
+        let said = match terms.service().ready {
+            Ready::Notify => *cue == Cue::Ready,
+            Ready::Listen => *cue == Cue::Listening,
+            Ready::Started | Ready::Tcp | Ready::Http(_) | Ready::Command(_) => false,
+        };
+        if said || *cue == Cue::Passed {
             self.settle(terms, turn);
         }
     }
@@ -146,6 +149,7 @@ impl Worker {
             | Cue::Exited(_)
             | Cue::Swept
             | Cue::Ready
+            | Cue::Listening
             | Cue::Reloading { .. }
             | Cue::Stopping
             | Cue::Alive
