@@ -11,6 +11,7 @@ pub mod request;
 mod sealed;
 mod shape;
 pub mod size;
+pub mod sockaddr;
 pub mod span;
 pub mod systemd;
 pub mod timespan;

@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock or logs; std only. Every other layer imports this one.
 
 pub mod address;
+pub mod binding;
 pub mod exit;
 pub mod few;
 pub mod id;
