@@ -97,6 +97,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         chores: Default::default(),
         counter: Default::default(),
         trials: Default::default(),
+        intercepts: Default::default(),
         installs: Default::default(),
         pinner: Default::default(),
         logs: Default::default(),

@@ -15,6 +15,8 @@ pub enum Chore {
     Sweep(Vec<WorkerId>),
     /// It looks for every process of a worker or a command, to send them a signal.
     Signal(Signal),
+    /// It looks who of a worker listens.
+    Holders(WorkerId),
     /// It counts open connections.
     Census,
     /// It checks over the network.

@@ -7,6 +7,7 @@ use super::counter::Counter;
 use super::gather::Gather;
 use super::history::Story;
 use super::installs::Installs;
+use super::intercept::Intercepts;
 use super::jobs::Jobs;
 use super::launch::Ground;
 use super::listeners::{Inherited, Listeners};
@@ -56,6 +57,8 @@ pub struct Hands {
     pub inherited: Inherited,
     /// Every worker.
     pub workers: Workers,
+    /// Workers whose bind(2) supd answers.
+    pub intercepts: Intercepts,
     /// What workers left behind.
     pub sweeper: Sweeper,
     /// Commands beside the workers.
@@ -136,6 +139,7 @@ impl Hands {
             .chain(self.logs.deadline())
             .chain(self.counter.deadline())
             .chain(self.trials.deadline())
+            .chain(self.intercepts.deadline())
             .chain(self.story.crashes.deadline())
             .chain(self.quit_by)
             .min()
@@ -164,6 +168,7 @@ impl Hands {
         sweeper.pump(now, workers, chores, &mut Around { sources, inbox, runtime, boot });
         self.tend_counts(machine, now);
         self.tend_trials(machine, now);
+        self.tend_intercepts(now);
     }
 
     /// Lets listeners listen again that somebody has shut down.

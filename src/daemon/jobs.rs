@@ -88,7 +88,8 @@ impl Jobs {
         beside: &Beside<'_>,
         around: &mut Around<'_>,
     ) -> Result<(), String> {
-        let Spawned { process, outcome } = ground.run(launch, beside).map_err(|error| error.to_string())?;
+        let Spawned { process, outcome, asks: _ } =
+            ground.run(launch, beside).map_err(|error| error.to_string())?;
         let unit = &launch.settings.unit;
         if let Some(identity) = Identity::of(&process, around.boot) {
             let record = WorkerRecord {

@@ -4,7 +4,7 @@ use super::pinning::Copy;
 use crate::codec::environment::{self, FILE_BYTES_MAX};
 use crate::codec::variables::expand;
 use crate::machine::Launch;
-use crate::model::settings::{Command, NotifyAccess, Output, Service, Settings};
+use crate::model::settings::{Command, Handoff, NotifyAccess, Output, Service, Settings};
 use crate::model::{Address, Generation, Label, ListenerName, UnitName, WorkerId};
 use crate::os::Error;
 use crate::os::original::Original;
@@ -96,8 +96,14 @@ impl Ground {
     /// There is no process: EMFILE, ENFILE, EAGAIN, ENOMEM.
     pub fn launch(&self, launch: &Launch, worker: &Worker<'_>) -> Result<Spawned, Error> {
         let service = &launch.settings.service;
-        let listeners: Vec<(ListenerName, Address)> =
-            worker.listeners.iter().map(|(name, address, _)| (name.clone(), address.clone())).collect();
+        // One that binds for itself is to know nothing of them.
+        let intercept = service.handoff == Handoff::Intercept;
+        let listeners: Vec<(ListenerName, Address)> = worker
+            .listeners
+            .iter()
+            .filter(|_| !intercept)
+            .map(|(name, address, _)| (name.clone(), address.clone()))
+            .collect();
         let (directories, home) = (self.directories(service), self.home(launch));
         let passed = self.passed(service);
         let facts = Facts {
@@ -110,7 +116,8 @@ impl Ground {
         let environment = Environment::new(&facts);
         let prepare = prepare(service, &service.exec_start, worker.pinned.as_ref());
         let mut plan = self.plan(launch, &service.exec_start, environment, &prepare);
-        plan.listeners = worker.listeners.iter().map(|(_, _, fd)| *fd).collect();
+        plan.listeners = worker.listeners.iter().filter(|_| !intercept).map(|(_, _, fd)| *fd).collect();
+        plan.intercept = intercept;
         plan.pass_listen_pid = service.pass_listen_pid;
         plan.notify_socket = Some(worker.notify_socket.into());
         spawn::spawn(&plan)
@@ -201,6 +208,7 @@ impl Ground {
             roots: &self.roots,
             standard_output: stream(&service.standard_output, &log),
             standard_error: stream(&service.standard_error, &log),
+            intercept: false,
             notify_socket: None,
             original: &self.original,
         }

@@ -16,6 +16,7 @@ pub mod gather;
 pub mod hands;
 mod history;
 pub mod installs;
+pub mod intercept;
 pub mod jobs;
 pub mod launch;
 pub mod leftovers;

@@ -215,7 +215,8 @@ impl Hands {
     }
 
     fn signal(&mut self, id: WorkerId, signal: Signal, everyone: bool) {
-        let Some(worker) = self.workers.get(id) else { return };
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        worker.signalled = true;
         if let Some(main) = worker.main() {
             match main.send(signal) {
                 Err(error) if error.errno != nix::errno::Errno::ESRCH => {
@@ -307,6 +308,7 @@ impl Hands {
                 sweeper.searched(ids, result, now, workers, &mut around);
             }
             Chore::Signal(signal) => self.sweeper.found(signal, result, now, &self.workers, &self.boot),
+            Chore::Holders(id) => self.holders_found(id, result, now),
             Chore::Census => self.counted(result, now),
             Chore::Probe(job) => self.checked(job, result.map(|_| ())),
             Chore::Connect(client) => self.connected(client, result.map(|_| ())),

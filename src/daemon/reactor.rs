@@ -5,7 +5,7 @@ use super::hands::Hands;
 use super::lock::Lock;
 use super::sources::{Ready, Source};
 use super::thrift::{Thrift, Worth};
-use crate::machine::{Effect, Event, Input, Machine};
+use crate::machine::{Effect, Event, Input, Level, Machine};
 use crate::model::{Generation, Tick, UnitName, WorkerId};
 use crate::os::process::{Reaped, reap_orphans};
 use crate::os::{clock, code, heap};
@@ -101,6 +101,7 @@ impl Reactor {
         let busy = !hands.inbox.is_empty()
             || hands.control.pending()
             || hands.notifiers.pending()
+            || hands.intercepts.pending()
             || hands.story.watches.pending()
             || self.orphans;
         let due = || {
@@ -116,6 +117,7 @@ impl Reactor {
         for (unit, generation) in self.hands.notifiers.take_pending() {
             self.hands.hear(&unit, generation, now);
         }
+        self.hands.take_pending_calls(now);
         for source in ready.sources {
             match source {
                 Source::Notify(unit, generation) => self.hands.hear(&unit, generation, now),
@@ -124,6 +126,8 @@ impl Reactor {
                     let (jobs, mut around) = self.hands.jobs();
                     jobs.launched(job, &mut around);
                 }
+                Source::Call(worker) => self.hands.take_calls(worker, now),
+                Source::Read => self.hands.addresses_read(now),
                 Source::Flusher => self.hands.flush(),
                 Source::Chore(number) => self.hands.chore(number, &self.machine, now),
                 Source::Knock(unit) => self.hands.knocked(&unit),
@@ -233,6 +237,7 @@ impl Hands {
         if workers.launched(id, &mut around) {
             return;
         }
+        self.begin_intercept(id);
         if let Some(worker) = self.workers.get(id) {
             let launch = worker.launch.clone();
             let path = self.ground.log(&worker.unit, launch.generation);
@@ -243,14 +248,33 @@ impl Hands {
     /// A worker's first process ended; what it said last is heard first.
     fn child_ended(&mut self, id: WorkerId) {
         self.last_words(id);
+        self.begin_intercept(id);
+        let goes_on = self.intercepts.may_have_forked(id, clock::now());
         let (workers, mut around) = self.workers();
-        workers.child_ended(id, &mut around);
+        workers.child_ended(id, goes_on, &mut around);
+        self.look_for_heir(id);
+    }
+
+    /// From the moment in which a worker runs, supd is asked about what it binds.
+    fn begin_intercept(&mut self, id: WorkerId) {
+        match self.workers.take_calls(id) {
+            None => {}
+            Some(Ok(calls)) => self.intercept(id, calls),
+            Some(Err(errno)) => {
+                let Some(worker) = self.workers.get(id) else { return };
+                let text =
+                    format!("supd cannot take what it is asked by, so that its bind(2) fails: {errno}");
+                super::perform::note(&worker.unit, Level::Error, Some(worker.launch.generation), &text);
+            }
+        }
     }
 
     fn main_ended(&mut self, id: WorkerId) {
         self.last_words(id);
+        let goes_on = self.intercepts.may_have_forked(id, clock::now());
         let (workers, mut around) = self.workers();
-        workers.main_ended(id, &mut around);
+        workers.main_ended(id, goes_on, &mut around);
+        self.look_for_heir(id);
     }
 
     fn last_words(&mut self, id: WorkerId) {

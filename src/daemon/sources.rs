@@ -26,6 +26,10 @@ pub enum Source {
     WorkerOutcome(WorkerId),
     /// execve(2) of a command.
     JobOutcome(JobId),
+    /// A system call of a worker waits for supd.
+    Call(WorkerId),
+    /// What workers point at has been read.
+    Read,
     /// The disk has answered.
     Flusher,
     /// A forked child has its answer.

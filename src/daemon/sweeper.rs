@@ -160,6 +160,7 @@ impl Sweeper {
             Chore::Sweep(ids) => self.waiting.extend(ids.into_iter().map(|id| (id, true))),
             // KILL is said again by the machine; to say any other signal late would be wrong.
             Chore::Signal(..)
+            | Chore::Holders(_)
             | Chore::Census
             | Chore::Probe(_)
             | Chore::Connect(_)

@@ -96,8 +96,8 @@ impl Bed {
             let mut around = Around { sources, inbox, runtime, boot };
             match source {
                 Source::WorkerOutcome(id) => drop(workers.launched(id, &mut around)),
-                Source::Child(id) => workers.child_ended(id, &mut around),
-                Source::Main(id) => workers.main_ended(id, &mut around),
+                Source::Child(id) => workers.child_ended(id, false, &mut around),
+                Source::Main(id) => workers.main_ended(id, false, &mut around),
                 Source::Left(id) => sweeper.left(id, around.sources),
                 Source::Chore(number) => match chores.poll(number, around.sources) {
                     Some((Chore::Sweep(ids), result)) => {

@@ -7,10 +7,11 @@ use crate::machine::{Event, Input, Launch};
 use crate::model::settings::{KillMode, NotifyAccess};
 use crate::model::{Generation, Signal, UnitName, WorkerExit, WorkerId};
 use crate::os::clock::BootId;
+use crate::os::intercept::Calls;
 use crate::os::members::Marks;
 use crate::os::pidfd::{PidFd, Wait};
 use crate::os::process::Identity;
-use crate::os::spawn::{Outcome, Spawned};
+use crate::os::spawn::{Asks, Outcome, Spawned};
 use crate::store::runtime::{Runtime, WorkerRecord};
 use mio::Token;
 use std::collections::{BTreeMap, VecDeque};
@@ -41,6 +42,12 @@ pub struct Worker {
     /// The one that it named with MAINPID.
     main: Option<Held>,
     outcome: Option<(Outcome, Token)>,
+    /// What it will ask supd by.
+    asks: Option<Asks>,
+    /// How the process ended that supd forked, while it is looked for another that goes on.
+    parent: Option<WorkerExit>,
+    /// It was told something by a signal: from then on its end is its end.
+    pub signalled: bool,
 }
 
 /// A process that is watched.
@@ -90,7 +97,7 @@ impl Workers {
         around: &mut Around<'_>,
     ) -> Result<(), String> {
         let (index, invocation) = (worker.index, worker.invocation.to_owned());
-        let Spawned { process, outcome } =
+        let Spawned { process, outcome, asks } =
             ground.launch(launch, worker).map_err(|error| error.to_string())?;
         let unit = launch.settings.unit.clone();
         if let Some(identity) = Identity::of(&process, around.boot) {
@@ -131,6 +138,9 @@ impl Workers {
             child,
             main: None,
             outcome,
+            asks,
+            parent: None,
+            signalled: false,
         };
         self.all.insert(id, Box::new(worker));
         Ok(())
@@ -206,8 +216,9 @@ impl Workers {
         failed
     }
 
-    /// The forked process of a worker ended, or it did not.
-    pub fn child_ended(&mut self, id: WorkerId, around: &mut Around<'_>) {
+    /// The forked process of a worker ended, or it did not. `goes_on`: others of it are there, and one of
+    /// them may be the server.
+    pub fn child_ended(&mut self, id: WorkerId, goes_on: bool, around: &mut Around<'_>) {
         // A launch that failed is no exit.
         if self.launched(id, around) {
             return;
@@ -215,15 +226,53 @@ impl Workers {
         let Some(worker) = self.all.get_mut(&id) else { return };
         let Some(exit) = worker.child.end(around.sources) else { return };
         if worker.main.is_none() {
+            self.exited_unless(goes_on, id, exit, around);
+        }
+    }
+
+    /// A parent that ends well and leaves its server in the background is not the end of the worker.
+    fn exited_unless(&mut self, goes_on: bool, id: WorkerId, exit: WorkerExit, around: &mut Around<'_>) {
+        let Some(worker) = self.all.get_mut(&id) else { return };
+        if goes_on && exit.is_success() && !worker.signalled {
+            worker.parent = Some(exit);
+        } else {
             self.exited(id, exit, around);
         }
     }
 
+    /// How the process ended that supd forked, where that is not known to be the worker's end.
+    pub fn take_parent(&mut self, id: WorkerId) -> Option<WorkerExit> {
+        self.all.get_mut(&id)?.parent.take()
+    }
+
+    /// It is looked for once more.
+    pub fn keep_parent(&mut self, id: WorkerId, exit: WorkerExit) {
+        if let Some(worker) = self.all.get_mut(&id) {
+            worker.parent = Some(exit);
+        }
+    }
+
+    /// Nobody goes on in its place.
+    pub fn parent_ended(&mut self, id: WorkerId, exit: WorkerExit, around: &mut Around<'_>) {
+        if self.all.get(&id).is_some_and(|worker| !worker.exited) {
+            self.exited(id, exit, around);
+        }
+    }
+
+    /// What a worker asks supd by, once it runs.
+    ///
+    /// # Errors
+    /// supd has no room for it.
+    pub fn take_calls(&mut self, id: WorkerId) -> Option<Result<Calls, nix::errno::Errno>> {
+        let worker = self.all.get_mut(&id).filter(|worker| worker.outcome.is_none())?;
+        worker.asks.take().map(|asks| asks.take())
+    }
+
     /// The process that a worker named with MAINPID ended, or it did not.
-    pub fn main_ended(&mut self, id: WorkerId, around: &mut Around<'_>) {
+    pub fn main_ended(&mut self, id: WorkerId, goes_on: bool, around: &mut Around<'_>) {
         let Some(worker) = self.all.get_mut(&id) else { return };
         let Some(exit) = worker.main.as_mut().and_then(|main| main.end(around.sources)) else { return };
-        self.exited(id, exit, around);
+        self.exited_unless(goes_on, id, exit, around);
     }
 
     fn exited(&mut self, id: WorkerId, exit: WorkerExit, around: &mut Around<'_>) {
@@ -281,6 +330,12 @@ impl Workers {
 }
 
 impl Worker {
+    /// Whether its first process has ended, and nobody knows yet whether another goes on.
+    #[must_use]
+    pub fn is_parent_gone(&self) -> bool {
+        self.parent.is_some()
+    }
+
     fn held(&self) -> impl Iterator<Item = &Held> {
         std::iter::once(&self.child).chain(&self.main)
     }

@@ -3,7 +3,7 @@
 
 use nix::errno::Errno;
 use std::mem::{size_of, size_of_val};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// setsockopt(2) with an int.
 pub(in crate::os) fn set(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> Result<(), Errno> {
@@ -45,6 +45,14 @@ pub(in crate::os) fn cookie(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
     let mut value = [0; size_of::<u64>()];
     get_bytes(fd, libc::SOL_SOCKET, libc::SO_COOKIE, &mut value)?;
     Ok(u64::from_ne_bytes(value))
+}
+
+/// socket(2), close-on-exec, with numbers that the kernel gave.
+pub(in crate::os) fn make(domain: i32, kind: i32, protocol: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: three numbers.
+    let number = Errno::result(unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol) })?;
+    // SAFETY: the kernel has just made it for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// listen(2). nix's Backlog ends at 4,096, the kernel's at net.core.somaxconn, which may be more.

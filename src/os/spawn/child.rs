@@ -8,27 +8,37 @@ use super::failure::{EXECUTING, SpawnFailure, Step};
 use super::program::{Image, find};
 use super::{Launch, Plan, directories};
 use crate::os::fork::{Reporter, close_from};
-use crate::os::original;
 use crate::os::pidfd::PidFd;
+use crate::os::{ancillary, intercept, original};
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::fcntl::AtFlags;
 use nix::sys::prctl;
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, umask};
 use nix::unistd::{chdir, fchownat, geteuid, getpid, setsid};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 /// Becomes the program, or says why not and returns.
-pub(super) fn run(plan: &Plan<'_>, reporter: &mut Reporter) {
-    let Err(failure) = launch(plan, reporter);
+pub(super) fn run(plan: &Plan<'_>, way: Option<&UnixStream>, reporter: &mut Reporter) {
+    let Err(failure) = launch(plan, way, reporter);
     reporter.say(&failure.encode());
 }
 
-fn launch(plan: &Plan<'_>, reporter: &mut Reporter) -> Result<std::convert::Infallible, SpawnFailure> {
+fn launch(
+    plan: &Plan<'_>,
+    way: Option<&UnixStream>,
+    reporter: &mut Reporter,
+) -> Result<std::convert::Infallible, SpawnFailure> {
     // A session of its own: its number tells the worker's processes apart from any other's, and
     // Ctrl-C at supd's terminal is for supd to act on. It cannot fail in a new process.
     let _ = setsid();
     umask(Mode::from_bits_truncate(plan.umask));
+    if let Some(way) = way {
+        // First of all: with all of supd's rights, and before LimitNOFILE leaves no room for it.
+        ask_about_binds(way)?;
+    }
     let passing = |errno| SpawnFailure::errno(Step::Descriptors, plan.program, errno);
     let report_at = place(&plan.listeners, reporter).map_err(passing)?;
     open_streams(&plan.standard_output, &plan.standard_error)?;
@@ -72,6 +82,21 @@ fn launch(plan: &Plan<'_>, reporter: &mut Reporter) -> Result<std::convert::Infa
     close_from(report_at + 1).map_err(passing)?;
     reporter.say(&[EXECUTING]);
     Err(image.execute())
+}
+
+/// From here on supd is asked about this process's bind(2) and listen(2), and those of all that it starts.
+fn ask_about_binds(way: &UnixStream) -> Result<(), SpawnFailure> {
+    let failed = |errno| SpawnFailure::errno(Step::Intercept, "bind(2)", errno);
+    let asks = intercept::install().map_err(|errno| match errno {
+        Errno::EBUSY => failed(errno).hint(
+            "another program above supd is asked about system calls already (a container runtime, or a supd \
+             of which this one is a worker): run this supd beside it, or write Handoff = \"inherit\"",
+        ),
+        Errno::EINVAL | Errno::ENOSYS => failed(errno)
+            .hint("this kernel is too old (5.19 is needed), or has no seccomp: write Handoff = \"inherit\""),
+        errno => failed(errno),
+    })?;
+    ancillary::send_stream(way, b"+", Some(asks.as_fd())).map(drop).map_err(failed)
 }
 
 /// Everything, with what only this process can know: its number, and who it is going to be.

@@ -6,6 +6,8 @@ use std::fmt;
 /// Which step of the launch failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
+    /// The filter that has supd asked about bind(2).
+    Intercept,
     /// Moving the descriptors into their places.
     Descriptors,
     /// StandardOutput, StandardError, the log file.
@@ -38,7 +40,8 @@ pub enum Step {
 
 impl Step {
     /// Every step, in the order of the launch.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
+        Self::Intercept,
         Self::Descriptors,
         Self::Output,
         Self::User,
@@ -58,6 +61,7 @@ impl Step {
     /// What follows "cannot".
     fn doing(self) -> &'static str {
         match self {
+            Self::Intercept => "be asked about",
             Self::Descriptors => "pass the listeners to",
             Self::Output => "open",
             Self::User => "become user",

@@ -22,12 +22,16 @@ pub use environment::{Environment, Facts, Variable};
 pub use failure::{SpawnFailure, Step};
 
 use super::Error;
+use super::ancillary::receive_stream;
 use super::fork::{Report, fork};
+use super::intercept::Calls;
 use super::original::Original;
 use super::pidfd::PidFd;
 use crate::model::settings::{Directory, Limit};
+use nix::errno::Errno;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::task::Poll;
 
@@ -76,6 +80,8 @@ pub struct Plan<'a> {
     pub standard_output: Stream,
     /// StandardError
     pub standard_error: Stream,
+    /// Whether supd is asked about each bind(2) and listen(2) ([`crate::os::intercept`]).
+    pub intercept: bool,
     /// The file of the generation's notify socket, to be given to User.
     pub notify_socket: Option<PathBuf>,
     /// What supd was given, which the worker is given too.
@@ -120,6 +126,27 @@ pub struct Spawned {
     pub process: PidFd,
     /// What became of it.
     pub outcome: Outcome,
+    /// What it asks supd by, where it does: there once [`Outcome::poll`] has said `Ok`.
+    pub asks: Option<Asks>,
+}
+
+/// The end of the socket on which a child hands over what its system calls are asked about by.
+#[derive(Debug)]
+pub struct Asks(UnixStream);
+
+impl Asks {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// EMFILE: supd may have no more descriptors; ENOENT: it was not sent.
+    pub fn take(&self) -> Result<Calls, Errno> {
+        let read = receive_stream(&self.0, &mut [0; 1])?;
+        match read.descriptors.into_iter().next() {
+            Some(fd) => Ok(Calls::new(fd)),
+            None if read.truncated => Err(Errno::EMFILE),
+            None => Err(Errno::ENOENT),
+        }
+    }
 }
 
 /// The end of the pipe on which the child says why it could not become the program.
@@ -146,6 +173,15 @@ impl AsFd for Outcome {
 /// # Errors
 /// What [`fork`] says: EMFILE, ENFILE, EAGAIN, ENOMEM. Then nothing was begun.
 pub fn spawn(plan: &Plan<'_>) -> Result<Spawned, Error> {
-    let forked = fork(plan.program, |reporter| child::run(plan, reporter))?;
-    Ok(Spawned { process: forked.process, outcome: Outcome(forked.report) })
+    let (asks, way) = if plan.intercept { asking(plan.program)?.unzip() } else { (None, None) };
+    let forked = fork(plan.program, |reporter| child::run(plan, way.as_ref(), reporter))?;
+    Ok(Spawned { process: forked.process, outcome: Outcome(forked.report), asks })
+}
+
+/// supd's end, which never blocks, and the child's.
+fn asking(program: &str) -> Result<Option<(Asks, UnixStream)>, Error> {
+    let failed = |error: std::io::Error| Error::from_io("make sockets for", program, &error);
+    let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+    ours.set_nonblocking(true).map_err(failed)?;
+    Ok(Some((Asks(ours), theirs)))
 }

@@ -133,7 +133,7 @@ fn no_descriptor_left() {
                 assert_eq!(result.unwrap_err().errno, nix::errno::Errno::EMFILE, "{free} free");
                 assert!(childless(), "{free} free");
             } else {
-                let Spawned { process, outcome: mut launch } = result.unwrap();
+                let Spawned { process, outcome: mut launch, .. } = result.unwrap();
                 // The child gets supd's limit of before, and closes what it does not need.
                 assert_eq!(outcome(&mut launch), Ok(()));
                 assert_eq!(end(&process), WorkerExit::Code(0));

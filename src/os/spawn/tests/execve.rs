@@ -87,7 +87,7 @@ fn a_launch_that_hangs_can_be_ended() {
     let bench = Bench::new();
     nix::unistd::mkfifo(&bench.path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let plan = Plan { standard_output: Stream::Append(bench.path("fifo")), ..bench.plan("true", &[]) };
-    let Spawned { process, outcome: mut launch } = spawn(&plan).unwrap();
+    let Spawned { process, outcome: mut launch, .. } = spawn(&plan).unwrap();
     assert_eq!(launch.poll(), Poll::Pending);
     process.send(Signal::TERM).unwrap();
     assert_eq!(outcome(&mut launch).unwrap_err().step, Step::Vanish);

@@ -76,6 +76,7 @@ impl Bench {
             roots: &self.roots,
             standard_output: Stream::File(self.path("output")),
             standard_error: Stream::Inherit,
+            intercept: false,
             notify_socket: None,
             original: &self.original,
         }
