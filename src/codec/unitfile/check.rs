@@ -154,6 +154,7 @@ impl Rules<'_, '_> {
                     self.refuse(&[key], what, "add BindToDevice = \"eth0\", with the right interface");
                 }
             }
+            self.own_path(index);
             if socket.bind_as.is_some() {
                 let bind_as = Key::Socket(self.socket_row(index), "BindAs");
                 if self.settings.service.handoff != Handoff::Intercept {
@@ -169,6 +170,23 @@ impl Rules<'_, '_> {
                     );
                 }
             }
+        }
+    }
+
+    /// A server that binds the public path itself removes supd's file first, and clients find none.
+    fn own_path(&mut self, index: usize) {
+        let socket = &self.settings.sockets[index];
+        let Address::Unix { path, .. } = &socket.address else { return };
+        if !socket.address.listens() {
+            return;
+        }
+        let intercepted = self.settings.service.handoff == Handoff::Intercept;
+        if intercepted && socket.bind_as.as_ref().is_none_or(|bind_as| bind_as == path) {
+            let what = format!("the server would remove {} before it binds it", path.display());
+            let remedy = "write BindAs = \"…\", another path, and have the server bind that; clients go on using \
+                          the one of ListenStream";
+            let key = Key::Socket(self.socket_row(index), "BindAs");
+            self.refuse(&[key, self.listen(index)], what, remedy);
         }
     }
 

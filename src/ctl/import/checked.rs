@@ -64,13 +64,7 @@ fn at(lines: &[Option<At>], fault: &Fault) -> Option<At> {
 
 fn not_yet(draft: &mut Draft, at: At, fault: &Fault, remarks: &mut Remarks) {
     let from = draft.row(at).and_then(|row| row.from.clone());
-    let remedy = match fault.key.as_str() {
-        "Handoff" => {
-            "this supd runs servers that take LISTEN_FDS: if this one does, write Handoff = \"inherit\""
-        }
-        _ => fault.remedy.as_str(),
-    };
-    let remedy = format!("until then: {remedy}");
+    let remedy = format!("until then: {}", fault.remedy);
     remarks.add(Kind::NotYet, from.as_ref(), &fault.key, "", &remedy);
 }
 

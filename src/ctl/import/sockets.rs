@@ -171,6 +171,24 @@ impl Work<'_> {
         }
     }
 
+    /// A server that binds a path for itself would remove supd's file: it needs one of its own.
+    pub(super) fn bind_elsewhere(&mut self) {
+        for table in &mut self.draft.sockets {
+            let row = table.0.iter().find(|row| row.key == "ListenStream" && row.value.starts_with("\"/"));
+            let Some((path, from)) =
+                row.map(|row| (row.value.trim_matches('"').to_owned(), row.from.clone()))
+            else {
+                continue;
+            };
+            let own = format!("{path}.bind");
+            table.set("BindAs", toml::text(&own), None);
+            table.comment("BindAs", "what the server is to bind; clients stay where they are");
+            let what = format!("the server would remove {path}, where clients find it, before it binds it");
+            let remedy = format!("have it bind {own} in its own configuration");
+            self.remarks.add(Kind::ToDo, from.as_ref(), "BindAs", &what, &remedy);
+        }
+    }
+
     /// Gives a name to each socket that has none, and makes all of them differ.
     fn name_all(&mut self) {
         let mut taken: Vec<String> = Vec::new();

@@ -114,6 +114,9 @@ impl Work<'_> {
                 Some(Takes::Binds) | None => true,
             };
         self.bound(&binds);
+        if intercepted {
+            self.bind_elsewhere();
+        }
         self.launch(main, !intercepted && matches!(takes, Some(Takes::Descriptor(_))));
         self.handoff(main, intercepted, &binds);
         for (from, what) in found.doubts {
