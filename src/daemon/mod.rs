@@ -14,6 +14,7 @@ pub mod crashes;
 pub mod flusher;
 pub mod gather;
 pub mod hands;
+mod hint;
 mod history;
 pub mod installs;
 pub mod intercept;

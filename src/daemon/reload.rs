@@ -3,6 +3,7 @@
 
 use super::gather::Round;
 use super::hands::Hands;
+use super::hint::forgotten_handoff;
 use super::logs::is_logged;
 use super::requests::bad_files;
 use super::units::Unreadable;
@@ -125,7 +126,7 @@ impl Hands {
         }
         self.installs.forget(client);
         self.tell_done(client, reply);
-        let (mut log, mut log_file) = (Vec::new(), None);
+        let (mut log, mut log_file, mut hint) = (Vec::new(), None, None);
         let onlooker = self.onlookers.remove(&client);
         if let (Some(ended), Some(unit), false) = (&reply.ended, self.clients.unit(client), onlooker) {
             let launch = machine.launch(unit, ended.generation);
@@ -136,9 +137,12 @@ impl Hands {
             if logged {
                 log = tail(&path, LINES);
                 log_file = Some(path.display().to_string());
+                hint = launch.and_then(|launch| forgotten_handoff(&launch.settings, &log));
             }
         }
-        self.tell(client, &Outcome::of_reply(reply, log, log_file), now);
+        let text = hint.map_or_else(|| reply.text.clone(), |hint| format!("{}; {hint}", reply.text));
+        let reply = Reply { text, ..reply.clone() };
+        self.tell(client, &Outcome::of_reply(&reply, log, log_file), now);
     }
 
     /// Tells it; to a request with an id not before a repetition would be told the same after a crash,

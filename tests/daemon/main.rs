@@ -16,6 +16,7 @@ mod hostile;
 mod hour;
 mod import;
 mod inherit;
+mod intercept;
 mod keys;
 mod life;
 mod logs;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         repeat::tests(),
         notify::tests(),
         inherit::tests(),
+        intercept::tests(),
         hostile::tests(),
         swap::tests(),
         steer::tests(),
