@@ -9,6 +9,7 @@
 //!
 //! Every section also leaves its figures in target/bench/NAME.json.
 
+mod bind;
 mod command;
 mod contenders;
 mod install;
@@ -62,11 +63,12 @@ impl Form {
 /// Name, what it measures, and the measurement.
 type Bench = (&'static str, &'static str, fn(Form, &mut Section));
 
-const BENCHES: [Bench; 8] = [
+const BENCHES: [Bench; 9] = [
     ("reload", "a worker replaced under full load", reload::run),
     ("overhead", "requests served under supd, and by the same worker without it", overhead::run),
     ("command", "swap and rollback, the whole command", command::run),
     ("steering", "slots: switches, shares, ways back, and a look at what is open", steering::run),
+    ("bind", "servers that bind for themselves", bind::run),
     ("install", "a release on its way onto the disk", install::measure),
     ("rest", "supd while nothing happens", rest::run),
     ("memory", "what supd takes", rest::memory),
