@@ -204,7 +204,11 @@ impl Listener {
         let later = options::needs_new_bind(&self.bound, &self.socket.options, new);
         let options = options::in_force(&self.socket.options, new);
         let wanted = Socket { options, ..Socket::clone(&self.socket) };
-        let mut cuts = Vec::from_iter(backlog_note(&wanted));
+        let mut cuts = if wanted == *self.socket {
+            self.cuts.clone()
+        } else {
+            backlog_note(&wanted).into_iter().collect()
+        };
         self.change(&wanted, &mut cuts).map_err(|why| BindError::new(&wanted, why))?;
         // Unchanged, it stays shared with the unit's settings.
         if wanted != *self.socket {
@@ -217,7 +221,9 @@ impl Listener {
     fn change(&self, wanted: &Socket, cuts: &mut Vec<String>) -> Result<(), Why> {
         let owner = Owner::look_up(&wanted.options)?;
         let parked = self.park.as_ref().map(|park| &park.place);
-        for member in self.members() {
+        // What a worker set on its own slot by itself (TCP_NODELAY, a longer queue) stays.
+        let is_done = |member: &Member| member.lent && wanted.options == self.socket.options;
+        for member in self.members().filter(|member| !is_done(member)) {
             // What the kernel cuts of one it cuts of all, and it is told once.
             cuts.truncate(usize::from(backlog_note(wanted).is_some()));
             options::at_any_time(member.fd(), &self.bound, &wanted.options, cuts)?;
@@ -230,7 +236,7 @@ impl Listener {
         }
         for member in self.members() {
             // What was shut down is not opened here: its group would not know of it.
-            if member.is_listening() {
+            if member.is_listening() && !is_done(member) {
                 sockopt::listen(member.fd(), wanted.options.backlog)
                     .map_err(|errno| Error::new("set", format!("Backlog of {}", self.bound), errno))?;
             }

@@ -324,9 +324,20 @@ fn options_are_the_same_on_each_slot_and_change_on_each() {
         changed.no_delay = false;
         assert_eq!(stage.listener.apply_options(&changed).unwrap(), [""; 0]);
         check(&stage, 23, false);
+        // What a worker set on its own slot stays, as long as nothing new is said.
+        let no_delay = |stage: &Stage| {
+            let own = stage.listener.fd_of(1).unwrap();
+            sockopt::get(own, libc::IPPROTO_TCP, libc::TCP_NODELAY)
+        };
+        sockopt::set(stage.listener.fd_of(1).unwrap(), libc::IPPROTO_TCP, libc::TCP_NODELAY, 1).unwrap();
+        assert_eq!(stage.listener.apply_options(&changed).unwrap(), [""; 0]);
+        assert_eq!(no_delay(&stage), Ok(1));
+        changed.backlog = 24;
+        assert_eq!(stage.listener.apply_options(&changed).unwrap(), [""; 0]);
+        check(&stage, 24, false);
         stage.listener.refuse().unwrap();
         stage.listener.listen().unwrap();
-        check(&stage, 23, false);
+        check(&stage, 24, false);
     });
 }
 
