@@ -8,6 +8,7 @@ use super::chores::Chore;
 use super::hands::Hands;
 use super::perform::note;
 use super::sources::{Source, Sources};
+use super::workers::Worker;
 use crate::codec::sockaddr;
 use crate::machine::{Event, Launch, Level};
 use crate::model::binding::{Asked, Fit, Place, find};
@@ -461,7 +462,9 @@ impl Hands {
         let slot = |socket: &Arc<Socket>| listeners?.fd(one.launch.generation, &socket.address);
         let inode = |socket| slot(socket).and_then(|fd| fstat(fd).ok()).map_or(0, |stat| stat.st_ino);
         let inodes: Vec<u64> = one.launch.settings.sockets.iter().map(inode).collect();
-        let begun = holders::search(&worker.marks(), &inodes, SEARCH_BOUND)
+        let marks = worker.marks();
+        let others = self.workers.all().map(Worker::marks).filter(|other| *other != marks).collect();
+        let begun = holders::search(&marks, others, &inodes, SEARCH_BOUND)
             .map_err(|error| error.to_string())
             .and_then(|task| self.chores.begin(Chore::Holders(id), task, &mut self.sources));
         begun.map_err(|why| note(&one.unit, Level::Warning, Some(one.launch.generation), &why)).is_ok()
@@ -506,18 +509,15 @@ impl Hands {
     }
 
     fn follow(&mut self, id: WorkerId, exit: WorkerExit, found: &[Holder]) {
-        // Who listens; of those one whose parent is gone; of those the oldest.
-        let best = found.iter().max_by_key(|holder| {
-            (holder.held.len(), holder.orphan, std::cmp::Reverse(holder.identity.start))
-        });
-        let process = best.and_then(|holder| holder.identity.matches_live(&self.boot));
+        let process = heir(found).find_map(|holder| holder.identity.matches_live(&self.boot));
         if process.is_none() && self.looks_again(id, exit) {
             return;
         }
         let pid = process.as_ref().map(crate::os::pidfd::PidFd::pid);
         let followed = process.map(|process| self.workers.set_main(id, process, &mut self.sources));
-        match (followed, pid, self.workers.get(id)) {
+        match (followed, pid, self.workers.get_mut(id)) {
             (Some(Ok(())), Some(pid), Some(worker)) => {
+                worker.leads_session_of(pid);
                 let generation = Some(worker.launch.generation);
                 let text = format!("it has gone into the background: process {pid} is the server");
                 note(&worker.unit, Level::Info, generation, &text);
@@ -541,6 +541,13 @@ impl Hands {
         self.workers.keep_parent(id, exit);
         self.look_who_listens(id) || self.workers.take_parent(id).is_none()
     }
+}
+
+/// The best first: who listens; of those one whose parent is gone; of those the oldest.
+fn heir(found: &[Holder]) -> impl Iterator<Item = &Holder> {
+    let mut found: Vec<&Holder> = found.iter().collect();
+    found.sort_by_key(|it| (std::cmp::Reverse((it.held.len(), it.orphan)), it.identity.start));
+    found.into_iter()
 }
 
 fn show(place: &Place) -> String {

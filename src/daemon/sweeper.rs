@@ -209,10 +209,10 @@ impl Sweeper {
             return;
         };
         let (Some(sweep), Some(worker)) = (self.sweeps.get_mut(&id), workers.get_mut(id)) else { return };
-        // Once its session is empty, its number may become somebody else's.
-        let head = worker.session_number();
-        worker.session &=
-            found.iter().any(|member| Stat::read(member.pid).is_some_and(|stat| stat.session == head));
+        // Once a session is empty, its number may become somebody else's.
+        let has_member =
+            |head: i32| found.iter().any(|it| Stat::read(it.pid).is_some_and(|stat| stat.session == head));
+        worker.sessions.retain(|head| has_member(*head));
         for process in found.iter().filter_map(|member| member.matches_live(around.boot)) {
             send(&process, sweep.signal);
             if let Ok(token) = around.sources.watch(&process, Source::Left(id)) {

@@ -10,7 +10,7 @@ use crate::os::clock::BootId;
 use crate::os::intercept::Calls;
 use crate::os::members::Marks;
 use crate::os::pidfd::{PidFd, Wait};
-use crate::os::process::Identity;
+use crate::os::process::{Identity, Stat};
 use crate::os::spawn::{Asks, Outcome, Spawned};
 use crate::store::runtime::{Runtime, WorkerRecord};
 use mio::Token;
@@ -35,8 +35,8 @@ pub struct Worker {
     pub exited: bool,
     /// How its main process ended.
     exit: Option<WorkerExit>,
-    /// The session that it heads may still have members: then its number cannot be anyone else's.
-    pub session: bool,
+    /// Sessions of its own that may still have members: then their numbers cannot be anyone else's.
+    pub sessions: Vec<i32>,
     /// The process that supd forked.
     child: Held,
     /// The one that it named with MAINPID.
@@ -134,7 +134,7 @@ impl Workers {
             access: None,
             exited: false,
             exit: None,
-            session: true,
+            sessions: vec![child.process.pid()],
             child,
             main: None,
             outcome,
@@ -330,6 +330,13 @@ impl Workers {
 }
 
 impl Worker {
+    /// What this process of it heads is its own too: a server that went into the background is in a session
+    /// that the first one was not in.
+    pub fn leads_session_of(&mut self, pid: i32) {
+        let session = Stat::read(pid).map(|stat| stat.session);
+        self.sessions.extend(session.filter(|session| !self.sessions.contains(session)));
+    }
+
     /// Whether its first process has ended, and nobody knows yet whether another goes on.
     #[must_use]
     pub fn is_parent_gone(&self) -> bool {
@@ -351,16 +358,10 @@ impl Worker {
     #[must_use]
     pub fn numbers(&self) -> Vec<i32> {
         let own = self.held().filter(|held| held.token.is_some()).map(|held| held.process.pid());
-        let session = self.session.then(|| self.child.process.pid());
-        let mut numbers: Vec<i32> = own.chain(session).collect();
+        let mut numbers: Vec<i32> = own.chain(self.sessions.iter().copied()).collect();
+        numbers.sort_unstable();
         numbers.dedup();
         numbers
-    }
-
-    /// The number of its session.
-    #[must_use]
-    pub fn session_number(&self) -> i32 {
-        self.child.process.pid()
     }
 
     /// What its processes are known by.

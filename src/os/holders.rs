@@ -3,7 +3,7 @@
 
 use super::Error;
 use super::clock::BootId;
-use super::members::{Marks, find_each};
+use super::members::{Marks, find_all};
 use super::process::{Identity, Stat};
 use super::task::Task;
 use std::fs;
@@ -23,24 +23,29 @@ pub struct Holder {
     pub held: Vec<usize>,
 }
 
-/// Searches for the processes with these marks, and which of them have the sockets with these inodes.
-/// The answer is for [`decode`].
+/// Searches for the processes with these marks, and which of them have the sockets with these inodes. One
+/// that nobody's marks tell (`others` are all other workers') is taken for one of them where it has such a
+/// socket: nobody else was given it. The answer is for [`decode`].
 ///
 /// # Errors
 /// What [`Task::run`] says.
-pub fn search(marks: &Marks, sockets: &[u64], bound: Duration) -> Result<Task, Error> {
+pub fn search(marks: &Marks, others: Vec<Marks>, sockets: &[u64], bound: Duration) -> Result<Task, Error> {
     let us = nix::unistd::getpid().as_raw();
     let names: Vec<String> = sockets.iter().map(|inode| format!("socket:[{inode}]")).collect();
     Task::run("the search for who listens", bound, &[], || {
-        let found = find_each(std::slice::from_ref(marks), us).into_iter().flatten();
-        Ok(found.map(|stat| line(&stat, us, &names)).collect::<String>().into_bytes())
+        let all: Vec<Marks> = std::iter::once(marks.clone()).chain(others).collect();
+        let (each, unmarked) = find_all(&all, us);
+        let with_held = |stat: Stat| (stat, held(stat.pid, &names));
+        let own = each.into_iter().next().unwrap_or_default().into_iter().map(with_held);
+        let strange = unmarked.into_iter().map(with_held);
+        let found = own.chain(strange.filter(|(_, held)| !held.is_empty()));
+        Ok(found.map(|(stat, held)| line(&stat, us, &held)).collect::<String>().into_bytes())
     })
 }
 
 /// `PID START ORPHAN HELD…`
-fn line(stat: &Stat, us: i32, names: &[String]) -> String {
-    let held = held(stat.pid, names).into_iter().map(|at| format!(" {at}"));
-    let held: String = held.collect();
+fn line(stat: &Stat, us: i32, held: &[usize]) -> String {
+    let held: String = held.iter().map(|at| format!(" {at}")).collect();
     format!("{} {} {}{held}\n", stat.pid, stat.start, u8::from(stat.parent == us))
 }
 
@@ -68,4 +73,46 @@ pub fn decode(answer: &[u8], boot: &BootId) -> Vec<Holder> {
         Some(Holder { identity, orphan, held })
     };
     text.lines().filter_map(holder).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::alone::alone;
+    use crate::os::fork::{fork, tests::finish as end};
+    use crate::os::task::tests::finish;
+    use nix::sys::stat::fstat;
+    use std::net::TcpListener;
+
+    /// nginx in the background bears no mark: neither its session nor its environment is that of before.
+    #[test]
+    fn who_bears_no_mark_is_known_by_the_socket_unless_another_worker_is_it() {
+        alone(
+            "os::holders::tests::who_bears_no_mark_is_known_by_the_socket_unless_another_worker_is_it",
+            || {
+                let boot = BootId::read().unwrap();
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let inode = fstat(&listener).unwrap().st_ino;
+                let child = fork("a test", |_| {
+                    nix::unistd::pause();
+                })
+                .unwrap();
+                let pid = child.process.pid();
+                let found = |others: Vec<Marks>, sockets: &[u64]| {
+                    let search = search(&Marks::default(), others, sockets, Duration::from_secs(60)).unwrap();
+                    decode(&finish(search).unwrap(), &boot)
+                };
+                let holders = found(Vec::new(), &[0, inode]);
+                let its = holders.iter().find(|holder| holder.identity.pid == pid).unwrap();
+                assert!(its.held == [1] && its.orphan, "{holders:?}");
+                assert!(its.identity.matches_live(&boot).is_some());
+                assert_eq!(found(Vec::new(), &[0]), [], "it holds another one");
+                let other = Marks { workers: vec![pid], ..Marks::default() };
+                assert!(found(vec![other], &[inode]).iter().all(|holder| holder.identity.pid != pid));
+                child.process.send(crate::model::Signal::KILL).unwrap();
+                end(child);
+                String::new()
+            },
+        );
+    }
 }

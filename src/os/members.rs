@@ -100,6 +100,12 @@ fn find(marks: &Marks, supd: i32) -> Vec<(Stat, Option<u64>)> {
 /// The same for each of these by itself, in one walk of /proc. Of two that a process could belong to
 /// it is the one that its own marks say, else its nearest parent's.
 pub(super) fn find_each(each: &[Marks], supd: i32) -> Vec<Vec<Stat>> {
+    find_all(each, supd).0
+}
+
+/// And those that come from supd although no mark tells them: what went into a session of its own and wrote
+/// its title over its environment, as nginx does. Whose they are, something else has to say.
+pub(super) fn find_all(each: &[Marks], supd: i32) -> (Vec<Vec<Stat>>, Vec<Stat>) {
     let all = everyone();
     let searcher = nix::unistd::getpid().as_raw();
     let index = Index::of(each);
@@ -107,17 +113,20 @@ pub(super) fn find_each(each: &[Marks], supd: i32) -> Vec<Vec<Stat>> {
     let marked = all.values().filter(is_other).filter_map(|stat| Some((stat.pid, index.marked(stat)?)));
     let members: HashMap<i32, usize> = marked.collect();
     let mut found = vec![Vec::new(); each.len()];
+    let mut unmarked = Vec::new();
     for stat in all.values().filter(|stat| is_other(stat) && !stat.zombie) {
         // What a member started may have thrown away both the session and the environment.
         let parents = || ancestors(stat, &all).find_map(|parent| members.get(&parent));
         if let Some(whose) = members.get(&stat.pid).or_else(parents) {
             found[*whose].push(*stat);
+        } else if ancestors(stat, &all).any(|parent| parent == supd) {
+            unmarked.push(*stat);
         }
     }
     for members in &mut found {
         members.sort_unstable_by_key(|stat| stat.pid);
     }
-    found
+    (found, unmarked)
 }
 
 /// Whose each mark is.
@@ -321,6 +330,9 @@ stay('worker')
             let by_session = find(&Marks { workers: vec![worker], ..Marks::default() }, us);
             let orphan = family.pid("orphan");
             assert!(by_session.len() == 5 && by_session.iter().all(|(stat, _)| stat.pid != orphan));
+            // But that it came from here is known.
+            let (_, unmarked) = super::find_all(&[Marks { workers: vec![worker], ..Marks::default() }], us);
+            assert_eq!(unmarked.iter().map(|stat| stat.pid).collect::<Vec<_>>(), [orphan]);
 
             let related = |name: &str| {
                 let process = PidFd::open(family.pid(name)).unwrap();
