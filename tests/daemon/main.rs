@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         return code;
     }
     let tests = [
+        load::talk::tests(),
         load::tally::tests(),
         load::wrk::tests(),
         servers::tests(),

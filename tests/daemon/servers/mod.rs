@@ -16,6 +16,7 @@
 mod go;
 mod gunicorn;
 mod haproxy;
+mod intercept;
 mod jetty;
 mod lighttpd;
 mod node;
@@ -48,6 +49,7 @@ pub(crate) fn tests() -> Vec<crate::Test> {
         go::tests(),
         gunicorn::tests(),
         haproxy::tests(),
+        intercept::tests(),
         jetty::tests(),
         lighttpd::tests(),
         node::tests(),

@@ -7,8 +7,9 @@
 
 use super::{DIST, haproxy};
 use crate::harness::{Status, Supd, free_port, whole_machine};
+use crate::load::tally::Tally;
 use crate::load::wrk::{Summary, Wrk};
-use crate::load::{Load, Mode, Plan, Target};
+use crate::load::{Load, Mode, Plan, Speaks, Target};
 use crate::wait::wait_until;
 use crate::{Need, Test, examples, test_with};
 use std::fs;
@@ -29,20 +30,22 @@ pub(super) fn tests() -> Vec<Test> {
 
 fn gunicorn() {
     let unit = |address: &str, app: &Path| examples::unit("python/web.unit", address, app);
-    to_and_fro("gunicorn", &unit, "python/app");
+    let example = |dist: &Path, _| examples::copy("python/app", dist);
+    Walk::http("gunicorn", &unit, &example).to_and_fro();
 }
 
 fn node() {
-    to_and_fro("node", &tutorial, "");
+    Walk::http("node", &tutorial, &|dist, _| apps(dist)).to_and_fro();
 }
 
 fn haproxy() {
-    to_and_fro("haproxy", &haproxy::released, "");
+    Walk::http("haproxy", &haproxy::released, &|dist, _| apps(dist)).to_and_fro();
 }
 
 fn http_server() {
     let unit = |address: &str, app: &Path| examples::unit("warm/web.unit", address, app);
-    to_and_fro("http.server", &unit, "warm/app");
+    let example = |dist: &Path, _| examples::copy("warm/app", dist);
+    Walk::http("http.server", &unit, &example).to_and_fro();
 }
 
 const ROUNDS: u64 = 10;
@@ -83,49 +86,98 @@ fn warm(unit: &str) -> String {
     text
 }
 
-/// Of a version that is to become a release: an example's folder, or all the small applications.
-fn dist(example: &str, dist: &Path) {
-    if example.is_empty() {
-        fs::create_dir(dist).expect("a folder");
-        super::copy_apps(dist);
-        haproxy::released_configuration(dist);
-    } else {
-        examples::copy(example, dist);
-    }
+/// All the small applications, as a version that is to become a release.
+fn apps(dist: &Path) {
+    fs::create_dir(dist).expect("a folder");
+    super::copy_apps(dist);
+    haproxy::released_configuration(dist);
+}
+
+/// A server that is led to and fro.
+pub(super) struct Walk<'a> {
+    pub(super) name: &'a str,
+    pub(super) unit: &'a dyn Fn(&str, &Path) -> String,
+    /// Makes the folder that is to become each release; the address is where the server is to be.
+    pub(super) dist: &'a dyn Fn(&Path, SocketAddr),
+    /// What its clients speak: HTTP's are joined by wrk.
+    pub(super) speaks: Speaks,
+    /// Whether it is to be asked over UDP, too.
+    pub(super) udp: bool,
 }
 
 /// A server under load, and who was to answer when.
 struct Course {
     supd: Supd,
-    load: Load,
-    /// From the answer of a command until before the next: the label that answered alone.
-    turns: Vec<(Duration, Duration, String)>,
+    /// Clients that know who answers, each question by a way of its own.
+    loads: Vec<Load>,
+    /// From the answer of a command until before the next, by the clock of each load: the label that
+    /// answered alone.
+    turns: Vec<(Vec<(Duration, Duration)>, String)>,
 }
 
-fn to_and_fro(name: &str, unit: &dyn Fn(&str, &Path) -> String, example: &str) {
-    let _machine = whole_machine();
-    let supd = Supd::start();
-    let app = supd.app();
-    dist(example, &app.join(DIST));
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    supd.write_unit("web", &warm(&unit(&address.to_string(), &app)));
-    supd.ctl(&["daemon-reload"]).expect(0);
-    let first = app.join(DIST);
-    supd.ctl(&["deploy", "web", "1", first.to_str().expect("a plain path")]).expect(0);
-
-    let wrk = [true, false].map(|close| Wrk::start_renewing(address, 8, close));
-    let load = Load::start(Plan::new(Target::Tcp(address), Mode::Close, 2));
-    let mut course = Course { supd, load, turns: Vec::new() };
-    for round in 1..=ROUNDS {
-        let (old, new) = (round.to_string(), (round + 1).to_string());
-        course.deploy(&new);
-        course.switch(&["rollback", "web"], &old);
-        course.switch(&["swap", "web", &new], &new);
+impl<'a> Walk<'a> {
+    pub(super) fn http(
+        name: &'a str,
+        unit: &'a dyn Fn(&str, &Path) -> String,
+        dist: &'a dyn Fn(&Path, SocketAddr),
+    ) -> Self {
+        Self { name, unit, dist, speaks: Speaks::Http, udp: false }
     }
-    course.finish(name, &wrk.map(Wrk::stop));
+
+    pub(super) fn to_and_fro(&self) {
+        let _machine = whole_machine();
+        let supd = Supd::start();
+        let app = supd.app();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        (self.dist)(&app.join(DIST), address);
+        supd.write_unit("web", &warm(&(self.unit)(&address.to_string(), &app)));
+        supd.ctl(&["daemon-reload"]).expect(0);
+        let mut course = Course { supd, loads: Vec::new(), turns: Vec::new() };
+        course.bring("1");
+
+        let wrk = self.wrk(address);
+        course.loads = self.loads(address);
+        let kept = (self.speaks != Speaks::Http).then(|| Load::start(self.kept(address)));
+        for round in 1..=ROUNDS {
+            let (old, new) = (round.to_string(), (round + 1).to_string());
+            course.deploy(&new);
+            course.switch(&["rollback", "web"], &old);
+            course.switch(&["swap", "web", &new], &new);
+        }
+        let wrk: Vec<Summary> = wrk.into_iter().map(Wrk::stop).collect();
+        if let Some(tally) = kept.map(Load::stop) {
+            println!("--- {}, kept connections ---\n{tally}", self.name);
+            assert!(tally.answered() > 200 && tally.lost() == 0, "{}: {tally}", self.name);
+        }
+        course.finish(self.name, &wrk);
+    }
+
+    fn wrk(&self, address: SocketAddr) -> Vec<Wrk> {
+        let kinds: &[bool] = if self.speaks == Speaks::Http { &[true, false] } else { &[] };
+        kinds.iter().map(|close| Wrk::start_renewing(address, 8, *close)).collect()
+    }
+
+    fn loads(&self, address: SocketAddr) -> Vec<Load> {
+        let targets = [Some(Target::Tcp(address)), self.udp.then_some(Target::Udp(address))];
+        let plan = |target| Plan { speaks: self.speaks, ..Plan::new(target, Mode::Close, 2) };
+        targets.into_iter().flatten().map(|target| Load::start(plan(target))).collect()
+    }
+
+    /// What wrk does to the others: connections that their clients end, in their own time.
+    fn kept(&self, address: SocketAddr) -> Plan {
+        let plan = Plan::new(Target::Tcp(address), Mode::KeepAlive, 4);
+        Plan { speaks: self.speaks, renew_every: Some(500), ..plan }
+    }
 }
 
 impl Course {
+    /// Deploys what lies there, with a page that says who serves it: a server of files cannot say it else.
+    fn bring(&self, label: &str) {
+        let dist = self.supd.app().join(DIST);
+        fs::write(dist.join("index.html"), format!("X-Served-By: {label}/0\n")).expect("the page");
+        self.supd.ctl(&["deploy", "web", label, dist.to_str().expect("a plain path")]).expect(0);
+    }
+
     /// What `status` says, without the count of connections, which there is one of in a second.
     fn glance(&self) -> Status {
         let output = self.supd.ctl(&["--json", "status", "--check", "web"]);
@@ -140,15 +192,16 @@ impl Course {
     /// The one before stands by from here on, and the one before that is let go.
     fn deploy(&mut self, label: &str) {
         wait_until("room for another generation", BUSY, || self.generations() < 7);
-        let dist = self.supd.app().join(DIST);
-        self.take(&["deploy", "web", label, dist.to_str().expect("a plain path")], label);
+        self.bring(label);
+        self.stay(label);
     }
 
     /// Between the two that live: nothing is launched, nothing ends.
     fn switch(&mut self, command: &[&str], label: &str) {
         let before = self.glance();
         let (from, back) = (before.active().expect("active"), before.retained());
-        self.take(command, label);
+        self.supd.ctl(command).expect(0);
+        self.stay(label);
         let after = self.glance();
         let active = after.active().expect("active");
         assert_ne!(active, from, "{command:?}: {}", after.0);
@@ -162,34 +215,47 @@ impl Course {
         assert_eq!(before.newest(), after.newest(), "{command:?} launched one: {}", after.0);
     }
 
-    fn take(&mut self, command: &[&str], label: &str) {
-        self.supd.ctl(command).expect(0);
-        let from = self.load.now();
-        self.load.wait_for_more(BETWEEN, BUSY);
-        self.turns.push((from, self.load.now(), label.to_owned()));
+    /// This one alone answers from now on until the next command.
+    fn stay(&mut self, label: &str) {
+        let from: Vec<Duration> = self.loads.iter().map(Load::now).collect();
+        self.loads.iter().for_each(|load| load.wait_for_more(BETWEEN, BUSY));
+        let spans = from.into_iter().zip(self.loads.iter().map(Load::now)).collect();
+        self.turns.push((spans, label.to_owned()));
     }
 
-    fn finish(self, name: &str, wrk: &[Summary; 2]) {
-        let tally = self.load.stop();
-        println!("--- {name} ---\n{tally}");
+    fn finish(self, name: &str, wrk: &[Summary]) {
+        let tallies: Vec<Tally> = self.loads.into_iter().map(Load::stop).collect();
+        for (at, tally) in tallies.iter().enumerate() {
+            println!("--- {name} ---\n{tally}");
+            assert_eq!(tally.lost(), 0, "{name}: {tally}");
+            let turns = self.turns.iter().map(|(spans, label)| (spans[at], label));
+            answered_in_turn(name, tally, turns);
+        }
         for (summary, kind) in wrk.iter().zip(["new connections", "kept-alive connections"]) {
             println!("{kind}: {} requests by wrk", summary.requests);
             assert!(summary.requests > 200, "{name}: hardly a load: {}", summary.text);
             assert_eq!(summary.errors(), 0, "{name}, {kind}:\n{}", summary.text);
-        }
-        assert_eq!(tally.lost(), 0, "{name}: {tally}");
-        let labels: Vec<String> = tally.versions().into_keys().collect();
-        let mut wanted: Vec<String> = (1..=ROUNDS + 1).map(|label| label.to_string()).collect();
-        wanted.sort();
-        assert_eq!(labels, wanted, "{name}: who answered at all");
-        for (from, to, label) in &self.turns {
-            let answered = tally.versions_within(*from, *to);
-            assert!(answered.keys().eq([label]), "{name}: {answered:?} from {from:?} to {to:?}: {tally}");
         }
         wait_until("two generations to be left", BUSY, || {
             self.supd.status("web").0["generations"].as_array().is_some_and(|all| all.len() == 2)
         });
         let log = self.supd.log();
         assert!(!log.contains("told to stop with"), "{name}: a connection was cut:\n{log}");
+    }
+}
+
+/// Everybody was asked in its turn, and nobody else.
+fn answered_in_turn<'a>(
+    name: &str,
+    tally: &Tally,
+    turns: impl Iterator<Item = ((Duration, Duration), &'a String)>,
+) {
+    let labels: Vec<String> = tally.versions().into_keys().collect();
+    let mut wanted: Vec<String> = (1..=ROUNDS + 1).map(|label| label.to_string()).collect();
+    wanted.sort();
+    assert_eq!(labels, wanted, "{name}: who answered at all");
+    for ((from, to), label) in turns {
+        let answered = tally.versions_within(from, to);
+        assert!(answered.keys().eq([label]), "{name}: {answered:?} from {from:?} to {to:?}: {tally}");
     }
 }

@@ -12,14 +12,14 @@
 //! taken. On a new connection there is no idle close: every end without an answer is a loss.
 
 use super::tally::{Answer, Kind, Loss, Tally};
-use super::{Mode, Plan, Shared, Target, lock};
+use super::{Mode, Plan, Shared, Speaks, Target, lock, talk};
 use crate::wait::{pause, ready};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt};
 use nix::sys::time::TimeVal;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -35,6 +35,7 @@ const AFTER_LOSS: Duration = Duration::from_millis(5);
 
 enum Stream {
     Tcp(TcpStream),
+    Udp(UdpSocket),
     Unix(UnixStream),
 }
 
@@ -42,6 +43,7 @@ impl Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(stream) => stream.as_fd(),
+            Self::Udp(socket) => socket.as_fd(),
             Self::Unix(stream) => stream.as_fd(),
         }
     }
@@ -50,7 +52,7 @@ impl Stream {
     fn port(&self) -> Option<u16> {
         match self {
             Self::Tcp(stream) => stream.local_addr().ok().map(|address| address.port()),
-            Self::Unix(_) => None,
+            Self::Udp(_) | Self::Unix(_) => None,
         }
     }
 
@@ -58,6 +60,7 @@ impl Stream {
         let left = Some(left.max(Duration::from_millis(1)));
         match self {
             Self::Tcp(stream) => stream.set_read_timeout(left).and(stream.set_write_timeout(left)),
+            Self::Udp(socket) => socket.set_read_timeout(left),
             Self::Unix(stream) => stream.set_read_timeout(left).and(stream.set_write_timeout(left)),
         }
         .expect("a time above zero is a valid timeout");
@@ -66,6 +69,7 @@ impl Stream {
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.write_all(bytes),
+            Self::Udp(socket) => socket.send(bytes).map(drop),
             Self::Unix(stream) => stream.write_all(bytes),
         }
     }
@@ -74,6 +78,7 @@ impl Stream {
         loop {
             let result = match self {
                 Self::Tcp(stream) => stream.read(buffer),
+                Self::Udp(socket) => socket.recv(buffer),
                 Self::Unix(stream) => stream.read(buffer),
             };
             match result {
@@ -127,7 +132,8 @@ pub(super) fn run(shared: &Shared, record: &Mutex<Tally>, seed: u64) {
                 let server = shared.number_of(&server);
                 let (begun, took) = (micros(begun), u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
                 tally.answers.push(Answer { begun, took, server });
-                let keep = shared.plan.mode == Mode::KeepAlive && !last;
+                let renews = shared.plan.renew_every.is_some_and(|most| served_before + 1 >= most);
+                let keep = shared.plan.mode == Mode::KeepAlive && !last && !renews;
                 tally.announced += u64::from(last && shared.plan.mode == Mode::KeepAlive);
                 connection = stream.filter(|_| keep).map(|stream| (stream, served_before + 1));
             }
@@ -171,7 +177,10 @@ fn one_request(plan: &Plan, asked: u64, stream: Option<Stream>) -> (End, Option<
         },
     };
     let port = stream.port();
-    let (end, stream) = ask(plan, asked, stream, reused, until);
+    let (end, stream) = match plan.speaks {
+        Speaks::Http => ask(plan, asked, stream, reused, until),
+        Speaks::Redis | Speaks::Memcached => talk(plan, asked, stream, until),
+    };
     (end, stream, port)
 }
 
@@ -195,6 +204,34 @@ fn ask(plan: &Plan, asked: u64, mut stream: Stream, reused: bool, until: Instant
     }
 }
 
+/// Asks a server that speaks no HTTP: it has no reason to end a connection, so that every end is a loss.
+fn talk(plan: &Plan, asked: u64, mut stream: Stream, until: Instant) -> (End, Option<Stream>) {
+    stream.set_timeout(plan.patience);
+    let is_udp = matches!(stream, Stream::Udp(_));
+    let question = talk::question(plan.speaks, is_udp, asked);
+    if let Err(error) = stream.write_all(&question) {
+        return (lost(&error, "send the request"), None);
+    }
+    let mut pieces = Vec::new();
+    loop {
+        match talk::answer(plan.speaks, is_udp, asked, &pieces) {
+            Ok(Some(server)) => return (End::Answered { server, last: false }, Some(stream)),
+            Ok(None) => {}
+            Err(detail) => return (garbled(&detail), None),
+        }
+        stream.set_timeout(until.saturating_duration_since(Instant::now()));
+        let mut buffer = [0; 4096];
+        match stream.read(&mut buffer) {
+            Ok(0) => {
+                let detail = format!("end after {} pieces", pieces.len());
+                return (End::Lost(Kind::CutShort, "wait for the answer", detail), None);
+            }
+            Ok(count) => pieces.push(buffer[..count].to_vec()),
+            Err(error) => return (lost(&error, "wait for the answer"), None),
+        }
+    }
+}
+
 /// Reads one whole answer: who answered, and whether it said that this was the last.
 fn read_answer(
     plan: &Plan,
@@ -211,7 +248,7 @@ fn read_answer(
         if let Some(head_end) = head_end {
             let head = Head::parse(&bytes[..head_end]).map_err(|detail| garbled(&detail))?;
             match bytes.len().cmp(&(head_end + head.length)) {
-                std::cmp::Ordering::Equal => return judge(head),
+                std::cmp::Ordering::Equal => return judge(head, &bytes[head_end..]),
                 std::cmp::Ordering::Greater => return Err(garbled("more bytes than Content-Length says")),
                 std::cmp::Ordering::Less => {}
             }
@@ -257,9 +294,14 @@ fn ended(plan: &Plan, stream: &Stream, phase: &'static str, bytes: usize, reused
 }
 
 /// Status and version of a whole answer.
-fn judge(head: Head) -> Result<(String, bool), End> {
+fn judge(head: Head, body: &[u8]) -> Result<(String, bool), End> {
+    // A server of files cannot say it in its head: then it is the first line of the file.
+    let by_body = || {
+        let line = std::str::from_utf8(body).ok()?.lines().next()?;
+        line.strip_prefix("X-Served-By: ").map(str::to_owned)
+    };
     match head.status {
-        200 => match head.served_by {
+        200 => match head.served_by.or_else(by_body) {
             Some(server) => Ok((server, head.last)),
             None => Err(garbled("no X-Served-By: the test's server does not say who it is")),
         },
@@ -295,6 +337,11 @@ fn open(plan: &Plan) -> io::Result<Stream> {
             let stream = TcpStream::connect_timeout(address, plan.patience)?;
             stream.set_nodelay(true)?;
             Ok(Stream::Tcp(stream))
+        }
+        Target::Udp(address) => {
+            let socket = UdpSocket::bind(("127.0.0.1", 0))?;
+            socket.connect(address)?;
+            Ok(Stream::Udp(socket))
         }
         Target::Unix(path) => open_unix(path, plan.patience).map(Stream::Unix),
     }

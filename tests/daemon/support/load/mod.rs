@@ -4,6 +4,7 @@
 
 mod client;
 pub(crate) mod echo;
+pub(crate) mod talk;
 pub(crate) mod tally;
 pub(crate) mod wrk;
 
@@ -21,6 +22,8 @@ use tally::Tally;
 #[derive(Debug, Clone)]
 pub(crate) enum Target {
     Tcp(SocketAddr),
+    /// Each question a datagram.
+    Udp(SocketAddr),
     Unix(PathBuf),
 }
 
@@ -29,6 +32,14 @@ pub(crate) enum Target {
 pub(crate) enum Mode {
     Close,
     KeepAlive,
+}
+
+/// What its server understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Http,
+    Redis,
+    Memcached,
 }
 
 /// What a load does.
@@ -47,6 +58,9 @@ pub(crate) struct Plan {
     pub(crate) patience: Duration,
     /// The server ends idle connections by half and reads on: see the head of client.rs.
     pub(crate) half_closes: bool,
+    pub(crate) speaks: Speaks,
+    /// After so many answers a client ends its kept-alive connection by itself.
+    pub(crate) renew_every: Option<u64>,
 }
 
 impl Plan {
@@ -60,6 +74,8 @@ impl Plan {
             think: Duration::ZERO,
             patience: Duration::from_secs(10),
             half_closes: false,
+            speaks: Speaks::Http,
+            renew_every: None,
         }
     }
 
