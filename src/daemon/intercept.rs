@@ -514,10 +514,10 @@ impl Hands {
             return;
         }
         let pid = process.as_ref().map(crate::os::pidfd::PidFd::pid);
-        let followed = process.map(|process| self.workers.set_main(id, process, &mut self.sources));
-        match (followed, pid, self.workers.get_mut(id)) {
+        let (workers, mut around) = self.workers();
+        let followed = process.map(|process| workers.follow(id, process, &mut around));
+        match (followed, pid, self.workers.get(id)) {
             (Some(Ok(())), Some(pid), Some(worker)) => {
-                worker.leads_session_of(pid);
                 let generation = Some(worker.launch.generation);
                 let text = format!("it has gone into the background: process {pid} is the server");
                 note(&worker.unit, Level::Info, generation, &text);

@@ -101,20 +101,7 @@ impl Workers {
             ground.launch(launch, worker).map_err(|error| error.to_string())?;
         let unit = launch.settings.unit.clone();
         if let Some(identity) = Identity::of(&process, around.boot) {
-            let record = WorkerRecord {
-                unit: unit.to_string(),
-                generation: launch.generation.0,
-                index,
-                pid: identity.pid,
-                start_time: identity.start,
-                inode: identity.inode,
-                boot: around.boot.to_string(),
-                invocation: invocation.clone(),
-                kill_signal: launch.settings.service.kill_signal.0,
-            };
-            if let Err(error) = around.runtime.save_worker(id, &record) {
-                log::warn!("{unit}/g{}: {error}; if supd dies now it will not be found", launch.generation);
-            }
+            record(id, launch, index, &invocation, &identity, around);
         }
         let outcome_token = around.sources.watch(&outcome, Source::WorkerOutcome(id));
         let child_token = around.sources.watch(&process, Source::Child(id));
@@ -306,6 +293,23 @@ impl Workers {
         Ok(())
     }
 
+    /// This process of it goes on in the background: the session that it heads is its own, and a later supd
+    /// is to find it.
+    ///
+    /// # Errors
+    /// As of [`Workers::set_main`].
+    pub fn follow(&mut self, id: WorkerId, process: PidFd, around: &mut Around<'_>) -> Result<(), String> {
+        let identity = Identity::of(&process, around.boot);
+        let session = Stat::read(process.pid()).map(|stat| stat.session);
+        self.set_main(id, process, around.sources)?;
+        let Some(worker) = self.all.get_mut(&id) else { return Ok(()) };
+        worker.sessions.extend(session.filter(|session| !worker.sessions.contains(session)));
+        if let Some(identity) = identity {
+            record(id, &worker.launch, worker.index, &worker.invocation, &identity, around);
+        }
+        Ok(())
+    }
+
     /// No process of it is left, or nobody asks any more.
     pub fn forget(&mut self, id: WorkerId, around: &mut Around<'_>) {
         around.runtime.clear_worker(id);
@@ -329,14 +333,33 @@ impl Workers {
     }
 }
 
-impl Worker {
-    /// What this process of it heads is its own too: a server that went into the background is in a session
-    /// that the first one was not in.
-    pub fn leads_session_of(&mut self, pid: i32) {
-        let session = Stat::read(pid).map(|stat| stat.session);
-        self.sessions.extend(session.filter(|session| !self.sessions.contains(session)));
+/// What the next supd finds it by, if this one dies.
+fn record(
+    id: WorkerId,
+    launch: &Launch,
+    index: u32,
+    invocation: &str,
+    identity: &Identity,
+    around: &Around<'_>,
+) {
+    let (unit, generation) = (&launch.settings.unit, launch.generation);
+    let record = WorkerRecord {
+        unit: unit.to_string(),
+        generation: generation.0,
+        index,
+        pid: identity.pid,
+        start_time: identity.start,
+        inode: identity.inode,
+        boot: around.boot.to_string(),
+        invocation: invocation.to_owned(),
+        kill_signal: launch.settings.service.kill_signal.0,
+    };
+    if let Err(error) = around.runtime.save_worker(id, &record) {
+        log::warn!("{unit}/g{generation}: {error}; if supd dies now it will not be found");
     }
+}
 
+impl Worker {
     /// Whether its first process has ended, and nobody knows yet whether another goes on.
     #[must_use]
     pub fn is_parent_gone(&self) -> bool {

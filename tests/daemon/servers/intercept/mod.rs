@@ -16,7 +16,9 @@ mod python;
 mod redis;
 mod tomcat;
 
+use super::DIST;
 use super::warm::Walk;
+use crate::harness::Supd;
 use crate::{Need, Test};
 use std::fs;
 use std::net::SocketAddr;
@@ -67,4 +69,14 @@ fn put(dist: &Path, file: &str, address: SocketAddr, more: &[(&str, &str)]) {
 fn walk(name: &str, file: &str, exec_start: &[&str]) {
     let unit = |address: &str, _: &Path| unit(address, exec_start);
     Walk::http(name, &unit, &|dist, address| put(dist, file, address, &[])).to_and_fro();
+}
+
+/// Deploys release 1, with a page that says so.
+fn deploy(supd: &Supd, unit: &str) {
+    let dist = supd.app().join(DIST);
+    fs::create_dir_all(&dist).expect("a folder");
+    fs::write(dist.join("index.html"), "X-Served-By: 1/0\n").expect("the page");
+    supd.write_unit("web", unit);
+    supd.ctl(&["daemon-reload"]).expect(0);
+    supd.ctl(&["deploy", "web", "1", dist.to_str().expect("a plain path")]).expect(0);
 }
