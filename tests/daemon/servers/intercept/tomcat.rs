@@ -1,8 +1,11 @@
-//! Tomcat (Debian: 10.1). It listens long before its applications are there: who comes meanwhile waits in
-//! the queue of its listener (with `bindOnInit="false"` it would listen last of all).
+//! Tomcat (Debian: 10.1). It listens long before its applications are there, and who comes meanwhile waits
+//! in the queue of its listener: nothing would be lost, but 2 s pass without an answer. So its unit asks for a
+//! page before clients come; `bindOnInit="false"` in its server.xml would do the same.
 
-use super::{WRK, walk};
+use super::{WRK, put, unit};
+use crate::servers::warm::Walk;
 use crate::{Need, Test, test_with};
+use std::path::Path;
 
 const NEEDS: &[Need] =
     &[WRK, Need::Root, Need::File("/usr/share/tomcat10/bin/catalina.sh", "apt-get install tomcat10")];
@@ -12,5 +15,9 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 fn tomcat() {
-    walk("tomcat", "tomcat.sh", &["/bin/sh", "tomcat.sh"]);
+    let ready = "[Service]\nReady = \"http://{http}/\"\n";
+    let unit =
+        |address: &str, _: &Path| unit(address, &["/bin/sh", "tomcat.sh"]).replace("[Service]\n", ready);
+    let dist = |dist: &Path, address| put(dist, "tomcat.sh", address, &[]);
+    Walk::http("tomcat", &unit, &dist).to_and_fro();
 }
