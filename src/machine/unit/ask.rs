@@ -2,7 +2,7 @@
 
 use super::super::effect::{Action, Level};
 use super::super::event::Request;
-use super::super::group::Group;
+use super::super::group::{Group, Role};
 use super::super::swap::Plan;
 use super::super::swap::table::{SwapCueKind, SwapMove, decide};
 use super::super::turn::Turn;
@@ -247,15 +247,22 @@ impl Unit {
         if live().count() < limit || self.standby_of(plan).is_some() {
             return Ok(());
         }
-        // What serves is in nobody's way.
-        let leaving = live().find(|(_, group)| group.role.ends()).or_else(|| live().next());
+        // What serves is in nobody's way; what stands by can be let go, if need be.
+        let stands_by = || live().find(|(_, group)| matches!(group.role, Role::Standby { .. }));
+        let leaving = live().find(|(_, group)| group.role.ends()).or_else(stands_by);
+        let leaving = leaving.or_else(|| live().next());
         let Some((oldest, group)) = leaving else { return Ok(()) };
         let workers = group.remaining();
         let text = format!(
             "{} generations live (MaxGenerations = {limit}); generation {oldest} still has {workers} worker(s)",
             live().count()
         );
-        Err(Reply::refused(text, Some(format!("wait {} --wait=drained", self.name))))
+        let next = if group.role.ends() || matches!(group.role, Role::Standby { .. }) {
+            format!("drain {} --generation {oldest}", self.name)
+        } else {
+            format!("wait {} --wait=drained", self.name)
+        };
+        Err(Reply::refused(text, Some(next)))
     }
 
     /// `--replace`: undoes the running swap, if it has not switched, and then begins.
@@ -274,7 +281,8 @@ impl Unit {
 
     fn ask_promote(&mut self, client: ClientId, wait: WaitFor, turn: &mut Turn<'_>) {
         let Some(swap) = &self.swap else {
-            return self.refuse(client, "no swap is under way", self.command("swap"), turn);
+            let (text, next) = self.no_swap("no swap is under way", self.command("swap"));
+            return self.refuse(client, text, next, turn);
         };
         if decide(swap.step.kind(), SwapCueKind::Promote) == SwapMove::RefusePromote {
             let text = format!("generation {} cannot be promoted now: {}", swap.to, swap.step.kind().doing());
@@ -314,10 +322,25 @@ impl Unit {
         self.swap_cue(SwapCueKind::Abort, "aborted", turn);
     }
 
+    /// What is said to who asks about a swap where there is none: the same for all while the unit stops.
+    pub(super) fn no_swap<'a>(&self, text: &'a str, next: Option<String>) -> (&'a str, Option<String>) {
+        match self.life {
+            Life::Stopping(_) => ("is stopping", self.command("wait")),
+            Life::Up
+            | Life::Stopped { .. }
+            | Life::Arming { .. }
+            | Life::Waiting { .. }
+            | Life::Blocked { .. } => (text, next),
+        }
+    }
+
     /// Why there is nothing to abort, and what to type.
     fn nothing_to_abort(&self) -> (String, Option<String>) {
         let undone = |last: &&SwapStatus| matches!(last.result, SwapResult::RolledBack | SwapResult::Aborted);
-        if let Life::Stopped { .. } = self.life {
+        if let Life::Stopping(_) = self.life {
+            let (text, next) = self.no_swap("", None);
+            (text.to_owned(), next)
+        } else if let Life::Stopped { .. } = self.life {
             ("is stopped, and no swap is under way".to_owned(), self.command("start"))
         } else if let Some(left) = &self.durable.forward {
             let (left, next) = (left.generation, self.way_forward(left));

@@ -102,7 +102,7 @@ fn deploy_at_max_generations() {
     for more in [&["--dry-run"][..], &[]] {
         let refused = shop.ctl(&[more, &["deploy", "web", "3", text(&three)]].concat()).expect(3);
         assert!(refused.text().contains("MaxGenerations = 2"), "{refused}");
-        assert!(refused.text().contains("Next: supctl wait web --wait=drained"), "{refused}");
+        assert!(refused.text().contains("Next: supctl drain web --generation 1"), "{refused}");
         assert_eq!(shop.labels(), ["1", "2"]);
     }
     // What is active already, or is only installed, needs no place.

@@ -123,8 +123,10 @@ impl Unit {
         turn: &mut Turn<'_>,
     ) {
         let Some(swap) = &mut self.swap else {
+            let canary = Some(format!("swap {} --canary {share}%", self.name));
             let text = "no swap is under way, so there is no candidate to share with";
-            return self.refuse(client, text, Some(format!("swap {} --canary {share}%", self.name)), turn);
+            let (text, next) = self.no_swap(text, canary);
+            return self.refuse(client, text, next, turn);
         };
         if decide(swap.step.kind(), SwapCueKind::Share) == SwapMove::RefuseShare {
             let text = format!("generation {} can be given no share: {}", swap.to, swap.step.kind().doing());
