@@ -304,10 +304,28 @@ fn wrong_shares() {
     supd.install_worker("1");
     let port = free_port();
     supd.launch("web", &supd.worker(port, &[], "", ""));
-    for wrong in ["-1", "101", "5,5", "five", "0.001", ""] {
-        let output = supd.ctl(&["share", "web", wrong]).expect(2);
-        assert!(output.text().contains("share") || output.text().contains("percent"), "{output}");
+    for (wrong, why) in [
+        ("-1", "cannot be negative"),
+        ("-0.5%", "cannot be negative"),
+        ("101", "cannot be more than 100%"),
+        ("100.01", "cannot be more than 100%"),
+        ("5,5", "is no percentage"),
+        ("five", "is no percentage"),
+        ("0.001", "finest share"),
+        ("", "is no share"),
+    ] {
+        for line in [&["share", "web", wrong][..], &["swap", "web", "--canary", wrong]] {
+            let output = supd.ctl(line).expect(2);
+            assert!(output.text().contains(why), "{line:?}: {output}");
+        }
     }
+    assert_eq!(supd.status("web").newest(), Some(1), "nothing was launched");
+    // Steps that fall are refused with the file.
+    let falling = supd.worker(port, &[], "", "Canary = [\"25% 1min\", \"5% 1min\"]");
+    let file = supd.path().join("falling.unit");
+    std::fs::write(&file, falling).expect("writing a unit");
+    let refused = supd.ctl(&["check", file.to_str().expect("a plain path")]).expect(78);
+    assert!(refused.text().contains("Canary: a step does not grow"), "{refused}");
     let refused = supd.ctl(&["share", "web", "5"]).expect(3);
     assert!(refused.text().contains("swap web --canary 5%"), "{refused}");
     // Where one slot is lent to all, nothing can be shared.
