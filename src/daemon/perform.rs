@@ -91,6 +91,7 @@ impl Hands {
                 let queued = self.give_back(unit, generation);
                 self.say(unit, Event::Retired { generation, queued });
                 self.notifiers.close(unit, generation, &mut self.sources);
+                self.intercepts.forget(unit, generation);
                 self.logs.remove(unit, generation);
                 self.clear_run_dirs(unit, machine, now);
             }

@@ -127,7 +127,7 @@ impl Reactor {
                     jobs.launched(job, &mut around);
                 }
                 Source::Call(worker) => self.hands.take_calls(worker, now),
-                Source::Read => self.hands.addresses_read(now),
+                Source::Read => self.hands.looked(now),
                 Source::Flusher => self.hands.flush(),
                 Source::Chore(number) => self.hands.chore(number, &self.machine, now),
                 Source::Knock(unit) => self.hands.knocked(&unit),
@@ -249,7 +249,7 @@ impl Hands {
     fn child_ended(&mut self, id: WorkerId) {
         self.last_words(id);
         self.begin_intercept(id);
-        let goes_on = self.intercepts.may_have_forked(id, clock::now());
+        let goes_on = self.intercepts.may_have_forked(id);
         let (workers, mut around) = self.workers();
         workers.child_ended(id, goes_on, &mut around);
         self.look_for_heir(id);
@@ -271,7 +271,7 @@ impl Hands {
 
     fn main_ended(&mut self, id: WorkerId) {
         self.last_words(id);
-        let goes_on = self.intercepts.may_have_forked(id, clock::now());
+        let goes_on = self.intercepts.may_have_forked(id);
         let (workers, mut around) = self.workers();
         workers.main_ended(id, goes_on, &mut around);
         self.look_for_heir(id);

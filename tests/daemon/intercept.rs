@@ -22,6 +22,9 @@ pub(crate) fn tests() -> Vec<Test> {
         test("intercept::who_only_tried_is_not_ready", only_tried),
         test("intercept::what_is_not_its_own_goes_through", not_its_own),
         test("intercept::an_address_that_is_never_read_holds_nobody_up", never_read),
+        test("intercept::close_that_waits_holds_nobody_up", close_that_waits),
+        test("intercept::a_helper_left_behind_is_no_server", helper_left_behind),
+        test("intercept::parent_that_ends_late", parent_ends_late),
         test("intercept::flood_of_binds", flood),
         test("intercept::handoff_that_was_forgotten", forgotten),
         test("intercept::worker_dies_and_is_launched_again", dies),
@@ -149,12 +152,12 @@ os.wait()
 "
     );
     supd.launch("web", &unit(&supd, &at(port), &program));
-    // One slot for all of them: whoever is killed takes no connection with it.
+    // One slot for all of them, and each accepts from it.
     let mut seen = std::collections::BTreeSet::new();
-    for _ in 0..200 {
+    wait_until("all four to answer", SOON, || {
         seen.insert(ask(port));
-    }
-    assert!(!seen.is_empty());
+        seen.len() == 4
+    });
     warm_round(&supd);
     ask(port);
 }
@@ -282,14 +285,110 @@ serve(s)
     supd.status("web");
     assert!(asked.elapsed() < Duration::from_millis(900), "{:?}", asked.elapsed());
     warm_round(&supd);
-    start.finish(SOON).expect(0);
+    // It waited for that once; after that its binds are refused at once, so that nobody waits behind them.
+    start.finish(SOON).expect(7);
     let text = fs::read_to_string(&said).expect("what it said");
     assert!(text.starts_with(&format!("{} ", libc_efault())), "{text}");
-    ask(bad_port);
+    assert!(supd.log().contains("its binds are refused from now on"), "{}", supd.log());
+    ask(port);
 }
 
 fn libc_efault() -> i32 {
     nix::errno::Errno::EFAULT as i32
+}
+
+/// Whoever closes such a socket last waits for as long as its owner likes (SO_LINGER). The worker sees to it
+/// that this is whoever looks at what it binds.
+const LINGER: &str = "
+import struct
+far = socket.socket(); far.bind(('127.0.0.1', 0)); far.listen(1)
+def linger():
+    near = socket.create_connection(far.getsockname())
+    near.setblocking(False)
+    try:
+        while True: near.send(b'x' * 65536)
+    except BlockingIOError: pass
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 30))
+    child = os.fork()
+    if child == 0:
+        try: near.bind(('127.0.0.1', 9))
+        except OSError: pass
+        os._exit(0)
+    near.close()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+";
+
+fn close_that_waits() {
+    let supd = Supd::start();
+    let port = free_port();
+    let good = format!("s = tcp('127.0.0.1', {port}); s.listen(5)\nserve(s)\n");
+    supd.launch("web", &unit(&supd, &at(port), &good));
+    let bad_port = free_port();
+    let bad = format!(
+        "{LINGER}s = tcp('127.0.0.1', {bad_port}); s.listen(5)
+import threading
+threading.Thread(target=lambda: [linger() for _ in range(100)], daemon=True).start()
+serve(s)
+"
+    );
+    let text = unit(&supd, &at(bad_port), &bad).replace("server.py", "bad.py");
+    fs::rename(supd.app().join("server.py"), supd.app().join("bad.py")).expect("a program");
+    unit(&supd, &at(port), &good);
+    supd.launch("bad", &text);
+    for _ in 0..20 {
+        let asked = Instant::now();
+        supd.status("web");
+        assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    }
+    warm_round(&supd);
+    ask(port);
+}
+
+/// What is left of a server that has ended holds none of its sockets: it is no server.
+fn helper_left_behind() {
+    let supd = Supd::start();
+    let port = free_port();
+    let program = format!(
+        "import subprocess
+s = tcp('127.0.0.1', {port}); s.listen(5)
+subprocess.Popen(['sleep', '600'])
+if not os.path.exists('ended'):
+    open('ended', 'w').close()
+    time.sleep(1)
+    os._exit(0)
+serve(s)
+"
+    );
+    let text = unit(&supd, &at(port), &program).replace("[Swap]", "Restart = \"always\"\n\n[Swap]");
+    supd.launch("web", &text);
+    let pid = ask(port);
+    assert_eq!(supd.wait_for_state("web", "active").pids(), [pid], "it was launched again");
+    assert!(!supd.log().contains("gone into the background"), "{}", supd.log());
+}
+
+/// A parent may wait until its server is up, and longer.
+fn parent_ends_late() {
+    let supd = Supd::start();
+    let port = free_port();
+    let program = format!(
+        "s = tcp('127.0.0.1', {port}); s.listen(5)
+if os.fork() > 0:
+    while not os.path.exists('end'): time.sleep(0.02)
+    os._exit(0)
+os.setsid()
+serve(s)
+"
+    );
+    supd.launch("web", &unit(&supd, &at(port), &program));
+    let pid = ask(port);
+    assert_ne!(supd.status("web").pids(), [pid], "the parent is there still");
+    fs::write(supd.app().join("end"), "").expect("a file");
+    wait_until("the child to be the server", SOON, || supd.status("web").pids() == [pid]);
+    warm_round(&supd);
+    assert_eq!(ask(port), pid);
+    supd.ctl(&["stop", "web"]).expect(0);
+    wait_until("the server to end", SOON, || !proc::alive(pid));
 }
 
 fn flood() {

@@ -27,23 +27,26 @@ const CARRIED: [(i32, i32); 15] = [
     (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
 ];
 
-/// Sets on `ours` what `theirs` has otherwise than a socket that was just made. What the kernel does not
-/// let us set stays as it is: the server could not know either.
+/// Level, name and value of each that a socket has otherwise than one that was just made.
 ///
 /// # Errors
 /// There is no room for one more descriptor, to compare with.
-pub fn carry_over(theirs: BorrowedFd<'_>, ours: BorrowedFd<'_>) -> Result<(), Errno> {
-    let of = |name| sockopt::get(theirs, libc::SOL_SOCKET, name);
-    let (domain, kind) = (of(libc::SO_DOMAIN)?, of(libc::SO_TYPE)?);
-    let fresh = sockopt::make(domain, kind, of(libc::SO_PROTOCOL)?)?;
-    for (level, name) in CARRIED {
-        let untouched = sockopt::get(fresh.as_fd(), level, name);
-        match sockopt::get(theirs, level, name) {
-            Ok(value) if untouched != Ok(value) => drop(sockopt::set(ours, level, name, value)),
-            Ok(_) | Err(_) => {}
-        }
+pub(super) fn changed(socket: BorrowedFd<'_>) -> Result<Vec<(i32, i32, i32)>, Errno> {
+    let of = |name| sockopt::get(socket, libc::SOL_SOCKET, name);
+    let fresh = sockopt::make(of(libc::SO_DOMAIN)?, of(libc::SO_TYPE)?, of(libc::SO_PROTOCOL)?)?;
+    let differs = |(level, name): (i32, i32)| {
+        let value = sockopt::get(socket, level, name).ok()?;
+        (sockopt::get(fresh.as_fd(), level, name) != Ok(value)).then_some((level, name, value))
+    };
+    Ok(CARRIED.into_iter().filter_map(differs).collect())
+}
+
+/// Sets them on another. What the kernel does not let us set stays as it is: the server could not know
+/// either.
+pub fn carry_over(options: &[(i32, i32, i32)], ours: BorrowedFd<'_>) {
+    for (level, name, value) in options {
+        let _ = sockopt::set(ours, *level, *name, *value);
     }
-    Ok(())
 }
 
 /// O_NONBLOCK of the open file, which all workers of a generation share.
@@ -58,4 +61,16 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> Result<(), Errn
         fcntl(fd, FcntlArg::F_SETFL(wanted))?;
     }
     Ok(())
+}
+
+/// Whether it listens.
+#[must_use]
+pub fn is_listening(ours: BorrowedFd<'_>) -> bool {
+    sockopt::get(ours, libc::SOL_SOCKET, libc::SO_ACCEPTCONN) == Ok(1)
+}
+
+/// So many are to be able to wait there, which listens already: as many as before, if the kernel does not
+/// like it.
+pub fn lengthen(ours: BorrowedFd<'_>, backlog: u32) {
+    let _ = sockopt::listen(ours, backlog);
 }

@@ -1,25 +1,37 @@
-//! Reads what workers point at, in a child: a page of a worker may lie in a file that never answers
-//! (FUSE, a network file system), and who reads it waits as long. The child may be killed, supd may not.
+//! Looks at what workers' calls are about, in a child: it may have to wait for as long as a worker likes
+//! ([`Facts`]). The child may be killed, supd may not.
 
+use super::calls::{Call, What};
+use super::facts::Facts;
 use crate::os::Error;
 use crate::os::fork::{close_all_but, fork};
 use crate::os::pidfd::PidFd;
 use nix::errno::Errno;
-use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
-use nix::sys::uio::{RemoteIoVec, process_vm_readv};
-use nix::unistd::{Pid, setsid};
-use std::io::IoSliceMut;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use nix::unistd::setsid;
+use serde::{Deserialize, Serialize};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-/// As many bytes are read at most; no address is longer (`struct sockaddr_storage`).
-pub const BYTES_MAX: usize = 128;
+/// No question and no answer is longer: a path, an address and a few numbers.
+const MESSAGE_MAX: usize = 4096;
 
-/// Tag, thread, address, length.
-const QUESTION: usize = 8 + 4 + 8 + 4;
-/// Tag, errno; the bytes follow.
-const HEAD: usize = 8 + 4;
+#[derive(Serialize, Deserialize)]
+struct Question {
+    tag: u64,
+    thread: i32,
+    fd: RawFd,
+    address: u64,
+    length: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    tag: u64,
+    /// The errno, where there are no facts.
+    found: Result<Facts, i32>,
+}
 
 /// The child.
 #[derive(Debug)]
@@ -28,8 +40,8 @@ pub struct Reader {
     socket: OwnedFd,
 }
 
-/// What a read gave: the tag of its question, and the bytes.
-pub type Bytes = (u64, Result<Vec<u8>, Errno>);
+/// What a look gave: the tag of its question, and the facts.
+pub type Found = (u64, Result<Facts, Errno>);
 
 impl Reader {
     /// Begins one. It ends when this is dropped, and when supd ends.
@@ -37,7 +49,7 @@ impl Reader {
     /// # Errors
     /// EMFILE, ENFILE, and what [`fork`] says.
     pub fn begin() -> Result<Self, Error> {
-        const WHAT: &str = "the reader of workers' addresses";
+        const WHAT: &str = "the child that looks at what workers bind";
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
             .map_err(|errno| Error::new("make sockets for", WHAT, errno))?;
@@ -51,28 +63,33 @@ impl Reader {
         Ok(Self { process: forked.process, socket: ours })
     }
 
-    /// Asks for `length` bytes of this thread's memory; the answer has the same tag.
+    /// Asks about a call; the answer has the same tag.
     ///
     /// # Errors
-    /// EAGAIN: too many wait already; EPIPE: the child has ended.
-    pub fn ask(&self, tag: u64, thread: i32, address: u64, length: usize) -> Result<(), Errno> {
-        let length = u32::try_from(length).map_err(|_| Errno::EINVAL)?;
-        let mut question = Vec::with_capacity(QUESTION);
-        question.extend(tag.to_ne_bytes());
-        question.extend(thread.to_ne_bytes());
-        question.extend(address.to_ne_bytes());
-        question.extend(length.to_ne_bytes());
-        send(self.socket.as_raw_fd(), &question, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT).map(drop)
+    /// EAGAIN: too many wait already; EPIPE: the child has ended; EINVAL: nothing is to be known of it.
+    pub fn ask(&self, tag: u64, call: &Call) -> Result<(), Errno> {
+        let (fd, address, length) = match call.what {
+            What::Bind { fd, address, length } => (fd, address, length),
+            What::Listen { fd, .. } => (fd, 0, 0),
+            What::Foreign => return Err(Errno::EINVAL),
+        };
+        let question = Question { tag, thread: call.thread, fd, address, length };
+        let bytes = serde_json::to_vec(&question).map_err(|_| Errno::EINVAL)?;
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        send(self.socket.as_raw_fd(), &bytes, flags).map(drop)
     }
 
     /// The next answer, if there is one.
     ///
     /// # Errors
     /// EPIPE: the child has ended.
-    pub fn answer(&self) -> Result<Option<Bytes>, Errno> {
-        let mut bytes = [0; HEAD + BYTES_MAX];
+    pub fn answer(&self) -> Result<Option<Found>, Errno> {
+        let mut bytes = [0; MESSAGE_MAX];
         match recv(self.socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
-            Ok(length) => decode(&bytes[..length]).map(Some).ok_or(Errno::EPIPE),
+            Ok(length) => {
+                let answer: Answer = serde_json::from_slice(&bytes[..length]).map_err(|_| Errno::EPIPE)?;
+                Ok(Some((answer.tag, answer.found.map_err(Errno::from_raw))))
+            }
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
             Err(_) => Err(Errno::EPIPE),
         }
@@ -92,60 +109,28 @@ impl Drop for Reader {
     }
 }
 
-fn decode(bytes: &[u8]) -> Option<Bytes> {
-    let (tag, rest) = bytes.split_first_chunk::<8>()?;
-    let (errno, rest) = rest.split_first_chunk::<4>()?;
-    let result = match i32::from_ne_bytes(*errno) {
-        0 => Ok(rest.to_vec()),
-        errno => Err(Errno::from_raw(errno)),
-    };
-    Some((u64::from_ne_bytes(*tag), result))
-}
-
 /// The child's whole life.
 fn serve(socket: &OwnedFd) {
-    let mut question = [0; QUESTION];
+    let mut bytes = [0; MESSAGE_MAX];
     loop {
-        wait(socket);
-        match recv(socket.as_raw_fd(), &mut question, MsgFlags::MSG_DONTWAIT) {
-            Ok(QUESTION) => {}
+        wait(socket, PollFlags::POLLIN);
+        let question: Question = match recv(socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
             Err(Errno::EAGAIN | Errno::EINTR) => continue,
-            _ => return,
-        }
-        let answer = read(&question);
+            Ok(0) | Err(_) => return,
+            Ok(length) => match serde_json::from_slice(&bytes[..length]) {
+                Ok(question) => question,
+                Err(_) => return,
+            },
+        };
+        let Question { tag, thread, fd, address, length } = question;
+        let found = Facts::of(thread, fd, (address, length)).map_err(|errno| errno as i32);
+        let Ok(answer) = serde_json::to_vec(&Answer { tag, found }) else { return };
         while send(socket.as_raw_fd(), &answer, MsgFlags::MSG_NOSIGNAL) == Err(Errno::EAGAIN) {
-            let mut entry = [nix::poll::PollFd::new(socket.as_fd(), nix::poll::PollFlags::POLLOUT)];
-            let _ = nix::poll::poll(&mut entry, nix::poll::PollTimeout::NONE);
+            wait(socket, PollFlags::POLLOUT);
         }
     }
 }
 
-fn wait(socket: &OwnedFd) {
-    let mut entry = [nix::poll::PollFd::new(socket.as_fd(), nix::poll::PollFlags::POLLIN)];
-    let _ = nix::poll::poll(&mut entry, nix::poll::PollTimeout::NONE);
-}
-
-fn read(question: &[u8; QUESTION]) -> Vec<u8> {
-    let (tag, rest) = question.split_at(8);
-    let (thread, rest) = rest.split_at(4);
-    let (address, length) = rest.split_at(8);
-    let thread = i32::from_ne_bytes(thread.try_into().unwrap_or_default());
-    let address = u64::from_ne_bytes(address.try_into().unwrap_or_default());
-    let length = u32::from_ne_bytes(length.try_into().unwrap_or_default()) as usize;
-    let mut bytes = [0; BYTES_MAX];
-    let wanted = &mut bytes[..length.min(BYTES_MAX)];
-    let (got, whole) = (remote(thread, address, wanted), length.min(BYTES_MAX));
-    let errno = match got {
-        Ok(count) if count == whole => 0,
-        Ok(_) => libc::EFAULT,
-        Err(errno) => errno as i32,
-    };
-    let bytes = if errno == 0 { &bytes[..whole] } else { &[] };
-    [tag, errno.to_ne_bytes().as_slice(), bytes].concat()
-}
-
-fn remote(thread: i32, address: u64, into: &mut [u8]) -> Result<usize, Errno> {
-    let base = usize::try_from(address).map_err(|_| Errno::EFAULT)?;
-    let remote = [RemoteIoVec { base, len: into.len() }];
-    process_vm_readv(Pid::from_raw(thread), &mut [IoSliceMut::new(into)], &remote)
+fn wait(socket: &OwnedFd, flags: PollFlags) {
+    let _ = poll(&mut [PollFd::new(socket.as_fd(), flags)], PollTimeout::NONE);
 }

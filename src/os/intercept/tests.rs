@@ -38,14 +38,13 @@ fn next(calls: &Calls) -> Option<Call> {
     }
 }
 
-fn bytes(reader: &Reader, call: &Call) -> Result<Vec<u8>, Errno> {
-    let What::Bind { address, length, .. } = call.what else { panic!("{call:?}") };
-    reader.ask(call.id, call.thread, address, length).unwrap();
+fn facts(reader: &Reader, call: &Call) -> Result<Facts, Errno> {
+    reader.ask(call.id, call).unwrap();
     let mut entry = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
     assert_eq!(poll(&mut entry, PollTimeout::from(20_000u16)), Ok(1), "no answer came");
-    let (tag, bytes) = reader.answer().unwrap().unwrap();
+    let (tag, facts) = reader.answer().unwrap().unwrap();
     assert_eq!(tag, call.id);
-    bytes
+    facts
 }
 
 fn said(child: Forked) -> String {
@@ -65,20 +64,19 @@ fn a_server_serves_through_our_socket() {
     let reader = Reader::begin().unwrap();
     let bind = next(&calls).unwrap();
     let What::Bind { fd, .. } = bind.what else { panic!("{bind:?}") };
-    let caller = Caller::take(&calls, &bind, fd).unwrap();
+    let found = facts(&reader, &bind).unwrap();
     let wanted = crate::model::binding::Place::Ip(address.ip(), address.port());
-    assert_eq!(crate::codec::sockaddr::read(&bytes(&reader, &bind).unwrap()), wanted);
-    assert!(caller.is_ip() && !caller.means(ours.as_fd()) && calls.waits(&bind));
-    assert_eq!(caller.kind(), Some(crate::model::SocketKind::Stream));
-    assert!(caller.flags().close_on_exec && !caller.flags().nonblocking, "{:?}", caller.flags());
+    assert_eq!(crate::codec::sockaddr::read(&found.address), wanted);
+    assert!(found.is_ip() && !found.means(&ours) && calls.waits(&bind));
+    assert_eq!(found.kind(), Some(crate::model::SocketKind::Stream));
+    assert!(found.close_on_exec && !found.nonblocking, "{found:?}");
     calls.put(&bind, ours.as_fd(), fd, true).unwrap();
     calls.finish(&bind, Answer::Done).unwrap();
     assert!(!calls.waits(&bind));
 
     let listen = next(&calls).unwrap();
-    let What::Listen { fd, backlog } = listen.what else { panic!("{listen:?}") };
-    let caller = Caller::take(&calls, &listen, fd).unwrap();
-    assert!(caller.means(ours.as_fd()) && backlog > 0);
+    let What::Listen { backlog, .. } = listen.what else { panic!("{listen:?}") };
+    assert!(facts(&reader, &listen).unwrap().means(&ours) && backlog > 0);
     calls.finish(&listen, Answer::Done).unwrap();
     let mut text = String::new();
     TcpStream::connect(address).unwrap().read_to_string(&mut text).unwrap();
@@ -122,12 +120,7 @@ fn bad_pointers_and_numbers_cost_nothing() {
     let reader = Reader::begin().unwrap();
     for call in std::iter::from_fn(|| next(&calls)) {
         let answer = match call.what {
-            What::Bind { fd: -1, .. } => {
-                let error = Caller::take(&calls, &call, -1).unwrap_err();
-                assert_eq!(error.errno, Errno::EBADF);
-                Answer::Continue
-            }
-            What::Bind { .. } => bytes(&reader, &call).map_or_else(Answer::Refused, |_| Answer::Continue),
+            What::Bind { .. } => facts(&reader, &call).map_or_else(Answer::Refused, |_| Answer::Continue),
             What::Listen { .. } | What::Foreign => Answer::Continue,
         };
         calls.finish(&call, answer).unwrap();
@@ -157,7 +150,8 @@ fn a_worker_that_dies_in_its_call_is_no_error() {
     child.process.send(crate::model::Signal::KILL).unwrap();
     let _ = finish(child);
     assert!(!calls.waits(&call));
-    assert_eq!(Caller::take(&calls, &call, 3).unwrap_err().errno, Errno::ENOENT);
+    let gone = facts(&Reader::begin().unwrap(), &call).unwrap_err();
+    assert!(matches!(gone, Errno::ESRCH | Errno::EBADF), "{gone}");
     calls.finish(&call, Answer::Done).unwrap();
     assert_eq!(next(&calls), None);
 }
@@ -176,7 +170,7 @@ fn options_set_before_bind_and_the_blocking_mode_are_carried_over() {
     let (theirs, ours) = (make(), make());
     set(theirs.as_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, 1).unwrap();
     set(ours.as_fd(), libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1).unwrap();
-    carry_over(theirs.as_fd(), ours.as_fd()).unwrap();
+    carry_over(&options::changed(theirs.as_fd()).unwrap(), ours.as_fd());
     assert_eq!(get(ours.as_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY), Ok(1));
     let kept = get(ours.as_fd(), libc::SOL_SOCKET, libc::SO_KEEPALIVE);
     assert_eq!(kept, Ok(1), "what they did not touch is as the unit says");

@@ -1,4 +1,5 @@
 //! The child between fork and execve: the order of its steps is the order of section 7's promises.
+#![allow(unsafe_code)]
 
 use super::account::Identity;
 use super::capabilities::Capabilities;
@@ -16,7 +17,7 @@ use nix::fcntl::AtFlags;
 use nix::sys::prctl;
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, umask};
 use nix::unistd::{chdir, fchownat, geteuid, getpid, setsid};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -35,12 +36,11 @@ fn launch(
     // Ctrl-C at supd's terminal is for supd to act on. It cannot fail in a new process.
     let _ = setsid();
     umask(Mode::from_bits_truncate(plan.umask));
-    if let Some(way) = way {
-        // First of all: with all of supd's rights, and before LimitNOFILE leaves no room for it.
-        ask_about_binds(way)?;
-    }
     let passing = |errno| SpawnFailure::errno(Step::Descriptors, plan.program, errno);
-    let report_at = place(&plan.listeners, reporter).map_err(passing)?;
+    // One that binds for itself has no listeners; the way to supd is there until it is used.
+    let way: Option<BorrowedFd<'_>> = way.map(AsFd::as_fd);
+    let kept: Vec<BorrowedFd<'_>> = plan.listeners.iter().copied().chain(way).collect();
+    let report_at = place(&kept, reporter).map_err(passing)?;
     open_streams(&plan.standard_output, &plan.standard_error)?;
 
     let identity = plan.account.resolve()?;
@@ -59,6 +59,11 @@ fn launch(
         prepare(&mut launch).map_err(|text| SpawnFailure::reason(Step::Prepare, plan.program, text))?;
     }
 
+    if way.is_some() {
+        // After every name service, which may bind too, and nobody would answer it; with all of supd's
+        // rights still, and before LimitNOFILE leaves no room.
+        ask_about_binds(report_at - 1)?;
+    }
     settings(plan)?;
     let capabilities = Capabilities::parse(plan.ambient_capabilities, plan.capability_bounding_set)?;
     capabilities.limit()?;
@@ -85,7 +90,7 @@ fn launch(
 }
 
 /// From here on supd is asked about this process's bind(2) and listen(2), and those of all that it starts.
-fn ask_about_binds(way: &UnixStream) -> Result<(), SpawnFailure> {
+fn ask_about_binds(way: RawFd) -> Result<(), SpawnFailure> {
     let failed = |errno| SpawnFailure::errno(Step::Intercept, "bind(2)", errno);
     let asks = intercept::install().map_err(|errno| match errno {
         Errno::EBUSY => failed(errno).hint(
@@ -96,7 +101,9 @@ fn ask_about_binds(way: &UnixStream) -> Result<(), SpawnFailure> {
             .hint("this kernel is too old (5.19 is needed), or has no seccomp: write Handoff = \"inherit\""),
         errno => failed(errno),
     })?;
-    ancillary::send_stream(way, b"+", Some(asks.as_fd())).map(drop).map_err(failed)
+    // SAFETY: `place` has put it there for this child alone, and it is closed by the end of this.
+    let way = unsafe { OwnedFd::from_raw_fd(way) };
+    ancillary::send_stream(&way, b"+", Some(asks.as_fd())).map(drop).map_err(failed)
 }
 
 /// Everything, with what only this process can know: its number, and who it is going to be.

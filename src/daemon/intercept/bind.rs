@@ -1,0 +1,176 @@
+//! What a call is answered, by what was found of it.
+
+use super::super::hands::Hands;
+use crate::codec::sockaddr;
+use crate::model::binding::{Asked, Fit, Place, find};
+use crate::model::settings::Socket;
+use crate::model::{SocketKind, Tick, WorkerId};
+use crate::os::intercept::{Answer, Call, Facts, What, carry_over, is_listening, lengthen, set_nonblocking};
+use nix::errno::Errno;
+use std::os::fd::RawFd;
+
+impl Hands {
+    /// What cannot be one of ours, or has gone, is the kernel's.
+    pub(super) fn decide(
+        &mut self,
+        id: WorkerId,
+        call: &Call,
+        found: Result<Facts, Errno>,
+        now: Tick,
+    ) -> Answer {
+        let facts = match found {
+            Ok(facts) => facts,
+            Err(Errno::EBADF | Errno::ENOTSOCK | Errno::ENOENT | Errno::ESRCH) => return Answer::Continue,
+            Err(Errno::EPERM) => {
+                let text = "supd may not look at what it binds: as root it needs CAP_SYS_PTRACE, as another \
+                            user the worker has to run as that user";
+                self.warn_once(id, "ptrace", text);
+                return Answer::Continue;
+            }
+            Err(errno) => return Answer::Refused(errno),
+        };
+        // Only if it waits still was what was found its own.
+        if self.intercepts.open.get(&id).is_none_or(|one| !one.calls.waits(call)) {
+            return Answer::Continue;
+        }
+        match call.what {
+            What::Bind { fd, .. } => self.binds(id, call, fd, &facts, now),
+            What::Listen { fd, backlog } => self.listens(id, call, (fd, backlog), &facts, now),
+            What::Foreign => Answer::Refused(Errno::EPERM),
+        }
+    }
+
+    fn binds(&mut self, id: WorkerId, call: &Call, fd: RawFd, facts: &Facts, now: Tick) -> Answer {
+        let Some(one) = self.intercepts.open.get(&id) else { return Answer::Continue };
+        let Some(kind) = facts.kind().filter(|_| facts.is_ip()) else { return Answer::Continue };
+        let launch = one.launch.clone();
+        let place = sockaddr::read(&facts.address);
+        let asked = Asked { place, kind: Some(kind), v6only: facts.v6only };
+        let sockets = launch.settings.sockets.iter().map(|socket| &**socket);
+        let Some((at, fit)) = find(sockets, &asked) else {
+            self.warn_of_stranger(id, &asked);
+            return Answer::Continue;
+        };
+        let socket = &launch.settings.sockets[at];
+        if self.slot_of(id, socket).is_some_and(|slot| facts.means(slot)) {
+            // As the kernel says of what is bound already.
+            return Answer::Refused(Errno::EINVAL);
+        }
+        if fit == Fit::More {
+            let text = format!(
+                "it binds {} and gets the listener {} ({}), which more clients reach",
+                show(&asked.place),
+                socket.name,
+                socket.address
+            );
+            self.warn_once(id, &text, &text);
+        }
+        match self.give(id, call, fd, facts, socket) {
+            Ok(()) => {
+                if kind == SocketKind::Datagram {
+                    self.serves(id, at, now);
+                }
+                Answer::Done
+            }
+            Err(errno) => Answer::Refused(errno),
+        }
+    }
+
+    fn slot_of(&self, id: WorkerId, socket: &Socket) -> Option<std::os::fd::BorrowedFd<'_>> {
+        let one = self.intercepts.open.get(&id)?;
+        self.listeners.get(&one.unit)?.fd(one.launch.generation, &socket.address)
+    }
+
+    /// Puts the generation's slot in the place of the worker's socket.
+    fn give(
+        &mut self,
+        id: WorkerId,
+        call: &Call,
+        place: RawFd,
+        facts: &Facts,
+        socket: &Socket,
+    ) -> Result<(), Errno> {
+        let one = self.intercepts.open.get(&id).ok_or(Errno::EADDRINUSE)?;
+        let whose = (one.unit.clone(), one.launch.generation);
+        if facts.nonblocking {
+            self.intercepts.nonblocking.insert(whose.clone());
+        }
+        // One event loop that is made to block stands still; who wants to block can bear an EAGAIN.
+        let nonblocking = self.intercepts.nonblocking.contains(&whose);
+        // There is none where nobody asks for this generation any more.
+        let slot = self.slot_of(id, socket).ok_or(Errno::EADDRINUSE)?;
+        carry_over(&facts.options, slot);
+        set_nonblocking(slot, nonblocking)?;
+        let one = self.intercepts.open.get(&id).ok_or(Errno::EADDRINUSE)?;
+        one.calls.put(call, slot, place, facts.close_on_exec)
+    }
+
+    fn listens(
+        &mut self,
+        id: WorkerId,
+        call: &Call,
+        (fd, backlog): (RawFd, i32),
+        facts: &Facts,
+        now: Tick,
+    ) -> Answer {
+        let Some(one) = self.intercepts.open.get(&id) else { return Answer::Continue };
+        if !matches!(facts.kind(), Some(SocketKind::Stream | SocketKind::SequentialPacket)) {
+            return Answer::Continue;
+        }
+        let launch = one.launch.clone();
+        let path = facts.path.clone().map(|path| Asked {
+            place: Place::Path(path),
+            kind: facts.kind(),
+            v6only: false,
+        });
+        for (at, socket) in launch.settings.sockets.iter().enumerate() {
+            let is_its_path =
+                || path.as_ref().is_some_and(|asked| find(std::iter::once(&**socket), asked).is_some());
+            let Some(slot) = self.slot_of(id, socket) else { continue };
+            if !is_listening(slot) {
+                continue;
+            }
+            if facts.means(slot) {
+                let wanted = u32::try_from(backlog).unwrap_or(0);
+                if wanted > socket.options.backlog {
+                    lengthen(slot, wanted);
+                }
+            } else if is_its_path() {
+                if let Err(errno) = self.give(id, call, fd, facts, socket) {
+                    return Answer::Refused(errno);
+                }
+            } else {
+                continue;
+            }
+            self.serves(id, at, now);
+            return Answer::Done;
+        }
+        if let Some(Asked { place: Place::Path(path), .. }) = path {
+            let path = path.display();
+            let text = format!("it listens on {path}, which is BindAs of no [[Socket]] of the unit");
+            self.warn_once(id, &path.to_string(), &text);
+        }
+        Answer::Continue
+    }
+
+    /// It binds what is not its unit's: the kernel lets it, once.
+    fn warn_of_stranger(&mut self, id: WorkerId, asked: &Asked) {
+        let (Place::Ip(_, port), Some(SocketKind::Stream)) = (&asked.place, asked.kind) else { return };
+        if *port != 0 {
+            let place = show(&asked.place);
+            let text = format!(
+                "it binds {place}, which is no [[Socket]] of the unit: the next generation cannot have it as \
+                 well, unless both set SO_REUSEPORT"
+            );
+            self.warn_once(id, &place, &text);
+        }
+    }
+}
+
+fn show(place: &Place) -> String {
+    match place {
+        Place::Ip(host, port) => std::net::SocketAddr::new(*host, *port).to_string(),
+        Place::Path(path) => path.display().to_string(),
+        Place::Other => "something".to_owned(),
+    }
+}

@@ -1,0 +1,165 @@
+//! Servers that bind for themselves: what becomes of each bind(2) and listen(2) of their workers.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `look` | what a call is about, by a child: one call of a worker at a time |
+//! | `bind` | what a call is answered |
+//! | `listen` | who listens, and which process is the server |
+//!
+//! The kernel does most of them as if supd were not there. A bind to an address of the unit gets the
+//! generation's slot in the place of the worker's socket; a UNIX socket is bound where BindAs says, by the
+//! worker and with its own rights, and is the slot from listen(2) on.
+
+mod bind;
+mod listen;
+mod look;
+
+use super::hands::Hands;
+use super::perform::note;
+use super::sources::{Source, Sources};
+use crate::machine::{Launch, Level};
+use crate::model::{Generation, Tick, UnitName, WorkerId};
+use crate::os::intercept::{Answer, Call, Calls, Reader};
+use look::Question;
+use mio::Token;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// So many things about one worker are told.
+const TOLD_MAX: usize = 8;
+
+/// Everybody who is asked about.
+#[derive(Debug, Default)]
+pub struct Intercepts {
+    open: BTreeMap<WorkerId, Box<Intercept>>,
+    /// Those with more calls than one turn takes.
+    more: BTreeSet<WorkerId>,
+    reader: Option<(Reader, Token)>,
+    /// What is being looked at, the oldest first, and then what is yet to be.
+    questions: VecDeque<Question>,
+    /// As many of these have been asked.
+    asked: usize,
+    last: u64,
+    /// Generations of which somebody wants that nothing blocks: their workers share one open file.
+    nonblocking: BTreeSet<(UnitName, Generation)>,
+}
+
+/// One worker.
+#[derive(Debug)]
+struct Intercept {
+    calls: Calls,
+    token: Token,
+    unit: UnitName,
+    launch: Arc<Launch>,
+    /// Which of the unit's sockets it has bound, or listens on.
+    served: BTreeSet<usize>,
+    /// Those of them since the last search for who listens began.
+    fresh: BTreeSet<usize>,
+    listening: Listening,
+    /// What was told of it.
+    told: BTreeSet<String>,
+    /// How often it was looked in vain for the process that goes on.
+    looks: u32,
+    /// What it points at cannot be read in time: nobody waits for that a second time.
+    mute: bool,
+}
+
+/// How far it is from being ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listening {
+    /// It does not listen everywhere.
+    Not,
+    /// It does; whether it still does is looked at then.
+    Till(Tick),
+    /// That is being looked at.
+    Looked,
+    /// It was found to.
+    Done,
+}
+
+impl Intercepts {
+    /// When something is due although no descriptor says so.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Tick> {
+        let till = |one: &Intercept| match one.listening {
+            Listening::Till(at) => Some(at),
+            Listening::Not | Listening::Looked | Listening::Done => None,
+        };
+        self.open.values().filter_map(|one| till(one)).chain(self.look_overdue()).min()
+    }
+
+    /// Whether a call waits that no event announces.
+    #[must_use]
+    pub fn pending(&self) -> bool {
+        !self.more.is_empty()
+    }
+
+    /// Whether others of this worker may be there once its first process has ended.
+    #[must_use]
+    pub fn may_have_forked(&self, worker: WorkerId) -> bool {
+        self.open.get(&worker).is_some_and(|one| !one.calls.is_over())
+    }
+
+    /// The generation has ended.
+    pub fn forget(&mut self, unit: &UnitName, generation: Generation) {
+        self.nonblocking.remove(&(unit.clone(), generation));
+    }
+
+    fn answer(&self, worker: WorkerId, call: &Call, answer: Answer) {
+        let Some(one) = self.open.get(&worker) else { return };
+        if let Err(errno) = one.calls.finish(call, answer) {
+            log::warn!("{}/g{}: cannot answer a bind: {errno}", one.unit, one.launch.generation);
+        }
+    }
+
+    fn end_reader(&mut self, sources: &mut Sources) {
+        if let Some((reader, token)) = self.reader.take() {
+            sources.unwatch(token, &reader);
+        }
+    }
+}
+
+impl Hands {
+    /// A worker that is asked about runs from now on.
+    pub(super) fn intercept(&mut self, id: WorkerId, calls: Calls) {
+        let Some(worker) = self.workers.get(id) else { return };
+        let (unit, launch) = (worker.unit.clone(), worker.launch.clone());
+        match self.sources.watch(&calls, Source::Call(id)) {
+            Ok(token) => {
+                let one = Intercept {
+                    calls,
+                    token,
+                    unit,
+                    launch,
+                    served: BTreeSet::new(),
+                    fresh: BTreeSet::new(),
+                    listening: Listening::Not,
+                    told: BTreeSet::new(),
+                    looks: 0,
+                    mute: false,
+                };
+                self.intercepts.open.insert(id, Box::new(one));
+            }
+            Err(error) => {
+                let text = format!("cannot hear what it binds, and it will fail to: {error}");
+                note(&unit, Level::Error, Some(launch.generation), &text);
+            }
+        }
+    }
+
+    /// No process of it is left. What is being looked at for it stays until that look is over: whoever
+    /// looks may hang there.
+    fn end_if_over(&mut self, id: WorkerId) {
+        let Some(one) = self.intercepts.open.get(&id).filter(|one| one.calls.is_over()) else { return };
+        self.sources.unwatch(one.token, &one.calls);
+        self.intercepts.open.remove(&id);
+        self.intercepts.more.remove(&id);
+    }
+
+    fn warn_once(&mut self, id: WorkerId, key: &str, text: &str) {
+        let Some(one) = self.intercepts.open.get_mut(&id) else { return };
+        if one.told.len() < TOLD_MAX && one.told.insert(key.to_owned()) {
+            note(&one.unit, Level::Warning, Some(one.launch.generation), text);
+        }
+    }
+}
