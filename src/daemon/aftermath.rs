@@ -1,6 +1,7 @@
 //! What came of a request that was under way when supd died, as far as the ledger says. Where it does
 //! not, that is said: an outcome is never made up, and the request is never carried out once more.
 
+use super::unfinished::CAUSE;
 use crate::codec::ledger::{Entry, Replay};
 use crate::codec::request::RequestRecord;
 use crate::codec::varlink::{Method, Outcome};
@@ -52,6 +53,7 @@ fn reply(request: &RequestRecord, replay: &Replay) -> Reply {
         }
     });
     match end {
+        Some((SwapResult::Aborted, Some(cause))) if cause == CAUSE => given_up(request, swap_id),
         Some((result, cause)) => {
             ended(result, cause.as_deref(), from, to).unwrap_or_else(|| unknown(request, Some(swap_id)))
         }
@@ -94,6 +96,21 @@ fn told(reply: Reply) -> Reply {
     Reply { text, ..reply }
 }
 
+/// supd died before it took over. (Where nobody served before, what was to be launched comes up by itself, but
+/// by another swap: this one is over all the same.)
+fn given_up(request: &RequestRecord, swap: SwapId) -> Reply {
+    let text = format!(
+        "swap {swap} was under way when supd was restarted, and is given up: see how things are, and ask again \
+         under a new request_id"
+    );
+    Reply { next: look(request), ..Reply::new(ExitStatus::Failed, true, text) }
+}
+
+fn look(request: &RequestRecord) -> Option<String> {
+    let next = format!("status {}", request.method.unit().map_or("", UnitName::as_str));
+    Some(next.trim_end().to_owned())
+}
+
 fn unknown(request: &RequestRecord, swap: Option<SwapId>) -> Reply {
     let what = match swap {
         Some(swap) => format!("swap {swap} was under way"),
@@ -103,9 +120,7 @@ fn unknown(request: &RequestRecord, swap: Option<SwapId>) -> Reply {
         "{what} when supd was restarted, and its outcome is unknown: see how things are, and ask again under \
          a new request_id"
     );
-    let next = format!("status {}", request.method.unit().map_or("", UnitName::as_str));
-    let reply = Reply::new(ExitStatus::Timeout, false, text);
-    Reply { next: Some(next.trim_end().to_owned()), ..reply }
+    Reply { next: look(request), ..Reply::new(ExitStatus::Timeout, false, text) }
 }
 
 #[cfg(test)]
@@ -175,6 +190,24 @@ mod tests {
             assert_eq!(reply.status, status, "{happenings:?}");
             assert!(reply.text.starts_with(text), "{}", reply.text);
             assert_eq!(reply.next.is_some(), status == ExitStatus::Timeout);
+        }
+    }
+
+    #[test]
+    fn what_supd_did_not_outlive_is_told_as_the_history_tells_it() {
+        let cut =
+            |result| (true, Happening::Ended { swap_id: SwapId(4), result, cause: Some(CAUSE.to_owned()) });
+        for (from, result, status, text) in [
+            (Some(8), SwapResult::Aborted, ExitStatus::Failed, "is given up"),
+            // It comes up by another swap: that it is down would be a lie.
+            (None, SwapResult::Aborted, ExitStatus::Failed, "is given up"),
+            (Some(8), SwapResult::Committed, ExitStatus::Done, "generation 9 is committed"),
+            (Some(8), SwapResult::RolledBack, ExitStatus::RolledBack, "rolled back to generation 8"),
+        ] {
+            let reply = reply(&asked("r", None), &replay(&[(true, began(from)), cut(result)]));
+            assert_eq!((reply.status, reply.changed), (status, true));
+            assert!(reply.text.contains(text), "{}", reply.text);
+            assert_eq!(reply.next.is_some(), status == ExitStatus::Failed);
         }
     }
 

@@ -15,6 +15,7 @@ use super::reactor::Reactor;
 use super::recorder::Recorder;
 use super::requests::Carried;
 use super::sources::{CONTROL_FIRST, Source, Sources};
+use super::unfinished;
 use super::units::{Units, Unreadable};
 use crate::codec::json::HistoryEntry;
 use crate::codec::ledger::Replay;
@@ -61,7 +62,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
 
     Lock::wait_for_writer(&places.state, WRITER_BOUND, |writer| log::warn!("{writer}; waiting for it"))
         .map_err(|locked| locked.to_string())?;
-    let (_, replay) = Ledger::open(&places.state).map_err(|error| error.to_string())?;
+    let (ledger, mut replay) = Ledger::open(&places.state).map_err(|error| error.to_string())?;
     tell_damage(&places.state, &replay);
     let boot = BootId::read().map_err(|error| error.to_string())?;
     leftovers::end(&runtime, &boot);
@@ -71,7 +72,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     let signals = signals(&mut sources).map_err(|error| format!("cannot catch signals: {error}"))?;
     let control = Control::bind(&places.control(), sources.registry(), CONTROL_FIRST, Limits::of_process())
         .map_err(|error| error.to_string())?;
-    let (seq, began) = past(&places.state, &replay, &boot);
+    let (seq, began) = past(&places.state, ledger, &mut replay, &runtime, &boot);
     let clients = clients(&places.state, &replay, &boot);
     let (last, booted) = last_words(&replay, &boot);
     let replay_is_whole = replay.damaged.is_empty();
@@ -203,17 +204,23 @@ fn tell_damage(state: &Path, replay: &Replay) {
     }
 }
 
-/// Opens the history once, so that it has what the ledger has. Gives the last number of both, and what
-/// is to be told of this supd's beginning.
-fn past(state: &Path, replay: &Replay, boot: &BootId) -> (u64, HistoryEntry) {
+/// Opens the history once, so that it has what the ledger has, and gives both the ends that the last supd
+/// could not write. Gives the last number of both, and what is to be told of this supd's beginning.
+fn past(
+    state: &Path,
+    mut ledger: Ledger,
+    replay: &mut Replay,
+    runtime: &Runtime,
+    boot: &BootId,
+) -> (u64, HistoryEntry) {
     let boot = boot.to_string();
     let last = replay.entries.last().map(|(entry, _)| entry);
     let (mut seq, mut booted) = (replay.last_seq(), last.is_some_and(|last| last.boot != boot));
-    let mut found = Found::default();
+    let (mut found, mut opened) = (Found::default(), None);
     match History::open(state, replay.entries.iter().map(|(entry, _)| entry)) {
         Ok((history, there)) => {
             seq = seq.max(history.last_seq());
-            found = there;
+            (found, opened) = (there, Some(history));
         }
         Err(error) => log::error!("history: {error}; it is not written until that is mended"),
     }
@@ -226,7 +233,12 @@ fn past(state: &Path, replay: &Replay, boot: &BootId) -> (u64, HistoryEntry) {
     }
     booted |= found.last.as_ref().is_some_and(|last| last.boot != boot);
     // The last numbers before the power went may be on no disk, and somebody may have heard them.
-    (seq + if booted { SKIPPED } else { 0 }, history::began(&found, &boot))
+    let seq = seq + if booted { SKIPPED } else { 0 };
+    let ends = unfinished::ends(replay, |unit| runtime.intent(unit), seq, clock::wall_micros());
+    if let Err(error) = unfinished::write(ends, &mut ledger, opened.as_mut(), replay) {
+        log::error!("ledger: {error}; the end of what was under way is not in it");
+    }
+    (seq.max(replay.last_seq()), history::began(&found, &boot))
 }
 
 /// What earlier lives of supd answered, and what the ledger says of what they could not.

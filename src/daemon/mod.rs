@@ -44,6 +44,7 @@ pub mod sweeper;
 mod testbed;
 pub mod thrift;
 pub mod trials;
+mod unfinished;
 pub mod units;
 pub mod upward;
 mod verdict;

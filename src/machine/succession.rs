@@ -92,7 +92,7 @@ impl Durable {
 
     /// An intent that a dead supd left means that the switch may have happened: it did, from now
     /// on. False: the ledger has said the end of that swap already.
-    pub(super) fn finish(&mut self, intent: Intent) -> bool {
+    pub(crate) fn finish(&mut self, intent: Intent) -> bool {
         let is = |kept: &Option<Kept>, wanted| kept.as_ref().map(|kept| kept.generation) == wanted;
         if intent.from.is_none() || !is(&self.active, intent.from) {
             return false;

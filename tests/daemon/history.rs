@@ -25,6 +25,9 @@ const DISK: &[Need] = &[
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         test("history::tells_all_in_order", tells_all_in_order),
+        test("history::a_swap_that_supd_did_not_outlive", a_swap_that_supd_did_not_outlive),
+        test("history::a_shutdown_in_mid_swap", a_shutdown_in_mid_swap),
+        test("history::a_launch_and_an_install_cut_short", a_launch_and_an_install_cut_short),
         test("history::events_over_a_restart", events_over_a_restart),
         test("history::a_slow_watcher", a_slow_watcher),
         test("history::ten_thousand_entries", ten_thousand_entries),
@@ -147,6 +150,107 @@ fn tells_all_in_order() {
     );
     assert!(supd.ctl(&["history", "wbe"]).expect(3).stderr.contains("web"));
     assert_eq!(supd.ctl(&["history", "-n", "2"]).expect(0).stdout.lines().count(), 3);
+}
+
+/// The ends of swaps that supd was restarted in: result, generations, and who asked.
+fn cut_short(supd: &Supd) -> Vec<String> {
+    let all = entries(supd, &[]);
+    let numbers = seqs(&all);
+    assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
+    let cut = all.iter().filter(|entry| entry["cause"] == json!("supervisor-restarted"));
+    let text = |entry: &Value| {
+        let swap = &entry["swap_id"];
+        let ends = all.iter().filter(|one| one["what"] == json!("ended") && one["swap_id"] == *swap);
+        assert_eq!(ends.count(), 1, "{all:#?}");
+        let began = all.iter().find(|one| one["what"] == json!("began") && one["swap_id"] == *swap);
+        let began = began.unwrap_or_else(|| panic!("{entry} never began"));
+        assert!(began["at_us"].as_u64() < entry["at_us"].as_u64(), "{began} {entry}");
+        assert_eq!(began["by"], entry["by"]);
+        let (result, from, to) = (&entry["result"], &entry["from"]["generation"], &entry["to"]["generation"]);
+        let verb = entry["by"]["verb"].as_str().unwrap_or("nobody");
+        format!("{} {from} {to} {verb}", result.as_str().unwrap_or("no result"))
+    };
+    cut.map(text).collect()
+}
+
+/// A swap to a worker with these arguments, until `when` is in the log.
+fn in_mid_swap(arguments: &[&str], swap: &str, when: &str) -> Supd {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let port = free_port();
+    supd.launch("web", &supd.worker(port, &[], "", ""));
+    supd.write_unit("web", &supd.worker(port, arguments, "", swap));
+    let asked = supd.ctl_start(&["swap", "web", "--reason", "why not"]);
+    wait_until(when, SOON, || supd.log().contains(when));
+    proc::signal(asked.pid(), Signal::SIGKILL);
+    asked.finish(SOON);
+    supd
+}
+
+/// Killed with a candidate that is not ready, and in probation: the next supd tells the end, once, whoever
+/// dies meanwhile.
+fn a_swap_that_supd_did_not_outlive() {
+    for (arguments, swap, when, told) in [
+        (&["late=60000"][..], "", "web/g2: launched", "aborted 1 2 swap"),
+        (&[], "ProbationSec = \"10min\"", "web/g2: receives the traffic", "committed 1 2 swap"),
+    ] {
+        let mut supd = in_mid_swap(arguments, swap, when);
+        for _ in 0..3 {
+            supd = supd.crash_and_restart();
+            supd.wait_for_state("web", "active");
+            assert_eq!(cut_short(&supd).first().map(String::as_str), Some(told));
+            let swaps = cut_short(&supd).iter().filter(|one| one.ends_with("swap")).count();
+            assert_eq!(swaps, 1, "{:?}", cut_short(&supd));
+        }
+        let table = supd.ctl(&["history", "web"]).expect(0).stdout;
+        assert!(table.contains("supervisor-restarted") && table.contains("why not"), "{table}");
+    }
+}
+
+/// An orderly end of supd does not decide a swap either: the next one finishes it forward, and says so.
+fn a_shutdown_in_mid_swap() {
+    for (arguments, swap, when, told) in [
+        (&["late=60000"][..], "", "web/g2: launched", "aborted 1 2 swap"),
+        (&[], "ProbationSec = \"10min\"", "web/g2: receives the traffic", "committed 1 2 swap"),
+    ] {
+        let supd = in_mid_swap(arguments, swap, when);
+        supd.ctl(&["shutdown"]).expect(0);
+        let supd = supd.crash_and_restart();
+        supd.wait_for_state("web", "active");
+        assert_eq!(cut_short(&supd), [told]);
+    }
+}
+
+/// A first launch has an end; an install, which is told when it is there, leaves neither half.
+fn a_launch_and_an_install_cut_short() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    supd.write_unit("slow", &supd.worker(free_port(), &["late=60000"], "", ""));
+    supd.ctl(&["daemon-reload"]).expect(0);
+    let asked = supd.ctl_start(&["start", "slow"]);
+    wait_until("the launch", SOON, || supd.log().contains("slow/g1: launched"));
+    proc::signal(asked.pid(), Signal::SIGKILL);
+    asked.finish(SOON);
+    let supd = supd.crash_and_restart();
+    assert_eq!(cut_short(&supd), ["aborted null 1 start"]);
+
+    let shop = Shop::open();
+    shop.deploy("1").expect(0);
+    shop.unit("ExecInstall = [\"/bin/sh\", \"-c\", \"sleep 600\"]", "");
+    shop.ctl(&["daemon-reload"]).expect(0);
+    let folder = shop.build("2", "");
+    let install = shop.supd.ctl_start(&["deploy", "web", "2", folder.to_str().expect("UTF-8")]);
+    let sleeps = |pid: &u32| proc::command_line(*pid).contains("sleep 600");
+    wait_until("ExecInstall to run", SOON, || {
+        proc::with_environment(&shop.supd.path().to_string_lossy(), &[]).iter().any(sleeps)
+    });
+    let supd = shop.close().crash_and_restart();
+    supd.wait_for_state("web", "active");
+    proc::signal(install.pid(), Signal::SIGKILL);
+    install.finish(SOON);
+    assert_eq!(cut_short(&supd), Vec::<String>::new());
+    let all = entries(&supd, &["web"]);
+    assert!(!all.iter().any(|entry| short(entry).ends_with(" 2")), "{all:#?}");
 }
 
 fn entries_shown(supd: &Supd) -> usize {

@@ -59,7 +59,7 @@ impl Shop {
     }
 
     /// Writes the unit's file.
-    fn unit(&self, service: &str, swap: &str) {
+    pub(crate) fn unit(&self, service: &str, swap: &str) {
         let text = format!(
             "[[Socket]]\nName = \"http\"\nListenStream = \"127.0.0.1:{}\"\nBacklog = 4096\n\n[Service]\n\
              ExecStart = [\"bin/server\"]\nEnvironment = {{ DAEMON_TEST_ROLE = \"worker\" }}\n\
