@@ -33,7 +33,8 @@ pub(super) struct Deploy {
     #[arg(long)]
     hold: bool,
     /// Stop at this share of the new connections, in the place of the unit's Canary steps
-    #[arg(long, value_name = "PERCENT", value_parser = args::share, allow_hyphen_values = true, conflicts_with = "hold")]
+    #[arg(long, value_name = "PERCENT", value_parser = args::share, conflicts_with = "hold")]
+    #[arg(allow_hyphen_values = true)]
     canary: Option<Share>,
     /// Abort a swap that is under way first
     #[arg(long)]

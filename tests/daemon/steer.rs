@@ -304,28 +304,36 @@ fn wrong_shares() {
     supd.install_worker("1");
     let port = free_port();
     supd.launch("web", &supd.worker(port, &[], "", ""));
-    for (wrong, why) in [
+    for (wrong, said) in [
         ("-1", "cannot be negative"),
         ("-0.5%", "cannot be negative"),
         ("101", "cannot be more than 100%"),
         ("100.01", "cannot be more than 100%"),
-        ("5,5", "is no percentage"),
-        ("five", "is no percentage"),
-        ("0.001", "finest share"),
-        ("", "is no share"),
+        ("5,5", "no percentage"),
+        ("five", "no percentage"),
+        ("NaN", "no percentage"),
+        ("0.001", "at most two decimals"),
+        ("", "an empty text"),
     ] {
-        for line in [&["share", "web", wrong][..], &["swap", "web", "--canary", wrong]] {
-            let output = supd.ctl(line).expect(2);
-            assert!(output.text().contains(why), "{line:?}: {output}");
+        for before in [&["share", "web"][..], &["swap", "web", "--canary"]] {
+            let output = supd.ctl(&[before, &[wrong]].concat()).expect(2);
+            assert!(output.text().contains(said), "{output}");
         }
     }
-    assert_eq!(supd.status("web").newest(), Some(1), "nothing was launched");
-    // Steps that fall are refused with the file.
-    let falling = supd.worker(port, &[], "", "Canary = [\"25% 1min\", \"5% 1min\"]");
-    let file = supd.path().join("falling.unit");
-    std::fs::write(&file, falling).expect("writing a unit");
-    let refused = supd.ctl(&["check", file.to_str().expect("a plain path")]).expect(78);
-    assert!(refused.text().contains("Canary: a step does not grow"), "{refused}");
+    assert_eq!(supd.status("web").newest(), Some(1), "something was launched");
+    for (steps, said) in [
+        ("\"25% 1s\", \"5% 1s\"", "a step does not grow"),
+        ("\"5% 1s\", \"5% 1s\"", "a step does not grow"),
+        ("\"-1% 1s\"", "Canary"),
+        ("\"101% 1s\"", "Canary"),
+        ("\"five 1s\"", "Canary"),
+    ] {
+        let file = supd.path().join("steps.unit");
+        let text = supd.worker(free_port(), &[], "", &format!("Canary = [{steps}]"));
+        std::fs::write(&file, text).expect("a file");
+        let refused = supd.ctl(&["check", &file.display().to_string()]).expect(78);
+        assert!(refused.text().contains(said), "{steps}: {refused}");
+    }
     let refused = supd.ctl(&["share", "web", "5"]).expect(3);
     assert!(refused.text().contains("swap web --canary 5%"), "{refused}");
     // Where one slot is lent to all, nothing can be shared.
