@@ -90,6 +90,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         units: Units::new(folders),
         recorder: Recorder::new(places.state.clone(), boot.to_string(), seq, last),
         listeners: BTreeMap::new(),
+        salts: Default::default(),
         last_calls: Default::default(),
         inherited: inherited::take(),
         workers: Default::default(),

@@ -17,6 +17,7 @@ use super::pinner::Pinner;
 use super::recorder::Recorder;
 use super::run_dirs::RunDirs;
 use super::sources::Sources;
+use super::steer::Salts;
 use super::sweeper::Sweeper;
 use super::trials::Trials;
 use super::units::Units;
@@ -51,6 +52,8 @@ pub struct Hands {
     pub recorder: Recorder,
     /// By unit. Boxed, as in other maps by unit: their nodes are half empty.
     pub listeners: BTreeMap<UnitName, Box<Listeners>>,
+    /// By which swaps draw the clients of a canary.
+    pub salts: Salts,
     /// Units whose listening ends, or comes back.
     pub last_calls: BTreeSet<UnitName>,
     /// Descriptors that supd was given.

@@ -9,6 +9,7 @@ use crate::machine::{Event, Launch, Level};
 use crate::model::settings::Settings;
 use crate::model::{Generation, JobId, Share, SwapId, UnitName};
 use crate::os::process::Stat;
+use std::hash::{BuildHasher, RandomState};
 
 impl Hands {
     pub(super) fn bind(&mut self, unit: &UnitName, job: JobId, settings: &Settings) {
@@ -81,7 +82,7 @@ impl Hands {
 
     fn lead_to(&mut self, unit: &UnitName, swap_id: SwapId, to: Generation) -> Result<(), String> {
         let Some(listeners) = self.listeners.get_mut(unit) else { return Ok(()) };
-        listeners.switch(to, None, (false, salt(swap_id)), &mut self.sources)?;
+        listeners.switch(to, None, (false, self.salts.of(swap_id)), &mut self.sources)?;
         // Looked at once it is done: whoever dies from here on dies as the active one.
         let lives = |worker: &Worker| worker.main().is_some_and(|main| !main.is_over());
         let (its, others): (Vec<&Worker>, Vec<&Worker>) =
@@ -101,7 +102,7 @@ impl Hands {
         sticky: bool,
     ) {
         let shared = match self.listeners.get_mut(unit) {
-            Some(listeners) => listeners.share(candidate, share, (sticky, salt(swap_id))),
+            Some(listeners) => listeners.share(candidate, share, (sticky, self.salts.of(swap_id))),
             None => Err("its listeners are not bound".to_owned()),
         };
         if let Err(reason) = shared {
@@ -118,8 +119,31 @@ impl Hands {
     }
 }
 
-/// By which each swap draws its clients anew, and every step of one swap the same.
-fn salt(swap_id: SwapId) -> u32 {
-    let folded = swap_id.0 ^ (swap_id.0 >> 32);
-    u32::try_from(folded & u64::from(u32::MAX)).unwrap_or_default()
+/// By which each swap draws its clients anew, and every step of one swap the same. Nothing of it is
+/// kept: a candidate does not outlive its supd, so nobody can flip back after a crash.
+#[derive(Debug, Default)]
+pub struct Salts(RandomState);
+
+impl Salts {
+    /// A swap's number alone is the same on all machines, and so would be the clients who are the
+    /// first to get each new release.
+    fn of(&self, swap_id: SwapId) -> u32 {
+        let [a, b, c, d, ..] = self.0.hash_one(swap_id.0).to_ne_bytes();
+        u32::from_ne_bytes([a, b, c, d])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_swap_keeps_its_salt_and_no_other_has_it() {
+        let [here, there] = [Salts::default(), Salts::default()];
+        let of = |salts: &Salts| [1, 2, 3, 4].map(|number| salts.of(SwapId(number)));
+        assert_eq!(of(&here), of(&here));
+        assert_ne!(of(&here), of(&there));
+        let [one, other, ..] = of(&here);
+        assert_ne!(one, other);
+    }
 }
