@@ -7,6 +7,7 @@
 //! A test says what it needs besides a kernel. An ordinary user sees such a test named and skipped
 //! where that is missing; for root everything must be there, and what is missing is a failure.
 
+mod canary;
 mod cat;
 mod counts;
 mod demo;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         hostile::tests(),
         swap::tests(),
         steer::tests(),
+        canary::tests(),
         trial::tests(),
         rescue::tests(),
         own_slot::tests(),
