@@ -4,6 +4,7 @@ use super::act::act;
 use super::args;
 use super::context::Context;
 use super::failure::Failure;
+use super::left;
 use crate::codec::varlink::Method;
 use crate::model::{ExitStatus, UnitName};
 
@@ -27,6 +28,8 @@ pub(super) struct Abort {
 
 impl Abort {
     pub(super) fn run(self, context: &Context) -> Result<ExitStatus, Failure> {
-        act(context, &Method::Abort { unit: self.unit })
+        let done = act(context, &Method::Abort { unit: self.unit.clone() })?;
+        left::tell(context, &self.unit)?;
+        Ok(done)
     }
 }

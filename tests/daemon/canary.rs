@@ -2,13 +2,16 @@
 
 use crate::harness::{Supd, free_port};
 use crate::load::{Load, Mode, Plan, Target};
-use crate::wait::{SOON, wait_until};
+use crate::wait::{SOON, holds_for, wait_until};
 use crate::{Test, proc, test};
+use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -17,6 +20,9 @@ pub(crate) fn tests() -> Vec<Test> {
         test("canary::reload_in_the_middle", reload_in_the_middle),
         test("canary::stop_in_the_middle", stop_in_the_middle),
         test("canary::a_client_stays_on_its_side", a_client_stays_on_its_side),
+        test("canary::abort_says_what_is_left", abort_says_what_is_left),
+        test("canary::status_says_the_mechanism", status_says_the_mechanism),
+        test("canary::a_drain_is_watched", a_drain_is_watched),
     ]
 }
 
@@ -155,4 +161,84 @@ fn a_client_stays_on_its_side() {
         first
     });
     assert_ne!(halves[0], halves[1], "two machines draw the same clients");
+}
+
+/// A connection to 127.0.0.1 that was served, and stays open.
+fn kept(port: u16) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the listener");
+    stream.set_read_timeout(Some(SOON)).expect("a time");
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("a request");
+    let mut answer = [0; 1024];
+    let count = stream.read(&mut answer).expect("an answer");
+    (stream, String::from_utf8_lossy(&answer[..count]).into_owned())
+}
+
+fn generation(status: &Value, generation: u64) -> Option<&Value> {
+    status["generations"].as_array()?.iter().find(|one| one["generation"] == generation)
+}
+
+fn connections(supd: &Supd, of: u64) -> Option<u64> {
+    generation(&supd.status("web").0, of)?["connections"].as_u64()
+}
+
+/// Whoever reached the candidate ends there, and the person is told of it.
+fn abort_says_what_is_left() {
+    let (supd, port) = half("", "DrainSec = \"60s\"");
+    supd.ctl(&["share", "web", "99.99"]).expect(0);
+    let clients: Vec<_> = (0..8).map(|_| kept(port)).collect();
+    let its = clients.iter().filter(|(_, answer)| answer.contains("X-Served-By: 2/")).count() as u64;
+    assert!(its > 1, "{its} of the candidate");
+    wait_until("them to be counted", SOON, || connections(&supd, 2) == Some(its));
+    let aborted = supd.ctl(&["abort", "web"]).expect(0);
+    let told = format!("{its} connections are still on generation 2, which ends once they have");
+    assert!(aborted.text().contains(&told), "{aborted}");
+}
+
+/// Which mechanism each listener has, and why not a better one.
+fn status_says_the_mechanism() {
+    let supd = Supd::start();
+    let sleeps = "[Service]\nExecStart = [\"/usr/bin/sleep\", \"600\"]\nReady = \"started\"\n";
+    let fifo = supd.path().join("fifo");
+    for (unit, place, begins) in [
+        ("tcp", format!("ListenStream = \"127.0.0.1:{}\"", free_port()), &["ebpf", "classic: "][..]),
+        ("path", format!("ListenStream = {:?}", supd.path().join("path.sock")), &["path"]),
+        ("fifo", format!("ListenFIFO = {fifo:?}"), &["shared: "]),
+    ] {
+        supd.launch(unit, &format!("[[Socket]]\nName = \"in\"\n{place}\n{sleeps}"));
+        let listener = supd.status(unit).0["listeners"][0].clone();
+        let mechanism = listener["mechanism"].as_str().unwrap_or_default().to_owned();
+        assert!(begins.iter().any(|begin| mechanism.starts_with(begin)), "{unit}: {listener}");
+        let steered = unit != "fifo";
+        assert_eq!(listener["steered"], steered, "{listener}");
+        let slots = if steered { "(a slot for each generation, " } else { "(" };
+        let shown = supd.ctl(&["status", unit]).expect(0);
+        assert!(shown.text().contains(&format!("{slots}{mechanism}")), "{shown}");
+    }
+}
+
+/// Line after line, for programs: the connection that it waits for, and at last nobody.
+fn a_drain_is_watched() {
+    let (supd, port) = half("", "DrainSec = \"60s\"\nProbationSec = \"0\"");
+    supd.ctl(&["abort", "web"]).expect(0);
+    let (client, _) = kept(port);
+    supd.ctl(&["swap", "web"]).expect(0);
+    wait_until("it to be counted", SOON, || connections(&supd, 1) == Some(1));
+    let watch = supd.ctl_start(&["--json", "status", "web", "--watch"]);
+    // Two counts at least are seen while it waits: there is one a second.
+    holds_for("the drain", Duration::from_secs(2), || connections(&supd, 1) == Some(1));
+    drop(client);
+    wait_until("the drain to be over", SOON, || supd.status("web").pids_in(1).is_empty());
+    wait_until("no trace of it", SOON, || generation(&supd.status("web").0, 1).is_none());
+    holds_for("the end, for a last look", Duration::from_millis(1500), || supd.is_alive());
+    proc::signal(watch.pid(), Signal::SIGINT);
+    let output = watch.finish(SOON).expect(0);
+    let seen: Vec<Value> =
+        output.stdout.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+    let of = |status: &Value| generation(status, 1).map(|one| one["connections"].as_u64());
+    let first = seen.first().and_then(|status| generation(status, 1)).expect("a drain to watch");
+    assert_eq!((first["state"].as_str(), first["connections"].as_u64()), (Some("draining"), Some(1)));
+    let oldest = |status: &Value| generation(status, 1)?["oldest_ms"].as_u64();
+    let ages: BTreeSet<u64> = seen.iter().filter_map(oldest).collect();
+    assert!(ages.len() > 1, "it grows no older: {output}");
+    assert_eq!(seen.last().and_then(of), None, "{output}");
 }
