@@ -22,6 +22,10 @@ pub(crate) fn tests() -> Vec<Test> {
         test("canary::a_client_stays_on_its_side", a_client_stays_on_its_side),
         test("canary::abort_says_what_is_left", abort_says_what_is_left),
         test("canary::status_says_the_mechanism", status_says_the_mechanism),
+        test(
+            "canary::status_says_the_mechanism_of_the_candidates_own",
+            status_says_the_mechanism_of_the_candidates_own,
+        ),
         test("canary::a_drain_is_watched", a_drain_is_watched),
     ]
 }
@@ -214,6 +218,21 @@ fn status_says_the_mechanism() {
         let shown = supd.ctl(&["status", unit]).expect(0);
         assert!(shown.text().contains(&format!("{slots}{mechanism}")), "{shown}");
     }
+}
+
+/// Also of a listener that only the candidate has.
+fn status_says_the_mechanism_of_the_candidates_own() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let (port, other) = (free_port(), free_port());
+    let unit = supd.worker(port, &[], "", "");
+    supd.launch("web", &unit);
+    let more = format!("\n[[Socket]]\nName = \"more\"\nListenStream = \"127.0.0.1:{other}\"\n[Service]");
+    supd.write_unit("web", &unit.replacen("[Service]", &more, 1));
+    supd.ctl(&["swap", "web", "--hold"]).expect(0);
+    let shown = supd.ctl(&["status", "web"]).expect(0);
+    let said = format!("more 127.0.0.1:{other} (of generation 2, a slot for each generation, ");
+    assert!(shown.text().contains(&said), "{shown}");
 }
 
 /// Line after line, for programs: the connection that it waits for, and at last nobody.

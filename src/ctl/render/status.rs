@@ -138,9 +138,11 @@ pub(in crate::ctl) fn detail(unit: &UnitView, paint: Paint) -> Vec<String> {
             None => "shared".to_owned(),
         };
         let queue = listener.queue.map_or(String::new(), |queue| format!(", {queue} waiting"));
-        let how = match clean(&listener.note) {
-            note if note.is_empty() => format!("{kind}{queue}"),
-            note => format!("{note}{queue}"),
+        let how = match (clean(&listener.note), &listener.mechanism) {
+            (note, _) if note.is_empty() => format!("{kind}{queue}"),
+            (note, Some(_)) => format!("{note}, {kind}{queue}"),
+            // It is not bound yet.
+            (note, None) => format!("{note}{queue}"),
         };
         say("listener", &format!("{} {} ({how})", clean(&listener.name), clean(&listener.address)));
     }
@@ -325,6 +327,8 @@ supd: no bpf(2): EPERM";
             ..Default::default()
         };
         web.listeners.push(ListenerView { note: next, ..at("0.0.0.0:8081") });
+        let (note, mechanism) = ("of generation 9".to_owned(), Some("ebpf".to_owned()));
+        web.listeners.push(ListenerView { note, steered: true, mechanism, ..at("0.0.0.0:8082") });
         web.generations[0].oldest_ms = Some(180_000);
         web.generations[0].pinned = Some(false);
         web.generations[0].workers = vec![WorkerView {
@@ -349,6 +353,7 @@ supd: no bpf(2): EPERM";
   health        up (traffic on)
   listener      http 0.0.0.0:8080 (a slot for each generation, classic: bpf(2): EPERM, 2 waiting)
   listener      http 0.0.0.0:8081 (applies at the next swap)
+  listener      http 0.0.0.0:8082 (of generation 9, a slot for each generation, ebpf)
   generation 8  active, release 1.5.0, up 5s, 61 open (the oldest for at least 3min), pinned: no
                 worker 0 pid 42 serving: idle\u{fffd} (the one before it: exit status 3)
   last swap     3: 7 to 8, running, ready after 1.42s, switched in 90us
