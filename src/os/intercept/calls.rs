@@ -65,7 +65,7 @@ nix::ioctl_write_ptr!(is_valid, b'!', 2, u64);
 nix::ioctl_write_ptr!(add_descriptor, b'!', 3, libc::seccomp_notif_addfd);
 
 impl Calls {
-    /// What the child's filter gave ([`super::filter::install`]).
+    /// What the child's filter gave.
     #[must_use]
     pub fn new(fd: OwnedFd) -> Self {
         Self(fd)
