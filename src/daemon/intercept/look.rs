@@ -139,7 +139,7 @@ impl Hands {
             match reader.answer() {
                 Ok(Some((tag, found))) => self.found(tag, found, now),
                 Ok(None) => break,
-                Err(_) => return self.look_no_more(now),
+                Err(_) => return self.look_anew(false, now),
             }
         }
         self.pump_looks(now);
@@ -159,16 +159,20 @@ impl Hands {
         self.take_calls(worker, now);
     }
 
-    /// The child has ended, or hangs at the oldest question: that one is not answered, the others are
-    /// asked again, of another child.
-    fn look_no_more(&mut self, now: Tick) {
+    /// The child has ended, or hangs at the oldest question: that one is refused, the others are asked again,
+    /// of another child. Only whose question it hangs at is to blame: to end it somebody else may have.
+    fn look_anew(&mut self, hangs: bool, now: Tick) {
         self.intercepts.end_reader(&mut self.sources);
         self.intercepts.asked = 0;
         if let Some(Question { worker, call, .. }) = self.intercepts.questions.pop_front() {
-            let text = "what it binds cannot be looked at in time: its binds are refused from now on";
-            self.warn_once(worker, "mute", text);
+            let text = if hangs {
+                "what it binds cannot be looked at in time: its binds are refused from now on"
+            } else {
+                "a bind is refused: the child that was to look at it has ended"
+            };
+            self.warn_once(worker, text, text);
             if let Some(one) = self.intercepts.open.get_mut(&worker) {
-                one.mute = true;
+                one.mute |= hangs;
             }
             self.intercepts.answer(worker, &call, Answer::Refused(Errno::EFAULT));
             self.intercepts.more.insert(worker);
@@ -179,7 +183,7 @@ impl Hands {
     /// Gives up on a look that takes too long.
     pub(super) fn tend_looks(&mut self, now: Tick) {
         if self.intercepts.look_overdue().is_some_and(|overdue| overdue <= now) {
-            self.look_no_more(now);
+            self.look_anew(true, now);
         }
     }
 }

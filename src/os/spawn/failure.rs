@@ -6,8 +6,6 @@ use std::fmt;
 /// Which step of the launch failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
-    /// The filter that has supd asked about bind(2).
-    Intercept,
     /// Moving the descriptors into their places.
     Descriptors,
     /// StandardOutput, StandardError, the log file.
@@ -24,6 +22,8 @@ pub enum Step {
     NotifySocket,
     /// Environment files and the like: its text is a sentence of its own.
     Prepare,
+    /// The filter that has supd asked about bind(2).
+    Intercept,
     /// Nice, OOMScoreAdjust, Limit*.
     Setting,
     /// AmbientCapabilities, CapabilityBoundingSet, NoNewPrivileges.
@@ -41,7 +41,6 @@ pub enum Step {
 impl Step {
     /// Every step, in the order of the launch.
     pub const ALL: [Self; 15] = [
-        Self::Intercept,
         Self::Descriptors,
         Self::Output,
         Self::User,
@@ -50,6 +49,7 @@ impl Step {
         Self::Owner,
         Self::NotifySocket,
         Self::Prepare,
+        Self::Intercept,
         Self::Setting,
         Self::Capability,
         Self::WorkingDirectory,
@@ -61,7 +61,6 @@ impl Step {
     /// What follows "cannot".
     fn doing(self) -> &'static str {
         match self {
-            Self::Intercept => "be asked about",
             Self::Descriptors => "pass the listeners to",
             Self::Output => "open",
             Self::User => "become user",
@@ -70,6 +69,7 @@ impl Step {
             Self::Owner => "give to the unit's user the directory",
             Self::NotifySocket => "hand over the notify socket",
             Self::Prepare => "prepare",
+            Self::Intercept => "be asked about",
             Self::Setting => "set",
             Self::Capability => "set capabilities:",
             Self::WorkingDirectory => "change to working directory",

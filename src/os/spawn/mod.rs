@@ -2,7 +2,7 @@
 //! pipe that tells whether it came to that.
 //!
 //! What may block or fail happens in the child: looking up users, opening files, making folders.
-//! supd itself only makes a pipe and forks.
+//! supd itself only makes a pipe (and two sockets, where it is to be asked about bind(2)) and forks.
 
 mod account;
 mod capabilities;
@@ -173,15 +173,15 @@ impl AsFd for Outcome {
 /// # Errors
 /// What [`fork`] says: EMFILE, ENFILE, EAGAIN, ENOMEM. Then nothing was begun.
 pub fn spawn(plan: &Plan<'_>) -> Result<Spawned, Error> {
-    let (asks, way) = if plan.intercept { asking(plan.program)?.unzip() } else { (None, None) };
+    let (asks, way) = plan.intercept.then(|| asking(plan.program)).transpose()?.unzip();
     let forked = fork(plan.program, |reporter| child::run(plan, way.as_ref(), reporter))?;
     Ok(Spawned { process: forked.process, outcome: Outcome(forked.report), asks })
 }
 
 /// supd's end, which never blocks, and the child's.
-fn asking(program: &str) -> Result<Option<(Asks, UnixStream)>, Error> {
+fn asking(program: &str) -> Result<(Asks, UnixStream), Error> {
     let failed = |error: std::io::Error| Error::from_io("make sockets for", program, &error);
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     ours.set_nonblocking(true).map_err(failed)?;
-    Ok(Some((Asks(ours), theirs)))
+    Ok((Asks(ours), theirs))
 }
