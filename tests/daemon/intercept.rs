@@ -80,7 +80,9 @@ fn at(port: u16) -> String {
 
 /// Who answers there: the number of its process.
 fn ask(port: u16) -> u32 {
-    said(TcpStream::connect(("127.0.0.1", port)).expect("a listener"))
+    let stream = TcpStream::connect(("127.0.0.1", port)).expect("a listener");
+    stream.set_read_timeout(Some(SOON)).expect("a bound");
+    said(stream)
 }
 
 fn said(mut stream: impl Read) -> u32 {
@@ -300,23 +302,29 @@ fn libc_efault() -> i32 {
 /// Whoever closes such a socket last waits for as long as its owner likes (SO_LINGER). The worker sees to it
 /// that this is whoever looks at what it binds.
 const LINGER: &str = "
-import struct
-far = socket.socket(); far.bind(('127.0.0.1', 0)); far.listen(1)
-def linger():
-    near = socket.create_connection(far.getsockname())
-    near.setblocking(False)
+import ctypes, struct
+libc = ctypes.CDLL(None)
+far = socket.socket(); far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+far.bind(('127.0.0.1', 0)); far.listen(200)
+address = struct.pack('<H', 2) + struct.pack('>H', 9) + bytes([127, 0, 0, 1]) + bytes(8)
+for at in range(100):
+    near = socket.socket(); near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    near.connect(far.getsockname()); near.setblocking(False)
     try:
         while True: near.send(b'x' * 65536)
     except BlockingIOError: pass
-    near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 30))
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 15))
+    fd = near.detach()
     child = os.fork()
     if child == 0:
-        try: near.bind(('127.0.0.1', 9))
-        except OSError: pass
+        libc.bind(fd, address, 16)
         os._exit(0)
-    near.close()
+    os.close(fd)
+    # At another moment of the look each time.
+    time.sleep(0.0002 * (at % 20))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+open('tried', 'w').close()
 ";
 
 fn close_that_waits() {
@@ -324,23 +332,24 @@ fn close_that_waits() {
     let port = free_port();
     let good = format!("s = tcp('127.0.0.1', {port}); s.listen(5)\nserve(s)\n");
     supd.launch("web", &unit(&supd, &at(port), &good));
-    let bad_port = free_port();
-    let bad = format!(
-        "{LINGER}s = tcp('127.0.0.1', {bad_port}); s.listen(5)
-import threading
-threading.Thread(target=lambda: [linger() for _ in range(100)], daemon=True).start()
-serve(s)
-"
-    );
-    let text = unit(&supd, &at(bad_port), &bad).replace("server.py", "bad.py");
+    let text = unit(&supd, &at(free_port()), &format!("{LINGER}time.sleep(600)\n"));
+    let text =
+        text.replace("server.py", "bad.py").replace("ReadySettleSec", "Ready = \"started\"\nReadySettleSec");
     fs::rename(supd.app().join("server.py"), supd.app().join("bad.py")).expect("a program");
     unit(&supd, &at(port), &good);
-    supd.launch("bad", &text);
-    for _ in 0..20 {
-        let asked = Instant::now();
+    supd.write_unit("bad", &text);
+    supd.ctl(&["daemon-reload"]).expect(0);
+    let start = supd.ctl_start(&["start", "bad"]);
+    let tried = supd.app().join("tried");
+    let mut asked = 0;
+    while asked < 5 || !tried.exists() {
+        let began = Instant::now();
         supd.status("web");
-        assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(5), "supd stood still for {:?}", began.elapsed());
+        asked += 1;
+        assert!(asked < 10_000, "it never comes to its end");
     }
+    start.finish(SOON).expect(0);
     warm_round(&supd);
     ask(port);
 }
