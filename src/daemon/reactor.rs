@@ -177,10 +177,7 @@ impl Reactor {
                 Ok(Reaped::All) => return,
                 Ok(Reaped::More) => break,
                 Ok(Reaped::Known(pid)) => match (hands.workers.holds(pid), hands.jobs.holds(pid)) {
-                    (Some(worker), _) => {
-                        hands.child_ended(worker);
-                        hands.main_ended(worker);
-                    }
+                    (Some(worker), _) => hands.worker_ended(worker),
                     (None, Some(job)) => hands.job_ended(job),
                     (None, None) => return,
                 },
@@ -243,6 +240,12 @@ impl Hands {
             let path = self.ground.log(&worker.unit, launch.generation);
             self.logs.add(&launch, &path, &mut self.sources, clock::now());
         }
+    }
+
+    /// Hears of the end of a worker now, before its descriptor says so.
+    pub(super) fn worker_ended(&mut self, id: WorkerId) {
+        self.child_ended(id);
+        self.main_ended(id);
     }
 
     /// A worker's first process ended; what it said last is heard first.

@@ -7,7 +7,8 @@ use super::units::Units;
 use super::workers::Worker;
 use crate::machine::{Event, Launch, Level};
 use crate::model::settings::Settings;
-use crate::model::{Generation, JobId, Share, SwapId, UnitName};
+use crate::model::{Generation, JobId, Share, SwapId, UnitName, WorkerId};
+use crate::os::pidfd::PidFd;
 use crate::os::process::Stat;
 use std::hash::{BuildHasher, RandomState};
 
@@ -67,8 +68,8 @@ impl Hands {
 
     /// Whoever is stopped by a signal is alive and ready, and would accept nothing.
     fn is_able(&self, unit: &UnitName, to: Generation) -> Result<(), String> {
-        let its = self.workers.of_unit(unit).filter(|worker| worker.launch.generation == to);
-        let mains = its.filter_map(|worker| worker.main()).map(|main| main.pid());
+        let its = self.workers.of_unit(unit).filter(|(_, worker)| worker.launch.generation == to);
+        let mains = its.filter_map(|(_, worker)| worker.main()).map(|main| main.pid());
         let stopped: Vec<String> = mains
             .filter(|pid| Stat::read(*pid).is_some_and(|stat| stat.stopped))
             .map(|pid| pid.to_string())
@@ -83,14 +84,21 @@ impl Hands {
     fn lead_to(&mut self, unit: &UnitName, swap_id: SwapId, to: Generation) -> Result<(), String> {
         let Some(listeners) = self.listeners.get_mut(unit) else { return Ok(()) };
         listeners.switch(to, None, (false, self.salts.of(swap_id)), &mut self.sources)?;
-        // Looked at once it is done: whoever dies from here on dies as the active one.
-        let lives = |worker: &Worker| worker.main().is_some_and(|main| !main.is_over());
-        let (its, others): (Vec<&Worker>, Vec<&Worker>) =
-            self.workers.of_unit(unit).partition(|worker| worker.launch.generation == to);
-        if its.into_iter().any(lives) || !others.into_iter().any(lives) {
+        // Looked at once it is done: whoever dies from here on dies as the active one. How it ended is why
+        // nobody is led to it, so that is heard first.
+        let is_over = |worker: &Worker| worker.main().is_some_and(PidFd::is_over);
+        let all = self.workers.of_unit(unit);
+        let over: Vec<WorkerId> = all.filter(|(_, worker)| is_over(worker)).map(|(id, _)| id).collect();
+        over.into_iter().for_each(|id| self.worker_ended(id));
+        let lives = |worker: &Worker| worker.main().is_some() || worker.is_parent_gone();
+        let all = self.workers.of_unit(unit).filter(|(_, worker)| lives(worker));
+        let (its, others): (Vec<_>, Vec<_>) = all.partition(|(_, worker)| worker.launch.generation == to);
+        if !its.is_empty() || others.is_empty() {
             return Ok(());
         }
-        listeners.switch_back(&mut self.sources)?;
+        if let Some(listeners) = self.listeners.get_mut(unit) {
+            listeners.switch_back(&mut self.sources)?;
+        }
         Err(format!("generation {to} has just ended"))
     }
 

@@ -167,8 +167,9 @@ impl Workers {
     }
 
     /// Those of one unit.
-    pub fn of_unit<'a>(&'a self, unit: &'a UnitName) -> impl Iterator<Item = &'a Worker> {
-        self.all.values().map(|worker| &**worker).filter(move |worker| worker.unit == *unit)
+    pub fn of_unit<'a>(&'a self, unit: &'a UnitName) -> impl Iterator<Item = (WorkerId, &'a Worker)> {
+        let all = self.all.iter().map(|(id, worker)| (*id, &**worker));
+        all.filter(move |(_, worker)| worker.unit == *unit)
     }
 
     /// Whether a process of this number is held here, so that its end is not to be taken away.
