@@ -3,11 +3,29 @@
 use crate::codec::json::wait_for;
 use crate::codec::varlink::method::{REASON_MAX, REQUEST_ID_MAX};
 use crate::model::{
-    Generation, InvalidLabel, Label, ListenerName, Share, ShareFault, Signal, UnitName, WaitFor,
+    Generation, InvalidLabel, Label, ListenerName, Share, ShareFault, Signal, Stops, UnitName, WaitFor,
 };
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::time::Duration;
+
+/// Where a swap stops.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct StopsArg {
+    /// Stop when the new generation is ready, and let a person decide: promote or abort
+    #[arg(long)]
+    hold: bool,
+    /// Stop at this share of the new connections, in the place of the unit's Canary steps
+    #[arg(long, value_name = "PERCENT", value_parser = share, conflicts_with = "hold")]
+    #[arg(allow_hyphen_values = true)]
+    canary: Option<Share>,
+}
+
+impl From<StopsArg> for Stops {
+    fn from(StopsArg { hold, canary }: StopsArg) -> Self {
+        Self { hold, canary }
+    }
+}
 
 /// `--wait=`
 #[derive(Debug, Clone, Copy, Args)]

@@ -1,13 +1,13 @@
 //! `supctl deploy`
 
 use super::act::act_with;
-use super::args::{self, WaitArg};
+use super::args::{StopsArg, WaitArg};
 use super::context::Context;
 use super::failure::Failure;
 use super::left;
 use super::source::ReleaseArgs;
 use crate::codec::varlink::Method;
-use crate::model::{ExitStatus, Share};
+use crate::model::ExitStatus;
 
 /// Install a release and swap to it, without losing a request
 #[derive(Debug, clap::Args)]
@@ -29,13 +29,8 @@ serves.")]
 pub(super) struct Deploy {
     #[command(flatten)]
     release: ReleaseArgs,
-    /// Stop when the new generation is ready, and let a person decide: promote or abort
-    #[arg(long)]
-    hold: bool,
-    /// Stop at this share of the new connections, in the place of the unit's Canary steps
-    #[arg(long, value_name = "PERCENT", value_parser = args::share, conflicts_with = "hold")]
-    #[arg(allow_hyphen_values = true)]
-    canary: Option<Share>,
+    #[command(flatten)]
+    stops: StopsArg,
     /// Abort a swap that is under way first
     #[arg(long)]
     replace: bool,
@@ -45,9 +40,10 @@ pub(super) struct Deploy {
 
 impl Deploy {
     pub(super) fn run(self, context: &Context) -> Result<ExitStatus, Failure> {
-        let Self { release, hold, canary, replace, wait: WaitArg { wait } } = self;
+        let Self { release, stops, replace, wait: WaitArg { wait } } = self;
+        let stops = stops.into();
         let ReleaseArgs { unit, label, source } = release;
-        let method = Method::Deploy { unit: unit.clone(), label, hold, canary, replace, wait };
+        let method = Method::Deploy { unit: unit.clone(), label, stops, replace, wait };
         left::told(context, &unit, act_with(context, &method, &source))
     }
 }

@@ -1,12 +1,12 @@
 //! `supctl swap`
 
 use super::act::act;
-use super::args::{self, WaitArg};
+use super::args::{self, StopsArg, WaitArg};
 use super::context::Context;
 use super::failure::Failure;
 use super::left;
 use crate::codec::varlink::Method;
-use crate::model::{ExitStatus, Label, Share, UnitName};
+use crate::model::{ExitStatus, Label, UnitName};
 
 /// Bring a new generation without losing a request
 #[derive(Debug, clap::Args)]
@@ -33,13 +33,8 @@ pub(super) struct Swap {
     /// The release, for units that have releases
     #[arg(value_name = "LABEL", value_parser = args::label)]
     label: Option<Label>,
-    /// Stop when the new generation is ready, and let a person decide: promote or abort
-    #[arg(long)]
-    hold: bool,
-    /// Stop at this share of the new connections, in the place of the unit's Canary steps
-    #[arg(long, value_name = "PERCENT", value_parser = args::share, conflicts_with = "hold")]
-    #[arg(allow_hyphen_values = true)]
-    canary: Option<Share>,
+    #[command(flatten)]
+    stops: StopsArg,
     /// Abort a swap that is under way first
     #[arg(long)]
     replace: bool,
@@ -52,8 +47,9 @@ pub(super) struct Swap {
 
 impl Swap {
     pub(super) fn run(self, context: &Context) -> Result<ExitStatus, Failure> {
-        let Self { unit, label, hold, canary, replace, force, wait: WaitArg { wait } } = self;
-        let method = Method::Swap { unit: unit.clone(), label, hold, canary, replace, force, wait };
+        let Self { unit, label, stops, replace, force, wait: WaitArg { wait } } = self;
+        let stops = stops.into();
+        let method = Method::Swap { unit: unit.clone(), label, stops, replace, force, wait };
         left::told(context, &unit, act(context, &method))
     }
 }

@@ -199,8 +199,8 @@ fn status_server() -> Fake {
 #[test]
 fn a_swap_is_told_line_by_line() {
     let fake = Fake::new(|control, call| {
-        let Method::Swap { hold, wait, label, .. } = &call.method else { panic!("{:?}", call.method) };
-        assert!(call.more && *hold);
+        let Method::Swap { stops, wait, label, .. } = &call.method else { panic!("{:?}", call.method) };
+        assert!(call.more && stops.hold);
         assert_eq!(
             (*wait, label.as_ref().map(crate::model::Label::as_str)),
             (WaitFor::Active, Some("1.5.0"))

@@ -501,18 +501,17 @@ fn request(method: &Method, settings: &Arc<Settings>) -> Result<Request, String>
             Request::Stop { now: *now, keep_listening: *keep_listening }
         }
         Method::Restart { wait, .. } => Request::Restart { settings, wait: *wait },
-        Method::Swap { label, hold, canary, replace, wait, force, unit: _ } => Request::Swap {
+        Method::Swap { label, stops, replace, wait, force, unit: _ } => Request::Swap {
             settings,
             label: label.clone(),
             force: *force,
-            hold: *hold,
-            canary: *canary,
+            stops: *stops,
             replace: *replace,
             wait: *wait,
         },
         Method::Install { label, .. } => Request::Install { settings, label: label.clone(), deploy: None },
-        Method::Deploy { label, hold, canary, replace, wait, unit: _ } => {
-            let deploy = Deploy { hold: *hold, canary: *canary, replace: *replace, wait: *wait };
+        Method::Deploy { label, stops, replace, wait, unit: _ } => {
+            let deploy = Deploy { stops: *stops, replace: *replace, wait: *wait };
             Request::Install { settings, label: label.clone(), deploy: Some(deploy) }
         }
         Method::Undeploy { label, .. } => Request::Undeploy { label: label.clone() },

@@ -5,8 +5,8 @@ use super::unit::install::Deploy;
 use crate::model::ledger::Durable;
 use crate::model::release::Content;
 use crate::model::{
-    ClientId, Generation, Intent, JobId, Label, Notice, RecordId, Settings, Share, Signal, SwapId, UnitName,
-    WaitFor, WorkerExit, WorkerId,
+    ClientId, Generation, Intent, JobId, Label, Notice, RecordId, Settings, Share, Signal, Stops, SwapId,
+    UnitName, WaitFor, WorkerExit, WorkerId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -83,10 +83,8 @@ pub enum Request {
         label: Option<Label>,
         /// Even a release that failed, or was rolled back from, is the newest.
         force: bool,
-        /// Stop when ready, until `promote`.
-        hold: bool,
-        /// Stop at this share, until `promote` or another `share`.
-        canary: Option<Share>,
+        /// Where to stop on the way.
+        stops: Stops,
         /// Abort a running swap first.
         replace: bool,
         /// How far to wait.

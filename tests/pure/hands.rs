@@ -5,7 +5,7 @@ use crate::sim::label;
 use crate::step::{Ask, Say};
 use crate::world::{Door, InFlight, Job, Proc, Storing, Unit};
 use supd::machine::{Action, Deploy, Event, JobKind, Request};
-use supd::model::{Generation, Notice, Share, Signal, Tick, WorkerId};
+use supd::model::{Generation, Notice, Share, Signal, Stops, Tick, WorkerId};
 
 pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
     match action {
@@ -114,18 +114,18 @@ pub(crate) fn request(ask: Ask, settings: std::sync::Arc<supd::model::Settings>)
         Ask::Stop { now, keep_listening } => Request::Stop { now, keep_listening },
         Ask::Restart(wait) => Request::Restart { settings, wait },
         Ask::Swap { hold, canary, replace, wait } => {
-            let canary = canary.and_then(Share::of_parts);
-            Request::Swap { settings, label: None, force: false, hold, canary, replace, wait }
+            let stops = Stops { hold, canary: canary.and_then(Share::of_parts) };
+            Request::Swap { settings, label: None, force: false, stops, replace, wait }
         }
         Ask::Share(parts, wait) => {
             Request::Share { share: Share::of_parts(parts).unwrap_or(Share::FULL), wait }
         }
         Ask::SwapTo { label: number, wait } => {
             let label = Some(label(number));
-            Request::Swap { settings, label, force: false, hold: false, canary: None, replace: false, wait }
+            Request::Swap { settings, label, force: false, stops: Stops::default(), replace: false, wait }
         }
         Ask::Install { label: number, deploy, wait } => {
-            let deploy = deploy.then_some(Deploy { hold: false, canary: None, replace: false, wait });
+            let deploy = deploy.then_some(Deploy { stops: Stops::default(), replace: false, wait });
             Request::Install { settings, label: label(number), deploy }
         }
         Ask::Undeploy(number) => Request::Undeploy { label: label(number) },

@@ -2,7 +2,7 @@
 
 use super::params::{Invalid, Parameters};
 use crate::codec::json::wait_word;
-use crate::model::{Generation, Label, ListenerName, Share, Signal, UnitName, WaitFor};
+use crate::model::{Generation, Label, ListenerName, Share, Signal, Stops, UnitName, WaitFor};
 use serde_json::{Map, Value};
 
 /// What is asked.
@@ -58,10 +58,8 @@ pub enum Method {
         unit: UnitName,
         /// The release's name.
         label: Label,
-        /// Stop when ready, until `Promote`.
-        hold: bool,
-        /// Stop at this share of the new connections, until `Promote` or `Share`.
-        canary: Option<Share>,
+        /// Where to stop on the way.
+        stops: Stops,
         /// Abort a running swap first.
         replace: bool,
         /// How far to wait.
@@ -117,10 +115,8 @@ pub enum Method {
         unit: UnitName,
         /// Its release; `None`: the newest.
         label: Option<Label>,
-        /// Stop when ready, until `Promote`.
-        hold: bool,
-        /// Stop at this share of the new connections, until `Promote` or `Share`.
-        canary: Option<Share>,
+        /// Where to stop on the way.
+        stops: Stops,
         /// Abort a running swap first.
         replace: bool,
         /// Even a release that failed before.
@@ -424,8 +420,7 @@ impl Method {
                 Self::Deploy {
                     unit: p.unit()?,
                     label: p.given_label()?,
-                    hold: p.flag("hold")?,
-                    canary: p.share("canary")?,
+                    stops: p.stops()?,
                     replace: p.flag("replace")?,
                     wait: p.wait()?,
                 }
@@ -470,8 +465,7 @@ impl Method {
         Ok(Self::Swap {
             unit: p.unit()?,
             label: p.label()?,
-            hold: p.flag("hold")?,
-            canary: p.share("canary")?,
+            stops: p.stops()?,
             replace: p.flag("replace")?,
             force: p.flag("force")?,
             wait: p.wait()?,
@@ -515,11 +509,10 @@ impl Method {
                 put("label", label.as_str().into());
                 put("source", 0.into());
             }
-            Self::Deploy { label, hold, canary, replace, wait, .. } => {
+            Self::Deploy { label, stops, replace, wait, .. } => {
                 put("label", label.as_str().into());
                 put("source", 0.into());
-                put("hold", (*hold).into());
-                put("canary", canary.map(Share::percent).into());
+                put_stops(*stops, &mut put);
                 put("replace", (*replace).into());
                 put("wait", wait_word(*wait).into());
             }
@@ -558,10 +551,9 @@ impl Method {
     /// Those of a swap and of a rollback.
     fn put_change(&self, put: &mut impl FnMut(&str, Value)) {
         match self {
-            Self::Swap { label, hold, canary, replace, force, wait, .. } => {
+            Self::Swap { label, stops, replace, force, wait, .. } => {
                 put("label", label.as_ref().map(Label::as_str).into());
-                put("hold", (*hold).into());
-                put("canary", canary.map(Share::percent).into());
+                put_stops(*stops, put);
                 put("replace", (*replace).into());
                 put("force", (*force).into());
                 put("wait", wait_word(*wait).into());
@@ -589,3 +581,8 @@ fn request_id(p: &mut Parameters) -> Result<Option<String>, Invalid> {
 
 #[cfg(test)]
 pub(super) mod tests;
+
+fn put_stops(stops: Stops, put: &mut impl FnMut(&str, Value)) {
+    put("hold", stops.hold.into());
+    put("canary", stops.canary.map(Share::percent).into());
+}

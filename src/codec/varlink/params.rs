@@ -2,7 +2,7 @@
 
 use crate::codec::json::wait_for;
 use crate::model::id::LABEL_MAX;
-use crate::model::{Generation, Label, ListenerName, Share, Signal, UnitName, WaitFor};
+use crate::model::{Generation, Label, ListenerName, Share, Signal, Stops, UnitName, WaitFor};
 use serde_json::{Map, Value};
 
 /// org.varlink.service.InvalidParameter: the name of the parameter that is missing, unknown or
@@ -72,6 +72,11 @@ impl Parameters {
     /// A part of the new connections, in percent.
     pub(super) fn share(&mut self, name: &str) -> Result<Option<Share>, Invalid> {
         self.optional(name, |value| Share::of_percent(value.as_f64()?))
+    }
+
+    /// Where a swap is to stop.
+    pub(super) fn stops(&mut self) -> Result<Stops, Invalid> {
+        Ok(Stops { hold: self.flag("hold")?, canary: self.share("canary")? })
     }
 
     /// A whole number.

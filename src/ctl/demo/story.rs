@@ -13,7 +13,7 @@ use crate::codec::varlink::{self, Meta, Method};
 use crate::ctl::act::error_of;
 use crate::ctl::client::{Client, Observer};
 use crate::ctl::failure::Failure;
-use crate::model::{ExitStatus, Signal, UnitName, WaitFor};
+use crate::model::{ExitStatus, Signal, Stops, UnitName, WaitFor};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -133,9 +133,9 @@ impl<'a> Story<'a> {
         let mut news = News::of(self.stage);
         let share = CANARY.parse().map_err(|_| Failure::new(ExitStatus::Failed, CANARY.to_owned()))?;
         let method = match self.swap() {
-            Method::Swap { unit, label, hold, replace, force, .. } => {
-                let (canary, wait) = (Some(share), WaitFor::Committed);
-                Method::Swap { unit, label, hold, canary, replace, force, wait }
+            Method::Swap { unit, label, replace, force, .. } => {
+                let stops = Stops { canary: Some(share), ..Stops::default() };
+                Method::Swap { unit, label, stops, replace, force, wait: WaitFor::Committed }
             }
             other => other,
         };
@@ -244,7 +244,7 @@ impl<'a> Story<'a> {
 
     fn swap(&self) -> Method {
         let (unit, wait) = (self.name.clone(), WaitFor::Drained);
-        Method::Swap { unit, label: None, hold: false, canary: None, replace: false, force: false, wait }
+        Method::Swap { unit, label: None, stops: Stops::default(), replace: false, force: false, wait }
     }
 
     fn write(&self, version: Version) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::codec::varlink::CALL_MAX;
-use crate::model::{ExitStatus, Generation, WaitFor};
+use crate::model::{ExitStatus, Generation, Stops, WaitFor};
 use mio::{Events, Poll};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -144,7 +144,7 @@ fn status() -> &'static [u8] {
 fn swap(more: bool) -> Vec<u8> {
     let unit = crate::model::UnitName::new("web").unwrap();
     let (label, wait) = (None, WaitFor::Active);
-    let method = Method::Swap { unit, label, hold: false, canary: None, replace: false, force: false, wait };
+    let method = Method::Swap { unit, label, stops: Stops::default(), replace: false, force: false, wait };
     varlink::call(&method, &Meta::default(), more)
 }
 

@@ -6,7 +6,7 @@ pub mod table;
 
 use super::disk::{Owed, Try};
 use crate::model::{
-    ClientId, Ended, Generation, JobId, Label, RecordId, Settings, Share, SwapId, SwapKind, Tick,
+    ClientId, Ended, Generation, JobId, Label, RecordId, Settings, Share, Stops, SwapId, SwapKind, Tick,
     status::{SwapResult, SwapStatus},
 };
 use std::sync::Arc;
@@ -210,9 +210,8 @@ pub(super) struct Plan {
     pub(super) release: Option<Label>,
     /// The generation whose pinned program it runs; `None`: what is on disk now.
     pub(super) origin: Option<Generation>,
-    pub(super) hold: bool,
-    /// The share that a person wants it to have, without end, in the place of the file's steps.
-    pub(super) canary: Option<Share>,
+    /// A share there is without end, in the place of the file's steps.
+    pub(super) stops: Stops,
 }
 
 /// One change of generation, under way.

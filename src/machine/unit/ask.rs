@@ -9,7 +9,9 @@ use super::super::turn::Turn;
 use super::install::Deploy;
 use super::{Drain, Life, Unit, Waiter};
 use crate::model::status::{SwapResult, SwapStatus};
-use crate::model::{ClientId, ExitStatus, Label, Progress, Reply, Settings, Signal, SwapKind, WaitFor};
+use crate::model::{
+    ClientId, ExitStatus, Label, Progress, Reply, Settings, Signal, Stops, SwapKind, WaitFor,
+};
 use std::sync::Arc;
 
 impl Unit {
@@ -27,16 +29,15 @@ impl Unit {
                         settings,
                         release,
                         origin: None,
-                        hold: false,
-                        canary: None,
+                        stops: Stops::default(),
                     };
                     self.try_swap(Some(waiter), plan, false, turn)
                 });
                 self.answer_refused(client, asked, turn);
             }
-            Request::Swap { settings, label, force, hold, canary, replace, wait } => {
+            Request::Swap { settings, label, force, stops, replace, wait } => {
                 let waiter = Waiter { client, wait, drained: None };
-                let deploy = Deploy { hold, canary, replace, wait };
+                let deploy = Deploy { stops, replace, wait };
                 let asked = self.ask_swap(waiter, settings, label.as_ref(), force, deploy, turn);
                 self.answer_refused(client, asked, turn);
             }
@@ -170,14 +171,7 @@ impl Unit {
         }
         let told = release.as_ref().filter(|_| label.is_none());
         let told = told.map(|release| Progress::Note(format!("takes release {release}, the newest")));
-        let plan = Plan {
-            kind: SwapKind::Swap,
-            settings,
-            release,
-            origin: None,
-            hold: how.hold,
-            canary: how.canary,
-        };
+        let plan = Plan { kind: SwapKind::Swap, settings, release, origin: None, stops: how.stops };
         self.try_swap(Some(waiter), plan, how.replace, turn)?;
         if let Some(told) = told {
             turn.act(Action::Progress(waiter.client, told));

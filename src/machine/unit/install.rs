@@ -13,7 +13,7 @@ use super::super::turn::Turn;
 use super::{Life, Unit};
 use crate::model::release::{Content, Release, Verdict};
 use crate::model::{
-    ClientId, Generation, Happening, JobId, Label, Progress, RecordId, Reply, Settings, Share, SwapKind,
+    ClientId, Generation, Happening, JobId, Label, Progress, RecordId, Reply, Settings, Stops, SwapKind,
     Tick, WaitFor,
 };
 use std::sync::Arc;
@@ -25,10 +25,8 @@ const PREPARE_LONGEST: Duration = Duration::from_secs(3600);
 /// What follows an install that went well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deploy {
-    /// Stop when ready, until `promote`.
-    pub hold: bool,
-    /// Stop at this share, until `promote` or another `share`.
-    pub canary: Option<Share>,
+    /// Where to stop on the way.
+    pub stops: Stops,
     /// Abort a running swap first.
     pub replace: bool,
     /// How far to wait.
@@ -84,14 +82,7 @@ impl Stage {
 impl Plan {
     /// The second half of a deploy.
     pub(super) fn of_deploy(label: Label, settings: Arc<Settings>, how: Deploy) -> Self {
-        Self {
-            kind: SwapKind::Swap,
-            settings,
-            release: Some(label),
-            origin: None,
-            hold: how.hold,
-            canary: how.canary,
-        }
+        Self { kind: SwapKind::Swap, settings, release: Some(label), origin: None, stops: how.stops }
     }
 }
 

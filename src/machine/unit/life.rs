@@ -6,7 +6,9 @@ use super::super::swap::{Plan, Step, Swap};
 use super::super::turn::Turn;
 use super::{Life, StopStage, Unit, Waiter};
 use crate::model::settings::Start;
-use crate::model::{ClientId, ExitStatus, Generation, Happening, Reply, Settings, SwapKind, Tick, Want};
+use crate::model::{
+    ClientId, ExitStatus, Generation, Happening, Reply, Settings, Stops, SwapKind, Tick, Want,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,7 +102,7 @@ impl Unit {
     /// A start with the file as it is now and the release that was active last, else the newest.
     pub(super) fn plan_start(&self, settings: Arc<Settings>) -> Result<Plan, Reply> {
         let release = self.choose_last(&settings)?;
-        Ok(Plan { kind: SwapKind::Start, settings, release, origin: None, hold: false, canary: None })
+        Ok(Plan { kind: SwapKind::Start, settings, release, origin: None, stops: Stops::default() })
     }
 
     /// Its generation ended as it should, and nobody asked for more: back to waiting.

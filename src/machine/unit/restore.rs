@@ -6,7 +6,7 @@ use super::super::swap::Plan;
 use super::super::turn::Turn;
 use super::{Life, Unit};
 use crate::model::settings::Start;
-use crate::model::{Durable, Few, Generation, Happening, Intent, Reply, SwapKind, Want};
+use crate::model::{Durable, Few, Generation, Happening, Intent, Reply, Stops, SwapKind, Want};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -133,8 +133,7 @@ impl Unit {
                 settings: recipe.settings.clone(),
                 release: recipe.release.clone(),
                 origin: Some(recipe.generation),
-                hold: false,
-                canary: None,
+                stops: Stops::default(),
             }),
             None => self.plan_start(self.settings.clone()),
         }

@@ -4,7 +4,7 @@ use super::super::group::Group;
 use super::super::swap::Plan;
 use super::super::turn::Turn;
 use super::{Life, Unit, Waiter};
-use crate::model::{ClientId, Generation, Kept, Label, Reply, SwapKind, WaitFor};
+use crate::model::{ClientId, Generation, Kept, Label, Reply, Stops, SwapKind, WaitFor};
 
 impl Unit {
     pub(super) fn ask_rollback(
@@ -114,7 +114,7 @@ impl Unit {
             let text = format!("release {label} is active already");
             return Err(Reply::refused(text, Some(format!("releases {}", self.name))));
         }
-        Ok(Plan { kind: SwapKind::Rollback, settings, release, origin: None, hold: false, canary: None })
+        Ok(Plan { kind: SwapKind::Rollback, settings, release, origin: None, stops: Stops::default() })
     }
 
     /// What a rollback launches; `Err`: the answer.
@@ -140,7 +140,7 @@ impl Unit {
             return Err(Reply::refused(text, self.command("swap")));
         };
         let (settings, origin) = (recipe.settings.clone(), Some(generation));
-        Ok(Plan { kind: SwapKind::Rollback, settings, release, origin, hold: false, canary: None })
+        Ok(Plan { kind: SwapKind::Rollback, settings, release, origin, stops: Stops::default() })
     }
 
     /// Whether somebody goes on serving while a rollback waits for what it launches.

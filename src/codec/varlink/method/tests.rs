@@ -6,6 +6,7 @@ pub(in crate::codec::varlink) fn every_method() -> Vec<Method> {
     let unit = UnitName::new("web").unwrap();
     let wait = WaitFor::Drained;
     let label = Label::new("1.5.0").ok();
+    let stops = Stops { hold: true, canary: Share::of_parts(25) };
     vec![
         Method::Status { unit: Some(unit.clone()), count: true },
         Method::Cat { unit: unit.clone(), generation: Some(Generation(8)) },
@@ -16,8 +17,7 @@ pub(in crate::codec::varlink) fn every_method() -> Vec<Method> {
         Method::Deploy {
             unit: unit.clone(),
             label: Label::new("1.5.0").unwrap(),
-            hold: true,
-            canary: Some(Share::of_parts(25).unwrap()),
+            stops,
             replace: true,
             wait,
         },
@@ -28,15 +28,7 @@ pub(in crate::codec::varlink) fn every_method() -> Vec<Method> {
         Method::Reload { unit: unit.clone() },
         Method::Kill { unit: unit.clone(), signal: Signal(10) },
         Method::DaemonReload,
-        Method::Swap {
-            unit: unit.clone(),
-            label: label.clone(),
-            hold: true,
-            canary: Some(Share::of_parts(25).unwrap()),
-            replace: true,
-            force: true,
-            wait,
-        },
+        Method::Swap { unit: unit.clone(), label: label.clone(), stops, replace: true, force: true, wait },
         Method::Rollback {
             unit: unit.clone(),
             label,

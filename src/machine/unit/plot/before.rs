@@ -98,7 +98,7 @@ impl Unit {
             return self.note_commit(swap, Try::default(), turn);
         }
         let ready = Reply::done(true, format!("generation {} is ready", swap.to)).about(about.0, about.1);
-        if !swap.plan.hold {
+        if !swap.plan.stops.hold {
             self.resolve(WaitFor::Ready, &ready, turn);
         }
         self.admit(swap, turn)

@@ -15,10 +15,10 @@ const CHECK_LONGEST: Duration = Duration::from_secs(90);
 impl Unit {
     /// From ready on: held, the first share, or everything.
     pub(super) fn admit(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
-        if swap.plan.hold {
+        if swap.plan.stops.hold {
             return self.hold(swap, turn);
         }
-        match swap.plan.canary {
+        match swap.plan.stops.canary {
             Some(share) => {
                 let goes_on = self.share_without_end(swap, share, turn);
                 if let Some(reply) = self.stands_at(swap) {

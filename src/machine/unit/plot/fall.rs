@@ -7,7 +7,7 @@ use super::super::Unit;
 use crate::machine::effect::{Action, Level};
 use crate::machine::swap::{Plan, Swap};
 use crate::machine::turn::Turn;
-use crate::model::{ExitStatus, Generation, Kept, Progress, Reply, Share, SwapKind};
+use crate::model::{ExitStatus, Generation, Kept, Progress, Reply, Share, Stops, SwapKind};
 
 impl Unit {
     /// Its commit is on the disk.
@@ -45,9 +45,8 @@ impl Unit {
             settings: group.launch.settings.clone(),
             release: group.launch.release.clone(),
             origin: None,
-            hold: false,
             // Nobody else serves: there is nothing to share.
-            canary: Some(Share::FULL),
+            stops: Stops { hold: false, canary: Some(Share::FULL) },
         };
         self.progress(&Progress::RollingBack { from: swap.to, to: from, cause: cause.clone() }, turn);
         self.begin_warm(plan, from, None, turn);

@@ -58,7 +58,7 @@ impl Unit {
         let Some(swap) = &mut self.swap else { return Ok(()) };
         swap.steered = steered.is_ok();
         let policy = &swap.plan.settings.swap;
-        let asked = swap.plan.canary.is_some() || !policy.canary.is_empty();
+        let asked = swap.plan.stops.canary.is_some() || !policy.canary.is_empty();
         let shares = asked && swap.plan.kind == SwapKind::Swap && !swap.is_first();
         let refusal = |why: &str| format!("no part of the new connections can be given to it: {why}");
         let Err(why) = steered else {
