@@ -12,6 +12,9 @@ use std::time::Duration;
 /// Where a swap stops.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct StopsArg {
+    /// Stop before it is on any port: what it binds waits for promote, or bind (Handoff = "intercept")
+    #[arg(long)]
+    unbound: bool,
     /// Stop when the new generation is ready, and let a person decide: promote or abort
     #[arg(long)]
     hold: bool,
@@ -22,8 +25,8 @@ pub(super) struct StopsArg {
 }
 
 impl From<StopsArg> for Stops {
-    fn from(StopsArg { hold, canary }: StopsArg) -> Self {
-        Self { hold, canary }
+    fn from(StopsArg { unbound, hold, canary }: StopsArg) -> Self {
+        Self { unbound, hold, canary }
     }
 }
 

@@ -117,6 +117,7 @@ pub(super) enum Verb {
     Swap(Swap),
     Rollback(Rollback),
     Share(ShareOf),
+    #[command(visible_alias = "bind")]
     Promote(Promote),
     Abort(Abort),
     Drain(Drain),

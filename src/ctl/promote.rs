@@ -13,9 +13,12 @@ use crate::model::{ExitStatus, UnitName};
 #[command(after_help = "\
 Examples:
   supctl swap web --hold && supctl promote web
+  supctl swap web --unbound && supctl bind web
 
-A held generation, or a canary, takes over; one in probation is there to stay from now on. So is
-one that has to go back while there is nobody to go back to: what served before does not come up.")]
+One that was started unbound gets its ports, and goes on to its next stop (a hold, a canary), or
+takes over. A held generation, or a canary, takes over; one in probation is there to stay from now
+on. So is one that has to go back while there is nobody to go back to: what served before does not
+come up.")]
 pub(super) struct Promote {
     /// The unit
     #[arg(value_name = "UNIT", value_parser = args::unit)]

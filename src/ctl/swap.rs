@@ -15,6 +15,7 @@ Examples:
   supctl swap web                  what is on disk now; with releases: the newest
   supctl swap web 1.5.0            this release
   supctl swap web --hold           stop when it is ready; then supctl promote web, or abort
+  supctl swap web --unbound        stop before it is on any port; then supctl bind web, or abort
   supctl swap web --canary 5%      it gets 5 % of the new connections; then share, promote or abort
   supctl swap web --wait=drained   come back when the old one is gone
 

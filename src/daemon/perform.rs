@@ -69,6 +69,8 @@ impl Hands {
                 self.share(unit, swap_id, (candidate, share), sticky);
                 self.try_out(unit, candidate, machine, now);
             }
+            Action::HoldBinds(generation) => self.hold_binds(unit, generation),
+            Action::AnswerBinds(generation) => self.answer_binds(unit, generation, now),
             Action::PassOn(generation) => self.pass_on(unit, generation),
             Action::Count(generation) => self.counter.ask(unit.clone(), generation),
             Action::Record { id, record, client } => {
@@ -87,14 +89,7 @@ impl Hands {
             Action::Seal { job, label, settings } => self.seal(unit, job, label, &settings),
             Action::Discard { job } => self.discard(job),
             Action::Remove { label } => self.remove_release(unit, &label),
-            Action::Retire(generation) => {
-                let queued = self.give_back(unit, generation);
-                self.say(unit, Event::Retired { generation, queued });
-                self.notifiers.close(unit, generation, &mut self.sources);
-                self.intercepts.forget(unit, generation);
-                self.logs.remove(unit, generation);
-                self.clear_run_dirs(unit, machine, now);
-            }
+            Action::Retire(generation) => self.retire(unit, generation, machine, now),
             Action::Prune { keep } => self.prune(unit, keep),
             Action::Reply(client, reply) => self.reply(client, &reply, machine, now),
             Action::Progress(client, progress) => self.progress(client, &progress),
@@ -106,6 +101,16 @@ impl Hands {
             Action::Dump(text) => self.quarantined(unit, &text),
             Action::Forget => self.forget(unit),
         }
+    }
+
+    /// No process of it is left.
+    fn retire(&mut self, unit: &UnitName, generation: Generation, machine: &Machine, now: Tick) {
+        let queued = self.give_back(unit, generation);
+        self.say(unit, Event::Retired { generation, queued });
+        self.notifiers.close(unit, generation, &mut self.sources);
+        self.intercepts.forget(unit, generation);
+        self.logs.remove(unit, generation);
+        self.clear_run_dirs(unit, machine, now);
     }
 
     fn progress(&mut self, client: ClientId, progress: &Progress) {
@@ -216,6 +221,7 @@ impl Hands {
     }
 
     fn signal(&mut self, id: WorkerId, signal: Signal, everyone: bool) {
+        self.refuse_waiting(id);
         let Some(worker) = self.workers.get_mut(id) else { return };
         worker.signalled = true;
         if let Some(main) = worker.main() {

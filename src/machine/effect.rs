@@ -114,6 +114,11 @@ pub enum Action {
     Watch,
     /// No longer.
     Unwatch,
+    /// What this generation binds of its unit's listeners is left unanswered. Comes back as `BindWaits`, once
+    /// for each worker.
+    HoldBinds(Generation),
+    /// It is answered from now on, what waits and what comes.
+    AnswerBinds(Generation),
     /// Launch one worker. Comes back as `Spawned` or `SpawnFailed`, later `Exited`.
     Spawn {
         /// Its number, new.

@@ -278,6 +278,11 @@ pub enum Event {
         /// Which worker.
         worker: WorkerId,
     },
+    /// A bind of the worker is left unanswered, as its generation's are to be.
+    BindWaits {
+        /// Which worker.
+        worker: WorkerId,
+    },
     /// The worker has every listener of its unit, and listens there.
     Listens {
         /// Which worker.

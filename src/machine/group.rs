@@ -150,6 +150,13 @@ impl Group {
         self.workers.iter().any(|worker| worker.phase.serves())
     }
 
+    /// Whether it has come as far as it can while its binds are left unanswered.
+    pub(super) fn is_unbound(&self) -> bool {
+        let unbound = |worker: &Worker| matches!(worker.phase, Phase::Unbound { .. });
+        self.workers.iter().any(unbound)
+            && self.workers.iter().all(|worker| unbound(worker) || worker.phase.serves())
+    }
+
     /// Whether at least one worker is ready, and every other is gone for good.
     pub(super) fn serves_as_ever(&self) -> bool {
         let settled = |worker: &Worker| worker.phase.serves() || worker.phase == Phase::Gone;

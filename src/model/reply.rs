@@ -95,6 +95,11 @@ pub enum Progress {
         /// Since the launch.
         after: Duration,
     },
+    /// Started, and on no port until somebody promotes it.
+    Unbound {
+        /// Which generation.
+        generation: Generation,
+    },
     /// Ready and settled; held until somebody promotes it.
     Held {
         /// Which generation.

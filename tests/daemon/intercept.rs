@@ -61,7 +61,7 @@ const TIMES: &str = "ReadySettleSec = \"100ms\"\nTimeoutStartSec = \"10s\"\nTime
                      DrainSec = \"500ms\"\nSettleSec = \"200ms\"\n";
 
 /// A unit whose program is this text after [`SERVE`].
-fn unit(supd: &Supd, sockets: &str, program: &str) -> String {
+pub(crate) fn unit(supd: &Supd, sockets: &str, program: &str) -> String {
     let path = supd.app().join("server.py");
     fs::write(&path, format!("{SERVE}{program}")).expect("writing a program");
     if let Some(user) = supd.user() {
@@ -74,18 +74,18 @@ fn unit(supd: &Supd, sockets: &str, program: &str) -> String {
     )
 }
 
-fn at(port: u16) -> String {
+pub(crate) fn at(port: u16) -> String {
     format!("[[Socket]]\nName = \"http\"\nListenStream = \"127.0.0.1:{port}\"\n")
 }
 
 /// Who answers there: the number of its process.
-fn ask(port: u16) -> u32 {
+pub(crate) fn ask(port: u16) -> u32 {
     let stream = TcpStream::connect(("127.0.0.1", port)).expect("a listener");
     stream.set_read_timeout(Some(SOON)).expect("a bound");
     said(stream)
 }
 
-fn said(mut stream: impl Read) -> u32 {
+pub(crate) fn said(mut stream: impl Read) -> u32 {
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("an answer");
     text.parse().unwrap_or_else(|_| panic!("no number: {text:?}"))

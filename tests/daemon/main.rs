@@ -34,6 +34,7 @@ mod steer;
 mod support;
 mod swap;
 mod trial;
+mod unbound;
 
 use libtest_mimic::Arguments;
 use std::process::ExitCode;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         notify::tests(),
         inherit::tests(),
         intercept::tests(),
+        unbound::tests(),
         hostile::tests(),
         swap::tests(),
         steer::tests(),

@@ -180,6 +180,7 @@ impl Coverage {
         let cue = match (before, after) {
             (StepKind::Returning, _) => Cue::BackReady,
             (StepKind::Launching, Some(StepKind::Undoing)) => Cue::Failed,
+            (StepKind::Launching, Some(StepKind::Unbound)) => Cue::Unbound,
             (StepKind::Launching, _) => Cue::Ready,
             _ if self.clock => Cue::Due,
             _ => return,
@@ -226,6 +227,7 @@ fn cue(event: &Event, of_new: bool, check: bool) -> Option<Cue> {
         | Event::SpawnFailed { .. }
         | Event::Exited { .. }
         | Event::Swept { .. }
+        | Event::BindWaits { .. }
         | Event::Listens { .. }
         | Event::Noticed { .. }
         | Event::Finished { .. }
@@ -258,6 +260,7 @@ fn subject(unit: &Unit, event: &Event) -> (Option<WorkerId>, Word) {
         Event::SpawnFailed { worker, .. } => (Some(*worker), "spawn-failed"),
         Event::Exited { worker, .. } => (Some(*worker), "exited"),
         Event::Swept { worker } => (Some(*worker), "swept"),
+        Event::BindWaits { worker } => (Some(*worker), "waits"),
         Event::Listens { worker } => (Some(*worker), "listening"),
         Event::Noticed { worker, notice } => (Some(*worker), said(notice)),
         Event::Finished { job, result } => {

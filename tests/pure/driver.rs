@@ -3,6 +3,7 @@
 
 use crate::brain::Brain;
 use crate::knobs::{Knob, Knobs};
+use crate::mood::{MOODS, Mood};
 use crate::rng::Rng;
 use crate::sim::{CLEAN, Sim};
 use crate::step::{Act, Ask, Say, Step, Turn, UNITS};
@@ -12,49 +13,6 @@ use std::time::Duration;
 use supd::machine::JobKind;
 use supd::model::settings::Ready;
 use supd::model::{Signal, WaitFor, WorkerExit, WorkerId};
-
-/// How a worker behaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mood {
-    Good,
-    NeverReady,
-    ReadyLate,
-    ReadyTwice,
-    DiesBeforeReady,
-    DiesAtReady,
-    DiesServing,
-    CrashLoop,
-    IgnoresTerm,
-    FailsDraining,
-    ExitsUnasked,
-    SaysStopping,
-    Forks,
-    ReadyWhenTold,
-    Reloads,
-    Silent,
-    Triggers,
-    Extends,
-}
-
-const MOODS: [Mood; 17] = [
-    Mood::NeverReady,
-    Mood::ReadyLate,
-    Mood::ReadyTwice,
-    Mood::DiesBeforeReady,
-    Mood::DiesAtReady,
-    Mood::DiesServing,
-    Mood::CrashLoop,
-    Mood::IgnoresTerm,
-    Mood::FailsDraining,
-    Mood::ExitsUnasked,
-    Mood::SaysStopping,
-    Mood::Forks,
-    Mood::ReadyWhenTold,
-    Mood::Reloads,
-    Mood::Silent,
-    Mood::Triggers,
-    Mood::Extends,
-];
 
 macro_rules! classes {
     ($($Class:ident,)+) => {
@@ -159,9 +117,21 @@ impl Driver {
             steps.extend([Step::Asks { client: self.clients, unit: 0, ask }, Step::Settle]);
         };
         match self.rng.below(8) {
-            0 => ask(Ask::Swap { hold: false, canary: None, replace: false, wait: WaitFor::Drained }),
+            0 => ask(Ask::Swap {
+                unbound: false,
+                hold: false,
+                canary: None,
+                replace: false,
+                wait: WaitFor::Drained,
+            }),
             1 => {
-                ask(Ask::Swap { hold: false, canary: None, replace: false, wait: WaitFor::Committed });
+                ask(Ask::Swap {
+                    unbound: false,
+                    hold: false,
+                    canary: None,
+                    replace: false,
+                    wait: WaitFor::Committed,
+                });
                 ask(Ask::Rollback { from: None, stop: false, anyway: true, wait: WaitFor::Drained });
             }
             2 => ask(Ask::Stop { now: false, keep_listening: false }),
@@ -246,9 +216,9 @@ impl Driver {
         self.may(Choice::At(place, Turn::Switched), good(switches));
         self.may(Choice::At(place, Turn::SwitchFails), bad(switches, self.weight(Class::SwitchFails)));
         let shares = unit.share.is_some();
-        self.may(Choice::Shares(place), bad(shares || switches, 2));
+        self.may(Choice::Shares(place), bad(shares || switches, 2) + bad(pins, 1));
         let asked = shares && unit.jobs.iter().any(|job| job.kind == JobKind::Check);
-        let fails = self.weight(Class::ShareFails).min(if asked { 16 } else { 2 });
+        let fails = self.weight(Class::ShareFails).min(if asked { 32 } else { 2 });
         self.may(Choice::At(place, Turn::ShareFails), bad(shares, fails));
         self.may(Choice::At(place, Turn::Stalls), self.weight(Class::Stalls).min(1));
         let counts = !unit.counts.is_empty();
@@ -347,11 +317,11 @@ impl Driver {
             Life::Running => {}
         }
         let mood = self.mood(unit, proc, life);
-        self.running(place, proc, mood);
+        self.running(place, (proc, unit.held.contains(&proc.generation())), mood);
     }
 
     /// What a running worker may do, by its mood.
-    fn running(&mut self, place: usize, proc: &Proc, mood: Mood) {
+    fn running(&mut self, place: usize, (proc, unbound): (&Proc, bool), mood: Mood) {
         let exit = self.exit();
         let act = |act: Act| Choice::Worker(place, proc.id, act);
         let says = |say: Say| Choice::Worker(place, proc.id, Act::Says(say));
@@ -373,7 +343,10 @@ impl Driver {
         }
         self.may(act(Act::Dies(exit)), self.weight(Class::Dies).min(3));
         let odd = self.odd();
-        self.may(says(odd), if proc.reloading { 2 } else { 0 } + self.weight(Class::Odd).min(2));
+        self.may(
+            says(odd),
+            if proc.reloading || proc.waits { 3 } else { 0 } + self.weight(Class::Odd).min(2),
+        );
         if mood == Mood::Forks && !proc.leftovers {
             self.may(act(Act::Forks), 20);
         }
@@ -390,8 +363,10 @@ impl Driver {
                 Mood::CrashLoop => (10, 10),
                 _ => (40, 0),
             };
+            self.may(says(Say::Waits), if unbound && !proc.waits { ready } else { 0 });
             match word {
-                Some(word) => self.may(says(word), ready),
+                // Few are ready before they have bound anything.
+                Some(word) => self.may(says(word), if unbound { ready / 20 } else { ready }),
                 None => self.may(says(Say::Ready), u64::from(mood == Mood::ReadyTwice)),
             }
             self.may(act(Act::Exits(exit)), dies);
@@ -581,9 +556,9 @@ impl Driver {
             Class::Kill => Ask::Kill(self.rng.pick(&[Signal(1), Signal(10), Signal::TERM])),
             Class::Refresh => Ask::Refresh,
             _ => {
-                let (hold, replace) = (flag(), flag());
+                let (unbound, hold, replace) = (flag(), flag(), flag());
                 let canary = self.rng.pick(&[None, None, None, Some(100), Some(0), Some(10_000)]);
-                Ask::Swap { hold, canary: canary.filter(|_| !hold), replace, wait }
+                Ask::Swap { unbound, hold, canary: canary.filter(|_| !hold), replace, wait }
             }
         };
         Step::Asks { client: self.client(), unit, ask }

@@ -64,7 +64,7 @@ fn enabled(sim: &Sim<Machine>, budget: Budget) -> Vec<(Step, u32, u32)> {
     if budget.asks > 0 {
         let client = sim.world.clients.len() as u64 + 1;
         for ask in [
-            Ask::Swap { hold: false, canary: None, replace: true, wait: WaitFor::Committed },
+            Ask::Swap { unbound: false, hold: false, canary: None, replace: true, wait: WaitFor::Committed },
             Ask::Rollback { from: None, stop: false, anyway: true, wait: WaitFor::Drained },
             Ask::Stop { now: false, keep_listening: false },
             Ask::Start(WaitFor::Ready),

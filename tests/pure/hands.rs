@@ -43,6 +43,7 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
         Action::Spawn { worker, index, launch } => unit.procs.push(Proc::new(worker, index, launch, now)),
         Action::Signal { worker, signal, everyone } => {
             let Some(proc) = unit.proc_mut(worker) else { return };
+            proc.waits = false;
             let kills = signal == Signal::KILL;
             proc.killed |= kills;
             proc.signalled |=
@@ -64,6 +65,12 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
         Action::EndJob { job } => {
             unit.jobs.iter_mut().filter(|known| known.id == job).for_each(|known| known.ended = true);
         }
+        Action::HoldBinds(generation) => drop(unit.held.insert(generation)),
+        Action::AnswerBinds(generation) => {
+            unit.held.remove(&generation);
+            let its = unit.procs.iter_mut().filter(|proc| proc.generation() == generation);
+            its.for_each(|proc| proc.waits = false);
+        }
         Action::SaveIntent(intent) => unit.intents.push_back(intent),
         Action::ClearIntent => {
             // What was asked to be written before is written before, and goes with it.
@@ -75,7 +82,10 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
             unit.share = (!share.is_zero()).then_some((swap_id, candidate, share));
         }
         Action::Count(generation) => unit.counts.push_back(generation),
-        Action::Retire(generation) => unit.retires.push_back((generation, true)),
+        Action::Retire(generation) => {
+            unit.held.remove(&generation);
+            unit.retires.push_back((generation, true));
+        }
         Action::Pin(launch) => unit.pins.push_back(launch),
         Action::Prune { keep } => unit.store.retain(|number, _| keep.contains(number)),
         Action::Unpack { job, label, .. } => {
@@ -113,8 +123,8 @@ pub(crate) fn request(ask: Ask, settings: std::sync::Arc<supd::model::Settings>)
         Ask::Start(wait) => Request::Start { settings, wait },
         Ask::Stop { now, keep_listening } => Request::Stop { now, keep_listening },
         Ask::Restart(wait) => Request::Restart { settings, wait },
-        Ask::Swap { hold, canary, replace, wait } => {
-            let stops = Stops { hold, canary: canary.and_then(Share::of_parts) };
+        Ask::Swap { unbound, hold, canary, replace, wait } => {
+            let stops = Stops { unbound, hold, canary: canary.and_then(Share::of_parts) };
             Request::Swap { settings, label: None, force: false, stops, replace, wait }
         }
         Ask::Share(parts, wait) => {
@@ -149,6 +159,7 @@ pub(crate) fn request(ask: Ask, settings: std::sync::Arc<supd::model::Settings>)
 pub(crate) fn said(worker: WorkerId, say: Say, now: Tick) -> Event {
     let notice = match say {
         Say::Listening => return Event::Listens { worker },
+        Say::Waits => return Event::BindWaits { worker },
         Say::Ready => Notice::Ready,
         Say::Reloading => Notice::Reloading { monotonic_usec: Some(now.0) },
         Say::ReloadingOld => Notice::Reloading { monotonic_usec: Some(0) },

@@ -255,7 +255,12 @@ fn service(knobs: Knobs) -> Service {
         exec_stop: knobs.commands(Knob::Stop),
         exec_stop_post: knobs.commands(Knob::StopPost),
         exec_on_failure: knobs.commands(Knob::OnFailure),
-        handoff: Handoff::Inherit,
+        // Both ways with each kind of readiness.
+        handoff: if knobs.word(Knob::Ready) == "listen" || knobs.number(Knob::Workers) > 1 {
+            Handoff::Intercept
+        } else {
+            Handoff::Inherit
+        },
         ready: [Ready::Notify, Ready::Started, Ready::Command(command("/ready", false)), Ready::Listen]
             [knobs.at(Knob::Ready)]
         .clone(),

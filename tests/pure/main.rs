@@ -10,6 +10,7 @@ mod hands;
 mod knobs;
 mod lives;
 mod matrix;
+mod mood;
 mod oracle;
 mod print;
 mod read;

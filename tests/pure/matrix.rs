@@ -26,7 +26,7 @@ pub(crate) fn unvisited(coverage: &Coverage) -> Vec<String> {
             let excused = unreachable(*kind, *cue).is_some();
             let word = match cue {
                 // supd's own will: seen as a phase that changes although nothing happened to it.
-                CueKind::Stop | CueKind::Reload => "told".to_owned(),
+                CueKind::Stop | CueKind::Reload | CueKind::Bind => "told".to_owned(),
                 _ => dashed(cue.name()),
             };
             let seen = |word: &str| coverage.workers.get(&dashed(kind.name()), word) > 0;

@@ -128,6 +128,7 @@ fn parse_say(word: &str) -> Result<Say, String> {
     let plain = [
         ("ready", Say::Ready),
         ("listening", Say::Listening),
+        ("waits", Say::Waits),
         ("reloading", Say::Reloading),
         ("reloading-old", Say::ReloadingOld),
         ("reloading-bare", Say::ReloadingBare),
@@ -167,7 +168,10 @@ fn parse_ask(words: &[&str]) -> Result<Ask, String> {
         "start" => Ask::Start(wait),
         "stop" => Ask::Stop { now: has("now"), keep_listening: has("keep-listening") },
         "restart" => Ask::Restart(wait),
-        "swap" => Ask::Swap { hold: has("hold"), canary, replace: has("replace"), wait },
+        "swap" => {
+            let (unbound, hold) = (has("unbound"), has("hold"));
+            Ask::Swap { unbound, hold, canary, replace: has("replace"), wait }
+        }
         "rollback" => Ask::Rollback { from, stop: has("stop"), anyway: has("anyway"), wait },
         "swap-to" => Ask::SwapTo { label: label()?, wait },
         "install" | "deploy" => Ask::Install { label: label()?, deploy: verb == "deploy", wait },

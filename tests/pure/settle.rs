@@ -106,10 +106,12 @@ impl<B: Brain> Sim<B> {
             let Some(shown) = &self.status[unit.place] else { return false };
             let waits = [GenerationState::Candidate, GenerationState::Canary];
             let candidate = shown.generations.iter().find(|generation| waits.contains(&generation.state));
-            candidate.is_some_and(|candidate| {
-                unit.complete(candidate.generation, self.world.now)
-                    && candidate.workers.iter().all(|worker| worker.phase == "serving")
-            })
+            let unbound = shown.generations.iter().any(|it| it.state == GenerationState::Unbound);
+            unbound
+                || candidate.is_some_and(|candidate| {
+                    unit.complete(candidate.generation, self.world.now)
+                        && candidate.workers.iter().all(|worker| worker.phase == "serving")
+                })
         };
         self.world.units.iter().find(holds).map(|unit| unit.place)
     }
@@ -330,6 +332,9 @@ fn deed(unit: &Unit, proc: &Proc, now: Tick) -> Option<Act> {
         return Some(Act::Exits(WorkerExit::Code(1)));
     }
     let (ready, unready) = (&proc.launch.settings.service.ready, proc.told_ready.is_none());
+    if unit.held.contains(&proc.generation()) {
+        return (!proc.waits).then_some(Act::Says(Say::Waits));
+    }
     if *ready == Ready::Listen && unready {
         return Some(Act::Says(Say::Listening));
     }

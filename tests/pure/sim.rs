@@ -457,7 +457,18 @@ impl<B: Brain> Sim<B> {
         if unit.procs.iter().any(|proc| proc.id == id && proc.life == Life::Unlaunched) {
             return Ok(false);
         }
+        let held = unit.held.clone();
         let Some(proc) = unit.proc_mut(id) else { return Ok(false) };
+        let unbound = proc.told_spawned && proc.told_end.is_none() && held.contains(&proc.generation());
+        // Nobody listens whose bind has no answer, and nobody waits who has one.
+        let waits = match say {
+            Say::Waits => !unbound || proc.waits,
+            Say::Listening => unbound,
+            _ => false,
+        };
+        if waits {
+            return Ok(false);
+        }
         if proc.told_end.is_none() {
             proc.acted = true;
             match say {
@@ -472,6 +483,7 @@ impl<B: Brain> Sim<B> {
                         proc.became_ready(now);
                     }
                 }
+                Say::Waits => proc.waits = true,
                 Say::Reloading | Say::ReloadingOld | Say::ReloadingBare => proc.reloading = true,
                 Say::Stopping => proc.told_stopping = true,
                 Say::Alive => proc.fed = proc.fed.max(now),

@@ -33,6 +33,7 @@ pub(crate) enum Ask {
     Restart(WaitFor),
     /// `canary`: stop at so many hundredths of a percent.
     Swap {
+        unbound: bool,
         hold: bool,
         canary: Option<u16>,
         replace: bool,
@@ -74,6 +75,8 @@ pub(crate) enum Say {
     Ready,
     /// It listens everywhere, which is being ready where the unit says so.
     Listening,
+    /// It waits in a bind that is left unanswered.
+    Waits,
     Reloading,
     /// With a stamp from before the reload was asked for.
     ReloadingOld,
@@ -291,8 +294,9 @@ impl fmt::Display for Ask {
                 flag(f, keep_listening, "keep-listening")
             }
             Self::Restart(wait) => f.write_str("restart").and_then(|()| waits(f, wait)),
-            Self::Swap { hold, canary, replace, wait } => {
+            Self::Swap { unbound, hold, canary, replace, wait } => {
                 f.write_str("swap")?;
+                flag(f, unbound, "unbound")?;
                 flag(f, hold, "hold")?;
                 if let Some(canary) = canary {
                     write!(f, " canary={canary}")?;
@@ -339,6 +343,7 @@ impl fmt::Display for Say {
         match *self {
             Self::Ready => f.write_str("ready"),
             Self::Listening => f.write_str("listening"),
+            Self::Waits => f.write_str("waits"),
             Self::Reloading => f.write_str("reloading"),
             Self::ReloadingOld => f.write_str("reloading-old"),
             Self::ReloadingBare => f.write_str("reloading-bare"),

@@ -78,6 +78,8 @@ pub(crate) struct Unit {
     /// Trees on disk: what is unpacked, and what is in the place of a release.
     pub(crate) staged: BTreeSet<JobId>,
     pub(crate) trees: BTreeSet<Label>,
+    /// Generations whose binds are left unanswered.
+    pub(crate) held: BTreeSet<Generation>,
     pub(crate) procs: Vec<Proc>,
     pub(crate) jobs: Vec<Job>,
     /// The last job that ended, and whose it was.
@@ -150,6 +152,8 @@ pub(crate) struct Proc {
     /// When the machine heard of its end, or that it could not be launched.
     pub(crate) told_end: Option<Tick>,
     pub(crate) told_swept: bool,
+    /// It waits in a bind that is left unanswered.
+    pub(crate) waits: bool,
     /// When the machine heard what makes it ready.
     pub(crate) told_ready: Option<Tick>,
     /// ExecStartPost has yet to pass.
@@ -243,10 +247,15 @@ impl World {
 }
 
 impl Client {
+    /// Whether it asked for a swap that stops before it binds.
+    pub(crate) fn unbinds(&self) -> bool {
+        matches!(self.asked, Some((_, Ask::Swap { unbound: true, .. })))
+    }
+
     /// Whether it asked for a swap that stops at ready, or at a share.
     pub(crate) fn holds(&self) -> bool {
         let stops = |canary: Option<u16>| canary.is_some_and(|parts| parts < 10_000);
-        matches!(self.asked, Some((_, Ask::Swap { hold, canary, .. })) if hold || stops(canary))
+        matches!(self.asked, Some((_, Ask::Swap { unbound, hold, canary, .. })) if unbound || hold || stops(canary))
     }
 
     pub(crate) fn waits(&self) -> bool {
@@ -288,6 +297,7 @@ impl Unit {
             storing: VecDeque::new(),
             staged: BTreeSet::new(),
             trees: BTreeSet::new(),
+            held: BTreeSet::new(),
             procs: Vec::new(),
             jobs: Vec::new(),
             last_job: None,
@@ -497,6 +507,7 @@ impl Proc {
             told_spawned: false,
             told_end: None,
             told_swept: false,
+            waits: false,
             told_ready: None,
             posts,
             told_stopping: false,

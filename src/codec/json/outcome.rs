@@ -125,6 +125,7 @@ impl From<&Progress> for ProgressView {
                 after_ms: Some(millis(*after)),
                 ..about("ready", generation)
             },
+            Progress::Unbound { generation } => about("unbound", generation),
             Progress::Held { generation } => about("held", generation),
             Progress::Canary { generation, share, lasts } => Self {
                 share: Some(share.percent()),
@@ -172,6 +173,7 @@ pub fn progress_text(progress: &Progress) -> String {
         Progress::Ready { generation, ready, workers, after } => {
             format!("generation {generation}: {ready} of {workers} workers ready after {}", fine(*after))
         }
+        Progress::Unbound { generation } => format!("generation {generation} is started and on no port"),
         Progress::Held { generation } => format!("generation {generation} is ready and held"),
         Progress::Canary { generation, share, lasts } => {
             let lasts = lasts.map_or(String::new(), |span| format!(" for {}", fine(span)));
@@ -254,6 +256,7 @@ mod tests {
                 "ready",
                 "generation 8 ready after 1.42s",
             ),
+            (Progress::Unbound { generation }, "unbound", "generation 8 is started and on no port"),
             (Progress::Held { generation }, "held", "generation 8 is ready and held"),
             (
                 Progress::Canary {

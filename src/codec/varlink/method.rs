@@ -583,6 +583,7 @@ fn request_id(p: &mut Parameters) -> Result<Option<String>, Invalid> {
 pub(super) mod tests;
 
 fn put_stops(stops: Stops, put: &mut impl FnMut(&str, Value)) {
+    put("unbound", stops.unbound.into());
     put("hold", stops.hold.into());
     put("canary", stops.canary.map(Share::percent).into());
 }

@@ -76,7 +76,8 @@ impl Parameters {
 
     /// Where a swap is to stop.
     pub(super) fn stops(&mut self) -> Result<Stops, Invalid> {
-        Ok(Stops { hold: self.flag("hold")?, canary: self.share("canary")? })
+        let (unbound, hold) = (self.flag("unbound")?, self.flag("hold")?);
+        Ok(Stops { unbound, hold, canary: self.share("canary")? })
     }
 
     /// A whole number.

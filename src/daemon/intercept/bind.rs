@@ -10,51 +10,56 @@ use nix::errno::Errno;
 use std::os::fd::RawFd;
 
 impl Hands {
-    /// What cannot be one of ours, or has gone, is the kernel's.
+    /// What cannot be one of ours, or has gone, is the kernel's. `None`: it is answered when a person says.
     pub(super) fn decide(
         &mut self,
         id: WorkerId,
         call: &Call,
         found: Result<Facts, Errno>,
         now: Tick,
-    ) -> Answer {
+    ) -> Option<Answer> {
         let facts = match found {
             Ok(facts) => facts,
-            Err(Errno::EBADF | Errno::ENOTSOCK | Errno::ENOENT | Errno::ESRCH) => return Answer::Continue,
+            Err(Errno::EBADF | Errno::ENOTSOCK | Errno::ENOENT | Errno::ESRCH) => {
+                return Some(Answer::Continue);
+            }
             Err(Errno::EPERM) => {
                 let text = "supd may not look at what it binds: as root it needs CAP_SYS_PTRACE, as another \
                             user the worker has to run as that user";
                 self.warn_once(id, "ptrace", text);
-                return Answer::Continue;
+                return Some(Answer::Continue);
             }
-            Err(errno) => return Answer::Refused(errno),
+            Err(errno) => return Some(Answer::Refused(errno)),
         };
         // Only if it waits still was what was found its own.
         if self.intercepts.open.get(&id).is_none_or(|one| !one.calls.waits(call)) {
-            return Answer::Continue;
+            return Some(Answer::Continue);
         }
         match call.what {
             What::Bind { fd, .. } => self.binds(id, call, fd, &facts, now),
             What::Listen { fd, backlog } => self.listens(id, call, (fd, backlog), &facts, now),
-            What::Foreign => Answer::Refused(Errno::EPERM),
+            What::Foreign => Some(Answer::Refused(Errno::EPERM)),
         }
     }
 
-    fn binds(&mut self, id: WorkerId, call: &Call, fd: RawFd, facts: &Facts, now: Tick) -> Answer {
-        let Some(one) = self.intercepts.open.get(&id) else { return Answer::Continue };
-        let Some(kind) = facts.kind().filter(|_| facts.is_ip()) else { return Answer::Continue };
-        let launch = one.launch.clone();
+    fn binds(&mut self, id: WorkerId, call: &Call, fd: RawFd, facts: &Facts, now: Tick) -> Option<Answer> {
+        let launch = self.intercepts.open.get(&id).map(|one| one.launch.clone());
+        let kind = facts.kind().filter(|_| facts.is_ip());
+        let (Some(launch), Some(kind)) = (launch, kind) else { return Some(Answer::Continue) };
         let place = sockaddr::read(&facts.address);
         let asked = Asked { place, kind: Some(kind), v6only: facts.v6only };
         let sockets = launch.settings.sockets.iter().map(|socket| &**socket);
         let Some((at, fit)) = find(sockets, &asked) else {
             self.warn_of_stranger(id, &asked);
-            return Answer::Continue;
+            return Some(Answer::Continue);
         };
         let socket = &launch.settings.sockets[at];
         if self.slot_of(id, socket).is_some_and(|slot| facts.means(slot)) {
             // As the kernel says of what is bound already.
-            return Answer::Refused(Errno::EINVAL);
+            return Some(Answer::Refused(Errno::EINVAL));
+        }
+        if self.is_unbound(id) {
+            return self.waits(id, call).err().map(Answer::Refused);
         }
         if fit == Fit::More {
             let text = format!(
@@ -65,7 +70,7 @@ impl Hands {
             );
             self.warn_once(id, &text, &text);
         }
-        match self.give(id, call, fd, facts, socket) {
+        Some(match self.give(id, call, fd, facts, socket) {
             Ok(()) => {
                 if kind == SocketKind::Datagram {
                     self.serves(id, at, now);
@@ -73,7 +78,7 @@ impl Hands {
                 Answer::Done
             }
             Err(errno) => Answer::Refused(errno),
-        }
+        })
     }
 
     fn slot_of(&self, id: WorkerId, socket: &Socket) -> Option<std::os::fd::BorrowedFd<'_>> {
@@ -112,10 +117,10 @@ impl Hands {
         (fd, backlog): (RawFd, i32),
         facts: &Facts,
         now: Tick,
-    ) -> Answer {
-        let Some(one) = self.intercepts.open.get(&id) else { return Answer::Continue };
+    ) -> Option<Answer> {
+        let Some(one) = self.intercepts.open.get(&id) else { return Some(Answer::Continue) };
         if !matches!(facts.kind(), Some(SocketKind::Stream | SocketKind::SequentialPacket)) {
-            return Answer::Continue;
+            return Some(Answer::Continue);
         }
         let launch = one.launch.clone();
         let path = facts.path.clone().map(|path| Asked {
@@ -136,21 +141,24 @@ impl Hands {
                     lengthen(slot, wanted);
                 }
             } else if is_its_path() {
+                if self.is_unbound(id) {
+                    return self.waits(id, call).err().map(Answer::Refused);
+                }
                 if let Err(errno) = self.give(id, call, fd, facts, socket) {
-                    return Answer::Refused(errno);
+                    return Some(Answer::Refused(errno));
                 }
             } else {
                 continue;
             }
             self.serves(id, at, now);
-            return Answer::Done;
+            return Some(Answer::Done);
         }
         if let Some(Asked { place: Place::Path(path), .. }) = path {
             let path = path.display();
             let text = format!("it listens on {path}, which is BindAs of no [[Socket]] of the unit");
             self.warn_once(id, &path.to_string(), &text);
         }
-        Answer::Continue
+        Some(Answer::Continue)
     }
 
     /// It binds what is not its unit's: the kernel lets it, once.

@@ -80,8 +80,8 @@ impl Hands {
                 // The next is taken when that one is answered.
                 return;
             }
-            let Some(one) = self.intercepts.open.get(&id) else { return };
-            match one.calls.next() {
+            let Some(one) = self.intercepts.open.get_mut(&id) else { return };
+            match one.next() {
                 Ok(Some(call)) => self.called(id, call, now),
                 Ok(None) => return self.end_if_over(id),
                 Err(errno) => {
@@ -154,8 +154,10 @@ impl Hands {
         if let Some(next) = self.intercepts.questions.front_mut() {
             next.since = now;
         }
-        let answer = self.decide(worker, &call, found, now);
-        self.intercepts.answer(worker, &call, answer);
+        // What has no answer yet waits for a person.
+        if let Some(answer) = self.decide(worker, &call, found, now) {
+            self.intercepts.answer(worker, &call, answer);
+        }
         self.take_calls(worker, now);
     }
 

@@ -5,6 +5,7 @@
 //! | `look` | what a call is about, by a child: one call of a worker at a time |
 //! | `bind` | what a call is answered |
 //! | `listen` | who listens, and which process is the server |
+//! | `wait` | what is left unanswered until a person says |
 //!
 //! The kernel does most of them as if supd were not there. A bind to an address of the unit gets the
 //! generation's slot in the place of the worker's socket; a UNIX socket is bound where BindAs says, by the
@@ -13,6 +14,7 @@
 mod bind;
 mod listen;
 mod look;
+mod wait;
 
 use super::hands::Hands;
 use super::perform::note;
@@ -22,6 +24,7 @@ use crate::model::{Generation, Tick, UnitName, WorkerId};
 use crate::os::intercept::{Answer, Call, Calls, Reader};
 use look::Question;
 use mio::Token;
+use nix::errno::Errno;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -40,6 +43,8 @@ pub struct Intercepts {
     /// As many of these have been asked.
     asked: usize,
     last: u64,
+    /// Generations whose binds are left unanswered.
+    held: BTreeSet<(UnitName, Generation)>,
     /// Generations of which somebody wants that nothing blocks: their workers share one open file.
     nonblocking: BTreeSet<(UnitName, Generation)>,
 }
@@ -56,6 +61,12 @@ struct Intercept {
     /// Those of them since the last search for who listens began.
     fresh: BTreeSet<usize>,
     listening: Listening,
+    /// Calls of it that are left unanswered.
+    waiting: Vec<Call>,
+    /// Those that were, and are answered now.
+    again: VecDeque<Call>,
+    /// Whether it was told that it waits.
+    waits: bool,
     /// What was told of it.
     told: BTreeSet<String>,
     /// How often it was looked in vain for the process that goes on.
@@ -75,6 +86,20 @@ enum Listening {
     Looked,
     /// It was found to.
     Done,
+}
+
+impl Intercept {
+    fn is_of(&self, unit: &UnitName, generation: Generation) -> bool {
+        self.unit == *unit && self.launch.generation == generation
+    }
+
+    /// The next call that is to be answered.
+    fn next(&mut self) -> Result<Option<Call>, Errno> {
+        match self.again.pop_front() {
+            Some(call) => Ok(Some(call)),
+            None => self.calls.next(),
+        }
+    }
 }
 
 impl Intercepts {
@@ -102,7 +127,9 @@ impl Intercepts {
 
     /// The generation has ended.
     pub fn forget(&mut self, unit: &UnitName, generation: Generation) {
-        self.nonblocking.remove(&(unit.clone(), generation));
+        let key = (unit.clone(), generation);
+        self.nonblocking.remove(&key);
+        self.held.remove(&key);
     }
 
     fn answer(&self, worker: WorkerId, call: &Call, answer: Answer) {
@@ -134,6 +161,9 @@ impl Hands {
                     served: BTreeSet::new(),
                     fresh: BTreeSet::new(),
                     listening: Listening::Not,
+                    waiting: Vec::new(),
+                    again: VecDeque::new(),
+                    waits: false,
                     told: BTreeSet::new(),
                     looks: 0,
                     mute: false,

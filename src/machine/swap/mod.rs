@@ -21,6 +21,7 @@ impl StepKind {
             Self::Binding => "its listeners are being bound",
             Self::Numbering => "its number is on its way to the disk",
             Self::Launching => "it is on its way to ready",
+            Self::Unbound => "it is started and on no port",
             Self::Held => "it is ready and held",
             Self::Canary => "it receives a share of the new connections",
             Self::Asking => "CheckCommand decides on its share",
@@ -44,6 +45,7 @@ pub(super) enum Step {
     Binding { job: JobId },
     Numbering { record: RecordId },
     Launching,
+    Unbound,
     Held,
     Canary { stage: usize, until: Option<Tick> },
     Asking { stage: usize, job: JobId, until: Tick },
@@ -68,6 +70,7 @@ impl Step {
             Self::Binding { .. } => StepKind::Binding,
             Self::Numbering { .. } => StepKind::Numbering,
             Self::Launching => StepKind::Launching,
+            Self::Unbound => StepKind::Unbound,
             Self::Held => StepKind::Held,
             Self::Canary { .. } => StepKind::Canary,
             Self::Asking { .. } => StepKind::Asking,
@@ -102,6 +105,7 @@ impl Step {
             Self::Binding { .. }
             | Self::Numbering { .. }
             | Self::Launching
+            | Self::Unbound
             | Self::Held
             | Self::Intending { .. }
             | Self::Switching
@@ -121,6 +125,7 @@ impl Step {
             Self::Copying { .. }
             | Self::Binding { .. }
             | Self::Launching
+            | Self::Unbound
             | Self::Held
             | Self::Canary { .. }
             | Self::Asking { .. }
@@ -140,6 +145,7 @@ impl Step {
             | Self::Binding { .. }
             | Self::Numbering { .. }
             | Self::Launching
+            | Self::Unbound
             | Self::Held
             | Self::Canary { .. }
             | Self::Intending { .. }
@@ -163,6 +169,7 @@ impl Step {
             | Self::Binding { .. }
             | Self::Numbering { .. }
             | Self::Launching
+            | Self::Unbound
             | Self::Held
             | Self::Canary { .. }
             | Self::Asking { .. }
@@ -192,6 +199,7 @@ impl Step {
             | Self::Binding { .. }
             | Self::Numbering { .. }
             | Self::Launching
+            | Self::Unbound
             | Self::Held
             | Self::Canary { .. }
             | Self::Asking { .. }
@@ -231,6 +239,8 @@ pub(super) struct Swap {
     pub(super) wanted: Share,
     /// It goes to one that stands by already.
     pub(super) warm: bool,
+    /// Its binds are left unanswered.
+    pub(super) unbound: bool,
     /// What it leaves is not to stand by.
     pub(super) stops_left: bool,
     /// Why it must not stay.

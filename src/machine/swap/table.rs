@@ -13,6 +13,8 @@ listed!(
         Numbering,
         /// The workers are on their way to ready.
         Launching,
+        /// Started, on no port, and waits for `promote`.
+        Unbound,
         /// Ready, and waits for `promote`.
         Held,
         /// Receives a share of the new connections.
@@ -61,6 +63,8 @@ listed!(
         RecordFailed,
         /// Every worker of the new generation is ready.
         Ready,
+        /// Every worker of the new generation waits in a bind, as a person wants it.
+        Unbound,
         /// A worker of the new generation failed.
         Failed,
         /// Every worker of the previous generation is ready.
@@ -107,6 +111,10 @@ listed!(
         Launch,
         /// Go on without a record, or give up.
         Unnumbered,
+        /// Leave its binds unanswered until a person says.
+        Wait,
+        /// Answer its binds.
+        AnswerBinds,
         /// Hold, or go on to the intent.
         Proceed,
         /// Ask CheckCommand whether its share may grow.
@@ -164,9 +172,11 @@ listed!(
 #[must_use]
 pub fn decide(step: StepKind, cue: SwapCueKind) -> SwapMove {
     match step {
-        StepKind::Copying | StepKind::Binding | StepKind::Numbering | StepKind::Launching => {
-            before(step, cue)
-        }
+        StepKind::Copying
+        | StepKind::Binding
+        | StepKind::Numbering
+        | StepKind::Launching
+        | StepKind::Unbound => before(step, cue),
         StepKind::Held | StepKind::Canary | StepKind::Asking => at_will(step, cue),
         StepKind::Intending | StepKind::Switching | StepKind::Noting => during(step, cue),
         StepKind::Probation | StepKind::Checking | StepKind::Committing | StepKind::Undoing => {
@@ -186,6 +196,7 @@ fn before(step: StepKind, cue: SwapCueKind) -> SwapMove {
     let binding = step == StepKind::Binding;
     let numbering = step == StepKind::Numbering;
     let launching = step == StepKind::Launching;
+    let unbound = step == StepKind::Unbound;
     match cue {
         C::Copied if copying => M::Bind,
         C::Uncopied | C::Due if copying => M::Uncopied,
@@ -194,7 +205,9 @@ fn before(step: StepKind, cue: SwapCueKind) -> SwapMove {
         C::Recorded if numbering => M::Launch,
         C::RecordFailed if numbering => M::Unnumbered,
         C::Ready if launching => M::Proceed,
-        C::Failed if launching => M::Undo,
+        C::Unbound if launching => M::Wait,
+        C::Failed if launching || unbound => M::Undo,
+        C::Promote if unbound => M::AnswerBinds,
         C::Promote => M::RefusePromote,
         C::Share => M::RefuseShare,
         C::Abort if copying || binding => M::Drop,
@@ -206,6 +219,7 @@ fn before(step: StepKind, cue: SwapCueKind) -> SwapMove {
         | C::Recorded
         | C::RecordFailed
         | C::Ready
+        | C::Unbound
         | C::Failed
         | C::BackReady
         | C::IntentSaved
@@ -240,6 +254,7 @@ fn at_will(step: StepKind, cue: SwapCueKind) -> SwapMove {
         | C::Recorded
         | C::RecordFailed
         | C::Ready
+        | C::Unbound
         | C::BackReady
         | C::IntentSaved
         | C::IntentFailed
@@ -277,6 +292,7 @@ fn during(step: StepKind, cue: SwapCueKind) -> SwapMove {
         | C::Recorded
         | C::RecordFailed
         | C::Ready
+        | C::Unbound
         | C::BackReady
         | C::IntentSaved
         | C::IntentFailed
@@ -324,6 +340,7 @@ fn after(step: StepKind, cue: SwapCueKind) -> SwapMove {
         | C::Recorded
         | C::RecordFailed
         | C::Ready
+        | C::Unbound
         | C::Failed
         | C::BackReady
         | C::IntentSaved
@@ -367,6 +384,7 @@ fn back(step: StepKind, cue: SwapCueKind) -> SwapMove {
         | C::Recorded
         | C::RecordFailed
         | C::Ready
+        | C::Unbound
         | C::Failed
         | C::BackReady
         | C::IntentSaved

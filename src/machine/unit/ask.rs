@@ -210,6 +210,7 @@ impl Unit {
             SwapKind::Start | SwapKind::Restart | SwapKind::Rollback => format!("abort {}", self.name),
         };
         self.is_free(&instead)?;
+        self.can_wait_unbound(&plan)?;
         self.has_place(&plan)?;
         self.unwatch(turn);
         self.settings = plan.settings.clone();

@@ -55,6 +55,7 @@ impl Unit {
             Some((
                 false,
                 Step::Launching
+                | Step::Unbound
                 | Step::Held
                 | Step::Canary { .. }
                 | Step::Asking { .. }

@@ -74,6 +74,7 @@ impl Unit {
     pub(super) fn heard(&mut self, generation: Generation, told: Vec<(usize, Told)>, turn: &mut Turn<'_>) {
         for (index, told) in told {
             match told {
+                Told::Unbound => self.heard_unbound(generation, turn),
                 Told::Ready => self.heard_ready(generation, index, turn),
                 Told::Failed(cause) => self.heard_failed(generation, index, &cause, turn),
                 Told::Reloaded(outcome) => self.heard_reloaded(generation, index, outcome, turn),

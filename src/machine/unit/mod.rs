@@ -198,6 +198,7 @@ impl Unit {
             Event::SpawnFailed { worker, reason } => self.worker_cue(worker, &Cue::SpawnFailed(reason), turn),
             Event::Exited { worker, exit } => self.worker_cue(worker, &Cue::Exited(exit), turn),
             Event::Swept { worker } => self.worker_cue(worker, &Cue::Swept, turn),
+            Event::BindWaits { worker } => self.bind_waits(worker, turn),
             Event::Listens { worker } => self.worker_cue(worker, &Cue::Listening, turn),
             Event::Noticed { worker, notice } => self.noticed(worker, notice, turn),
             Event::Finished { job, result } => self.finished(job, result, turn),

@@ -121,6 +121,7 @@ impl Unit {
     fn generation_status(&self, group: &Group, now: Tick) -> GenerationStatus {
         let state = match group.role {
             Role::Candidate | Role::Standby { .. } if self.has_share(group) => GenerationState::Canary,
+            Role::Candidate if group.is_unbound() => GenerationState::Unbound,
             Role::Candidate => GenerationState::Candidate,
             Role::Active if group.is_gone() => GenerationState::Exited,
             Role::Active => GenerationState::Active,
@@ -221,6 +222,9 @@ fn step_note(to: Generation, step: Step, now: Tick) -> Option<String> {
     match step {
         Step::Copying { .. } => Some("a rollback waits for the copy of the program to go back to".to_owned()),
         Step::Launching => Some(format!("generation {to} is on its way to ready")),
+        Step::Unbound => {
+            Some(format!("generation {to} is started and on no port: promote (or bind), or abort"))
+        }
         Step::Held => Some(format!("generation {to} is ready and held: promote or abort")),
         Step::Canary { until: Some(until), .. } => {
             Some(format!("canary: generation {to}, {}s to the next step", seconds(until)))

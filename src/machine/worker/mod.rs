@@ -22,6 +22,8 @@ pub(super) enum Cue {
     Swept,
     Ready,
     Listening,
+    Waits,
+    Bind,
     Reloading { monotonic_usec: Option<u64> },
     Stopping,
     Alive,
@@ -45,6 +47,8 @@ impl Cue {
             Self::Swept => CueKind::Swept,
             Self::Ready => CueKind::Ready,
             Self::Listening => CueKind::Listening,
+            Self::Waits => CueKind::Waits,
+            Self::Bind => CueKind::Bind,
             Self::Reloading { .. } => CueKind::Reloading,
             Self::Stopping => CueKind::Stopping,
             Self::Alive => CueKind::Alive,
@@ -72,6 +76,8 @@ impl Cue {
             | Self::Swept
             | Self::Ready
             | Self::Listening
+            | Self::Waits
+            | Self::Bind
             | Self::Reloading { .. }
             | Self::Stopping
             | Self::Alive
@@ -96,6 +102,8 @@ impl Cue {
 pub(super) enum Told {
     /// It became ready.
     Ready,
+    /// It waits in a bind that is left unanswered.
+    Unbound,
     /// It failed: died, or is being ended because it is broken. Once for each run.
     Failed(String),
     /// A reload is over.

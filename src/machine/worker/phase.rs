@@ -38,18 +38,46 @@ pub(in crate::machine) enum ReloadStage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::machine) enum Phase {
     Preparing(Step),
-    Spawning { until: Option<Tick> },
-    Starting { until: Option<Tick>, probe: Probe },
-    Settling { until: Tick },
+    Spawning {
+        until: Option<Tick>,
+    },
+    Starting {
+        until: Option<Tick>,
+        probe: Probe,
+    },
+    /// `ready`: it said so meanwhile.
+    Unbound {
+        ready: bool,
+    },
+    Settling {
+        until: Tick,
+    },
     Posting(Step),
-    Serving { since: Tick, watchdog: Option<Tick> },
-    Reloading { since: Tick, watchdog: Option<Tick>, stage: ReloadStage, until: Option<Tick> },
+    Serving {
+        since: Tick,
+        watchdog: Option<Tick>,
+    },
+    Reloading {
+        since: Tick,
+        watchdog: Option<Tick>,
+        stage: ReloadStage,
+        until: Option<Tick>,
+    },
     Halting(Step),
-    Stopping { until: Option<Tick> },
-    Killing { until: Tick },
-    Sweeping { until: Option<Tick> },
+    Stopping {
+        until: Option<Tick>,
+    },
+    Killing {
+        until: Tick,
+    },
+    Sweeping {
+        until: Option<Tick>,
+    },
     Closing(Step),
-    Resting { until: Tick, limited: bool },
+    Resting {
+        until: Tick,
+        limited: bool,
+    },
     Gone,
 }
 
@@ -60,6 +88,7 @@ impl Phase {
             Self::Preparing(_) => Kind::Preparing,
             Self::Spawning { .. } => Kind::Spawning,
             Self::Starting { .. } => Kind::Starting,
+            Self::Unbound { .. } => Kind::Unbound,
             Self::Settling { .. } => Kind::Settling,
             Self::Posting(_) => Kind::Posting,
             Self::Serving { .. } => Kind::Serving,
@@ -80,6 +109,7 @@ impl Phase {
             Self::Preparing(_) => "preparing",
             Self::Spawning { .. } => "spawning",
             Self::Starting { .. } => "starting",
+            Self::Unbound { .. } => "unbound",
             Self::Settling { .. } => "settling",
             Self::Posting(_) => "posting",
             Self::Serving { .. } => "serving",
@@ -111,7 +141,7 @@ impl Phase {
                 (Some(watchdog), Some(until)) => Some(watchdog.min(until)),
                 (one, other) => one.or(other),
             },
-            Self::Gone => None,
+            Self::Unbound { .. } | Self::Gone => None,
         }
     }
 
@@ -127,6 +157,7 @@ impl Phase {
                 push(until);
             }
             Self::Preparing(_)
+            | Self::Unbound { .. }
             | Self::Settling { .. }
             | Self::Killing { .. }
             | Self::Sweeping { .. }
@@ -146,6 +177,7 @@ impl Phase {
             Self::Reloading { stage: ReloadStage::Command { job, .. }, .. } => Some(job),
             Self::Spawning { .. }
             | Self::Starting { .. }
+            | Self::Unbound { .. }
             | Self::Settling { .. }
             | Self::Serving { .. }
             | Self::Reloading { .. }
@@ -172,6 +204,7 @@ impl Phase {
             | Self::Gone => false,
             Self::Spawning { .. }
             | Self::Starting { .. }
+            | Self::Unbound { .. }
             | Self::Settling { .. }
             | Self::Posting(_)
             | Self::Serving { .. }

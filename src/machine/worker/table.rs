@@ -31,6 +31,8 @@ listed!(
         Spawning,
         /// Runs and is not ready.
         Starting,
+        /// Runs, and waits in a bind that is left unanswered.
+        Unbound,
         /// Has said ready and has yet to live on for a while.
         Settling,
         /// ExecStartPost runs.
@@ -71,6 +73,10 @@ listed!(
         Ready,
         /// It listens on every listener.
         Listening,
+        /// A bind of it is left unanswered, as the swap wants it.
+        Waits,
+        /// Its binds are answered.
+        Bind,
         /// RELOADING=1
         Reloading,
         /// STOPPING=1
@@ -115,6 +121,12 @@ listed!(
         BeginReady,
         /// It said ready.
         Settle,
+        /// It waits in its bind, for as long as a person likes.
+        Wait,
+        /// It said ready while a bind of it waited: true once that is answered.
+        NoteReady,
+        /// It goes on towards ready.
+        GoOn,
         /// The check of readiness failed: once more, later.
         Recheck,
         /// The check is due, or readiness is overdue.
@@ -176,9 +188,12 @@ listed!(
 #[must_use]
 pub fn decide(kind: Kind, cue: CueKind) -> Move {
     match kind {
-        Kind::Preparing | Kind::Spawning | Kind::Starting | Kind::Settling | Kind::Posting => {
-            on_the_way_up(kind, cue)
-        }
+        Kind::Preparing
+        | Kind::Spawning
+        | Kind::Starting
+        | Kind::Unbound
+        | Kind::Settling
+        | Kind::Posting => on_the_way_up(kind, cue),
         Kind::Serving | Kind::Reloading => while_serving(kind, cue),
         Kind::Halting | Kind::Stopping | Kind::Killing => on_the_way_down(kind, cue),
         Kind::Sweeping | Kind::Closing | Kind::Resting | Kind::Gone => without_a_process(kind, cue),
@@ -187,26 +202,31 @@ pub fn decide(kind: Kind, cue: CueKind) -> Move {
 
 fn on_the_way_up(kind: Kind, cue: CueKind) -> Move {
     use CueKind as C;
-    let [preparing, spawning, starting, settling, posting] = match cue {
-        C::Spawned => [Move::Stale, Move::Begin, Move::Stale, Move::Stale, Move::Stale],
-        C::SpawnFailed => [Move::Stale, Move::GiveUp, Move::Stale, Move::Stale, Move::Stale],
-        C::Exited => [Move::Stale, Move::Bury, Move::Bury, Move::Bury, Move::Bury],
-        C::Swept | C::Alive | C::Reloading | C::Reload => [Move::Stale; 5],
-        C::Ready | C::Listening => [Move::Stale, Move::BeginReady, Move::Settle, Move::Stale, Move::Stale],
-        C::Stopping => [Move::Stale, Move::Leave, Move::Leave, Move::Leave, Move::Leave],
-        C::Trigger => [Move::Stale, Move::Abort, Move::Abort, Move::Abort, Move::Abort],
-        C::Period => [Move::Stale, Move::SetPeriod, Move::SetPeriod, Move::SetPeriod, Move::SetPeriod],
-        C::Extend => [Move::Stale, Move::Extend, Move::Extend, Move::Stale, Move::Extend],
-        C::Passed => [Move::Prepare, Move::Stale, Move::Settle, Move::Stale, Move::Post],
-        C::Failed => [Move::GiveUp, Move::Stale, Move::Recheck, Move::Stale, Move::PostFail],
-        C::Due => [Move::GiveUp, Move::Overdue, Move::StartDue, Move::Post, Move::PostFail],
-        C::Stop => [Move::Abandon, Move::Terminate, Move::Terminate, Move::Terminate, Move::Terminate],
-        C::Kill => [Move::Abandon, Move::Kill, Move::Kill, Move::Kill, Move::Kill],
+    use Move as M;
+    let [preparing, spawning, starting, unbound, settling, posting] = match cue {
+        C::Spawned => [M::Stale, M::Begin, M::Stale, M::Stale, M::Stale, M::Stale],
+        C::SpawnFailed => [M::Stale, M::GiveUp, M::Stale, M::Stale, M::Stale, M::Stale],
+        C::Exited => [M::Stale, M::Bury, M::Bury, M::Bury, M::Bury, M::Bury],
+        C::Swept | C::Alive | C::Reloading | C::Reload => [M::Stale; 6],
+        C::Ready => [M::Stale, M::BeginReady, M::Settle, M::NoteReady, M::Stale, M::Stale],
+        C::Listening => [M::Stale, M::BeginReady, M::Settle, M::Stale, M::Stale, M::Stale],
+        C::Waits => [M::Stale, M::Stale, M::Wait, M::Stale, M::Stale, M::Stale],
+        C::Bind => [M::Stale, M::Stale, M::Stale, M::GoOn, M::Stale, M::Stale],
+        C::Stopping => [M::Stale, M::Leave, M::Leave, M::Leave, M::Leave, M::Leave],
+        C::Trigger => [M::Stale, M::Abort, M::Abort, M::Abort, M::Abort, M::Abort],
+        C::Period => [M::Stale, M::SetPeriod, M::SetPeriod, M::SetPeriod, M::SetPeriod, M::SetPeriod],
+        C::Extend => [M::Stale, M::Extend, M::Extend, M::Stale, M::Stale, M::Extend],
+        C::Passed => [M::Prepare, M::Stale, M::Settle, M::Stale, M::Stale, M::Post],
+        C::Failed => [M::GiveUp, M::Stale, M::Recheck, M::Stale, M::Stale, M::PostFail],
+        C::Due => [M::GiveUp, M::Overdue, M::StartDue, M::Stale, M::Post, M::PostFail],
+        C::Stop => [M::Abandon, M::Terminate, M::Terminate, M::Terminate, M::Terminate, M::Terminate],
+        C::Kill => [M::Abandon, M::Kill, M::Kill, M::Kill, M::Kill, M::Kill],
     };
     match kind {
         Kind::Preparing => preparing,
         Kind::Spawning => spawning,
         Kind::Starting => starting,
+        Kind::Unbound => unbound,
         Kind::Settling => settling,
         Kind::Posting => posting,
         Kind::Serving
@@ -225,7 +245,7 @@ fn while_serving(kind: Kind, cue: CueKind) -> Move {
     use CueKind as C;
     let reloading = kind == Kind::Reloading;
     match cue {
-        C::Spawned | C::SpawnFailed | C::Swept => Move::Stale,
+        C::Spawned | C::SpawnFailed | C::Swept | C::Waits | C::Bind => Move::Stale,
         C::Exited => Move::Bury,
         C::Ready if reloading => Move::Reloaded,
         C::Ready | C::Listening => Move::Stale,
@@ -263,6 +283,8 @@ fn on_the_way_down(kind: Kind, cue: CueKind) -> Move {
         | C::Swept
         | C::Ready
         | C::Listening
+        | C::Waits
+        | C::Bind
         | C::Reloading
         | C::Stopping
         | C::Alive
@@ -290,6 +312,8 @@ fn without_a_process(kind: Kind, cue: CueKind) -> Move {
         | C::Exited
         | C::Ready
         | C::Listening
+        | C::Waits
+        | C::Bind
         | C::Reloading
         | C::Stopping
         | C::Alive
@@ -305,6 +329,7 @@ fn without_a_process(kind: Kind, cue: CueKind) -> Move {
         Kind::Preparing
         | Kind::Spawning
         | Kind::Starting
+        | Kind::Unbound
         | Kind::Settling
         | Kind::Posting
         | Kind::Serving

@@ -22,6 +22,8 @@ pub(super) struct SwapBook {
     pub(super) client: Option<ClientId>,
     /// Whoever asked for it wanted it held.
     pub(super) hold: bool,
+    /// And before that, on no port.
+    pub(super) unbound: bool,
     /// The durable state before it began.
     pub(super) before: Durable,
     pub(super) began_saved: bool,

@@ -292,6 +292,8 @@ impl Oracle {
             Action::Share { swap_id, candidate, share, .. } => {
                 self.book(place).shares(world, unit, *swap_id, (*candidate, *share))
             }
+            Action::HoldBinds(generation) => serve::holds_binds(unit, *generation),
+            Action::AnswerBinds(generation) => serve::answers_binds(unit, *generation),
             Action::PassOn(generation) => serve::passes_on(unit, *generation),
             Action::Count(generation) => self.book(place).counts(world, unit, *generation),
             Action::Pin(_) => Ok(()),
@@ -399,10 +401,12 @@ fn first_line(text: &str) -> &str {
 /// Why an event is one of the past, if it is.
 fn stale(unit: &Unit, event: &Event) -> Option<String> {
     match event {
-        Event::Noticed { worker, .. } | Event::Listens { worker } => match unit.proc(*worker) {
-            None => Some(format!("worker {worker} never was")),
-            Some(proc) => proc.told_end.map(|_| format!("worker {worker} has ended")),
-        },
+        Event::Noticed { worker, .. } | Event::BindWaits { worker } | Event::Listens { worker } => {
+            match unit.proc(*worker) {
+                None => Some(format!("worker {worker} never was")),
+                Some(proc) => proc.told_end.map(|_| format!("worker {worker} has ended")),
+            }
+        }
         Event::Asked { request, .. } => match request {
             Request::Start { .. }
             | Request::Stop { .. }

@@ -143,8 +143,9 @@ impl Book {
                     format!("swapped and nothing changed: {}", reply.text)
                 })
             }
-            Ask::Swap { wait, hold, canary, .. } => {
-                let stops = hold || canary.is_some_and(|parts| parts < 10_000);
+            Ask::Swap { unbound: true, .. } if self.is_unbound(unit, client.id, reply) => Ok(()),
+            Ask::Swap { wait, unbound, hold, canary, .. } => {
+                let stops = unbound || hold || canary.is_some_and(|parts| parts < 10_000);
                 let wait = if stops { WaitFor::Ready } else { wait };
                 must(Rule::Replies, reply.changed, || {
                     format!("swapped and nothing changed: {}", reply.text)
@@ -173,11 +174,16 @@ impl Book {
                 must(Rule::Replies, reply.changed, || format!("done and nothing changed: {}", reply.text))?;
                 self.reached(world, unit, client, wait, reply)
             }
+            // From there it goes on to where it was to stop next.
+            Ask::Promote(_) if self.about(client.id, reply).is_some_and(|it| it.unbound && it.was_ready) => {
+                Ok(())
+            }
             Ask::Promote(wait) => self.reached(world, unit, client, wait, reply),
             // It joined an install.
             Ask::Wait(_) if reply.swap_id.is_none() && reply.generation.is_none() => Ok(()),
             // Nothing was under way, or what was is over.
             Ask::Wait(_) if !reply.changed || self.halted => Ok(()),
+            Ask::Wait(_) if self.is_unbound(unit, client.id, reply) => Ok(()),
             // Who joins a swap that is to be held ends with those who asked for it.
             Ask::Wait(_)
                 if self
@@ -206,6 +212,14 @@ impl Book {
             }
             Ask::Reload | Ask::Kill(_) | Ask::Refresh => Ok(()),
         }
+    }
+
+    /// It waits in its binds, as it was asked for.
+    fn is_unbound(&self, unit: &Unit, client: ClientId, reply: &Reply) -> bool {
+        let to =
+            self.about(client, reply).filter(|swap| swap.hold && swap.ended.is_none()).map(|swap| swap.to);
+        let waits = |proc: &Proc| Some(proc.generation()) == to && proc.waits;
+        to.is_some_and(|to| unit.held.contains(&to)) && unit.procs.iter().any(waits)
     }
 
     fn aborted(&self, client: &Client, reply: &Reply) -> Checked {

@@ -347,6 +347,9 @@ impl Book {
                 format!("switches back to {to}: not ready")
             });
         }
+        must(Rule::MakeBeforeBreak, !unit.held.contains(&to), || {
+            format!("switches to {to}, whose binds are left unanswered")
+        })?;
         must(Rule::MakeBeforeBreak, unit.complete(to, world.now), || {
             format!("switches to {to}, which is not ready")
         })
@@ -412,5 +415,17 @@ pub(super) fn retires(unit: &Unit, generation: Generation) -> Checked {
     let left = unit.procs.iter().find(|proc| proc.generation() == generation && !proc.is_over());
     must(Rule::Accounts, left.is_none(), || {
         format!("retires generation {generation}, of which {left:?} is left")
+    })
+}
+
+/// What is to be left unanswered is told before anything can bind.
+pub(super) fn holds_binds(unit: &Unit, generation: Generation) -> Checked {
+    let runs = unit.procs.iter().any(|proc| proc.generation() == generation);
+    must(Rule::MakeBeforeBreak, !runs, || format!("holds the binds of {generation}, which may have bound"))
+}
+
+pub(super) fn answers_binds(unit: &Unit, generation: Generation) -> Checked {
+    must(Rule::Accounts, unit.held.contains(&generation), || {
+        format!("answers the binds of {generation}, which are not held")
     })
 }

@@ -6,7 +6,7 @@ pub(in crate::codec::varlink) fn every_method() -> Vec<Method> {
     let unit = UnitName::new("web").unwrap();
     let wait = WaitFor::Drained;
     let label = Label::new("1.5.0").ok();
-    let stops = Stops { hold: true, canary: Share::of_parts(25) };
+    let stops = Stops { unbound: true, hold: true, canary: Share::of_parts(25) };
     vec![
         Method::Status { unit: Some(unit.clone()), count: true },
         Method::Cat { unit: unit.clone(), generation: Some(Generation(8)) },

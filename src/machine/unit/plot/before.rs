@@ -84,6 +84,7 @@ impl Unit {
         self.progress(&Progress::Launched { generation: swap.to, workers }, turn);
         turn.note(Level::Info, Some(swap.to), format!("launched with {workers} worker(s)"));
         let role = if swap.is_first() { Role::Active } else { Role::Candidate };
+        self.hold_binds(swap, turn);
         let mut group = Group::new(launch, role, swap.steered, turn);
         let told = group.launch_all(turn);
         self.groups.insert(swap.to, group);
@@ -98,6 +99,9 @@ impl Unit {
             return self.note_commit(swap, Try::default(), turn);
         }
         let ready = Reply::done(true, format!("generation {} is ready", swap.to)).about(about.0, about.1);
+        if swap.unbound {
+            return self.ready_unbound(swap, turn);
+        }
         if !swap.plan.stops.hold {
             self.resolve(WaitFor::Ready, &ready, turn);
         }

@@ -59,8 +59,9 @@ impl Unit {
     }
 
     /// What a swap that waits for a person has come to, for who wanted it that far.
-    fn stands_at(&self, swap: &Swap) -> Option<Reply> {
+    pub(super) fn stands_at(&self, swap: &Swap) -> Option<Reply> {
         let text = match (swap.step.kind(), swap.share) {
+            (StepKind::Unbound, _) => format!("generation {} is started and on no port", swap.to),
             (StepKind::Held, _) => format!("generation {} is ready and held", swap.to),
             (StepKind::Canary, share) => {
                 format!("generation {} receives {share} % of the new connections", swap.to)
@@ -159,6 +160,7 @@ impl Unit {
             | StepKind::Binding
             | StepKind::Numbering
             | StepKind::Launching
+            | StepKind::Unbound
             | StepKind::Held
             | StepKind::Committing
             | StepKind::Undoing

@@ -46,7 +46,7 @@ impl Unit {
             release: group.launch.release.clone(),
             origin: None,
             // Nobody else serves: there is nothing to share.
-            stops: Stops { hold: false, canary: Some(Share::FULL) },
+            stops: Stops { canary: Some(Share::FULL), ..Stops::default() },
         };
         self.progress(&Progress::RollingBack { from: swap.to, to: from, cause: cause.clone() }, turn);
         self.begin_warm(plan, from, None, turn);

@@ -3,6 +3,7 @@
 //! | file | the moves |
 //! |---|---|
 //! | `before` | to ready, and undone before the switch |
+//! | `unbound` | started, and on no port until a person says |
 //! | `canary` | a share, and the next |
 //! | `switch` | the switch itself |
 //! | `commit` | probation and commit |
@@ -16,6 +17,7 @@ mod canary;
 mod commit;
 mod fall;
 mod switch;
+mod unbound;
 mod warm;
 
 use super::super::disk::Try;
@@ -94,6 +96,7 @@ impl Unit {
             share: Share::ZERO,
             wanted: Share::ZERO,
             warm: standby.is_some(),
+            unbound: false,
             stops_left: false,
             cause: None,
             fell: None,
@@ -130,6 +133,8 @@ impl Unit {
             SwapMove::Number => self.number(&mut swap, turn),
             SwapMove::Launch => self.launch(&mut swap, turn),
             SwapMove::Unnumbered => self.unnumbered(&mut swap, detail, turn),
+            SwapMove::Wait => self.wait_unbound(&mut swap, turn),
+            SwapMove::AnswerBinds => self.answer_binds(&mut swap, turn),
             SwapMove::Proceed => self.proceed(&mut swap, turn),
             SwapMove::Ask => self.ask_check(&mut swap, turn),
             SwapMove::Grow => self.grow(&mut swap, turn),
@@ -195,6 +200,7 @@ impl Unit {
             | Step::Binding { .. }
             | Step::Numbering { .. }
             | Step::Launching
+            | Step::Unbound
             | Step::Held
             | Step::Canary { .. }
             | Step::Asking { .. }

@@ -116,6 +116,7 @@ impl Worker {
             && match self.phase {
                 Phase::Spawning { .. }
                 | Phase::Starting { .. }
+                | Phase::Unbound { .. }
                 | Phase::Settling { .. }
                 | Phase::Posting(_) => true,
                 Phase::Preparing(_)

@@ -79,6 +79,9 @@ impl Worker {
             Move::NextReload => self.reload_command(self.next_index(), terms, turn),
             Move::Begin => self.begin(terms, turn),
             Move::BeginReady | Move::Settle => self.said_ready(cue, terms, turn),
+            Move::Wait => self.wait_unbound(terms, turn),
+            Move::NoteReady => self.note_ready(terms),
+            Move::GoOn => self.go_on(terms, turn),
             Move::Recheck => self.recheck(cue, turn.now),
             Move::StartDue => self.start_due(terms, turn),
             Move::GiveUp => self.give_up(cue, terms, turn),
@@ -121,6 +124,7 @@ impl Worker {
             Phase::Reloading { stage: ReloadStage::Command { index, .. }, .. } => index + 1,
             Phase::Spawning { .. }
             | Phase::Starting { .. }
+            | Phase::Unbound { .. }
             | Phase::Settling { .. }
             | Phase::Serving { .. }
             | Phase::Reloading { .. }

@@ -75,6 +75,25 @@ impl Worker {
         }
     }
 
+    /// No time runs while it waits for a person.
+    pub(super) fn wait_unbound(&mut self, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
+        self.end_job(turn);
+        self.phase = Phase::Unbound { ready: false };
+        terms.told.push(Told::Unbound);
+    }
+
+    pub(super) fn note_ready(&mut self, terms: &Terms<'_>) {
+        self.phase = Phase::Unbound { ready: terms.service().ready == Ready::Notify };
+    }
+
+    /// Its binds are answered: it has as long to be ready as if it had started now.
+    pub(super) fn go_on(&mut self, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
+        match self.phase {
+            Phase::Unbound { ready: true } => self.settle(terms, turn),
+            _not_ready => self.begin(terms, turn),
+        }
+    }
+
     pub(super) fn recheck(&mut self, cue: &Cue, now: Tick) {
         if let Cue::Failed(why) = cue {
             self.unready = Some(why.as_str().into());
@@ -150,6 +169,8 @@ impl Worker {
             | Cue::Swept
             | Cue::Ready
             | Cue::Listening
+            | Cue::Waits
+            | Cue::Bind
             | Cue::Reloading { .. }
             | Cue::Stopping
             | Cue::Alive
