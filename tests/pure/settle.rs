@@ -14,6 +14,8 @@ use supd::model::{ExitStatus, Signal, Tick, WaitFor, Want, WorkerExit};
 
 /// All times that a unit can wait for are over by then.
 const PATIENCE: Duration = Duration::from_secs(3600);
+/// Nobody has to be promoted as often: a few stops for each swap that is under way, or comes.
+const PROMOTED_MAX: u32 = 100;
 /// More than this without time passing is a spin.
 const ACTIONS_MAX: u32 = 3000;
 /// Clients that the healthy world itself plays.
@@ -81,6 +83,7 @@ impl<B: Brain> Sim<B> {
         self.crash = None;
         let end = self.world.now.after(PATIENCE);
         let mut clients = CLIENTS + u64::from(self.world.life) * 1000 + self.world.clients.len() as u64;
+        let mut promoted = 0;
         loop {
             self.do_all()?;
             if self.world.quit {
@@ -88,6 +91,11 @@ impl<B: Brain> Sim<B> {
                 continue;
             }
             if let Some(unit) = self.held() {
+                promoted += 1;
+                if promoted > PROMOTED_MAX {
+                    let text = "it waits for a person, and no promote helps".to_owned();
+                    return Err(Violation::new(Rule::Liveness, text));
+                }
                 clients += 1;
                 self.apply(&Step::Asks { client: clients, unit, ask: Ask::Promote(WaitFor::Committed) })?;
                 continue;

@@ -102,6 +102,9 @@ impl Unit {
         }
         if serves && to == generation {
             self.swap_cue(SwapCueKind::Ready, "", turn);
+        } else if to == generation {
+            // The others may all wait in a bind.
+            self.heard_unbound(generation, turn);
         } else if serves && from == Some(generation) {
             self.swap_cue(SwapCueKind::BackReady, "", turn);
         }

@@ -2,6 +2,7 @@
 
 use super::super::Unit;
 use crate::machine::effect::{Action, Level};
+use crate::machine::swap::table::SwapCueKind;
 use crate::machine::swap::{Plan, Step, Swap};
 use crate::machine::turn::Turn;
 use crate::machine::worker::Cue;
@@ -99,7 +100,7 @@ impl Unit {
     pub(in crate::machine::unit) fn heard_unbound(&mut self, generation: Generation, turn: &mut Turn<'_>) {
         let all = self.groups.get(&generation).is_some_and(|group| group.is_unbound());
         if all && self.swap.as_ref().is_some_and(|swap| swap.to == generation) {
-            self.swap_cue(crate::machine::swap::table::SwapCueKind::Unbound, "", turn);
+            self.swap_cue(SwapCueKind::Unbound, "", turn);
         }
     }
 }
