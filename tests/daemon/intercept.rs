@@ -17,6 +17,7 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         test("intercept::every_kind_of_socket_gets_its_listener", every_kind),
         test("intercept::a_prefork_binds_one_address_often", prefork),
+        test("intercept::a_socket_in_an_epoll_set_before_it_is_bound", in_a_set),
         test("intercept::server_that_forks_is_followed", forks),
         test("intercept::parent_that_forks_before_it_binds", forks_first),
         test("intercept::who_only_tried_is_not_ready", only_tried),
@@ -162,6 +163,69 @@ os.wait()
     });
     warm_round(&supd);
     ask(port);
+}
+
+/// As Netty's native transport: watched first, bound later. What the worker wrote beside the socket comes with
+/// the event; it is changed and taken out again by the number that it has.
+const IN_A_SET: &str = "
+import ctypes, errno
+libc = ctypes.CDLL(None, use_errno=True)
+class Event(ctypes.Structure):
+    _pack_, _fields_ = 1, [('events', ctypes.c_uint32), ('data', ctypes.c_uint64)]
+if os.uname().machine != 'x86_64': del Event._pack_
+ADD, REMOVE, MODIFY, IN, EDGE = 1, 2, 3, 1, 1 << 31
+def control(set, what, fd, events=0, data=0):
+    if libc.epoll_ctl(set, what, fd, ctypes.byref(Event(events, data))) == -1:
+        raise OSError(ctypes.get_errno(), 'epoll_ctl')
+sets = [select.epoll(), select.epoll()]
+s = socket.socket(); s.setblocking(False)
+control(sets[0].fileno(), ADD, s.fileno(), EDGE, 7 << 40)
+control(sets[1].fileno(), ADD, s.fileno(), IN, 8)
+s.bind(('127.0.0.1', PORT)); s.listen(5)
+control(sets[0].fileno(), MODIFY, s.fileno(), IN | EDGE, 9 << 40)
+control(sets[1].fileno(), REMOVE, s.fileno())
+try: control(sets[1].fileno(), REMOVE, s.fileno())
+except OSError as error: assert error.errno == errno.ENOENT
+while True:
+    event = Event()
+    if libc.epoll_wait(sets[0].fileno(), ctypes.byref(event), 1, -1) != 1: continue
+    assert event.events == IN and event.data == 9 << 40, (event.events, event.data)
+    while True:
+        try: client, _ = s.accept()
+        except BlockingIOError: break
+        client.setblocking(True)
+        client.sendall(b'%d' % os.getpid())
+        client.close()
+";
+
+fn in_a_set() {
+    let supd = Supd::start();
+    let port = free_port();
+    supd.launch("web", &unit(&supd, &at(port), &IN_A_SET.replace("PORT", &port.to_string())));
+    for _ in 0..3 {
+        ask(port);
+    }
+    warm_round(&supd);
+    let pid = ask(port);
+    proc::signal(pid, nix::sys::signal::Signal::SIGKILL);
+    assert_ne!(ask(port), pid, "one that is launched again has it as well");
+    // With what everybody would write: a selector of Python's.
+    let other = format!(
+        "import selectors
+one = selectors.DefaultSelector()
+s = socket.socket(); s.setblocking(False)
+one.register(s, selectors.EVENT_READ, s)
+s.bind(('127.0.0.1', {port})); s.listen(5)
+while True:
+    for key, _ in one.select():
+        try: client, _ = key.fileobj.accept()
+        except OSError: continue
+        client.setblocking(True); client.sendall(b'%d' % os.getpid()); client.close()
+"
+    );
+    supd.write_unit("web", &unit(&supd, &at(port), &other));
+    supd.ctl(&["swap", "web"]).expect(0);
+    assert_eq!(supd.status("web").pids_in(supd.status("web").active().expect("active")), [ask(port)]);
 }
 
 /// Parent and child as a server of the old school makes them.

@@ -5,7 +5,7 @@ use super::super::hands::Hands;
 use super::super::sources::{Source, Sources};
 use super::Intercepts;
 use crate::model::{Tick, WorkerId};
-use crate::os::intercept::{Answer, BYTES_MAX, Call, Facts, Reader, What};
+use crate::os::intercept::{Answer, BYTES_MAX, Call, Facts, Ours, Reader, Watch, What};
 use nix::errno::Errno;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub(super) struct Question {
     worker: WorkerId,
     call: Call,
     since: Tick,
+    /// The socket that it got is to be put into these: the last thing before it goes on.
+    watches: Vec<Watch>,
 }
 
 impl Intercepts {
@@ -51,7 +53,13 @@ impl Intercepts {
         let Some((reader, _)) = &self.reader else { return Ok(()) };
         while self.asked < UNDER_WAY {
             let Some(question) = self.questions.get_mut(self.asked) else { return Ok(()) };
-            match reader.ask(question.tag, &question.call) {
+            let (tag, call) = (question.tag, &question.call);
+            let ours = self.open.get(&question.worker).map(|one| &one.ours);
+            let begun = match &*question.watches {
+                [] => reader.ask(tag, call, ours.unwrap_or(&Ours::default())),
+                watches => reader.watch(tag, call, watches),
+            };
+            match begun {
                 Ok(()) => {
                     question.since = now;
                     self.asked += 1;
@@ -109,13 +117,13 @@ impl Hands {
         };
         match at_once {
             Some(answer) => self.intercepts.answer(id, &call, answer),
-            None => self.look_at_call(id, call, now),
+            None => self.ask_child(id, call, Vec::new(), now),
         }
     }
 
-    fn look_at_call(&mut self, worker: WorkerId, call: Call, now: Tick) {
+    fn ask_child(&mut self, worker: WorkerId, call: Call, watches: Vec<Watch>, now: Tick) {
         self.intercepts.last += 1;
-        let question = Question { tag: self.intercepts.last, worker, call, since: now };
+        let question = Question { tag: self.intercepts.last, worker, call, since: now, watches };
         self.intercepts.questions.push_back(question);
         self.pump_looks(now);
     }
@@ -145,20 +153,40 @@ impl Hands {
         self.pump_looks(now);
     }
 
-    fn found(&mut self, tag: u64, found: Result<Facts, Errno>, now: Tick) {
+    fn found(&mut self, tag: u64, found: Result<Option<Facts>, Errno>, now: Tick) {
         let questions = &mut self.intercepts.questions;
         let Some(at) = questions.iter().position(|question| question.tag == tag) else { return };
-        let Some(Question { worker, call, .. }) = questions.remove(at) else { return };
+        let Some(Question { worker, call, watches, .. }) = questions.remove(at) else { return };
         self.intercepts.asked = self.intercepts.asked.saturating_sub(1);
         // The next in the line has the child to itself from now on.
         if let Some(next) = self.intercepts.questions.front_mut() {
             next.since = now;
         }
-        // What has no answer yet waits for a person.
-        if let Some(answer) = self.decide(worker, &call, found, now) {
-            self.intercepts.answer(worker, &call, answer);
+        if watches.is_empty() {
+            self.known(worker, call, found, now);
+        } else {
+            if let Err(errno) = found {
+                let text = format!(
+                    "what it binds was in an epoll set before, and cannot be put back there: {errno}; it may not \
+                     hear of clients"
+                );
+                self.warn_once(worker, "epoll", &text);
+            }
+            self.intercepts.answer(worker, &call, Answer::Done);
         }
         self.take_calls(worker, now);
+    }
+
+    fn known(&mut self, worker: WorkerId, call: Call, found: Result<Option<Facts>, Errno>, now: Tick) {
+        let found = found.and_then(|facts| facts.ok_or(Errno::ENOENT));
+        let watches = found.as_ref().map_or_else(|_| Vec::new(), |facts| facts.sets.clone());
+        match self.decide(worker, &call, found, now) {
+            // Only what has the worker's number by now can be put there.
+            Some(Answer::Done) if !watches.is_empty() => self.ask_child(worker, call, watches, now),
+            Some(answer) => self.intercepts.answer(worker, &call, answer),
+            // It waits for a person.
+            None => {}
+        }
     }
 
     /// The child has ended, or hangs at the oldest question: that one is refused, the others are asked again,

@@ -20,8 +20,8 @@ use super::hands::Hands;
 use super::perform::note;
 use super::sources::{Source, Sources};
 use crate::machine::{Launch, Level};
-use crate::model::{Generation, Tick, UnitName, WorkerId};
-use crate::os::intercept::{Answer, Call, Calls, Reader};
+use crate::model::{Address, Generation, Settings, Tick, UnitName, WorkerId};
+use crate::os::intercept::{Answer, Call, Calls, Ours, Reader};
 use look::Question;
 use mio::Token;
 use nix::errno::Errno;
@@ -56,6 +56,7 @@ struct Intercept {
     token: Token,
     unit: UnitName,
     launch: Arc<Launch>,
+    ours: Ours,
     /// Which of the unit's sockets it has bound, or listens on.
     served: BTreeSet<usize>,
     /// Those of them since the last search for who listens began.
@@ -157,6 +158,7 @@ impl Hands {
                     calls,
                     token,
                     unit,
+                    ours: ours(&launch.settings),
                     launch,
                     served: BTreeSet::new(),
                     fresh: BTreeSet::new(),
@@ -191,5 +193,16 @@ impl Hands {
         if one.told.len() < TOLD_MAX && one.told.insert(key.to_owned()) {
             note(&one.unit, Level::Warning, Some(one.launch.generation), text);
         }
+    }
+}
+
+fn ours(settings: &Settings) -> Ours {
+    let port = |address: &Address| match address {
+        Address::Ip { port, .. } => Some(*port),
+        Address::Unix { .. } | Address::Abstract { .. } | Address::Fifo { .. } => None,
+    };
+    Ours {
+        ports: settings.sockets.iter().filter_map(|socket| port(&socket.address)).collect(),
+        paths: settings.sockets.iter().filter_map(|socket| socket.bind_as.clone()).collect(),
     }
 }

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::options;
+use super::sets::{self, Watch};
 use crate::model::SocketKind;
 use crate::os::pidfd::PidFd;
 use crate::os::sockopt;
@@ -11,6 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::sys::socket::{UnixAddr, getsockname};
+use nix::sys::stat::fstat;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -50,6 +52,25 @@ pub struct Facts {
     pub path: Option<PathBuf>,
     /// What the call points at.
     pub address: Vec<u8>,
+    /// The epoll sets that it is in; looked for only where a port of the unit is asked for.
+    pub sets: Vec<Watch>,
+}
+
+/// What a unit's workers may ask for that is theirs: of anything else less is looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ours {
+    /// Ports.
+    pub ports: Vec<u16>,
+    /// BindAs.
+    pub paths: Vec<PathBuf>,
+}
+
+impl Ours {
+    /// In a `struct sockaddr_in` and in a `struct sockaddr_in6` the port is behind the family.
+    fn has_port_of(&self, address: &[u8]) -> bool {
+        let port = address.get(2..4).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
+        port.is_some_and(|port| self.ports.contains(&port))
+    }
 }
 
 impl Facts {
@@ -59,11 +80,18 @@ impl Facts {
     /// # Errors
     /// EBADF: it has no such descriptor; ENOTSOCK: it is none; ESRCH, ENOENT: it has gone; EPERM: supd may
     /// not look into it (CAP_SYS_PTRACE); EFAULT: nothing is there.
-    pub(super) fn of(thread: i32, place: RawFd, (address, length): (u64, usize)) -> Result<Self, Errno> {
+    pub(super) fn of(
+        thread: i32,
+        place: RawFd,
+        (address, length): (u64, usize),
+        ours: &Ours,
+    ) -> Result<Self, Errno> {
         let socket = take(thread, place)?;
+        let address = read(thread, address, length.min(BYTES_MAX))?;
         let get = |level, name| sockopt::get(socket.as_fd(), level, name);
         let domain = get(libc::SOL_SOCKET, libc::SO_DOMAIN)?;
         let flags = fcntl(&socket, FcntlArg::F_GETFL)?;
+        let is_near = if domain == libc::AF_UNIX { !ours.paths.is_empty() } else { ours.has_port_of(&address) };
         Ok(Self {
             domain,
             kind: get(libc::SOL_SOCKET, libc::SO_TYPE)?,
@@ -74,7 +102,8 @@ impl Facts {
             nonblocking: flags & libc::O_NONBLOCK != 0,
             options: options::changed(socket.as_fd()).unwrap_or_default(),
             path: if domain == libc::AF_UNIX { path(thread, &socket) } else { None },
-            address: read(thread, address, length.min(BYTES_MAX))?,
+            sets: if is_near { sets::find(thread, place, fstat(&socket)?.st_ino) } else { Vec::new() },
+            address,
         })
     }
 
@@ -104,7 +133,7 @@ impl Facts {
 }
 
 /// The worker's open file as a descriptor of ours.
-fn take(thread: i32, place: RawFd) -> Result<OwnedFd, Errno> {
+pub(super) fn take(thread: i32, place: RawFd) -> Result<OwnedFd, Errno> {
     // SAFETY: takes two numbers and touches no memory.
     let held = unsafe { libc::syscall(libc::SYS_pidfd_open, thread, PIDFD_THREAD) };
     let process = match Errno::result(held) {

@@ -10,11 +10,13 @@ mod facts;
 mod filter;
 mod options;
 mod reader;
+mod sets;
 #[cfg(test)]
 mod tests;
 
 pub use calls::{Answer, Call, Calls, What};
-pub use facts::{BYTES_MAX, Facts};
+pub use facts::{BYTES_MAX, Facts, Ours};
 pub(in crate::os) use filter::install;
 pub use options::{carry_over, is_listening, lengthen, set_nonblocking};
 pub use reader::{Found, Reader};
+pub use sets::Watch;

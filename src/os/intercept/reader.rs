@@ -2,7 +2,8 @@
 //! ([`Facts`]). The child may be killed, supd may not.
 
 use super::calls::{Call, What};
-use super::facts::Facts;
+use super::facts::{Facts, Ours};
+use super::sets::{self, Watch};
 use crate::os::Error;
 use crate::os::fork::{close_all_but, fork};
 use crate::os::pidfd::PidFd;
@@ -14,8 +15,9 @@ use nix::unistd::setsid;
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-/// No question and no answer is longer: a path, an address and a few numbers.
-const MESSAGE_MAX: usize = 4096;
+/// No question and no answer is longer: the paths and ports of a unit with 256 sockets; an address, a path, and
+/// 64 sets.
+const MESSAGE_MAX: usize = 65_536;
 
 #[derive(Serialize, Deserialize)]
 struct Question {
@@ -24,13 +26,16 @@ struct Question {
     fd: RawFd,
     address: u64,
     length: usize,
+    ours: Ours,
+    /// What is there now is to be put into these: nothing else is asked then.
+    watches: Vec<Watch>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Answer {
     tag: u64,
-    /// The errno, where there are no facts.
-    found: Result<Facts, i32>,
+    /// The errno, where there are no facts. None and no errno: it is put into the sets.
+    found: Result<Option<Facts>, i32>,
 }
 
 /// The child.
@@ -40,8 +45,8 @@ pub struct Reader {
     socket: OwnedFd,
 }
 
-/// What a look gave: the tag of its question, and the facts.
-pub type Found = (u64, Result<Facts, Errno>);
+/// What was found or done: the tag of its question, and the facts, if it was asked for these.
+pub type Found = (u64, Result<Option<Facts>, Errno>);
 
 impl Reader {
     /// Begins one. It ends when this is dropped, and when supd ends.
@@ -57,7 +62,7 @@ impl Reader {
             let _ = setsid();
             let _ = prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
             if close_all_but(&[theirs.as_raw_fd()]).is_ok() {
-                serve(&theirs);
+                serve(theirs);
             }
         })?;
         Ok(Self { process: forked.process, socket: ours })
@@ -67,14 +72,33 @@ impl Reader {
     ///
     /// # Errors
     /// EAGAIN: too many wait already; EPIPE: the child has ended; EINVAL: nothing is to be known of it.
-    pub fn ask(&self, tag: u64, call: &Call) -> Result<(), Errno> {
+    pub fn ask(&self, tag: u64, call: &Call, ours: &Ours) -> Result<(), Errno> {
         let (fd, address, length) = match call.what {
             What::Bind { fd, address, length } => (fd, address, length),
             What::Listen { fd, .. } => (fd, 0, 0),
             What::Foreign => return Err(Errno::EINVAL),
         };
-        let question = Question { tag, thread: call.thread, fd, address, length };
-        let bytes = serde_json::to_vec(&question).map_err(|_| Errno::EINVAL)?;
+        let ours = ours.clone();
+        let watches = Vec::new();
+        self.send(&Question { tag, thread: call.thread, fd, address, length, ours, watches })
+    }
+
+    /// Has what is at descriptor `fd` of the caller's put into these epoll sets of its; the answer has the same
+    /// tag.
+    ///
+    /// # Errors
+    /// As [`Reader::ask`].
+    pub fn watch(&self, tag: u64, call: &Call, watches: &[Watch]) -> Result<(), Errno> {
+        let fd = match call.what {
+            What::Bind { fd, .. } | What::Listen { fd, .. } => fd,
+            What::Foreign => return Err(Errno::EINVAL),
+        };
+        let (ours, watches) = (Ours::default(), watches.to_vec());
+        self.send(&Question { tag, thread: call.thread, fd, address: 0, length: 0, ours, watches })
+    }
+
+    fn send(&self, question: &Question) -> Result<(), Errno> {
+        let bytes = serde_json::to_vec(question).map_err(|_| Errno::EINVAL)?;
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
         send(self.socket.as_raw_fd(), &bytes, flags).map(drop)
     }
@@ -84,7 +108,7 @@ impl Reader {
     /// # Errors
     /// EPIPE: the child has ended.
     pub fn answer(&self) -> Result<Option<Found>, Errno> {
-        let mut bytes = [0; MESSAGE_MAX];
+        let mut bytes = vec![0; MESSAGE_MAX];
         match recv(self.socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
             Ok(length) => {
                 let answer: Answer = serde_json::from_slice(&bytes[..length]).map_err(|_| Errno::EPIPE)?;
@@ -110,10 +134,10 @@ impl Drop for Reader {
 }
 
 /// The child's whole life.
-fn serve(socket: &OwnedFd) {
-    let mut bytes = [0; MESSAGE_MAX];
+fn serve(mut socket: OwnedFd) {
+    let mut bytes = vec![0; MESSAGE_MAX];
     loop {
-        wait(socket, PollFlags::POLLIN);
+        wait(&socket, PollFlags::POLLIN);
         let question: Question = match recv(socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
             Err(Errno::EAGAIN | Errno::EINTR) => continue,
             Ok(0) | Err(_) => return,
@@ -122,12 +146,20 @@ fn serve(socket: &OwnedFd) {
                 Err(_) => return,
             },
         };
-        let Question { tag, thread, fd, address, length } = question;
-        let found = Facts::of(thread, fd, (address, length)).map_err(|errno| errno as i32);
+        let (tag, found) = (question.tag, done(&question, &mut socket).map_err(|errno| errno as i32));
         let Ok(answer) = serde_json::to_vec(&Answer { tag, found }) else { return };
         while send(socket.as_raw_fd(), &answer, MsgFlags::MSG_NOSIGNAL) == Err(Errno::EAGAIN) {
-            wait(socket, PollFlags::POLLOUT);
+            wait(&socket, PollFlags::POLLOUT);
         }
+    }
+}
+
+fn done(question: &Question, own: &mut OwnedFd) -> Result<Option<Facts>, Errno> {
+    let Question { thread, fd, address, length, ours, watches, .. } = question;
+    if watches.is_empty() {
+        Facts::of(*thread, *fd, (*address, *length), ours).map(Some)
+    } else {
+        sets::join(*thread, *fd, watches, own).map(|()| None)
     }
 }
 

@@ -39,12 +39,20 @@ fn next(calls: &Calls) -> Option<Call> {
 }
 
 fn facts(reader: &Reader, call: &Call) -> Result<Facts, Errno> {
-    reader.ask(call.id, call).unwrap();
+    facts_among(&Ours::default(), reader, call)
+}
+
+fn facts_among(ours: &Ours, reader: &Reader, call: &Call) -> Result<Facts, Errno> {
+    reader.ask(call.id, call, ours).unwrap();
+    Ok(answer(reader, call)?.expect("facts were asked for"))
+}
+
+fn answer(reader: &Reader, call: &Call) -> Result<Option<Facts>, Errno> {
     let mut entry = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
     assert_eq!(poll(&mut entry, PollTimeout::from(20_000u16)), Ok(1), "no answer came");
-    let (tag, facts) = reader.answer().unwrap().unwrap();
+    let (tag, found) = reader.answer().unwrap().unwrap();
     assert_eq!(tag, call.id);
-    facts
+    found
 }
 
 fn said(child: Forked) -> String {
