@@ -44,23 +44,25 @@ impl Hands {
 
     fn binds(&mut self, id: WorkerId, call: &Call, fd: RawFd, facts: &Facts, now: Tick) -> Option<Answer> {
         let launch = self.intercepts.open.get(&id).map(|one| one.launch.clone());
-        let kind = facts.kind().filter(|_| facts.is_ip());
+        // Of what the kernel refuses anyway it says best why: another family, or bound already.
+        let kind = facts.kind().filter(|_| facts.takes_its_address() && !facts.bound);
         let (Some(launch), Some(kind)) = (launch, kind) else { return Some(Answer::Continue) };
         let place = sockaddr::read(&facts.address);
         let asked = Asked { place, kind: Some(kind), v6only: facts.v6only };
         let sockets = launch.settings.sockets.iter().map(|socket| &**socket);
         let Some((at, fit)) = find(sockets, &asked) else {
-            self.warn_of_stranger(id, &asked);
+            if !facts.elsewhere {
+                self.warn_of_stranger(id, &asked);
+            }
             return Some(Answer::Continue);
         };
-        let socket = &launch.settings.sockets[at];
-        if self.slot_of(id, socket).is_some_and(|slot| facts.means(slot)) {
-            // As the kernel says of what is bound already.
-            return Some(Answer::Refused(Errno::EINVAL));
+        if self.is_elsewhere(id, facts, &asked) {
+            return Some(Answer::Continue);
         }
         if self.is_unbound(id) {
             return self.waits(id, call).err().map(Answer::Refused);
         }
+        let socket = &launch.settings.sockets[at];
         if fit == Fit::More {
             let text = format!(
                 "it binds {} and gets the listener {} ({}), which more clients reach",
@@ -79,6 +81,22 @@ impl Hands {
             }
             Err(errno) => Answer::Refused(errno),
         })
+    }
+
+    /// What is bound in a network namespace of the server's own no client of supd's listeners reaches.
+    fn is_elsewhere(&mut self, id: WorkerId, facts: &Facts, asked: &Asked) -> bool {
+        let place = show(&asked.place);
+        if facts.elsewhere {
+            let text = format!(
+                "it binds {place} in another network namespace than supd's: that is no listener of the unit"
+            );
+            self.warn_once(id, "network", &text);
+        } else if facts.apart {
+            let text =
+                format!("a process of it in another user namespace binds {place} and gets the listener");
+            self.warn_once(id, "users", &text);
+        }
+        facts.elsewhere
     }
 
     fn slot_of(&self, id: WorkerId, socket: &Socket) -> Option<std::os::fd::BorrowedFd<'_>> {
@@ -157,6 +175,10 @@ impl Hands {
             let path = path.display();
             let text = format!("it listens on {path}, which is BindAs of no [[Socket]] of the unit");
             self.warn_once(id, &path.to_string(), &text);
+        } else if !facts.bound && !facts.is_unix() {
+            let text = "it listens on a socket that it has not bound, at a port that nobody knows: a copy that \
+                        was made before bind(2) (dup(2), fork(2)) stays as it was";
+            self.warn_once(id, "copy", text);
         }
         Some(Answer::Continue)
     }

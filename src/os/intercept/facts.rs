@@ -11,14 +11,15 @@ use crate::os::sockopt;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
-use nix::sys::socket::{UnixAddr, getsockname};
+use nix::sys::socket::{SockaddrIn, SockaddrIn6, SockaddrStorage, UnixAddr, getsockname};
 use nix::sys::stat::fstat;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::IoSliceMut;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 /// As many bytes are read at most; no address is longer (`struct sockaddr_storage`).
@@ -28,6 +29,9 @@ pub const BYTES_MAX: usize = 128;
 const MPTCP: i32 = 262;
 const TCP: i32 = libc::IPPROTO_TCP;
 const UDP: i32 = libc::IPPROTO_UDP;
+
+/// SO_NETNS_COOKIE of asm-generic/socket.h (5.14).
+const SO_NETNS_COOKIE: i32 = 71;
 
 /// PIDFD_THREAD of linux/pidfd.h (6.9): of the thread itself, whose descriptors need not be its process's.
 const PIDFD_THREAD: u32 = libc::O_EXCL as u32;
@@ -54,6 +58,12 @@ pub struct Facts {
     pub address: Vec<u8>,
     /// The epoll sets that it is in; looked for only where a port of the unit is asked for.
     pub sets: Vec<Watch>,
+    /// Whether it has a port already.
+    pub bound: bool,
+    /// Whether it is of another network namespace than supd's, where the same address is another one.
+    pub elsewhere: bool,
+    /// Whether who asks is in another user namespace than supd; looked at only as the sets are.
+    pub apart: bool,
 }
 
 /// What a unit's workers may ask for that is theirs: of anything else less is looked at.
@@ -91,7 +101,10 @@ impl Facts {
         let get = |level, name| sockopt::get(socket.as_fd(), level, name);
         let domain = get(libc::SOL_SOCKET, libc::SO_DOMAIN)?;
         let flags = fcntl(&socket, FcntlArg::F_GETFL)?;
-        let is_near = if domain == libc::AF_UNIX { !ours.paths.is_empty() } else { ours.has_port_of(&address) };
+        let elsewhere =
+            network(socket.as_fd())? != network(sockopt::make(libc::AF_UNIX, libc::SOCK_DGRAM, 0)?.as_fd())?;
+        let is_unix = domain == libc::AF_UNIX;
+        let is_near = if is_unix { !ours.paths.is_empty() } else { ours.has_port_of(&address) };
         Ok(Self {
             domain,
             kind: get(libc::SOL_SOCKET, libc::SO_TYPE)?,
@@ -101,16 +114,28 @@ impl Facts {
             close_on_exec: is_close_on_exec(thread, place),
             nonblocking: flags & libc::O_NONBLOCK != 0,
             options: options::changed(socket.as_fd()).unwrap_or_default(),
-            path: if domain == libc::AF_UNIX { path(thread, &socket) } else { None },
+            path: if is_unix { path(thread, &socket) } else { None },
             sets: if is_near { sets::find(thread, place, fstat(&socket)?.st_ino) } else { Vec::new() },
             address,
+            bound: port(&socket).is_some_and(|port| port != 0),
+            elsewhere,
+            apart: is_near && users(&thread.to_string()) != users("self"),
         })
     }
 
-    /// Whether it is an IPv4 or IPv6 socket: then the address that it asks for says what it wants.
+    /// Whether the kernel takes such an address for such a socket; which error it says otherwise hangs on
+    /// the family, and is best said by itself (inet_bind, inet6_bind).
     #[must_use]
-    pub fn is_ip(&self) -> bool {
-        matches!(self.domain, libc::AF_INET | libc::AF_INET6)
+    pub fn takes_its_address(&self) -> bool {
+        let Some((family, rest)) = self.address.split_first_chunk::<2>() else { return false };
+        let is_mapped =
+            || rest.get(6..18).is_some_and(|host| host == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]);
+        match (self.domain, i32::from(u16::from_ne_bytes(*family))) {
+            (libc::AF_INET, libc::AF_INET) => true,
+            (libc::AF_INET, libc::AF_UNSPEC) => rest.get(2..6) == Some(&[0; 4]),
+            (libc::AF_INET6, libc::AF_INET6) => !(self.v6only && is_mapped()),
+            _ => false,
+        }
     }
 
     /// How bytes travel through it, where listeners are of that kind: of TCP, UDP and UNIX sockets.
@@ -123,6 +148,12 @@ impl Facts {
             (libc::AF_UNIX, libc::SOCK_SEQPACKET, _) => Some(SocketKind::SequentialPacket),
             _ => None,
         }
+    }
+
+    /// Whether it is bound to a path or a name, if to anything.
+    #[must_use]
+    pub fn is_unix(&self) -> bool {
+        self.domain == libc::AF_UNIX
     }
 
     /// Whether its socket is this one of ours.
@@ -165,6 +196,11 @@ fn is_close_on_exec(thread: i32, place: RawFd) -> bool {
     i32::from_str_radix(octal.trim(), 8).unwrap_or(0) & libc::O_CLOEXEC != 0
 }
 
+fn port(socket: &OwnedFd) -> Option<u16> {
+    let name: SockaddrStorage = getsockname(socket.as_raw_fd()).ok()?;
+    name.as_sockaddr_in().map(SockaddrIn::port).or_else(|| name.as_sockaddr_in6().map(SockaddrIn6::port))
+}
+
 fn path(thread: i32, socket: &OwnedFd) -> Option<PathBuf> {
     let name: UnixAddr = getsockname(socket.as_raw_fd()).ok()?;
     let folder = || fs::read_link(format!("/proc/{thread}/cwd")).ok();
@@ -185,6 +221,17 @@ fn read(thread: i32, address: u64, length: usize) -> Result<Vec<u8>, Errno> {
         count if count == length => Ok(bytes),
         _short => Err(Errno::EFAULT),
     }
+}
+
+/// Which network namespace a socket is of, wherever its owner is by now.
+fn network(socket: BorrowedFd<'_>) -> Result<u64, Errno> {
+    let mut cookie = [0; size_of::<u64>()];
+    sockopt::get_bytes(socket, libc::SOL_SOCKET, SO_NETNS_COOKIE, &mut cookie)?;
+    Ok(u64::from_ne_bytes(cookie))
+}
+
+fn users(process: &str) -> Option<u64> {
+    fs::metadata(format!("/proc/{process}/ns/user")).ok().map(|namespace| namespace.ino())
 }
 
 /// The process that a thread is of: before 6.9 a pidfd is of processes.

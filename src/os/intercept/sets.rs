@@ -51,7 +51,8 @@ fn watched(thread: i32, set: RawFd, place: RawFd, inode: u64) -> Option<Watch> {
 
 /// `tfd:        5 events:       19 data:                5  pos:0 ino:2a3f sdev:8` (proc_pid_fdinfo(5))
 fn line_of(line: &str, set: RawFd, place: RawFd, inode: u64) -> Option<Watch> {
-    let mut words = line.split(|char: char| char == ':' || char.is_whitespace()).filter(|word| !word.is_empty());
+    let mut words =
+        line.split(|char: char| char == ':' || char.is_whitespace()).filter(|word| !word.is_empty());
     let mut after = |name: &str| words.by_ref().skip_while(|word| *word != name).nth(1);
     let target: RawFd = after("tfd")?.parse().ok()?;
     let (events, data) = (after("events")?, after("data")?);

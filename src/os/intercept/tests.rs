@@ -75,7 +75,8 @@ fn a_server_serves_through_our_socket() {
     let found = facts(&reader, &bind).unwrap();
     let wanted = crate::model::binding::Place::Ip(address.ip(), address.port());
     assert_eq!(crate::codec::sockaddr::read(&found.address), wanted);
-    assert!(found.is_ip() && !found.means(&ours) && calls.waits(&bind));
+    assert!(found.takes_its_address() && !found.bound && !found.elsewhere && !found.apart);
+    assert!(!found.means(&ours) && calls.waits(&bind));
     assert_eq!(found.kind(), Some(crate::model::SocketKind::Stream));
     assert!(found.close_on_exec && !found.nonblocking, "{found:?}");
     calls.put(&bind, ours.as_fd(), fd, true).unwrap();
