@@ -7,10 +7,14 @@ use super::members::{Marks, find_all};
 use super::process::{Identity, Stat};
 use super::task::Task;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 /// No more descriptors of one process are looked at.
 const DESCRIPTORS_MAX: usize = 65_536;
+
+/// No more threads of one process are looked at.
+const THREADS_MAX: usize = 256;
 
 /// A process of the worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +53,20 @@ fn line(stat: &Stat, us: i32, held: &[usize]) -> String {
     format!("{} {} {}{held}\n", stat.pid, stat.start, u8::from(stat.parent == us))
 }
 
+/// What a process holds; where its first thread holds none of it, which may have ended, or another thread has
+/// descriptors of its own (unshare(2)), what the others do.
 fn held(pid: i32, names: &[String]) -> Vec<usize> {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    let first = held_below(format!("/proc/{pid}/fd"), names);
+    if !first.is_empty() {
+        return first;
+    }
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten().take(THREADS_MAX);
+    let each = threads.map(|thread| held_below(thread.path().join("fd"), names));
+    each.max_by_key(Vec::len).unwrap_or_default()
+}
+
+fn held_below(folder: impl AsRef<Path>, names: &[String]) -> Vec<usize> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let links = entries.flatten().take(DESCRIPTORS_MAX);
     let links = links.filter_map(|entry| fs::read_link(entry.path()).ok());
     let mut held: Vec<usize> =

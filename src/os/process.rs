@@ -38,12 +38,14 @@ impl Stat {
     fn parse(pid: i32, line: &[u8]) -> Option<Self> {
         let end = line.iter().rposition(|byte| *byte == b')')?;
         let mut fields = std::str::from_utf8(line.get(end + 1..)?).ok()?.split_ascii_whitespace();
-        // From here on: 3 state, 4 ppid, 5 pgrp, 6 session, … 22 starttime.
+        // From here on: 3 state, 4 ppid, 5 pgrp, 6 session, … 20 num_threads, … 22 starttime.
         let state = fields.next()?;
-        let (zombie, stopped) = (matches!(state, "Z" | "X"), matches!(state, "T" | "t"));
         let parent = fields.next()?.parse().ok()?;
         let session = fields.nth(1)?.parse().ok()?;
-        let start = fields.nth(15)?.parse().ok()?;
+        let threads: u32 = fields.nth(13)?.parse().ok()?;
+        let start = fields.nth(1)?.parse().ok()?;
+        // Where the first thread has ended and others go on, the process looks dead and is not.
+        let (zombie, stopped) = (matches!(state, "Z" | "X") && threads <= 1, matches!(state, "T" | "t"));
         Some(Self { pid, parent, session, start, zombie, stopped })
     }
 }
@@ -179,6 +181,8 @@ mod tests {
         assert_eq!(Stat::parse(7, line), Some(stat));
         let dead = b"7 (\xff\xfe) Z 5 6 77 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9 0 0";
         assert!(Stat::parse(7, dead).unwrap().zombie);
+        let headless = b"7 (a) Z 5 6 77 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 9 0 0";
+        assert!(!Stat::parse(7, headless).unwrap().zombie, "its other threads go on");
         for broken in [&b""[..], b"7", b"7 (a", b"7 (a)", b"7 (a) S 1 2", b"7 (a) S x 6 77 0"] {
             assert_eq!(Stat::parse(7, broken), None);
         }
