@@ -57,7 +57,7 @@ def tcp(host, port, family=socket.AF_INET):
 ";
 
 /// Quick times, and a standby.
-const TIMES: &str = "ReadySettleSec = \"100ms\"\nTimeoutStartSec = \"10s\"\nTimeoutStopSec = \"5s\"\n\
+pub(crate) const TIMES: &str = "ReadySettleSec = \"100ms\"\nTimeoutStartSec = \"10s\"\nTimeoutStopSec = \"5s\"\n\
                      RestartSec = \"100ms\"\n\n[Swap]\nRetain = \"warm\"\nProbationSec = \"200ms\"\n\
                      DrainSec = \"500ms\"\nSettleSec = \"200ms\"\n";
 
@@ -92,7 +92,7 @@ pub(crate) fn said(mut stream: impl Read) -> u32 {
     text.parse().unwrap_or_else(|_| panic!("no number: {text:?}"))
 }
 
-fn warm_round(supd: &Supd) {
+pub(crate) fn warm_round(supd: &Supd) {
     let before = supd.status("web").active();
     supd.ctl(&["swap", "web"]).expect(0);
     assert_ne!(supd.status("web").active(), before);

@@ -7,6 +7,7 @@
 //! A test says what it needs besides a kernel. An ordinary user sees such a test named and skipped
 //! where that is missing; for root everything must be there, and what is missing is a failure.
 
+mod bind_as;
 mod canary;
 mod cat;
 mod counts;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         inherit::tests(),
         intercept::tests(),
         unbound::tests(),
+        bind_as::tests(),
         hostile::tests(),
         swap::tests(),
         steer::tests(),

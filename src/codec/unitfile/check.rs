@@ -156,20 +156,25 @@ impl Rules<'_, '_> {
             }
             self.own_path(index);
             if socket.bind_as.is_some() {
-                let bind_as = Key::Socket(self.socket_row(index), "BindAs");
-                if self.settings.service.handoff != Handoff::Intercept {
-                    let what = "only an intercepted server binds anything";
-                    let remedy = "take it out, or write Handoff = \"intercept\" under [Service]";
-                    self.refuse(&[bind_as, Key::Service("Handoff")], what, remedy);
-                } else if !matches!(socket.address, Address::Unix { .. }) {
-                    let what = "it is for UNIX sockets with a path";
-                    self.refuse(
-                        &[bind_as, key],
-                        what,
-                        "take it out; an IP address is the one of ListenStream",
-                    );
-                }
+                self.bind_as(index);
             }
+        }
+    }
+
+    fn bind_as(&mut self, index: usize) {
+        let (key, bind_as) = (self.listen(index), Key::Socket(self.socket_row(index), "BindAs"));
+        let service = &self.settings.service;
+        if service.handoff != Handoff::Intercept {
+            let what = "only an intercepted server binds anything";
+            let remedy = "take it out, or write Handoff = \"intercept\" under [Service]";
+            self.refuse(&[bind_as, Key::Service("Handoff")], what, remedy);
+        } else if !matches!(self.settings.sockets[index].address, Address::Unix { .. }) {
+            let remedy = "take it out; an IP address is the one of ListenStream";
+            self.refuse(&[bind_as, key], "it is for UNIX sockets with a path", remedy);
+        } else if service.workers > 1 {
+            let what = "workers that start at once remove and bind one file, and are in each other's way";
+            let remedy = "write Workers = 1; processes that the server starts by itself share its socket";
+            self.refuse(&[bind_as, Key::Service("Workers")], what, remedy);
         }
     }
 

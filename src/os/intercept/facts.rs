@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::options;
+use super::paths;
 use super::sets::{self, Watch};
 use crate::model::SocketKind;
 use crate::os::pidfd::PidFd;
@@ -11,7 +12,7 @@ use crate::os::sockopt;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
-use nix::sys::socket::{SockaddrIn, SockaddrIn6, SockaddrStorage, UnixAddr, getsockname};
+use nix::sys::socket::{SockaddrIn, SockaddrIn6, SockaddrStorage, getsockname};
 use nix::sys::stat::fstat;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
@@ -100,21 +101,25 @@ impl Facts {
         let address = read(thread, address, length.min(BYTES_MAX))?;
         let get = |level, name| sockopt::get(socket.as_fd(), level, name);
         let domain = get(libc::SOL_SOCKET, libc::SO_DOMAIN)?;
+        let is_unix = domain == libc::AF_UNIX;
         let flags = fcntl(&socket, FcntlArg::F_GETFL)?;
+        let kind = get(libc::SOL_SOCKET, libc::SO_TYPE)?;
+        if is_unix {
+            paths::clear(thread, &address, kind, &ours.paths);
+        }
         let elsewhere =
             network(socket.as_fd())? != network(sockopt::make(libc::AF_UNIX, libc::SOCK_DGRAM, 0)?.as_fd())?;
-        let is_unix = domain == libc::AF_UNIX;
         let is_near = if is_unix { !ours.paths.is_empty() } else { ours.has_port_of(&address) };
         Ok(Self {
             domain,
-            kind: get(libc::SOL_SOCKET, libc::SO_TYPE)?,
+            kind,
             protocol: get(libc::SOL_SOCKET, libc::SO_PROTOCOL)?,
             cookie: sockopt::cookie(socket.as_fd())?,
             v6only: get(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) == Ok(1),
             close_on_exec: is_close_on_exec(thread, place),
             nonblocking: flags & libc::O_NONBLOCK != 0,
             options: options::changed(socket.as_fd()).unwrap_or_default(),
-            path: if is_unix { path(thread, &socket) } else { None },
+            path: if is_unix { paths::bound_to(thread, &socket, &ours.paths) } else { None },
             sets: if is_near { sets::find(thread, place, fstat(&socket)?.st_ino) } else { Vec::new() },
             address,
             bound: port(&socket).is_some_and(|port| port != 0),
@@ -199,15 +204,6 @@ fn is_close_on_exec(thread: i32, place: RawFd) -> bool {
 fn port(socket: &OwnedFd) -> Option<u16> {
     let name: SockaddrStorage = getsockname(socket.as_raw_fd()).ok()?;
     name.as_sockaddr_in().map(SockaddrIn::port).or_else(|| name.as_sockaddr_in6().map(SockaddrIn6::port))
-}
-
-fn path(thread: i32, socket: &OwnedFd) -> Option<PathBuf> {
-    let name: UnixAddr = getsockname(socket.as_raw_fd()).ok()?;
-    let folder = || fs::read_link(format!("/proc/{thread}/cwd")).ok();
-    let path = name.path()?;
-    let whole = if path.is_absolute() { path.into() } else { folder()?.join(path) };
-    // Without `.` and doubled slashes; `..` leads elsewhere where there are links.
-    Some(whole.components().collect())
 }
 
 fn read(thread: i32, address: u64, length: usize) -> Result<Vec<u8>, Errno> {

@@ -9,6 +9,7 @@ mod calls;
 mod facts;
 mod filter;
 mod options;
+mod paths;
 mod reader;
 mod sets;
 #[cfg(test)]
