@@ -5,12 +5,16 @@ use super::{Terms, UNKILLABLE, Upkeep};
 use crate::machine::effect::{Action, JobKind, Level};
 use crate::machine::restart::{Ending, Fault};
 use crate::machine::turn::Turn;
-use crate::model::settings::KillMode;
+use crate::model::settings::{Handoff, KillMode};
 use crate::model::{Signal, WorkerExit};
 
 /// What to do about a worker that ended well and too soon.
 const FORKED: &str = " before it was ready (supd runs workers in the foreground: take away --daemon or the \
                       like, or send MAINPID=)";
+
+/// The same of one that is followed.
+const LEFT: &str = " before it was ready (a server that goes into the background is followed, but no process \
+                    was left that holds a socket of the unit)";
 
 impl Worker {
     pub(super) fn leave(&mut self, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
@@ -93,7 +97,11 @@ impl Worker {
             self.exit = Some(*exit);
             if !self.asked && !self.failed {
                 self.failed = true;
-                let hint = if self.may_have_forked(*exit) { FORKED } else { "" };
+                let hint = match (self.may_have_forked(*exit), terms.service().handoff) {
+                    (false, Handoff::Inherit | Handoff::Intercept) => "",
+                    (true, Handoff::Inherit) => FORKED,
+                    (true, Handoff::Intercept) => LEFT,
+                };
                 terms.told.push(Told::Failed(format!("ended: {exit}{hint}")));
             }
         }
