@@ -1,34 +1,89 @@
 //! What the last words of a failed generation say about its unit file.
 
 use crate::model::Settings;
-use crate::model::settings::Handoff;
+use crate::model::settings::{Handoff, Ready};
+
+/// No more listeners are named.
+const NAMED_MAX: usize = 8;
 
 /// How programs say EADDRINUSE: libc, Go, Node.js, Java, Rust; and by its number.
 const IN_USE: [&str; 6] =
     ["address already in use", "address in use", "eaddrinuse", "os error 98", "errno 98", "bindexception"];
 
-/// A server that binds for itself an address that supd has bound already fails as it would beside any
-/// other: then the unit forgot to say so.
+/// What the hands saw of a failed generation that binds for itself.
+#[derive(Debug, Default)]
+pub(super) struct Seen<'a> {
+    /// Nothing of it had ended before it was ended: it was not ready in time.
+    pub ended_by_supd: bool,
+    /// On these of its unit's sockets nobody listened.
+    pub missing: Vec<usize>,
+    /// What it bound that is not its unit's.
+    pub strangers: Vec<&'a str>,
+}
+
+/// What is to be mended, if that can be told.
 #[must_use]
-pub(super) fn forgotten_handoff(settings: &Settings, log: &[String]) -> Option<String> {
-    let says = |line: &String| {
+pub(super) fn hint(settings: &Settings, log: &[String], seen: &Seen<'_>) -> Option<String> {
+    let in_use = log.iter().any(|line| {
         let line = line.to_lowercase();
         IN_USE.iter().any(|word| line.contains(word))
-    };
-    let ours = settings.sockets.first().filter(|_| settings.service.handoff == Handoff::Inherit)?;
-    log.iter().any(says).then(|| {
-        let others = if settings.sockets.len() > 1 { ", or another address of its unit," } else { "" };
-        format!(
-            "it seems to bind {}{others} itself, which supd has bound for it: write Handoff = \"intercept\" under \
-             [Service], or have it take LISTEN_FDS",
-            ours.address
-        )
-    })
+    });
+    match settings.service.handoff {
+        Handoff::Inherit => in_use.then(|| forgotten_handoff(settings)).flatten(),
+        Handoff::Intercept => {
+            nobody_listened(settings, seen).or_else(|| in_use.then(|| taken(settings, seen)))
+        }
+    }
+}
+
+/// A server that binds for itself an address that supd has bound already fails as it would beside any
+/// other: then the unit forgot to say so.
+fn forgotten_handoff(settings: &Settings) -> Option<String> {
+    let ours = settings.sockets.first()?;
+    let others = if settings.sockets.len() > 1 { ", or another address of its unit," } else { "" };
+    Some(format!(
+        "it seems to bind {}{others} itself, which supd has bound for it: write Handoff = \"intercept\" under \
+         [Service], or have it take LISTEN_FDS",
+        ours.address
+    ))
+}
+
+/// It is told what it lacks: a bind of all addresses stands for one of two listeners only.
+fn nobody_listened(settings: &Settings, seen: &Seen<'_>) -> Option<String> {
+    let asked = seen.ended_by_supd && settings.service.ready == Ready::Listen;
+    let missing = seen.missing.iter().filter_map(|at| settings.sockets.get(*at)).filter(|_| asked);
+    let named = missing.map(|socket| format!("{} ({})", socket.address, socket.name));
+    let named: Vec<String> = named.take(NAMED_MAX).collect();
+    let some = seen.missing.len() < settings.sockets.len();
+    let why = if some { ": each [[Socket]] needs a bind(2) of its own" } else { "" };
+    (!named.is_empty()).then(|| format!("nobody listened on {}{why}", named.join(", ")))
+}
+
+/// It binds what another has, and that is none of the unit's.
+fn taken(settings: &Settings, seen: &Seen<'_>) -> String {
+    let bind_as = settings.sockets.iter().find_map(|socket| socket.bind_as.as_ref());
+    match (&*seen.strangers, bind_as) {
+        ([], Some(path)) => format!(
+            "somebody else has what it binds: at {} another socket is in use, or a file that its user may not \
+             remove; or it is an address that is no [[Socket]] of its unit",
+            path.display()
+        ),
+        ([], None) => {
+            "somebody has what it binds beside the addresses of its unit, most often the generation \
+                       before: write a [[Socket]] for it"
+                .to_owned()
+        }
+        (named, _) => format!(
+            "somebody has what it binds beside the addresses of its unit ({}), most often the generation before: \
+             write a [[Socket]] for it",
+            named.join(", ")
+        ),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::forgotten_handoff;
+    use super::{Seen, hint};
     use crate::daemon::testbed::recipe;
 
     #[test]
@@ -43,11 +98,36 @@ mod tests {
             "java.net.BindException: Address already in use",
             "Os { code: 98, kind: AddrInUse, message: \"Address in use\" }",
         ] {
-            let hint = forgotten_handoff(&unit, &log(line)).unwrap();
+            let hint = hint(&unit, &log(line), &Seen::default()).unwrap();
             assert!(hint.contains("[::]:8080") && hint.contains("Handoff = \"intercept\""), "{hint}");
         }
-        assert_eq!(forgotten_handoff(&unit, &log("no module named web")), None);
+        assert_eq!(hint(&unit, &log("no module named web"), &Seen::default()), None);
         let alone = settings("ExecStart = [\"/bin/x\"]");
-        assert_eq!(forgotten_handoff(&alone, &log("address already in use")), None, "no address is ours");
+        let none = hint(&alone, &log("address already in use"), &Seen::default());
+        assert_eq!(none, None, "no address is ours");
+    }
+
+    #[test]
+    fn who_binds_for_itself_is_told_what_it_lacks_and_what_is_in_its_way() {
+        let unit = "ExecStart = [\"/bin/x\"]\nHandoff = \"intercept\"\n[[Socket]]\nName = \"a\"\nListenStream = \
+                    8080\n[[Socket]]\nName = \"b\"\nListenStream = 8081";
+        let unit = recipe(1, unit).settings.clone();
+        let seen = |ended_by_supd, missing: &[usize]| Seen {
+            ended_by_supd,
+            missing: missing.to_vec(),
+            strangers: Vec::new(),
+        };
+        assert_eq!(
+            hint(&unit, &[], &seen(true, &[1])).unwrap(),
+            "nobody listened on [::]:8081 (b): each [[Socket]] needs a bind(2) of its own"
+        );
+        assert_eq!(
+            hint(&unit, &[], &seen(true, &[0, 1])).unwrap(),
+            "nobody listened on [::]:8080 (a), [::]:8081 (b)"
+        );
+        assert_eq!(hint(&unit, &[], &seen(false, &[1])), None, "it ended before");
+        let log = ["bind: Address already in use".to_owned()];
+        let seen = Seen { strangers: vec!["127.0.0.1:9090"], ..Seen::default() };
+        assert!(hint(&unit, &log, &seen).unwrap().contains("of its unit (127.0.0.1:9090), most often"));
     }
 }

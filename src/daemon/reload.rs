@@ -3,13 +3,13 @@
 
 use super::gather::Round;
 use super::hands::Hands;
-use super::hint::forgotten_handoff;
+use super::hint::{Seen, hint};
 use super::logs::is_logged;
 use super::requests::bad_files;
 use super::units::Unreadable;
 use crate::codec::request::Stamp;
 use crate::codec::varlink::Outcome;
-use crate::machine::{Event, Input, Machine, Request};
+use crate::machine::{Event, Input, Launch, Machine, Request};
 use crate::model::{ClientId, Reply, Tick, UnitName};
 use crate::os::clock;
 use crate::os::logfile::tail;
@@ -126,7 +126,7 @@ impl Hands {
         }
         self.installs.forget(client);
         self.tell_done(client, reply);
-        let (mut log, mut log_file, mut hint) = (Vec::new(), None, None);
+        let (mut log, mut log_file, mut helps) = (Vec::new(), None, None);
         let onlooker = self.onlookers.remove(&client);
         if let (Some(ended), Some(unit), false) = (&reply.ended, self.clients.unit(client), onlooker) {
             let launch = machine.launch(unit, ended.generation);
@@ -137,10 +137,15 @@ impl Hands {
             if logged {
                 log = tail(&path, LINES);
                 log_file = Some(path.display().to_string());
-                hint = launch.and_then(|launch| forgotten_handoff(&launch.settings, &log));
             }
+            let seen = |launch: &Launch| Seen {
+                ended_by_supd: ended.exit.is_none(),
+                missing: self.intercepts.missing(launch),
+                strangers: self.intercepts.strangers(unit, ended.generation),
+            };
+            helps = launch.and_then(|launch| hint(&launch.settings, &log, &seen(launch)));
         }
-        let text = hint.map_or_else(|| reply.text.clone(), |hint| format!("{}; {hint}", reply.text));
+        let text = helps.map_or_else(|| reply.text.clone(), |helps| format!("{}; {helps}", reply.text));
         let reply = Reply { text, ..reply.clone() };
         self.tell(client, &Outcome::of_reply(&reply, log, log_file), now);
     }

@@ -301,6 +301,7 @@ serve(s, o)
     // What it says comes true: the port is in the way of the next one.
     let output = supd.ctl(&["swap", "web"]).expect(1);
     assert!(output.text().contains("Address already in use"), "{output}");
+    assert!(output.text().contains(&format!("of its unit (127.0.0.1:{other}), most often")), "{output}");
     ask(port);
 }
 

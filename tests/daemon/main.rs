@@ -26,6 +26,7 @@ mod notify;
 mod output;
 mod own_slot;
 mod peers;
+mod rare_binds;
 mod releases;
 mod repeat;
 mod rescue;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         intercept::tests(),
         unbound::tests(),
         bind_as::tests(),
+        rare_binds::tests(),
         hostile::tests(),
         swap::tests(),
         steer::tests(),

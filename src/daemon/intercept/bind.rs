@@ -1,6 +1,7 @@
 //! What a call is answered, by what was found of it.
 
 use super::super::hands::Hands;
+use super::{Common, STRANGERS_MAX, UDP_STRANGERS_MAX};
 use crate::codec::sockaddr;
 use crate::model::binding::{Asked, Fit, Place, find};
 use crate::model::settings::Socket;
@@ -113,13 +114,10 @@ impl Hands {
         facts: &Facts,
         socket: &Socket,
     ) -> Result<(), Errno> {
-        let one = self.intercepts.open.get(&id).ok_or(Errno::EADDRINUSE)?;
-        let whose = (one.unit.clone(), one.launch.generation);
-        if facts.nonblocking {
-            self.intercepts.nonblocking.insert(whose.clone());
-        }
+        let common = self.intercepts.common(id).ok_or(Errno::EADDRINUSE)?;
         // One event loop that is made to block stands still; who wants to block can bear an EAGAIN.
-        let nonblocking = self.intercepts.nonblocking.contains(&whose);
+        common.nonblocking |= facts.nonblocking;
+        let nonblocking = common.nonblocking;
         // There is none where nobody asks for this generation any more.
         let slot = self.slot_of(id, socket).ok_or(Errno::EADDRINUSE)?;
         carry_over(&facts.options, slot);
@@ -185,15 +183,27 @@ impl Hands {
 
     /// It binds what is not its unit's: the kernel lets it, once.
     fn warn_of_stranger(&mut self, id: WorkerId, asked: &Asked) {
-        let (Place::Ip(_, port), Some(SocketKind::Stream)) = (&asked.place, asked.kind) else { return };
-        if *port != 0 {
-            let place = show(&asked.place);
-            let text = format!(
-                "it binds {place}, which is no [[Socket]] of the unit: the next generation cannot have it as \
-                 well, unless both set SO_REUSEPORT"
-            );
-            self.warn_once(id, &place, &text);
+        let Place::Ip(_, port) = asked.place else { return };
+        let udp = match asked.kind {
+            Some(SocketKind::Stream) => false,
+            Some(SocketKind::Datagram) => true,
+            Some(SocketKind::SequentialPacket) | None => return,
+        };
+        let Some(Common { strangers, .. }) = self.intercepts.common(id).filter(|_| port != 0) else { return };
+        let of_udp = strangers.keys().filter(|(_, udp)| *udp).count();
+        let room = strangers.len() < STRANGERS_MAX && !(udp && of_udp >= UDP_STRANGERS_MAX);
+        if !room || strangers.contains_key(&(port, udp)) {
+            return;
         }
+        let place = format!("{}{}", show(&asked.place), if udp { " (UDP)" } else { "" });
+        strangers.insert((port, udp), place.clone());
+        let shares = if udp { "SO_REUSEADDR or SO_REUSEPORT" } else { "SO_REUSEPORT" };
+        let last = if udp && of_udp + 1 == UDP_STRANGERS_MAX { "; more of UDP are not told" } else { "" };
+        let text = format!(
+            "it binds {place}, which is no [[Socket]] of the unit: the next generation cannot have it as well, \
+             unless both set {shares}{last}"
+        );
+        self.warn(id, &text);
     }
 }
 

@@ -52,6 +52,7 @@ impl Hands {
         if one.listens_everywhere() && one.listening == Listening::Not {
             one.listening = Listening::Till(now.after(LISTENS_FOR));
         }
+        self.intercepts.note_served(id);
     }
 
     /// Looks who listens, where that is due; gives up on what cannot be looked at.
@@ -125,6 +126,7 @@ impl Hands {
             let unit = one.unit.clone();
             self.say(&unit, Event::Listens { worker: id });
         }
+        self.intercepts.note_served(id);
     }
 
     /// Where the main process has ended well, and others of the worker are there: which of them is the

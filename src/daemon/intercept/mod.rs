@@ -28,8 +28,16 @@ use nix::errno::Errno;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// So many things about one worker are told.
+/// So many things about one generation are told.
 const TOLD_MAX: usize = 8;
+
+/// So many ports that are not its unit's, and so many of UDP: whoever asks name servers binds one for each
+/// question.
+const STRANGERS_MAX: usize = 8;
+const UDP_STRANGERS_MAX: usize = 4;
+
+/// So many generations that have ended are still known.
+const PAST_MAX: usize = 16;
 
 /// Everybody who is asked about.
 #[derive(Debug, Default)]
@@ -45,8 +53,22 @@ pub struct Intercepts {
     last: u64,
     /// Generations whose binds are left unanswered.
     held: BTreeSet<(UnitName, Generation)>,
-    /// Generations of which somebody wants that nothing blocks: their workers share one open file.
-    nonblocking: BTreeSet<(UnitName, Generation)>,
+    generations: BTreeMap<(UnitName, Generation), Common>,
+    /// Those of them that have ended, the oldest first.
+    past: VecDeque<(UnitName, Generation)>,
+}
+
+/// What the workers of a generation have in common, those too that are launched again.
+#[derive(Debug, Default)]
+struct Common {
+    /// One of them wants that nothing blocks: they share one open file.
+    nonblocking: bool,
+    /// Which of the unit's sockets somebody has bound, or listens on.
+    served: BTreeSet<usize>,
+    /// What was told of them.
+    told: BTreeSet<String>,
+    /// What they bind that is not their unit's, by its port and whether it is UDP.
+    strangers: BTreeMap<(u16, bool), String>,
 }
 
 /// One worker.
@@ -68,8 +90,6 @@ struct Intercept {
     again: VecDeque<Call>,
     /// Whether it was told that it waits.
     waits: bool,
-    /// What was told of it.
-    told: BTreeSet<String>,
     /// How often it was looked in vain for the process that goes on.
     looks: u32,
     /// What it points at cannot be read in time: nobody waits for that a second time.
@@ -126,11 +146,46 @@ impl Intercepts {
         self.open.get(&worker).is_some_and(|one| !one.calls.is_over())
     }
 
-    /// The generation has ended.
+    /// The generation has ended. Whoever asked for it may be told why only after that.
     pub fn forget(&mut self, unit: &UnitName, generation: Generation) {
         let key = (unit.clone(), generation);
-        self.nonblocking.remove(&key);
         self.held.remove(&key);
+        if self.generations.contains_key(&key) {
+            self.past.push_back(key);
+        }
+        if self.past.len() > PAST_MAX {
+            self.past.pop_front().map(|oldest| self.generations.remove(&oldest));
+        }
+    }
+
+    /// What this generation binds that is not its unit's.
+    pub fn strangers(&self, unit: &UnitName, generation: Generation) -> Vec<&str> {
+        let common = self.generations.get(&(unit.clone(), generation));
+        common.into_iter().flat_map(|common| common.strangers.values()).map(String::as_str).collect()
+    }
+
+    /// On which of its unit's sockets nobody of a generation listens, by their place; none if no worker of it
+    /// has run.
+    pub fn missing(&self, launch: &Launch) -> Vec<usize> {
+        let key = (launch.settings.unit.clone(), launch.generation);
+        let Some(common) = self.generations.get(&key) else { return Vec::new() };
+        (0..launch.settings.sockets.len()).filter(|at| !common.served.contains(at)).collect()
+    }
+
+    fn common(&mut self, worker: WorkerId) -> Option<&mut Common> {
+        let one = self.open.get(&worker)?;
+        self.generations.get_mut(&(one.unit.clone(), one.launch.generation))
+    }
+
+    /// Another one listens, or one no longer does.
+    fn note_served(&mut self, worker: WorkerId) {
+        let Some(one) = self.open.get(&worker) else { return };
+        let whose = (&one.unit, one.launch.generation);
+        let same = self.open.values().filter(|other| (&other.unit, other.launch.generation) == whose);
+        let served = same.flat_map(|other| other.served.iter().copied()).collect();
+        if let Some(common) = self.common(worker) {
+            common.served = served;
+        }
     }
 
     fn answer(&self, worker: WorkerId, call: &Call, answer: Answer) {
@@ -154,6 +209,7 @@ impl Hands {
         let (unit, launch) = (worker.unit.clone(), worker.launch.clone());
         match self.sources.watch(&calls, Source::Call(id)) {
             Ok(token) => {
+                self.intercepts.generations.entry((unit.clone(), launch.generation)).or_default();
                 let one = Intercept {
                     calls,
                     token,
@@ -166,7 +222,6 @@ impl Hands {
                     waiting: Vec::new(),
                     again: VecDeque::new(),
                     waits: false,
-                    told: BTreeSet::new(),
                     looks: 0,
                     mute: false,
                 };
@@ -189,10 +244,15 @@ impl Hands {
     }
 
     fn warn_once(&mut self, id: WorkerId, key: &str, text: &str) {
-        let Some(one) = self.intercepts.open.get_mut(&id) else { return };
-        if one.told.len() < TOLD_MAX && one.told.insert(key.to_owned()) {
-            note(&one.unit, Level::Warning, Some(one.launch.generation), text);
+        let Some(common) = self.intercepts.common(id) else { return };
+        if common.told.len() < TOLD_MAX && common.told.insert(key.to_owned()) {
+            self.warn(id, text);
         }
+    }
+
+    fn warn(&self, id: WorkerId, text: &str) {
+        let Some(one) = self.intercepts.open.get(&id) else { return };
+        note(&one.unit, Level::Warning, Some(one.launch.generation), text);
     }
 }
 
