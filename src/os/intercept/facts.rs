@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::IoSliceMut;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -107,8 +107,6 @@ impl Facts {
         if is_unix {
             paths::clear(thread, &address, kind, &ours.paths);
         }
-        let elsewhere =
-            network(socket.as_fd())? != network(sockopt::make(libc::AF_UNIX, libc::SOCK_DGRAM, 0)?.as_fd())?;
         let is_near = if is_unix { !ours.paths.is_empty() } else { ours.has_port_of(&address) };
         Ok(Self {
             domain,
@@ -123,8 +121,8 @@ impl Facts {
             sets: if is_near { sets::find(thread, place, fstat(&socket)?.st_ino) } else { Vec::new() },
             address,
             bound: port(&socket).is_some_and(|port| port != 0),
-            elsewhere,
-            apart: is_near && users(&thread.to_string()) != users("self"),
+            elsewhere: is_elsewhere(&socket),
+            apart: is_near && is_apart(thread),
         })
     }
 
@@ -219,15 +217,20 @@ fn read(thread: i32, address: u64, length: usize) -> Result<Vec<u8>, Errno> {
     }
 }
 
-/// Which network namespace a socket is of, wherever its owner is by now.
-fn network(socket: BorrowedFd<'_>) -> Result<u64, Errno> {
-    let mut cookie = [0; size_of::<u64>()];
-    sockopt::get_bytes(socket, libc::SOL_SOCKET, SO_NETNS_COOKIE, &mut cookie)?;
-    Ok(u64::from_ne_bytes(cookie))
+/// By the socket, wherever its owner is by now. What cannot be said is taken for our own.
+fn is_elsewhere(socket: &OwnedFd) -> bool {
+    let network = |socket: &OwnedFd| {
+        let mut cookie = [0; size_of::<u64>()];
+        sockopt::get_bytes(socket.as_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, &mut cookie).ok()?;
+        Some(u64::from_ne_bytes(cookie))
+    };
+    let own = || sockopt::make(libc::AF_UNIX, libc::SOCK_DGRAM, 0).ok();
+    network(socket).zip(own().as_ref().and_then(network)).is_some_and(|(its, own)| its != own)
 }
 
-fn users(process: &str) -> Option<u64> {
-    fs::metadata(format!("/proc/{process}/ns/user")).ok().map(|namespace| namespace.ino())
+fn is_apart(thread: i32) -> bool {
+    let users = |process: &str| fs::metadata(format!("/proc/{process}/ns/user")).ok().map(|it| it.ino());
+    users(&thread.to_string()).zip(users("self")).is_some_and(|(its, own)| its != own)
 }
 
 /// The process that a thread is of: before 6.9 a pidfd is of processes.

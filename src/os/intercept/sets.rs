@@ -1,6 +1,6 @@
 //! The epoll sets that a worker's socket is in before it binds (Netty's native transport puts it there): the
 //! socket that it gets is put into them in its place. The worker's own would stay where it is if supd bound it
-//! and kept a copy, but then it were the worker's who may lead it elsewhere, each process and each launch had
+//! and kept a copy, but then it would be the worker's to lead elsewhere, each process and each launch had
 //! another one, and what waits in one could not be passed on to the next.
 #![allow(unsafe_code)]
 
@@ -12,14 +12,15 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// No more descriptors of one process are looked at.
-const DESCRIPTORS_MAX: usize = 65_536;
+/// No more descriptors of one process are looked at, in milliseconds. A server that watches before it binds
+/// has just begun, and has few.
+const DESCRIPTORS_MAX: usize = 4096;
 
 /// In no more sets is it looked for.
 const SETS_MAX: usize = 64;
 
 /// No more is read of what one set watches: a line of 70 bytes for each.
-const READ_MAX: u64 = 16 << 20;
+const READ_MAX: u64 = 1 << 20;
 
 /// That a socket is in an epoll set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
