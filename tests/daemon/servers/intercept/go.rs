@@ -1,6 +1,6 @@
 //! Go's net/http (Debian: 1.19), linked statically: no library's bind(2) is called, the kernel's is.
 
-use super::{WRK, put, unit};
+use super::{WRK, example, put};
 use crate::servers::warm::Walk;
 use crate::{Need, Test, find_program, test_with};
 use std::path::Path;
@@ -13,7 +13,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 fn go() {
-    let unit = |address: &str, _: &Path| unit(address, &["./http"]);
+    let unit = |address: &str, _: &Path| example("go.unit", address);
     let dist = |dist: &Path, address| {
         put(dist, "http.go", address, &[]);
         let mut build = Command::new(find_program("go").expect("a need"));

@@ -1,6 +1,6 @@
 //! The HTTP server that every JDK has. It binds `[::]:port` for both families, and gets an IPv4 listener.
 
-use super::{WRK, put, unit};
+use super::{WRK, example, put};
 use crate::servers::warm::Walk;
 use crate::{Need, Test, test_with};
 use std::path::Path;
@@ -13,7 +13,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 fn java() {
-    let unit = |address: &str, _: &Path| unit(address, &["java", "-cp", ".", "Http"]);
+    let unit = |address: &str, _: &Path| example("java.unit", address);
     let dist = |dist: &Path, address| {
         put(dist, "Http.java", address, &[]);
         let status = Command::new("javac").arg("Http.java").current_dir(dist).status().expect("javac");

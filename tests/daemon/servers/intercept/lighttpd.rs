@@ -1,7 +1,9 @@
 //! lighttpd (Debian: 1.4.69) with `server.port`, in the foreground and gone into the background.
 
-use super::{WRK, walk};
+use super::{WRK, put, unit, walk};
+use crate::servers::warm::Walk;
 use crate::{Need, Test, test_with};
+use std::path::Path;
 
 const NEEDS: &[Need] = &[WRK, Need::Program("lighttpd", "lighttpd")];
 
@@ -13,9 +15,11 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 fn foreground() {
-    walk("lighttpd", "lighttpd.conf", &["/usr/sbin/lighttpd", "-D", "-f", "lighttpd.conf"]);
+    walk("lighttpd", "lighttpd.conf");
 }
 
 fn daemon() {
-    walk("lighttpd in the background", "lighttpd.conf", &["/usr/sbin/lighttpd", "-f", "lighttpd.conf"]);
+    let unit = |address: &str, _: &Path| unit(address, &["/usr/sbin/lighttpd", "-f", "lighttpd.conf"]);
+    let dist = |dist: &Path, address| put(dist, "lighttpd.conf", address, &[]);
+    Walk::http("lighttpd in the background", &unit, &dist).to_and_fro();
 }

@@ -2,7 +2,7 @@
 //! threads. It goes into the background before it binds anything. The releases are told apart by
 //! `maxconns`, which a shell adds up from the release's number.
 
-use super::unit;
+use super::{example, instead};
 use crate::load::Speaks;
 use crate::servers::warm::Walk;
 use crate::{Need, Test, test_with};
@@ -20,8 +20,9 @@ fn memcached() {
         let command = format!(
             "exec /usr/bin/memcached -d -u root -m 64 -l 127.0.0.1 -p {port} -U {port} -c $$((1000 + SUPD_RELEASE))"
         );
-        let datagrams = format!("[[Socket]]\nName = \"udp\"\nListenDatagram = \"{address}\"\n\n[Service]\n");
-        unit(address, &["/bin/sh", "-c", &command]).replace("[Service]\n", &datagrams)
+        let start = format!("Releases = true\nExecStart = [\"/bin/sh\", \"-c\", {command:?}]");
+        let unit = instead(&example("memcached.unit", address), "ExecStart = ", &start);
+        instead(&unit, "User = ", "")
     };
     let dist = |dist: &Path, _| fs::create_dir(dist).expect("a folder");
     let speaks = Speaks::Memcached;

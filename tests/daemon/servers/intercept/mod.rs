@@ -3,7 +3,8 @@
 //! forward again ([`Walk`]).
 //!
 //! Their programs and configurations are in tests/daemon/apps/intercept: as the server's own documentation
-//! or Debian has them, with a port and folders of the test's.
+//! or Debian has them, with a port and folders of the test's. Their units are the examples of units/unmodified,
+//! where those are not about another way to start them.
 
 mod go;
 mod java;
@@ -19,7 +20,7 @@ mod tomcat;
 use super::DIST;
 use super::warm::Walk;
 use crate::harness::Supd;
-use crate::{Need, Test};
+use crate::{Need, Test, examples};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -52,6 +53,25 @@ fn unit(address: &str, exec_start: &[&str]) -> String {
     )
 }
 
+/// An example of units/unmodified as it is, but for its port, its host, and its user where what the test has is
+/// root's alone.
+fn example(name: &str, address: &str) -> String {
+    let text = fs::read_to_string(examples::folder("unmodified").join(name)).expect("an example");
+    let (_, port) = address.rsplit_once(':').expect("an address with its port");
+    let listener = text.lines().find(|line| line.starts_with("ListenStream = ")).expect("a listener");
+    let (_, its) = listener.split('"').nth(1).and_then(|its| its.rsplit_once(':')).expect("its address");
+    let text = text.replace("0.0.0.0", "127.0.0.1").replace(its, port);
+    let is_kept = |line: &&str| !line.starts_with("User = ") || nix::unistd::geteuid().is_root();
+    text.lines().filter(is_kept).map(|line| format!("{line}\n")).collect()
+}
+
+/// The same with another line in the place of the one that begins so.
+fn instead(unit: &str, key: &str, line: &str) -> String {
+    assert!(unit.lines().any(|line| line.starts_with(key)), "no {key} in {unit}");
+    let lines = unit.lines().map(|its| if its.starts_with(key) { line } else { its });
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
 /// Puts a file of tests/daemon/apps/intercept into a folder, its placeholders filled.
 fn put(dist: &Path, file: &str, address: SocketAddr, more: &[(&str, &str)]) {
     fs::create_dir_all(dist).expect("a folder");
@@ -65,9 +85,9 @@ fn put(dist: &Path, file: &str, address: SocketAddr, more: &[(&str, &str)]) {
     fs::write(dist.join(file), text).expect("a file of a release");
 }
 
-/// One server whose release is this file.
-fn walk(name: &str, file: &str, exec_start: &[&str]) {
-    let unit = |address: &str, _: &Path| unit(address, exec_start);
+/// One server whose release is this file, by its example.
+fn walk(name: &str, file: &str) {
+    let unit = |address: &str, _: &Path| example(&format!("{name}.unit"), address);
     Walk::http(name, &unit, &|dist, address| put(dist, file, address, &[])).to_and_fro();
 }
 

@@ -3,7 +3,7 @@
 //! one that goes on has left the session and wrote its title over its environment. With `reuseport` it
 //! binds once for each of its workers.
 
-use super::{WRK, deploy, put, unit};
+use super::{WRK, deploy, example, put, unit};
 use crate::harness::{Supd, free_port};
 use crate::load::{Load, Mode, Plan, Target};
 use crate::proc;
@@ -16,7 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 const NEEDS: &[Need] = &[WRK, Need::Program("nginx", "nginx-light")];
-const FOREGROUND: [&str; 7] = ["/usr/sbin/nginx", "-p", ".", "-c", "nginx.conf", "-g", "daemon off;"];
+const BACKGROUND: [&str; 5] = ["/usr/sbin/nginx", "-p", ".", "-c", "nginx.conf"];
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
@@ -28,15 +28,18 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 fn nginx() {
-    course("nginx", &FOREGROUND, "");
+    let unit = |address: &str, _: &Path| example("nginx.unit", address);
+    course("nginx", &unit, "");
 }
 
 fn reuseport() {
-    course("nginx with reuseport", &FOREGROUND, " reuseport");
+    let unit = |address: &str, _: &Path| example("nginx.unit", address);
+    course("nginx with reuseport", &unit, " reuseport");
 }
 
 fn daemon() {
-    course("nginx in the background", &FOREGROUND[..5], "");
+    let unit = |address: &str, _: &Path| quitting(address, &BACKGROUND);
+    course("nginx in the background", &unit, "");
 }
 
 /// By SIGQUIT it lets its requests end.
@@ -44,10 +47,9 @@ fn quitting(address: &str, exec_start: &[&str]) -> String {
     unit(address, exec_start).replace("[Service]\n", "[Service]\nKillSignal = \"SIGQUIT\"\n")
 }
 
-fn course(name: &str, exec_start: &[&str], reuseport: &str) {
-    let unit = |address: &str, _: &Path| quitting(address, exec_start);
+fn course(name: &str, unit: &dyn Fn(&str, &Path) -> String, reuseport: &str) {
     let dist = |dist: &Path, address| put(dist, "nginx.conf", address, &[("@REUSEPORT@", reuseport)]);
-    Walk::http(name, &unit, &dist).to_and_fro();
+    Walk::http(name, unit, &dist).to_and_fro();
 }
 
 /// No mark of supd's is on its processes but their sessions: whoever dies, its workers or supd, none is left.
@@ -55,7 +57,7 @@ fn daemon_that_dies() {
     let supd = Supd::start();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     put(&supd.app().join(DIST), "nginx.conf", address, &[("@REUSEPORT@", "")]);
-    deploy(&supd, &quitting(&address.to_string(), &FOREGROUND[..5]));
+    deploy(&supd, &quitting(&address.to_string(), &BACKGROUND));
 
     let first = family(&supd);
     proc::signal(first[0], Signal::SIGKILL);

@@ -17,11 +17,13 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 fn plain() {
-    walk("node", "plain.js", &["node", "plain.js"]);
+    walk("node", "server.js");
 }
 
 fn cluster() {
-    walk("node, a cluster", "cluster.js", &["node", "cluster.js"]);
+    let unit = |address: &str, _: &Path| unit(address, &["node", "cluster.js"]);
+    let dist = |dist: &Path, address| put(dist, "cluster.js", address, &[]);
+    Walk::http("node, a cluster", &unit, &dist).to_and_fro();
 }
 
 fn accepting() {

@@ -10,5 +10,5 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 fn perl() {
-    walk("perl", "http.pl", &["/usr/bin/perl", "http.pl"]);
+    walk("perl", "http.pl");
 }

@@ -1,6 +1,6 @@
 //! `python3 -m http.server`: it has listen(2) let five wait, which is too few for any load.
 
-use super::{WRK, deploy, unit};
+use super::{WRK, deploy, example, unit};
 use crate::harness::{Supd, free_port};
 use crate::proc;
 use crate::servers::warm::Walk;
@@ -25,7 +25,7 @@ fn server(address: &str) -> String {
 }
 
 fn python() {
-    let unit = |address: &str, _: &Path| server(address);
+    let unit = |address: &str, _: &Path| example("python.unit", address);
     let dist = |dist: &Path, _| fs::create_dir(dist).expect("a folder");
     Walk::http("python3 -m http.server", &unit, &dist).to_and_fro();
 }

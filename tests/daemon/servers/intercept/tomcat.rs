@@ -2,7 +2,7 @@
 //! in the queue of its listener: nothing would be lost, but 2 s pass without an answer. So its unit asks for a
 //! page before clients come; `bindOnInit="false"` in its server.xml would do the same.
 
-use super::{WRK, put, unit};
+use super::{WRK, example, instead, put};
 use crate::servers::warm::Walk;
 use crate::{Need, Test, test_with};
 use std::path::Path;
@@ -15,9 +15,10 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 fn tomcat() {
-    let ready = "[Service]\nReady = \"http://{http}/\"\n";
-    let unit =
-        |address: &str, _: &Path| unit(address, &["/bin/sh", "tomcat.sh"]).replace("[Service]\n", ready);
+    let unit = |address: &str, _: &Path| {
+        let unit = instead(&example("tomcat.unit", address), "User = ", "Releases = true");
+        instead(&unit, "ExecStart = ", "ExecStart = [\"/bin/sh\", \"tomcat.sh\"]")
+    };
     let dist = |dist: &Path, address| put(dist, "tomcat.sh", address, &[]);
     Walk::http("tomcat", &unit, &dist).to_and_fro();
 }
