@@ -33,10 +33,13 @@ pub const WORDS_BYTES_MAX: usize = 2 << 20;
 ///
 /// # Errors
 /// [`TooLong`]
-pub fn expand<'v>(words: &[String], lookup: impl Fn(&str) -> Option<&'v str>) -> Result<Expanded, TooLong> {
+pub fn expand<'v>(
+    words: &[impl AsRef<str>],
+    lookup: impl Fn(&str) -> Option<&'v str>,
+) -> Result<Expanded, TooLong> {
     let mut out = Expanded::default();
     let mut bytes = 0;
-    for word in words {
+    for word in words.iter().map(AsRef::as_ref) {
         let before = out.words.len();
         if let Some(name) = word.strip_prefix('$').filter(|name| is_variable_name(name)) {
             match lookup(name) {

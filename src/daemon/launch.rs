@@ -1,6 +1,6 @@
 //! From a generation's recipe to a process: everything that section 7 of the design promises.
 
-use super::pinning::Copy;
+use super::pinning::{self, Copy};
 use crate::codec::environment::{self, FILE_BYTES_MAX};
 use crate::codec::variables::expand;
 use crate::machine::Launch;
@@ -8,7 +8,7 @@ use crate::model::settings::{Command, Handoff, NotifyAccess, Output, Service, Se
 use crate::model::{Address, Generation, Label, ListenerName, UnitName, WorkerId};
 use crate::os::Error;
 use crate::os::original::Original;
-use crate::os::spawn::{self, Account, Environment, Facts, Plan, Roots, Spawned, Stream, Variable};
+use crate::os::spawn::{self, Account, Common, Environment, Facts, Plan, Roots, Spawned, Stream, Variable};
 use crate::store::releases::Releases;
 use crate::store::text::{self, Content};
 use std::ffi::{OsStr, OsString};
@@ -114,8 +114,8 @@ impl Ground {
             ..self.facts(launch, home.as_deref(), worker.invocation, &directories, &passed)
         };
         let environment = Environment::new(&facts);
-        let prepare = prepare(service, &service.exec_start, worker.pinned.as_ref());
-        let mut plan = self.plan(launch, &service.exec_start, environment, &prepare);
+        let mut plan = self.plan(launch, &service.exec_start, environment);
+        plan.spare = worker.pinned.as_ref().map(|copy| copy.spare(service));
         plan.listeners = worker.listeners.iter().filter(|_| !intercept).map(|(_, _, fd)| *fd).collect();
         plan.intercept = intercept;
         plan.pass_listen_pid = service.pass_listen_pid;
@@ -142,8 +142,7 @@ impl Ground {
             environment.ours.push(("MAINPID".into(), pid.to_string().into()));
         }
         environment.ours.extend(beside.told.iter().cloned());
-        let prepare = prepare(service, beside.command, None);
-        let mut plan = self.plan(launch, beside.command, environment, &prepare);
+        let mut plan = self.plan(launch, beside.command, environment);
         plan.notify_socket = beside.notify_socket.map(Path::to_path_buf);
         spawn::spawn(&plan)
     }
@@ -173,13 +172,7 @@ impl Ground {
         }
     }
 
-    fn plan<'a>(
-        &'a self,
-        launch: &'a Launch,
-        command: &'a Command,
-        environment: Environment,
-        prepare: &'a spawn::Prepare<'a>,
-    ) -> Plan<'a> {
+    fn plan(&self, launch: &Launch, command: &Command, environment: Environment) -> Plan<'_> {
         let Settings { unit, service, .. } = &*launch.settings;
         let log = self.log(unit, launch.generation);
         let home = self.home(launch);
@@ -188,29 +181,29 @@ impl Ground {
         let executable =
             within.filter(|_| command.program.contains('/')).map(|home| home.join(&command.program));
         Plan {
-            program: &command.program,
+            program: command.program.clone(),
             executable,
-            arguments: Vec::new(),
+            arguments: command.arguments.iter().map(OsString::from).collect(),
             environment,
-            prepare: Some(prepare),
+            environment_files: service.environment_files.clone(),
+            spare: None,
             listeners: Vec::new(),
             pass_listen_pid: false,
             account: account(service),
             working_directory: service.working_directory.clone().or(home).unwrap_or_else(|| "/".into()),
             umask: service.umask,
-            limits: &service.limits,
+            limits: service.limits.clone(),
             nice: service.nice,
             oom_score_adjust: service.oom_score_adjust,
             no_new_privileges: service.no_new_privileges,
-            ambient_capabilities: &service.ambient_capabilities,
-            capability_bounding_set: service.capability_bounding_set.as_deref(),
-            directories: &service.directories,
-            roots: &self.roots,
+            ambient_capabilities: service.ambient_capabilities.clone(),
+            capability_bounding_set: service.capability_bounding_set.clone(),
+            directories: service.directories.clone(),
             standard_output: stream(&service.standard_output, &log),
             standard_error: stream(&service.standard_error, &log),
             intercept: false,
             notify_socket: None,
-            original: &self.original,
+            common: Common { original: &self.original, roots: &self.roots, prepare },
         }
     }
 
@@ -252,35 +245,33 @@ pub fn hears_commands(service: &Service) -> bool {
 
 /// What the child does once it knows HOME and the like: environment files, over the unit file's
 /// own variables as in systemd, then the variables of the command line.
-fn prepare<'a>(
-    service: &'a Service,
-    command: &'a Command,
-    pinned: Option<&'a Copy>,
-) -> impl Fn(&mut spawn::Launch) -> Result<(), String> + use<'a> {
-    move |launch| {
-        for file in &service.environment_files {
-            let text = match text::read(&file.path, FILE_BYTES_MAX) {
-                Ok(Content::Text(text)) => text,
-                Ok(Content::Null) => continue,
-                Ok(Content::Missing) if file.optional => continue,
-                Ok(Content::Missing) => {
-                    let path = file.path.display();
-                    return Err(format!("cannot read the EnvironmentFile {path}: it is missing"));
-                }
-                Err(fault) => return Err(format!("cannot read the EnvironmentFile {fault}")),
-            };
-            for (name, value) in environment::parse(&file.path, text.as_bytes()).variables {
-                launch.set(name.as_ref(), value.as_ref());
+///
+/// # Errors
+/// What is wrong with an environment file, or with what the variables make of the command line.
+pub fn prepare(plan: &Plan<'_>, launch: &mut spawn::Launch) -> Result<(), String> {
+    for file in &plan.environment_files {
+        let text = match text::read(&file.path, FILE_BYTES_MAX) {
+            Ok(Content::Text(text)) => text,
+            Ok(Content::Null) => continue,
+            Ok(Content::Missing) if file.optional => continue,
+            Ok(Content::Missing) => {
+                let path = file.path.display();
+                return Err(format!("cannot read the EnvironmentFile {path}: it is missing"));
             }
+            Err(fault) => return Err(format!("cannot read the EnvironmentFile {fault}")),
+        };
+        for (name, value) in environment::parse(&file.path, text.as_bytes()).variables {
+            launch.set(name.as_ref(), value.as_ref());
         }
-        let lookup = |name: &str| launch.get(name.as_ref()).and_then(OsStr::to_str);
-        let expanded = expand(&command.arguments, lookup).map_err(|too_long| too_long.to_string())?;
-        launch.arguments = expanded.words.into_iter().map(OsString::from).collect();
-        if let Some(copy) = pinned {
-            launch.executable = copy.instead(service, launch.get("PATH".as_ref()));
-        }
-        Ok(())
     }
+    let lookup = |name: &str| launch.get(name.as_ref()).and_then(OsStr::to_str);
+    let written: Vec<_> = plan.arguments.iter().map(|argument| argument.to_string_lossy()).collect();
+    let expanded = expand(&written, lookup).map_err(|too_long| too_long.to_string())?;
+    launch.arguments = expanded.words.into_iter().map(OsString::from).collect();
+    if let Some(spare) = &plan.spare {
+        launch.executable = pinning::instead(spare, &plan.program, launch.get("PATH".as_ref()));
+    }
+    Ok(())
 }
 
 /// A new INVOCATION_ID: 128 random bits in hexadecimal digits.

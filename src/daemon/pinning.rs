@@ -5,6 +5,7 @@ use crate::machine::Launch;
 use crate::model::settings::Service;
 use crate::model::{Generation, UnitName};
 use crate::os::pin::{self, FileIdentity, Held, Pinned};
+use crate::os::spawn::Spare;
 use crate::os::spawn::environment::PATH;
 use crate::store::files::{self, Unsynced};
 use crate::store::pins::Pins;
@@ -50,12 +51,11 @@ impl Copy {
         self.source().is_some() && self.program.is_file()
     }
 
-    /// The copy, if what is on disk is not the file that it was made of. May wait for the disk.
+    /// What a launch is to know of it.
     #[must_use]
-    pub fn instead(&self, service: &Service, path: Option<&OsStr>) -> Option<PathBuf> {
-        let source = self.source()?;
-        let on_disk = find(service, path).and_then(|file| FileIdentity::of(&file).ok());
-        (on_disk != Some(source) && self.program.is_file()).then(|| self.program.clone())
+    pub fn spare(&self, service: &Service) -> Spare {
+        let Self { program, identity } = self.clone();
+        Spare { program, identity, folder: folder(service).to_owned() }
     }
 
     /// Puts the program that is held in place: the file that the unit names, or `origin`, the copy that
@@ -80,7 +80,8 @@ impl Copy {
         }
         // A wrapper that has become another program by now, or a script.
         let assigned = service.environment.iter().rev().find(|(name, _)| name == "PATH");
-        let file = find(service, assigned.map(|(_, path)| OsStr::new(path)));
+        let path = assigned.map(|(_, path)| OsStr::new(path));
+        let file = find(&service.exec_start.program, folder(service), path);
         if !file.is_some_and(|file| held.is_or_was_named(&file)) {
             return Err(Unpinned::unfit("what runs is not the file that ExecStart names"));
         }
@@ -198,11 +199,23 @@ impl Job<'_> {
     }
 }
 
+/// The copy, if what is on disk is not the file that it was made of. May wait for the disk.
+#[must_use]
+pub fn instead(spare: &Spare, program: &str, path: Option<&OsStr>) -> Option<PathBuf> {
+    let copy = Copy { program: spare.program.clone(), identity: spare.identity.clone() };
+    let source = copy.source()?;
+    let on_disk = find(program, &spare.folder, path).and_then(|file| FileIdentity::of(&file).ok());
+    (on_disk != Some(source) && copy.program.is_file()).then_some(copy.program)
+}
+
+/// What a relative path of ExecStart is of.
+fn folder(service: &Service) -> &Path {
+    service.working_directory.as_deref().unwrap_or(Path::new("/"))
+}
+
 /// The file that ExecStart means: itself where it has a slash, else the first in PATH.
-fn find(service: &Service, path: Option<&OsStr>) -> Option<PathBuf> {
-    let program = Path::new(&service.exec_start.program);
-    if service.exec_start.program.contains('/') {
-        let folder = service.working_directory.as_deref().unwrap_or(Path::new("/"));
+fn find(program: &str, folder: &Path, path: Option<&OsStr>) -> Option<PathBuf> {
+    if program.contains('/') {
         return Some(folder.join(program));
     }
     let mut folders = std::env::split_paths(path.unwrap_or(OsStr::new(PATH)));
@@ -243,6 +256,11 @@ mod tests {
 
         fn copy(&self, generation: u64) -> Copy {
             Copy::of(&self.pins, &self.unit, Generation(generation))
+        }
+
+        fn instead(&self, copy: &Copy) -> Option<PathBuf> {
+            let service = &self.settings.service;
+            instead(&copy.spare(service), &service.exec_start.program, None)
         }
 
         /// Makes the copy of what a process runs, which was to be `origin`'s.
@@ -311,14 +329,14 @@ mod tests {
         let bench = Bench::new();
         let worker = bench.run(&bench.folder.path().join("server"));
         let copy = bench.copy(1);
-        assert_eq!(copy.instead(&bench.settings.service, None), None, "there is none");
+        assert_eq!(bench.instead(&copy), None, "there is none");
         bench.make(1, worker.pid(), 1).unwrap();
-        assert_eq!(copy.instead(&bench.settings.service, None), None, "the disk has the same");
+        assert_eq!(bench.instead(&copy), None, "the disk has the same");
         bench.replace();
-        assert_eq!(copy.instead(&bench.settings.service, None), Some(copy.program.clone()));
+        assert_eq!(bench.instead(&copy), Some(copy.program.clone()));
         assert_eq!(std::fs::read(&copy.program).unwrap(), std::fs::read("/bin/sleep").unwrap());
         std::fs::remove_file(bench.folder.path().join("server")).unwrap();
-        assert_eq!(copy.instead(&bench.settings.service, None), Some(copy.program));
+        assert_eq!(bench.instead(&copy), Some(copy.program));
     }
 
     #[test]
@@ -329,7 +347,7 @@ mod tests {
         bench.make(1, worker.pid(), 1).unwrap();
         let copy = bench.copy(1);
         assert_eq!(std::fs::read(&copy.program).unwrap(), std::fs::read("/bin/sleep").unwrap());
-        assert_eq!(copy.instead(&bench.settings.service, None), Some(copy.program));
+        assert_eq!(bench.instead(&copy), Some(copy.program));
     }
 
     #[test]
@@ -345,7 +363,7 @@ mod tests {
         bench.make_held(1, &held).unwrap();
         let copy = bench.copy(1);
         assert_eq!(std::fs::read(&copy.program).unwrap(), std::fs::read("/bin/sleep").unwrap());
-        assert_eq!(copy.instead(&bench.settings.service, None), Some(copy.program));
+        assert_eq!(bench.instead(&copy), Some(copy.program));
     }
 
     #[test]
@@ -361,7 +379,7 @@ mod tests {
             panic!("it was not to be had")
         };
         assert!(why.contains("somebody wrote to it"), "{why}");
-        assert_eq!(bench.copy(1).instead(&bench.settings.service, None), None);
+        assert_eq!(bench.instead(&bench.copy(1)), None);
     }
 
     #[test]
@@ -376,7 +394,7 @@ mod tests {
         assert_eq!(bench.inode(1), bench.inode(2));
         assert_eq!(first.source(), second.source());
         std::fs::remove_dir_all(bench.pins.folder(&bench.unit, Generation(1))).unwrap();
-        assert_eq!(second.instead(&bench.settings.service, None), Some(second.program));
+        assert_eq!(bench.instead(&second), Some(second.program));
     }
 
     #[test]
@@ -422,7 +440,7 @@ mod tests {
         bench.make(3, worker.pid(), 3).unwrap();
         assert!([2, 3].iter().all(|other| bench.inode(*other) == bench.inode(1)));
         bench.replace_by("/bin/sleep");
-        assert_eq!(bench.copy(3).instead(&bench.settings.service, None), Some(bench.copy(3).program));
+        assert_eq!(bench.instead(&bench.copy(3)), Some(bench.copy(3).program));
         let other = bench.run(&bench.folder.path().join("server"));
         bench.make(3, other.pid(), 3).unwrap();
         assert_ne!(bench.inode(3), bench.inode(1), "another file under the same name");

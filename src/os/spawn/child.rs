@@ -36,7 +36,7 @@ fn launch(
     // Ctrl-C at supd's terminal is for supd to act on. It cannot fail in a new process.
     let _ = setsid();
     umask(Mode::from_bits_truncate(plan.umask));
-    let passing = |errno| SpawnFailure::errno(Step::Descriptors, plan.program, errno);
+    let passing = |errno| SpawnFailure::errno(Step::Descriptors, &plan.program, errno);
     // One that binds for itself has no listeners; the way to supd is there until it is used.
     let way: Option<BorrowedFd<'_>> = way.map(AsFd::as_fd);
     let kept: Vec<BorrowedFd<'_>> = plan.listeners.iter().copied().chain(way).collect();
@@ -44,8 +44,8 @@ fn launch(
     open_streams(&plan.standard_output, &plan.standard_error)?;
 
     let identity = plan.account.resolve()?;
-    for directory in plan.directories {
-        directories::make(plan.roots, directory, identity.uid, identity.gid)?;
+    for directory in &plan.directories {
+        directories::make(plan.common.roots, directory, identity.uid, identity.gid)?;
     }
     if let Some(path) = &plan.notify_socket {
         give_notify_socket(path, &identity)?;
@@ -55,9 +55,8 @@ fn launch(
         arguments: plan.arguments.clone(),
         executable: plan.executable.clone(),
     };
-    if let Some(prepare) = plan.prepare {
-        prepare(&mut launch).map_err(|text| SpawnFailure::reason(Step::Prepare, plan.program, text))?;
-    }
+    (plan.common.prepare)(plan, &mut launch)
+        .map_err(|text| SpawnFailure::reason(Step::Prepare, &plan.program, text))?;
 
     if way.is_some() {
         // After every name service, which may bind too, and nobody would answer it; with all of supd's
@@ -65,7 +64,8 @@ fn launch(
         ask_about_binds(report_at - 1)?;
     }
     settings(plan)?;
-    let capabilities = Capabilities::parse(plan.ambient_capabilities, plan.capability_bounding_set)?;
+    let capabilities =
+        Capabilities::parse(&plan.ambient_capabilities, plan.capability_bounding_set.as_deref())?;
     capabilities.limit()?;
     identity.assume(&plan.account)?;
     capabilities.grant()?;
@@ -80,9 +80,9 @@ fn launch(
     }
     let file = match launch.executable.take() {
         Some(file) => file,
-        None => find(plan.program, &launch.environment)?,
+        None => find(&plan.program, &launch.environment)?,
     };
-    let image = Image::new(&file, plan.program, &launch.arguments, &launch.environment)?;
+    let image = Image::new(&file, &plan.program, &launch.arguments, &launch.environment)?;
     // Once more, for what name services and `prepare` may have left open.
     close_from(report_at + 1).map_err(passing)?;
     reporter.say(&[EXECUTING]);
@@ -143,7 +143,7 @@ fn give_notify_socket(path: &Path, identity: &Identity) -> Result<(), SpawnFailu
 /// asks. Limits last, since few open files or little memory would be in the way of the rest.
 fn settings(plan: &Plan<'_>) -> Result<(), SpawnFailure> {
     let failed = |what: String| move |errno| right(SpawnFailure::errno(Step::Setting, what, errno), errno);
-    let original = plan.original;
+    let original = plan.common.original;
     let nice = plan.nice.unwrap_or(original.nice());
     original::set_nice(nice).map_err(failed(format!("Nice to {nice}")))?;
     if let Some(value) = plan.oom_score_adjust.or(original.oom_score_adjust()) {

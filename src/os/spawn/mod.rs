@@ -27,7 +27,7 @@ use super::fork::{Report, fork};
 use super::intercept::Calls;
 use super::original::Original;
 use super::pidfd::PidFd;
-use crate::model::settings::{Directory, Limit};
+use crate::model::settings::{Directory, EnvironmentFile, Limit};
 use nix::errno::Errno;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -36,20 +36,21 @@ use std::path::PathBuf;
 use std::task::Poll;
 
 /// Everything that a child does to become a worker, or a command beside the workers.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Plan<'a> {
     /// `argv[0]`, as the unit file has it. Without a slash it is looked up in the worker's PATH;
     /// relative with a slash it is relative to `working_directory`.
-    pub program: &'a str,
+    pub program: String,
     /// The file to run in its place: the release's, or a pinned copy. `argv[0]` stays as written.
     pub executable: Option<PathBuf>,
-    /// `argv[1..]`; [`Plan::prepare`] may change them.
+    /// `argv[1..]`; [`Common::prepare`] may change them.
     pub arguments: Vec<OsString>,
     /// What is known of the environment before the fork.
     pub environment: Environment,
-    /// Run in the child with supd's own rights, once HOME and the like are known: for what may
-    /// block (environment files) and for what needs the whole environment (`${VAR}`).
-    pub prepare: Option<&'a Prepare<'a>>,
+    /// EnvironmentFile, for [`Common::prepare`].
+    pub environment_files: Vec<EnvironmentFile>,
+    /// The pinned copy of the program, for [`Common::prepare`].
+    pub spare: Option<Spare>,
     /// The listeners, descriptor 3 first.
     pub listeners: Vec<BorrowedFd<'a>>,
     /// PassListenPID: LISTEN_PID, LISTEN_PIDFDID and WATCHDOG_PID.
@@ -61,7 +62,7 @@ pub struct Plan<'a> {
     /// UMask
     pub umask: u32,
     /// Limit*
-    pub limits: &'a [Limit],
+    pub limits: Vec<Limit>,
     /// Nice; `None`: as supd got it.
     pub nice: Option<i32>,
     /// OOMScoreAdjust; `None`: as supd got it.
@@ -69,13 +70,11 @@ pub struct Plan<'a> {
     /// NoNewPrivileges
     pub no_new_privileges: bool,
     /// AmbientCapabilities
-    pub ambient_capabilities: &'a [String],
+    pub ambient_capabilities: Vec<String>,
     /// CapabilityBoundingSet
-    pub capability_bounding_set: Option<&'a [String]>,
+    pub capability_bounding_set: Option<Vec<String>>,
     /// RuntimeDirectory and its sisters.
-    pub directories: &'a [Directory],
-    /// Where those are.
-    pub roots: &'a Roots,
+    pub directories: Vec<Directory>,
     /// StandardOutput
     pub standard_output: Stream,
     /// StandardError
@@ -84,14 +83,37 @@ pub struct Plan<'a> {
     pub intercept: bool,
     /// The file of the generation's notify socket, to be given to User.
     pub notify_socket: Option<PathBuf>,
+    /// What all launches of one supd have in common.
+    pub common: Common<'a>,
+}
+
+/// What all launches of one supd have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Common<'a> {
     /// What supd was given, which the worker is given too.
     pub original: &'a Original,
+    /// Where RuntimeDirectory and its sisters are.
+    pub roots: &'a Roots,
+    /// Run in the child with supd's own rights, once HOME and the like are known: for what may
+    /// block (environment files) and for what needs the whole environment (`${VAR}`).
+    pub prepare: Prepare,
 }
 
 /// A step of the launch that another layer brings along; an error is a whole sentence.
-pub type Prepare<'a> = dyn Fn(&mut Launch) -> Result<(), String> + 'a;
+pub type Prepare = fn(&Plan<'_>, &mut Launch) -> Result<(), String>;
 
-/// What [`Plan::prepare`] may change.
+/// A pinned copy of a program, and what tells whether it is to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spare {
+    /// The copy.
+    pub program: PathBuf,
+    /// The file that says of which one.
+    pub identity: PathBuf,
+    /// The folder that a relative path of the program is of.
+    pub folder: PathBuf,
+}
+
+/// What [`Common::prepare`] may change.
 #[derive(Debug)]
 pub struct Launch {
     environment: Vec<Variable>,
@@ -173,8 +195,8 @@ impl AsFd for Outcome {
 /// # Errors
 /// What [`fork`] says: EMFILE, ENFILE, EAGAIN, ENOMEM. Then nothing was begun.
 pub fn spawn(plan: &Plan<'_>) -> Result<Spawned, Error> {
-    let (asks, way) = plan.intercept.then(|| asking(plan.program)).transpose()?.unzip();
-    let forked = fork(plan.program, |reporter| child::run(plan, way.as_ref(), reporter))?;
+    let (asks, way) = plan.intercept.then(|| asking(&plan.program)).transpose()?.unzip();
+    let forked = fork(&plan.program, |reporter| child::run(plan, way.as_ref(), reporter))?;
     Ok(Spawned { process: forked.process, outcome: Outcome(forked.report), asks })
 }
 

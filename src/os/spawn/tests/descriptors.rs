@@ -161,13 +161,13 @@ fn no_process_left() {
 #[test]
 fn what_prepare_leaves_open_is_closed() {
     let bench = Bench::new();
-    let prepare = |_: &mut Launch| -> Result<(), String> {
+    let prepare = |_: &Plan<'_>, _: &mut Launch| -> Result<(), String> {
         // SAFETY: a forked child about to exec; the copy is not close-on-exec.
         #[allow(unsafe_code)]
         let forgotten = unsafe { libc::dup(0) };
         if forgotten > 3 { Ok(()) } else { Err(format!("{forgotten} stands in the way")) }
     };
-    let plan = Plan { prepare: Some(&prepare), ..bench.plan("ls", &["/proc/self/fd"]) };
+    let plan = Plan { common: bench.common(prepare), ..bench.plan("ls", &["/proc/self/fd"]) };
     assert_eq!(run(&plan), Ok(WorkerExit::Code(0)));
     // 3 is the folder that ls reads.
     assert_eq!(bench.output(), "0\n1\n2\n3\n");

@@ -74,11 +74,11 @@ fn relative_to_its_folder() {
 #[test]
 fn killed_before_it_was_executed() {
     let bench = Bench::new();
-    let prepare = |_: &mut Launch| -> Result<(), String> {
+    let prepare = |_: &Plan<'_>, _: &mut Launch| -> Result<(), String> {
         nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).unwrap();
         Ok(())
     };
-    let failure = run(&Plan { prepare: Some(&prepare), ..bench.plan("true", &[]) }).unwrap_err();
+    let failure = run(&Plan { common: bench.common(prepare), ..bench.plan("true", &[]) }).unwrap_err();
     assert_eq!(failure.step, Step::Vanish);
 }
 
@@ -97,7 +97,7 @@ fn a_launch_that_hangs_can_be_ended() {
 #[test]
 fn what_prepare_may_change_and_what_not() {
     let bench = Bench::new();
-    let prepare = |launch: &mut Launch| -> Result<(), String> {
+    let prepare = |_: &Plan<'_>, launch: &mut Launch| -> Result<(), String> {
         assert!(launch.set("FROM_FILE".as_ref(), "yes".as_ref()));
         assert!(!launch.set("NOTIFY_SOCKET".as_ref(), "/evil".as_ref()));
         let user = launch.get("USER".as_ref()).unwrap_or_default().to_owned();
@@ -105,13 +105,16 @@ fn what_prepare_may_change_and_what_not() {
         Ok(())
     };
     let line = "echo $FROM_FILE $NOTIFY_SOCKET $1";
-    let plan =
-        Plan { prepare: Some(&prepare), account: as_user("0"), ..bench.plan("/bin/sh", &["-c", line, "sh"]) };
+    let plan = Plan {
+        common: bench.common(prepare),
+        account: as_user("0"),
+        ..bench.plan("/bin/sh", &["-c", line, "sh"])
+    };
     if root_or_skip("what_prepare_may_change_and_what_not") {
         assert_eq!(run(&plan), Ok(WorkerExit::Code(0)));
         assert_eq!(bench.output(), "yes root\n");
     }
-    let prepare = |_: &mut Launch| Err("cannot read /etc/default/web: gone".to_owned());
-    let plan = Plan { prepare: Some(&prepare), ..bench.plan("true", &[]) };
+    let prepare = |_: &Plan<'_>, _: &mut Launch| Err("cannot read /etc/default/web: gone".to_owned());
+    let plan = Plan { common: bench.common(prepare), ..bench.plan("true", &[]) };
     assert_eq!(refusal(&plan), "cannot read /etc/default/web: gone");
 }

@@ -88,7 +88,7 @@ fn inheritance(bench: &Bench, account: &Account, before: &str) -> String {
             environment: environment.clone(),
             listeners: vec![tcp.as_fd(), udp.as_fd()],
             account: account.clone(),
-            limits: &limits,
+            limits: limits.to_vec(),
             ..bench.plan(if file == "fd" { "ls" } else { "cat" }, arguments)
         };
         let _ = fs::remove_file(bench.path("output"));

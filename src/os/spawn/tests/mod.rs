@@ -7,7 +7,7 @@ mod notify;
 mod rights;
 
 use super::environment::Environment;
-use super::{Account, Outcome, Plan, Roots, SpawnFailure, Stream, spawn};
+use super::{Account, Common, Outcome, Plan, Prepare, Roots, SpawnFailure, Stream, spawn};
 use crate::model::WorkerExit;
 use crate::os::original::Original;
 use crate::os::pidfd::{PidFd, Wait};
@@ -51,39 +51,43 @@ impl Bench {
         path.to_str().unwrap().to_owned()
     }
 
-    fn plan<'a>(&'a self, program: &'a str, arguments: &[&str]) -> Plan<'a> {
+    fn plan(&self, program: &str, arguments: &[&str]) -> Plan<'_> {
         Plan {
-            program,
+            program: program.into(),
             executable: None,
             arguments: arguments.iter().map(Into::into).collect(),
             environment: Environment {
                 defaults: vec![("PATH".into(), super::environment::PATH.into())],
                 ..Environment::default()
             },
-            prepare: None,
+            environment_files: Vec::new(),
+            spare: None,
             listeners: Vec::new(),
             pass_listen_pid: true,
             account: Account::default(),
             working_directory: "/".into(),
             umask: 0o022,
-            limits: &[],
+            limits: Vec::new(),
             nice: None,
             oom_score_adjust: None,
             no_new_privileges: false,
-            ambient_capabilities: &[],
+            ambient_capabilities: Vec::new(),
             capability_bounding_set: None,
-            directories: &[],
-            roots: &self.roots,
+            directories: Vec::new(),
             standard_output: Stream::File(self.path("output")),
             standard_error: Stream::Inherit,
             intercept: false,
             notify_socket: None,
-            original: &self.original,
+            common: self.common(|_, _| Ok(())),
         }
     }
 
+    fn common(&self, prepare: Prepare) -> Common<'_> {
+        Common { original: &self.original, roots: &self.roots, prepare }
+    }
+
     /// A shell command line.
-    fn shell<'a>(&'a self, line: &str) -> Plan<'a> {
+    fn shell(&self, line: &str) -> Plan<'_> {
         self.plan("/bin/sh", &["-c", line])
     }
 

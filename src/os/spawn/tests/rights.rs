@@ -63,18 +63,19 @@ fn capabilities_kept_over_the_change_of_user() {
     let few = ["CAP_NET_BIND_SERVICE".to_owned(), "CAP_CHOWN".to_owned()];
     let cat = || Plan { account: as_user("nobody"), ..bench.plan("cat", &["/proc/self/status"]) };
     for key in ["CapAmb", "CapEff", "CapPrm", "CapInh"] {
-        let plan = Plan { ambient_capabilities: &bind, ..cat() };
+        let plan = Plan { ambient_capabilities: bind.to_vec(), ..cat() };
         assert_eq!(status(&bench, &plan, key), "0000000000000400", "{key}");
         assert_eq!(status(&bench, &cat(), key), "0000000000000000", "{key}");
     }
-    let plan = Plan { capability_bounding_set: Some(&few), ..cat() };
+    let plan = Plan { capability_bounding_set: Some(few.to_vec()), ..cat() };
     assert_eq!(status(&bench, &plan, "CapBnd"), "0000000000000401");
-    let root = Plan { capability_bounding_set: Some(&few), ..bench.plan("cat", &["/proc/self/status"]) };
+    let root =
+        Plan { capability_bounding_set: Some(few.to_vec()), ..bench.plan("cat", &["/proc/self/status"]) };
     assert_eq!(status(&bench, &root, "CapEff"), "0000000000000401");
     let quiet = Plan { no_new_privileges: true, ..cat() };
     assert_eq!(status(&bench, &quiet, "NoNewPrivs"), "1");
     let wrong = ["CAP_FLY".to_owned()];
-    let plan = Plan { ambient_capabilities: &wrong, ..cat() };
+    let plan = Plan { ambient_capabilities: wrong.to_vec(), ..cat() };
     assert_eq!(refusal(&plan), "cannot set capabilities: CAP_FLY: no such capability");
 }
 
@@ -87,16 +88,17 @@ fn limits_nice_and_oom_score() {
     ];
     let line = "ulimit -Sn; ulimit -Hn; ulimit -c; cat /proc/self/oom_score_adj; nice";
     let nice = bench.original.nice() + 1;
-    let plan = Plan { limits: &limits, nice: Some(nice), oom_score_adjust: Some(777), ..bench.shell(line) };
+    let plan =
+        Plan { limits: limits.to_vec(), nice: Some(nice), oom_score_adjust: Some(777), ..bench.shell(line) };
     assert_eq!(run(&plan), Ok(WorkerExit::Code(0)));
     assert_eq!(bench.output(), format!("100\n200\n0\n777\n{nice}\n"));
     let silly = [Limit { resource: Resource::Nofile, soft: Some(9), hard: Some(8) }];
     assert_eq!(
-        refusal(&Plan { limits: &silly, ..bench.plan("true", &[]) }),
+        refusal(&Plan { limits: silly.to_vec(), ..bench.plan("true", &[]) }),
         "cannot set LimitNOFILE to 9:8: Invalid argument"
     );
     let all = [Limit { resource: Resource::Nofile, soft: None, hard: None }];
-    assert_eq!(run(&Plan { limits: &all, ..bench.plan("true", &[]) }), Ok(WorkerExit::Code(0)));
+    assert_eq!(run(&Plan { limits: all.to_vec(), ..bench.plan("true", &[]) }), Ok(WorkerExit::Code(0)));
 }
 
 #[test]
@@ -111,7 +113,7 @@ fn folders_and_the_notify_socket_belong_to_the_user() {
     let directories = [directory(DirectoryKind::State, "web/data"), directory(DirectoryKind::Runtime, "web")];
     let plan = |user: &str| Plan {
         account: as_user(user),
-        directories: &directories,
+        directories: directories.to_vec(),
         umask: 0o077,
         notify_socket: Some(socket.clone()),
         ..bench.plan("true", &[])
