@@ -7,7 +7,7 @@ use super::clients::Clients;
 use super::control::{Control, Limits};
 use super::hands::Hands;
 use super::history;
-use super::launch::Ground;
+use super::launch::{Ground, prepare};
 use super::leftovers;
 use super::lock::Lock;
 use super::pinning::Copy;
@@ -26,7 +26,7 @@ use crate::model::{Durable, Generation, Settings, UnitName};
 use crate::os::clock::{self, BootId};
 use crate::os::original::{Original, set_raw};
 use crate::os::places::{Caller, Places};
-use crate::os::spawn::{Roots, Variable, environment};
+use crate::os::spawn::{Common, Launcher, Roots, environment};
 use crate::os::{inherited, process};
 use crate::store::files::make_folder;
 use crate::store::history::{Found, History};
@@ -59,6 +59,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     let places = Places::resolve(&cli.given, &Caller::this()).map_err(|unknown| unknown.to_string())?;
     let (runtime, locks) = folders(&places)?;
     take_for_itself(&original)?;
+    let (roots, launcher) = launcher(&places, &original);
 
     Lock::wait_for_writer(&places.state, WRITER_BOUND, |writer| log::warn!("{writer}; waiting for it"))
         .map_err(|locked| locked.to_string())?;
@@ -78,7 +79,8 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     let replay_is_whole = replay.damaged.is_empty();
     let carried = carried(replay, &last);
     let releases = releases(&places.state, &last, replay_is_whole);
-    let ground = ground(&places, original, environment, releases);
+    let (lang, logs) = (environment::language(), places.logs.clone());
+    let ground = Ground { original, roots, lang, environment, logs, releases, launcher };
     let folders = UnitFolders { folders: places.units.clone(), defaults: places.defaults.clone() };
     let mut hands = Hands {
         inbox: VecDeque::new(),
@@ -120,9 +122,11 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     Ok(Reactor::new(hands, signals, locks))
 }
 
-fn ground(places: &Places, original: Original, environment: Vec<Variable>, releases: Releases) -> Ground {
-    let (roots, lang, logs) = (roots(places), environment::language(), places.logs.clone());
-    Ground { original, roots, lang, environment, logs, releases }
+/// Begun while supd is small: what is forked for each worker is a copy of it.
+fn launcher(places: &Places, original: &Original) -> (Roots, Launcher) {
+    let roots = roots(places);
+    let launcher = Launcher::begin(Common { original, roots: &roots, prepare });
+    (roots, launcher)
 }
 
 /// What supd has otherwise than its workers.

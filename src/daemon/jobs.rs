@@ -108,6 +108,7 @@ impl Jobs {
                 log::warn!("{unit}/g{}: {error}; if supd dies now it will not be found", launch.generation);
             }
         }
+        outcome.go();
         let outcome_token = around.sources.watch(&outcome, Source::JobOutcome(id));
         let token = around.sources.watch(&process, Source::Job(id));
         let (Ok(outcome_token), Ok(token)) = (outcome_token, token) else {

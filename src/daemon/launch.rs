@@ -8,7 +8,9 @@ use crate::model::settings::{Command, Handoff, NotifyAccess, Output, Service, Se
 use crate::model::{Address, Generation, Label, ListenerName, UnitName, WorkerId};
 use crate::os::Error;
 use crate::os::original::Original;
-use crate::os::spawn::{self, Account, Common, Environment, Facts, Plan, Roots, Spawned, Stream, Variable};
+use crate::os::spawn::{
+    self, Account, Common, Environment, Facts, Launcher, Plan, Roots, Spawned, Stream, Variable,
+};
 use crate::store::releases::Releases;
 use crate::store::text::{self, Content};
 use std::ffi::{OsStr, OsString};
@@ -32,6 +34,8 @@ pub struct Ground {
     pub logs: PathBuf,
     /// Where releases are.
     pub releases: Releases,
+    /// Who forks.
+    pub launcher: Launcher,
 }
 
 /// What one worker has to itself.
@@ -120,7 +124,7 @@ impl Ground {
         plan.intercept = intercept;
         plan.pass_listen_pid = service.pass_listen_pid;
         plan.notify_socket = Some(worker.notify_socket.into());
-        spawn::spawn(&plan)
+        self.spawn(&plan)
     }
 
     /// Runs a command beside the workers, as the unit's user and in its environment, but without
@@ -144,7 +148,15 @@ impl Ground {
         environment.ours.extend(beside.told.iter().cloned());
         let mut plan = self.plan(launch, beside.command, environment);
         plan.notify_socket = beside.notify_socket.map(Path::to_path_buf);
-        spawn::spawn(&plan)
+        self.spawn(&plan)
+    }
+
+    fn spawn(&self, plan: &Plan<'_>) -> Result<Spawned, Error> {
+        let spawned = self.launcher.spawn(plan);
+        if let Some(note) = self.launcher.note() {
+            log::warn!("{note}");
+        }
+        spawned
     }
 
     fn facts<'a>(

@@ -57,6 +57,7 @@ impl Bed {
             environment: Vec::new(),
             logs: folder.path().join("logs"),
             releases: crate::store::releases::Releases::new(folder.path()),
+            launcher: Default::default(),
         };
         Self {
             folder,

@@ -103,6 +103,7 @@ impl Workers {
         if let Some(identity) = Identity::of(&process, around.boot) {
             record(id, launch, index, &invocation, &identity, around);
         }
+        outcome.go();
         let outcome_token = around.sources.watch(&outcome, Source::WorkerOutcome(id));
         let child_token = around.sources.watch(&process, Source::Child(id));
         let (Ok(outcome_token), Ok(child_token)) = (outcome_token, child_token) else {

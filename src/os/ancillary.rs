@@ -149,6 +149,19 @@ pub fn send_stream(
     sendmsg::<()>(socket.as_fd().as_raw_fd(), &parts, beside, MsgFlags::MSG_NOSIGNAL, None)
 }
 
+/// Sends one message, with descriptors. Never blocks.
+pub(super) fn send_packet(
+    socket: &OwnedFd,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(), Errno> {
+    let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = ControlMessage::ScmRights(&numbers);
+    let beside = if numbers.is_empty() { &[][..] } else { std::slice::from_ref(&rights) };
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], beside, flags, None).map(drop)
+}
+
 fn receive(socket: RawFd, bytes: &mut [u8], control: &mut [u64], flags: i32) -> Result<Raw, Errno> {
     let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     // SAFETY: a msghdr of zeros is valid: no name, no parts, no control data.

@@ -2,16 +2,19 @@
 //!
 //! supd has one thread, so the child may allocate, look names up and run ordinary code: no lock
 //! can be held by a thread that did not come along. (In tests there are other threads; glibc's
-//! fork makes its allocator and its name services safe, which is why this is not a bare clone3.)
+//! fork makes its allocator and its name services safe, which is why a bare clone3 is only for a child
+//! of such a fork.)
 #![allow(unsafe_code)]
 
 use super::Error;
 use super::pidfd::PidFd;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::socket::{MsgFlags, recv, send};
 use nix::unistd::{ForkResult, pipe2, read, write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
@@ -35,6 +38,18 @@ pub struct Report {
 const REPORT_MAX: usize = 65_536;
 
 impl Report {
+    /// The end of a socket that a child speaks into, which does not block.
+    pub(super) fn on(fd: OwnedFd) -> Self {
+        Self { fd, said: Vec::new() }
+    }
+
+    /// Tells a child that waits for it to go on. Nobody waits at a pipe.
+    pub(super) fn go(&self) {
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        // One that has ended meanwhile has said why.
+        let _ = send(self.fd.as_raw_fd(), b"+", flags);
+    }
+
     /// Everything the child said, once it has closed its end: by execve(2), or by ending.
     pub fn poll(&mut self) -> Poll<Vec<u8>> {
         let mut buffer = [0; 4096];
@@ -44,7 +59,8 @@ impl Report {
                 Ok(count) => self.said.extend_from_slice(&buffer[..count]),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Poll::Pending,
-                // A pipe has no other errors; were there one, this is all that will ever come.
+                // A pipe has no other errors, and a socket only that of an end that left something unread:
+                // this is all that will ever come.
                 Err(_) => break,
             }
         }
@@ -73,6 +89,24 @@ impl Reporter {
                 Ok(count) => bytes = &bytes[count..],
                 Err(Errno::EINTR) => {}
                 Err(_) => return,
+            }
+        }
+    }
+
+    /// Waits at a socket until the other end has said [`Report::go`]. At a pipe there is nothing to wait for.
+    ///
+    /// # Errors
+    /// EPIPE: nobody is there any more to say it.
+    pub(super) fn wait_for_go(&self) -> Result<(), Errno> {
+        loop {
+            match recv(self.fd, &mut [0], MsgFlags::empty()) {
+                Ok(1..) | Err(Errno::ENOTSOCK) => return Ok(()),
+                Ok(0) => return Err(Errno::EPIPE),
+                Err(Errno::EAGAIN) => {
+                    let _ = poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+                }
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
             }
         }
     }
@@ -155,15 +189,8 @@ pub fn fork(what: &str, child: impl FnOnce(&mut Reporter)) -> Result<Forked, Err
         }
         Ok(ForkResult::Child) => {
             let _end = EndHere;
-            FORKED.store(true, Ordering::Relaxed);
-            default_dispositions();
-            restore(&SigSet::empty());
             drop((reader, place));
-            let number = writer.as_raw_fd();
-            std::mem::forget(writer);
-            child(&mut Reporter { fd: number });
-            // SAFETY: as in `EndHere`.
-            unsafe { libc::_exit(0) }
+            become_child(&writer, child)
         }
         Ok(ForkResult::Parent { child }) => {
             restore(&before);
@@ -176,6 +203,38 @@ pub fn fork(what: &str, child: impl FnOnce(&mut Reporter)) -> Result<Forked, Err
             })?;
             Ok(Forked { process, report: Report { fd: reader, said: Vec::new() } })
         }
+    }
+}
+
+/// The child's whole life.
+fn become_child(writer: &OwnedFd, child: impl FnOnce(&mut Reporter)) -> ! {
+    let _end = EndHere;
+    FORKED.store(true, Ordering::Relaxed);
+    default_dispositions();
+    restore(&SigSet::empty());
+    child(&mut Reporter { fd: writer.as_raw_fd() });
+    // SAFETY: as in `EndHere`.
+    unsafe { libc::_exit(0) }
+}
+
+/// Makes a child of this process's parent, which reports into `writer`: a sibling, which the parent
+/// reaps. For a forked child with one thread and every signal blocked: this is a bare clone3(2), which
+/// leaves the C library's locks as they are.
+///
+/// # Errors
+/// EAGAIN, ENOMEM, EMFILE; ENOSYS where the call is forbidden. Then there is no child.
+pub(super) fn fork_for_parent(writer: &OwnedFd, child: impl FnOnce(&mut Reporter)) -> Result<PidFd, Errno> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: a clone_args of zeros is a valid one. The signal at its end is that of this process's own.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = (libc::CLONE_PARENT | libc::CLONE_PIDFD) as u64;
+    arguments.pidfd = &raw mut pidfd as u64;
+    // SAFETY: no shared memory and no new stack, so this is a fork; the kernel writes one int.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of_val(&arguments)) };
+    match i32::try_from(Errno::result(pid)?).expect("a process number is an int") {
+        0 => become_child(writer, child),
+        // SAFETY: the kernel has just made it for us alone, close-on-exec.
+        pid => Ok(PidFd::from_fd(unsafe { OwnedFd::from_raw_fd(pidfd) }, pid)),
     }
 }
 

@@ -20,6 +20,7 @@ mod import;
 mod inherit;
 mod intercept;
 mod keys;
+mod launcher;
 mod life;
 mod logs;
 mod notify;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         rescue::tests(),
         own_slot::tests(),
         life::tests(),
+        launcher::tests(),
         cat::tests(),
         counts::tests(),
         logs::tests(),

@@ -18,18 +18,17 @@ use nix::sys::prctl;
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, umask};
 use nix::unistd::{chdir, fchownat, geteuid, getpid, setsid};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 /// Becomes the program, or says why not and returns.
-pub(super) fn run(plan: &Plan<'_>, way: Option<&UnixStream>, reporter: &mut Reporter) {
+pub(super) fn run(plan: &Plan<'_>, way: Option<BorrowedFd<'_>>, reporter: &mut Reporter) {
     let Err(failure) = launch(plan, way, reporter);
     reporter.say(&failure.encode());
 }
 
 fn launch(
     plan: &Plan<'_>,
-    way: Option<&UnixStream>,
+    way: Option<BorrowedFd<'_>>,
     reporter: &mut Reporter,
 ) -> Result<std::convert::Infallible, SpawnFailure> {
     // A session of its own: its number tells the worker's processes apart from any other's, and
@@ -38,7 +37,6 @@ fn launch(
     umask(Mode::from_bits_truncate(plan.umask));
     let passing = |errno| SpawnFailure::errno(Step::Descriptors, &plan.program, errno);
     // One that binds for itself has no listeners; the way to supd is there until it is used.
-    let way: Option<BorrowedFd<'_>> = way.map(AsFd::as_fd);
     let kept: Vec<BorrowedFd<'_>> = plan.listeners.iter().copied().chain(way).collect();
     let report_at = place(&kept, reporter).map_err(passing)?;
     open_streams(&plan.standard_output, &plan.standard_error)?;
@@ -85,6 +83,7 @@ fn launch(
     let image = Image::new(&file, &plan.program, &launch.arguments, &launch.environment)?;
     // Once more, for what name services and `prepare` may have left open.
     close_from(report_at + 1).map_err(passing)?;
+    reporter.wait_for_go().map_err(passing)?;
     reporter.say(&[EXECUTING]);
     Err(image.execute())
 }

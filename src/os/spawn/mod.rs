@@ -11,6 +11,8 @@ mod descriptors;
 mod directories;
 pub mod environment;
 mod failure;
+mod launcher;
+mod parcel;
 mod program;
 #[cfg(test)]
 mod tests;
@@ -20,6 +22,7 @@ pub use descriptors::Stream;
 pub use directories::{Roots, set_aside};
 pub use environment::{Environment, Facts, Variable};
 pub use failure::{SpawnFailure, Step};
+pub use launcher::Launcher;
 
 use super::Error;
 use super::ancillary::receive_stream;
@@ -176,6 +179,12 @@ impl Asks {
 pub struct Outcome(Report);
 
 impl Outcome {
+    /// To be called once the process is noted where a later supd looks: one of the launcher's becomes the
+    /// program only then, and ends where nobody says it.
+    pub fn go(&self) {
+        self.0.go();
+    }
+
     /// `Ok`: execve(2) succeeded. Never blocks; ask again when the descriptor is readable, and
     /// not after it has been `Ready` once.
     pub fn poll(&mut self) -> Poll<Result<(), SpawnFailure>> {
@@ -196,7 +205,7 @@ impl AsFd for Outcome {
 /// What [`fork`] says: EMFILE, ENFILE, EAGAIN, ENOMEM. Then nothing was begun.
 pub fn spawn(plan: &Plan<'_>) -> Result<Spawned, Error> {
     let (asks, way) = plan.intercept.then(|| asking(&plan.program)).transpose()?.unzip();
-    let forked = fork(&plan.program, |reporter| child::run(plan, way.as_ref(), reporter))?;
+    let forked = fork(&plan.program, |reporter| child::run(plan, way.as_ref().map(AsFd::as_fd), reporter))?;
     Ok(Spawned { process: forked.process, outcome: Outcome(forked.report), asks })
 }
 

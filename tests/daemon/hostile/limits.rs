@@ -279,7 +279,7 @@ fn no_process_for_a_copy() {
 fn out_of_forks() -> (Supd, u16) {
     let (supd, port) = quiet(&["unshare", "--pid", "--"], 0);
     let before = supd.status("web");
-    proc::signal(supd.writer().expect("its first child"), Signal::SIGKILL);
+    proc::signal(supd.launcher().expect("its first child"), Signal::SIGKILL);
     wait_until("the worker to be ended", SOON, || before.pids().iter().all(|pid| !proc::alive(*pid)));
     wait_until("supd to say why", SOON, || supd.log().contains(ENOMEM));
     (supd, port)

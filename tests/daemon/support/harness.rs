@@ -248,6 +248,11 @@ impl Supd {
         proc::child(self.pid, "supd-flusher")
     }
 
+    /// The process that forks workers for it, while there is one.
+    pub(crate) fn launcher(&self) -> Option<u32> {
+        proc::child(self.pid, "supd-launcher")
+    }
+
     /// The user that it runs as, if that is another than the test's.
     pub(crate) fn user(&self) -> Option<u32> {
         self.setup.user

@@ -7,7 +7,7 @@ use crate::os::alone::{alone, alone_as, root_or_skip};
 use crate::os::original::{self, Original};
 use crate::os::pidfd::PidFd;
 use crate::os::spawn::environment::{Environment, Facts};
-use crate::os::spawn::{Account, Plan, spawn};
+use crate::os::spawn::{Account, Launcher, Plan, Spawned, spawn};
 use nix::libc;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
@@ -56,7 +56,12 @@ fn dirty() {
 
 /// What a worker that was launched so finds in /proc, with what differs from run to run replaced
 /// by what it must be.
-fn inheritance(bench: &Bench, account: &Account, before: &str) -> String {
+fn inheritance(
+    bench: &Bench,
+    account: &Account,
+    before: &str,
+    launch: &dyn Fn(&Plan<'_>) -> Spawned,
+) -> String {
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let name = |name: &str| ListenerName::new(name).unwrap();
@@ -92,7 +97,7 @@ fn inheritance(bench: &Bench, account: &Account, before: &str) -> String {
             ..bench.plan(if file == "fd" { "ls" } else { "cat" }, arguments)
         };
         let _ = fs::remove_file(bench.path("output"));
-        let mut spawned = spawn(&plan).unwrap();
+        let mut spawned = launch(&plan);
         assert_eq!(outcome(&mut spawned.outcome), Ok(()), "{file}");
         assert_eq!(end(&spawned.process), WorkerExit::Code(0), "{file}");
         let found = fs::read(bench.path("output")).unwrap();
@@ -228,7 +233,15 @@ fn inherit(account: &Account) -> String {
     let bench = Bench::new();
     let before = fs::read_to_string("/proc/self/status").unwrap();
     dirty();
-    inheritance(&bench, account, &before)
+    let text = inheritance(&bench, account, &before, &|plan| spawn(plan).unwrap());
+    let launcher = Launcher::begin(bench.common(|_, _| Ok(())));
+    let launched = inheritance(&bench, account, &before, &|plan| {
+        let spawned = launcher.spawn(plan).unwrap();
+        spawned.outcome.go();
+        spawned
+    });
+    assert_eq!((launched, launcher.note()), (text.clone(), None), "through the launcher it is the same");
+    text
 }
 
 #[test]

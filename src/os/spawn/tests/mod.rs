@@ -3,6 +3,7 @@
 mod descriptors;
 mod execve;
 mod inheritance;
+mod launcher;
 mod notify;
 mod rights;
 
