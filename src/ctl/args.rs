@@ -60,6 +60,12 @@ pub(super) fn generation(text: &str) -> Result<Generation, String> {
 
 /// A part of the new connections.
 pub(super) fn share(text: &str) -> Result<Share, String> {
+    // A minus is let through for the sake of -5, and what follows --canary is its value, whatever it is.
+    if text.starts_with('-') && text.contains(|c: char| c.is_ascii_alphabetic()) {
+        return Err(format!(
+            "{text} is an option, and the share before it is missing: write a number, such as 5%"
+        ));
+    }
     text.parse().map_err(|fault: ShareFault| fault.to_string())
 }
 
