@@ -1,6 +1,7 @@
 //! What was answered to requests that came with a `request_id`, for those who ask again: kept for a
 //! day, at most [`SLOTS`] of them, over restarts of supd. Whoever has most of them makes room, and
-//! nobody has all of them under way.
+//! nobody has more of them under way than half of what all others leave: so there is room for one
+//! who comes late, however many have come before.
 
 use crate::codec::request::{self, RequestRecord, Stamp};
 use crate::codec::varlink::{Method, Outcome};
@@ -19,9 +20,6 @@ const KEPT_ANYWAY: Duration = Duration::from_secs(3600);
 /// How many one user may have under way that are about one unit. Whoever hangs up leaves them under
 /// way for as long as the unit takes, so without a bound one user had all slots with nothing but that.
 const OF_UNIT_MAX: usize = 16;
-
-/// How many one user may have under way at all.
-const OF_USER_MAX: usize = SLOTS as usize / 2;
 
 /// Which request: the same id from another user is another one.
 pub type Key = (u32, String);
@@ -150,16 +148,16 @@ impl Outcomes {
 
     /// What leaves no room for a new request.
     fn crowd(&self, key: &Key, method: &Method) -> Option<Crowd> {
-        let under_way = self
-            .all
-            .iter()
-            .filter(|((uid, _), known)| *uid == key.0 && matches!(known.state, State::UnderWay { .. }));
-        let of_user: Vec<_> = under_way.map(|(_, known)| known.method.unit()).collect();
+        let under_way = self.all.iter().filter(|(_, known)| matches!(known.state, State::UnderWay { .. }));
+        let (of_user, of_others): (Vec<_>, Vec<_>) = under_way.partition(|((uid, _), _)| *uid == key.0);
+        let of_user: Vec<_> = of_user.into_iter().map(|(_, known)| known.method.unit()).collect();
         let of_unit = of_user.iter().filter(|unit| **unit == method.unit()).count();
         if of_unit >= OF_UNIT_MAX {
             return Some(Crowd::OfUnit(of_unit));
         }
-        if of_user.len() >= OF_USER_MAX {
+        // A fixed bound is as many users' as fit into the whole; then nobody else had any room at all.
+        let most = usize::from(SLOTS).saturating_sub(of_others.len()).div_ceil(2);
+        if most > 0 && of_user.len() >= most {
             return Some(Crowd::OfUser(of_user.len()));
         }
         let room = !self.free.is_empty() || self.unused < SLOTS || self.least_missed(key.0).is_some();
@@ -459,14 +457,19 @@ mod tests {
     }
 
     #[test]
-    fn nobody_has_more_than_half_under_way() {
+    fn nobody_has_more_than_half_of_what_others_leave() {
         let mut outcomes = Outcomes::default();
-        let all: Vec<_> = (0..100).map(|n| flood(&mut outcomes, 2000, &format!("web{n}"))).collect();
-        assert_eq!((outcomes.all.len(), all[99]), (500, (0, Crowd::OfUser(500))));
-        let others = (0..100).map(|n| flood(&mut outcomes, 3000, &format!("web{n}")).0).sum::<usize>();
-        assert_eq!(others, 500);
+        let mut floods = |uid| {
+            let all: Vec<_> = (0..100).map(|n| flood(&mut outcomes, uid, &format!("web{n}"))).collect();
+            (all.iter().map(|(count, _)| count).sum::<usize>(), all[99])
+        };
+        for (uid, has) in [(2000, 500), (3000, 250), (4000, 125), (5000, 63), (6000, 31)] {
+            assert_eq!(floods(uid), (has, (0, Crowd::OfUser(has))));
+        }
+        // Whoever comes last has no room only where the whole is full of others, ten users and more.
+        let late: usize = (7000..7006).map(|uid| floods(uid).0).sum();
+        assert_eq!((late, floods(8000).0), (31, 0));
         assert_eq!(outcomes.all.len(), 1000);
-        assert_eq!(flood(&mut outcomes, 4000, "web"), (0, Crowd::All));
         assert_eq!(known(&mut outcomes, "r", 0), Some(Repeated::Full(Crowd::All)));
         outcomes.answered(&(2000, "web0-0".into()), &outcome("done"), Tick(0));
         assert_eq!(known(&mut outcomes, "r", 0), None, "what is over makes room");
