@@ -2,6 +2,7 @@
 
 use super::control::Call;
 use super::hands::Hands;
+use super::units::Units;
 use crate::codec::json::CatView;
 use crate::codec::unitfile::rows;
 use crate::machine::Machine;
@@ -20,6 +21,9 @@ impl Hands {
     ) {
         let view = match generation {
             Some(generation) => match self.launched_with(unit, generation, machine) {
+                Ok(settings) if !self.sees(call, Units::control_group(&settings)) => {
+                    return self.hide(call, unit, generation);
+                }
                 Ok(settings) => CatView::pinned(unit.as_str(), generation.0, rows(&settings, None)),
                 Err(why) => {
                     let text = format!("{unit}: generation {generation} is not known (any more): {why}");
@@ -29,7 +33,7 @@ impl Hands {
             None => match self.units.read(unit) {
                 Ok(loaded) => {
                     let tables = rows(&loaded.settings, Some(&loaded.origins));
-                    CatView::on_disk(unit.as_str(), tables, self.running(unit, machine, now))
+                    CatView::on_disk(unit.as_str(), tables, self.running(call, unit, machine, now))
                 }
                 Err(why) => return self.unreadable(call, unit, why, machine),
             },
@@ -37,15 +41,19 @@ impl Hands {
         self.control.cat(call.client, &view);
     }
 
-    /// The generation that receives the traffic, and its settings.
+    /// The generation that receives the traffic, and its settings, for one who may see them.
     fn running(
         &self,
+        call: &Call,
         unit: &UnitName,
         machine: &Machine,
         now: Tick,
     ) -> Option<(u64, Vec<crate::codec::unitfile::Table>)> {
         let active = machine.status(unit, now)?.active?;
         let settings = self.launched_with(unit, active, machine).ok()?;
+        if !self.sees(call, Units::control_group(&settings)) {
+            return None;
+        }
         Some((active.0, rows(&settings, None)))
     }
 

@@ -1,12 +1,13 @@
 //! `Logs`: the log of a generation, opened and passed to who asked.
 
-use super::control::Call;
+use super::control::{Call, rights};
 use super::hands::Hands;
 use crate::codec::json::{FORMAT, LogView};
+use crate::codec::varlink::{self, Scope};
 use crate::machine::Machine;
 use crate::model::settings::{Output, Service};
 use crate::model::{ExitStatus, Generation, Reply, Settings, Tick, UnitName};
-use crate::os::logfile::open_log;
+use crate::os::logfile::{group_of, open_log};
 use crate::store::pins;
 use nix::errno::Errno;
 use std::fs::File;
@@ -31,6 +32,9 @@ impl Hands {
         now: Tick,
     ) {
         match self.log(unit, wanted, machine, now) {
+            Ok(Log { generation, file, .. }) if !self.sees(call, group_of(&file)) => {
+                self.hide(call, unit, generation);
+            }
             Ok(Log { generation, path, file }) => {
                 let path = path.display().to_string();
                 let view = LogView { format: FORMAT, generation: generation.0, path, descriptor: 0 };
@@ -38,6 +42,20 @@ impl Hands {
             }
             Err(reply) => self.control.reply(call.client, &reply, Vec::new(), None),
         }
+    }
+
+    /// Whether this client may see what a generation of this group has left. A unit that was removed and
+    /// made anew may be somebody else's, and its name and its old generations are the same.
+    pub(super) fn sees(&self, call: &Call, group: Option<u32>) -> bool {
+        rights::may(&call.peer, Scope::Unit, self.control.masters(), group)
+    }
+
+    pub(super) fn hide(&mut self, call: &Call, unit: &UnitName, generation: Generation) {
+        let text = format!(
+            "{unit}: generation {generation} was launched under another ControlGroup: it is for members of that, \
+             too, and for root"
+        );
+        self.control.refuse(call.client, &varlink::Error::not_allowed(text));
     }
 
     fn log(

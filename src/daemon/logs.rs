@@ -3,10 +3,11 @@
 
 use super::chores::{Chore, Chores};
 use super::sources::{Source, Sources};
+use super::units::Units;
 use crate::machine::Launch;
 use crate::model::settings::{Output, Service};
 use crate::model::{Generation, Tick, UnitName};
-use crate::os::logfile::{LogWatch, WatchId, is_oversize, trim};
+use crate::os::logfile::{LogWatch, WatchId, give, is_oversize, trim};
 use nix::errno::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -54,6 +55,9 @@ impl Logs {
         let key = (launch.settings.unit.clone(), launch.generation);
         if !is_logged(&launch.settings.service) || self.logs.contains_key(&key) {
             return;
+        }
+        if let Some(Err(error)) = Units::control_group(&launch.settings).map(|gid| give(path, gid)) {
+            log::warn!("{}/g{}: {error}; the log is root's alone", key.0, key.1);
         }
         if self.watch.is_none() {
             match LogWatch::new() {

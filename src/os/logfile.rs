@@ -5,9 +5,10 @@ use super::Error;
 use super::task::Task;
 use crate::model::text::printable;
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, OFlag, fallocate, open};
+use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag, fallocate, open};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::unistd::{Gid, fchownat};
 use std::fs::{File, Metadata};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -43,6 +44,22 @@ pub fn tail(path: &Path, count: usize) -> Vec<String> {
 pub fn open_log(path: &Path) -> Result<File, Error> {
     let opened = open_regular(path, OFlag::O_RDONLY);
     opened.map(|(file, _)| file).map_err(|errno| Error::new("open", path.display(), errno))
+}
+
+/// Marks a log as one of this group: whoever may read it is known as long as it is there.
+///
+/// # Errors
+/// EPERM: supd is not root, and not of that group.
+pub fn give(path: &Path, gid: u32) -> Result<(), Error> {
+    let group = Some(Gid::from_raw(gid));
+    fchownat(AT_FDCWD, path, None, group, AtFlags::AT_SYMLINK_NOFOLLOW)
+        .map_err(|errno| Error::new("give to its ControlGroup:", path.display(), errno))
+}
+
+/// The group of a log that is open; `None`: nobody's but root's.
+#[must_use]
+pub fn group_of(log: &File) -> Option<u32> {
+    log.metadata().ok().map(|log| log.gid()).filter(|gid| *gid != 0)
 }
 
 /// What follows the first line end: what is before it is the rest of a line. Of one line longer than

@@ -8,6 +8,11 @@ use std::process::Command;
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         test("cat::disk_and_generations", disk_and_generations),
+        test_with(
+            "cat::whose_name_it_was",
+            &[Need::Root, Need::Program("setpriv", "util-linux")],
+            whose_name_it_was,
+        ),
         test_with("cat::who_may", &[Need::Root, Need::Program("setpriv", "util-linux")], who_may),
     ]
 }
@@ -65,6 +70,46 @@ fn disk_and_generations() {
     supd.ctl(&["cat", "web", "--generation", "2"]).expect(0);
     std::fs::remove_file(supd.path().join("units/web.unit")).expect("no unit file");
     supd.ctl(&["cat", "web"]).expect(3);
+}
+
+/// A unit that was removed and made anew for others: what is left of the old one is not theirs.
+fn whose_name_it_was() {
+    const OLD: u32 = 60_123;
+    const NEW: u32 = 60_126;
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let unit = |group: u32, secret: &str| {
+        let unit = supd.worker(free_port(), &[], "User = \"nobody\"", "");
+        let unit = unit.replace("Environment = { ", &format!("Environment = {{ SECRET = \"{secret}\", "));
+        format!("[Unit]\nControlGroup = \"{group}\"\n{unit}")
+    };
+    supd.launch("web", &unit(OLD, "hush"));
+    supd.ctl(&["stop", "web"]).expect(0);
+    std::fs::remove_file(supd.path().join("units/web.unit")).expect("a unit file");
+    supd.ctl(&["daemon-reload"]).expect(0);
+    supd.write_unit("web", &unit(NEW, "new"));
+    supd.ctl(&["daemon-reload"]).expect(0);
+    let ask = |gid: u32, arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=60124", &format!("--regid={gid}"), "--clear-groups"]);
+        command.arg(env!("CARGO_BIN_EXE_supctl")).arg("--runtime").arg(supd.runtime()).args(arguments);
+        crate::harness::Running::start(&mut command).finish(crate::wait::SOON)
+    };
+    let log = ["logs", "web", "--generation", "1"];
+    for of_old in [&["cat", "web", "--generation", "1"][..], &log, &["logs", "web"]] {
+        let refused = ask(NEW, of_old).expect(77);
+        assert!(
+            !refused.text().contains("hush") && refused.text().contains("another ControlGroup"),
+            "{refused}"
+        );
+        ask(OLD, of_old).expect(77);
+        supd.ctl(of_old).expect(0);
+    }
+    supd.ctl(&["start", "web"]).expect(0);
+    ask(NEW, &log).expect(77);
+    for of_new in [&["cat", "web", "--generation", "2"][..], &["logs", "web"], &["cat", "web"]] {
+        assert!(!ask(NEW, of_new).expect(0).text().contains("hush"));
+    }
 }
 
 /// The environment is for those who may act on the unit, and for nobody else.
