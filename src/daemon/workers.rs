@@ -11,7 +11,7 @@ use crate::os::intercept::Calls;
 use crate::os::members::Marks;
 use crate::os::pidfd::{PidFd, Wait};
 use crate::os::process::{Identity, Stat};
-use crate::os::spawn::{Asks, Outcome, Spawned};
+use crate::os::spawn::{Asks, Outcome, SpawnFailure, Spawned};
 use crate::store::runtime::{Runtime, WorkerRecord};
 use mio::Token;
 use std::collections::{BTreeMap, VecDeque};
@@ -184,14 +184,17 @@ impl Workers {
     /// The launch of a worker has news. `true`: it failed, and the worker is gone.
     pub fn launched(&mut self, id: WorkerId, around: &mut Around<'_>) -> bool {
         let Some(worker) = self.all.get_mut(&id) else { return false };
-        let Some((mut outcome, token)) = worker.outcome.take() else { return false };
-        let result = match outcome.poll() {
-            Poll::Pending => {
-                worker.outcome = Some((outcome, token));
-                return false;
-            }
-            Poll::Ready(result) => result,
-        };
+        let Some((outcome, _)) = &mut worker.outcome else { return false };
+        match outcome.poll() {
+            Poll::Pending => false,
+            Poll::Ready(result) => self.became(id, result, around),
+        }
+    }
+
+    /// It is the program now, or it never will be. Gives whether it failed.
+    fn became(&mut self, id: WorkerId, result: Result<(), SpawnFailure>, around: &mut Around<'_>) -> bool {
+        let Some(worker) = self.all.get_mut(&id) else { return false };
+        let Some((outcome, token)) = worker.outcome.take() else { return false };
         around.sources.unwatch(token, &outcome);
         let (unit, failed) = (worker.unit.clone(), result.is_err());
         let event = match result {
@@ -214,6 +217,12 @@ impl Workers {
         }
         let Some(worker) = self.all.get_mut(&id) else { return };
         let Some(exit) = worker.child.end(around.sources) else { return };
+        // It has said all that it ever will, even if another process holds its report open for a moment.
+        let said = worker.outcome.as_mut().map(|(outcome, _)| outcome.end());
+        if said.is_some_and(|said| self.became(id, said, around)) {
+            return;
+        }
+        let Some(worker) = self.all.get_mut(&id) else { return };
         if worker.main.is_none() {
             self.exited_unless(goes_on, id, exit, around);
         }

@@ -66,6 +66,14 @@ impl Report {
         }
         Poll::Ready(std::mem::take(&mut self.said))
     }
+
+    /// Everything a child said that has ended, whoever holds its end of the pipe open beside it.
+    pub fn end(&mut self) -> Vec<u8> {
+        match self.poll() {
+            Poll::Ready(said) => said,
+            Poll::Pending => std::mem::take(&mut self.said),
+        }
+    }
 }
 
 impl AsFd for Report {

@@ -190,6 +190,14 @@ impl Outcome {
     pub fn poll(&mut self) -> Poll<Result<(), SpawnFailure>> {
         self.0.poll().map(|report| SpawnFailure::read(&report))
     }
+
+    /// The same of a child that has ended: it will say no more.
+    ///
+    /// # Errors
+    /// Why it could not become the program.
+    pub fn end(&mut self) -> Result<(), SpawnFailure> {
+        SpawnFailure::read(&self.0.end())
+    }
 }
 
 /// Readable when [`Outcome::poll`] has news.
