@@ -120,6 +120,8 @@ pub(super) struct Book {
     committed_now: Option<SwapId>,
     /// Who asked for a deploy.
     pub(super) deploying: BTreeSet<ClientId>,
+    /// Who stands by once this commit is on the disk, if it is ready by then.
+    pub(super) left: Option<(SwapId, Generation)>,
 }
 
 impl Book {
@@ -162,6 +164,7 @@ impl Book {
             saved_commit: None,
             committed_now: None,
             deploying: BTreeSet::new(),
+            left: None,
         }
     }
 
@@ -197,6 +200,7 @@ impl Book {
         self.ended.clear();
         self.rescued.clear();
         self.in_haste = false;
+        self.left = None;
         self.saved_commit = None;
         self.deploying.clear();
         self.relaunches.clear();
@@ -325,6 +329,12 @@ impl Book {
         if let Event::Switched { .. } = event {
             self.served.extend(unit.traffic);
             self.quiet.retain(|generation| unit.traffic != Some(*generation));
+        }
+        if let (Event::Recorded { .. }, Some(committed)) = (event, self.committed_now) {
+            let left = self.left.take_if(|(id, _)| *id == committed);
+            if let Some((_, left)) = left.filter(|(_, left)| unit.complete(*left, now)) {
+                self.standbys.entry(left).or_insert(now);
+            }
         }
         if let Event::Counted { generation, counts } = event {
             let quiet = counts.connections == Some(0) && counts.queued == 0 && counts.half_open == 0;

@@ -80,6 +80,10 @@ impl Book {
         let Some(last) = unit.procs.iter().rev().find(|proc| proc.generation() == generation) else {
             return true;
         };
+        // Whom a person has stopped nobody brings back.
+        if last.doomed {
+            return true;
+        }
         let service = &last.launch.settings.service;
         // With "queue" connections wait for a relaunch that is due soon.
         let burst = service.start_limit_burst;

@@ -231,9 +231,12 @@ impl Book {
             })
         };
         let both = |left: &Generation| warm(swap.to) && self.steers(unit, *left);
-        let left = swap.from.filter(|left| by_request && both(left) && unit.complete(*left, world.now));
+        let left = swap.from.filter(|left| by_request && both(left));
         if let (Some(left), SwapResult::Committed) = (left, result) {
-            self.standbys.insert(left, world.now);
+            if unit.complete(left, world.now) {
+                self.standbys.insert(left, world.now);
+            }
+            self.left = Some((swap.id, left));
         }
     }
 
