@@ -293,6 +293,7 @@ shape!(Durable {
     generation_last: "generation_last",
     swap_last: "swap_last",
     swap: "swap",
+    unseen: "unseen",
     active: "active",
     candidate: "candidate",
     previous: "previous",

@@ -1,20 +1,21 @@
 //! What came of a request that was under way when supd died, as far as the ledger says. Where it does
 //! not, that is said: an outcome is never made up, and the request is never carried out once more.
 
-use super::unfinished::CAUSE;
+use super::unfinished::Unfinished;
 use crate::codec::ledger::{Entry, Replay};
 use crate::codec::request::RequestRecord;
 use crate::codec::varlink::{Method, Outcome};
+use crate::machine::RESTARTED;
 use crate::model::status::SwapResult;
 use crate::model::{ExitStatus, Generation, Happening, Reply, SwapId, UnitName};
 
 /// The answer for whoever asks again.
 #[must_use]
-pub fn outcome(request: &RequestRecord, replay: &Replay) -> Outcome {
-    Outcome::of_reply(&reply(request, replay), Vec::new(), None)
+pub fn outcome(request: &RequestRecord, replay: &Replay, unfinished: &Unfinished) -> Outcome {
+    Outcome::of_reply(&reply(request, replay, unfinished), Vec::new(), None)
 }
 
-fn reply(request: &RequestRecord, replay: &Replay) -> Reply {
+fn reply(request: &RequestRecord, replay: &Replay, unfinished: &Unfinished) -> Reply {
     let ours = |entry: &&Entry| {
         let by = entry.record.unit == *request.method.unit()? && entry.seq > request.seq;
         let by = entry.by.as_ref().filter(|_| by)?;
@@ -52,8 +53,10 @@ fn reply(request: &RequestRecord, replay: &Replay) -> Reply {
             _ => None,
         }
     });
-    match end {
-        Some((SwapResult::Aborted, Some(cause))) if cause == CAUSE => given_up(request, swap_id),
+    let unsaid = request.method.unit().and_then(|unit| unfinished.end(unit, swap_id));
+    match end.or_else(|| unsaid.map(|swap| (swap.result, &swap.cause))) {
+        Some((SwapResult::Aborted, Some(cause))) if cause == RESTARTED => given_up(request, swap_id),
+        Some((SwapResult::Committed, Some(cause))) if cause == RESTARTED => stays(to),
         Some((result, cause)) => {
             ended(result, cause.as_deref(), from, to).unwrap_or_else(|| unknown(request, Some(swap_id)))
         }
@@ -94,6 +97,12 @@ fn done(text: &str) -> Reply {
 fn told(reply: Reply) -> Reply {
     let text = format!("{} (from the ledger: supd was restarted before it could answer)", reply.text);
     Reply { text, ..reply }
+}
+
+/// supd died before its commit: with nothing left to go back to there is no probation, so it stays.
+fn stays(to: Option<Generation>) -> Reply {
+    let who = to.map_or("what it brought".to_owned(), |to| format!("generation {to}"));
+    told(Reply::done(true, format!("{who} is committed: its probation was cut short, and it stays")))
 }
 
 /// supd died before it took over. (Where nobody served before, what was to be launched comes up by itself, but
@@ -146,6 +155,10 @@ mod tests {
         Replay { entries: (13..).zip(happenings).map(entry).collect(), ..Replay::default() }
     }
 
+    fn none() -> Unfinished {
+        Unfinished::default()
+    }
+
     fn began(from: Option<u64>) -> Happening {
         let (swap_id, kind) = (SwapId(4), SwapKind::Swap);
         Happening::Began { swap_id, kind, from: from.map(Generation), to: Generation(9) }
@@ -186,7 +199,7 @@ mod tests {
             let mut happenings = before.to_vec();
             happenings.extend(last.map(|(by, result)| (by, end(4, result))));
             happenings.push((false, end(5, Committed)));
-            let reply = reply(&asked("r", None), &replay(&happenings));
+            let reply = reply(&asked("r", None), &replay(&happenings), &none());
             assert_eq!(reply.status, status, "{happenings:?}");
             assert!(reply.text.starts_with(text), "{}", reply.text);
             assert_eq!(reply.next.is_some(), status == ExitStatus::Timeout);
@@ -195,8 +208,9 @@ mod tests {
 
     #[test]
     fn what_supd_did_not_outlive_is_told_as_the_history_tells_it() {
-        let cut =
-            |result| (true, Happening::Ended { swap_id: SwapId(4), result, cause: Some(CAUSE.to_owned()) });
+        let cut = |result| {
+            (true, Happening::Ended { swap_id: SwapId(4), result, cause: Some(RESTARTED.to_owned()) })
+        };
         for (from, result, status, text) in [
             (Some(8), SwapResult::Aborted, ExitStatus::Failed, "is given up"),
             // It comes up by another swap: that it is down would be a lie.
@@ -204,7 +218,7 @@ mod tests {
             (Some(8), SwapResult::Committed, ExitStatus::Done, "generation 9 is committed"),
             (Some(8), SwapResult::RolledBack, ExitStatus::RolledBack, "rolled back to generation 8"),
         ] {
-            let reply = reply(&asked("r", None), &replay(&[(true, began(from)), cut(result)]));
+            let reply = reply(&asked("r", None), &replay(&[(true, began(from)), cut(result)]), &none());
             assert_eq!((reply.status, reply.changed), (status, true));
             assert!(reply.text.contains(text), "{}", reply.text);
             assert_eq!(reply.next.is_some(), status == ExitStatus::Failed);
@@ -220,12 +234,12 @@ mod tests {
             asked("other", None),
             RequestRecord { method: Method::DaemonReload, ..asked("r", None) },
         ] {
-            assert_eq!(reply(&request, &replay).status, ExitStatus::Timeout, "{request:?}");
+            assert_eq!(reply(&request, &replay, &none()).status, ExitStatus::Timeout, "{request:?}");
         }
         let unit = UnitName::new("web").unwrap();
         let stop = Method::Stop { unit, now: false, keep_listening: false };
         let stopped = RequestRecord { method: stop, ..asked("r", None) };
-        let reply = reply(&stopped, &self::replay(&[(true, Happening::Stopped)]));
+        let reply = reply(&stopped, &self::replay(&[(true, Happening::Stopped)]), &none());
         assert_eq!((reply.status, reply.changed), (ExitStatus::Done, true));
     }
 }

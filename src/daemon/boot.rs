@@ -15,7 +15,7 @@ use super::reactor::Reactor;
 use super::recorder::Recorder;
 use super::requests::Carried;
 use super::sources::{CONTROL_FIRST, Source, Sources};
-use super::unfinished;
+use super::unfinished::Unfinished;
 use super::units::{Units, Unreadable};
 use crate::codec::json::HistoryEntry;
 use crate::codec::ledger::Replay;
@@ -63,7 +63,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
 
     Lock::wait_for_writer(&places.state, WRITER_BOUND, |writer| log::warn!("{writer}; waiting for it"))
         .map_err(|locked| locked.to_string())?;
-    let (ledger, mut replay) = Ledger::open(&places.state).map_err(|error| error.to_string())?;
+    let (_, replay) = Ledger::open(&places.state).map_err(|error| error.to_string())?;
     tell_damage(&places.state, &replay);
     let boot = BootId::read().map_err(|error| error.to_string())?;
     leftovers::end(&runtime, &boot);
@@ -73,9 +73,10 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     let signals = signals(&mut sources).map_err(|error| format!("cannot catch signals: {error}"))?;
     let control = Control::bind(&places.control(), sources.registry(), CONTROL_FIRST, Limits::of_process())
         .map_err(|error| error.to_string())?;
-    let (seq, began) = past(&places.state, ledger, &mut replay, &runtime, &boot);
-    let clients = clients(&places.state, &replay, &boot);
+    let (seq, began) = past(&places.state, &replay, &boot);
     let (last, booted) = last_words(&replay, &boot);
+    let unfinished = Unfinished::of(&replay, &last, |unit| runtime.intent(unit));
+    let clients = clients(&places.state, &replay, &unfinished, &boot);
     let replay_is_whole = replay.damaged.is_empty();
     let carried = carried(replay, &last);
     let releases = releases(&places.state, &last, replay_is_whole);
@@ -113,6 +114,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         intended: BTreeMap::new(),
         pins: Pins::new(&places.state),
         boot,
+        unfinished,
         quit_by: None,
         story: Default::default(),
     };
@@ -209,23 +211,17 @@ fn tell_damage(state: &Path, replay: &Replay) {
     }
 }
 
-/// Opens the history once, so that it has what the ledger has, and gives both the ends that the last supd
-/// could not write. Gives the last number of both, and what is to be told of this supd's beginning.
-fn past(
-    state: &Path,
-    mut ledger: Ledger,
-    replay: &mut Replay,
-    runtime: &Runtime,
-    boot: &BootId,
-) -> (u64, HistoryEntry) {
+/// Opens the history once, so that it has what the ledger has. Gives the last number of both, and what is to be
+/// told of this supd's beginning.
+fn past(state: &Path, replay: &Replay, boot: &BootId) -> (u64, HistoryEntry) {
     let boot = boot.to_string();
     let last = replay.entries.last().map(|(entry, _)| entry);
     let (mut seq, mut booted) = (replay.last_seq(), last.is_some_and(|last| last.boot != boot));
-    let (mut found, mut opened) = (Found::default(), None);
+    let mut found = Found::default();
     match History::open(state, replay.entries.iter().map(|(entry, _)| entry)) {
         Ok((history, there)) => {
             seq = seq.max(history.last_seq());
-            (found, opened) = (there, Some(history));
+            found = there;
         }
         Err(error) => log::error!("history: {error}; it is not written until that is mended"),
     }
@@ -238,16 +234,11 @@ fn past(
     }
     booted |= found.last.as_ref().is_some_and(|last| last.boot != boot);
     // The last numbers before the power went may be on no disk, and somebody may have heard them.
-    let seq = seq + if booted { SKIPPED } else { 0 };
-    let ends = unfinished::ends(replay, |unit| runtime.intent(unit), seq, clock::wall_micros());
-    if let Err(error) = unfinished::write(ends, &mut ledger, opened.as_mut(), replay) {
-        log::error!("ledger: {error}; the end of what was under way is not in it");
-    }
-    (seq.max(replay.last_seq()), history::began(&found, &boot))
+    (seq + if booted { SKIPPED } else { 0 }, history::began(&found, &boot))
 }
 
 /// What earlier lives of supd answered, and what the ledger says of what they could not.
-fn clients(state: &Path, replay: &Replay, boot: &BootId) -> Clients {
+fn clients(state: &Path, replay: &Replay, unfinished: &Unfinished, boot: &BootId) -> Clients {
     let (mut kept, faults) = requests::load(state);
     for fault in faults.iter().take(10) {
         log::warn!("{fault}; a repetition of its request will not be known");
@@ -257,7 +248,7 @@ fn clients(state: &Path, replay: &Replay, boot: &BootId) -> Clients {
     }
     for (_, request) in &mut kept {
         if request.outcome.is_none() {
-            request.outcome = Some(aftermath::outcome(request, replay));
+            request.outcome = Some(aftermath::outcome(request, replay, unfinished));
         }
     }
     let now = Stamp { at: clock::wall_micros(), boot: boot.to_string(), tick: clock::now() };

@@ -20,6 +20,7 @@ use super::sources::Sources;
 use super::steer::Salts;
 use super::sweeper::Sweeper;
 use super::trials::Trials;
+use super::unfinished::Unfinished;
 use super::units::Units;
 use super::workers::{Around, Workers};
 use crate::machine::{Event, Input, Machine};
@@ -94,6 +95,8 @@ pub struct Hands {
     pub pins: Pins,
     /// Which boot this is.
     pub boot: BootId,
+    /// What the last supd did not outlive.
+    pub unfinished: Unfinished,
     /// On its way into the history, and out of it.
     pub story: Story,
     /// Set by [`Effect::Quit`](crate::machine::Effect::Quit): until when the last answers may take.

@@ -50,7 +50,7 @@ pub struct Story {
 /// How a swap went, for the record of its end.
 pub(super) fn course(unit: &UnitName, happening: &Happening, machine: &Machine) -> Option<Course> {
     let Happening::Ended { swap_id, .. } = happening else { return None };
-    let swap = machine.last_swap(unit).filter(|swap| swap.swap_id == *swap_id)?;
+    let swap = machine.swap(unit, *swap_id)?;
     let release = |generation: Generation| machine.launch(unit, generation)?.release.clone();
     Some(Course {
         from: swap.from,

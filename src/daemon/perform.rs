@@ -74,7 +74,8 @@ impl Hands {
             Action::PassOn(generation) => self.pass_on(unit, generation),
             Action::Count(generation) => self.counter.ask(unit.clone(), generation),
             Action::Record { id, record, client } => {
-                let by = client.and_then(|client| self.clients.author(client)).cloned();
+                let asker = client.and_then(|client| self.clients.author(client)).cloned();
+                let by = asker.or_else(|| self.unfinished.author(unit, &record.happening));
                 let course = course(unit, &record.happening, machine);
                 let settings = |generation| machine.launch(unit, generation).map(|launch| &*launch.settings);
                 if let Err(event) = self.recorder.record(id, record, (by, course), settings) {

@@ -29,12 +29,13 @@ mod unit;
 mod worker;
 
 use crate::model::status::{ReleaseStatus, SwapStatus, UnitStatus};
-use crate::model::{ClientId, Generation, Reply, Tick, UnitName};
+use crate::model::{ClientId, Generation, Reply, SwapId, Tick, UnitName};
 pub use drain::Counts;
 pub use effect::{Action, Effect, JobKind, JobWork, Launch, Level};
 pub use event::{Event, Input, Request, Restored};
 pub use restart::Fault;
 use std::collections::BTreeMap;
+pub use succession::{RESTARTED, unfinished};
 pub use swap::table as swap_table;
 use turn::{Numbers, Turn};
 use unit::Unit;
@@ -154,10 +155,10 @@ impl Machine {
         self.units.get(unit).map(|unit| unit.status(now))
     }
 
-    /// The swap of a unit that is under way, or the last one that was.
+    /// This swap of a unit, if it is under way or the last one that was.
     #[must_use]
-    pub fn last_swap(&self, unit: &UnitName) -> Option<SwapStatus> {
-        self.units.get(unit)?.last_swap()
+    pub fn swap(&self, unit: &UnitName, swap: SwapId) -> Option<SwapStatus> {
+        self.units.get(unit)?.swap_status(swap)
     }
 
     /// The releases of a unit, in the order of installation.

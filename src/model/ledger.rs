@@ -41,6 +41,8 @@ pub struct Durable {
     /// What kind of change of generation has yet to be committed or undone. `None`: none; or,
     /// beside a `previous`, a record of a supd that did not write it.
     pub swap: Option<SwapKind>,
+    /// Who was launched where nobody served, until that change is over: nobody has seen it ready.
+    pub unseen: Option<Generation>,
     /// Who is being launched to take over.
     pub candidate: Option<Kept>,
     /// Who receives the traffic; of a stopped unit, who did last.
@@ -64,6 +66,7 @@ impl Durable {
             generation_last: 0,
             swap_last: 0,
             swap: None,
+            unseen: None,
             candidate: None,
             active: None,
             previous: None,

@@ -157,7 +157,9 @@ fn cut_short(supd: &Supd) -> Vec<String> {
     let all = entries(supd, &[]);
     let numbers = seqs(&all);
     assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
-    let cut = all.iter().filter(|entry| entry["cause"] == json!("supervisor-restarted"));
+    let cut = all
+        .iter()
+        .filter(|entry| entry["what"] == json!("ended") && entry["cause"] == json!("supervisor-restarted"));
     let text = |entry: &Value| {
         let swap = &entry["swap_id"];
         let ends = all.iter().filter(|one| one["what"] == json!("ended") && one["swap_id"] == *swap);
@@ -173,8 +175,8 @@ fn cut_short(supd: &Supd) -> Vec<String> {
     cut.map(text).collect()
 }
 
-/// A swap to a worker with these arguments, until `when` is in the log.
-fn in_mid_swap(arguments: &[&str], swap: &str, when: &str) -> Supd {
+/// A swap to a worker with these arguments, until `when` is in the log; and who waits for it.
+fn begin_swap(arguments: &[&str], swap: &str, when: &str) -> (Supd, Running) {
     let supd = Supd::start();
     supd.install_worker("1");
     let port = free_port();
@@ -182,6 +184,12 @@ fn in_mid_swap(arguments: &[&str], swap: &str, when: &str) -> Supd {
     supd.write_unit("web", &supd.worker(port, arguments, "", swap));
     let asked = supd.ctl_start(&["swap", "web", "--reason", "why not"]);
     wait_until(when, SOON, || supd.log().contains(when));
+    (supd, asked)
+}
+
+/// The same, and nobody waits.
+fn in_mid_swap(arguments: &[&str], swap: &str, when: &str) -> Supd {
+    let (supd, asked) = begin_swap(arguments, swap, when);
     proc::signal(asked.pid(), Signal::SIGKILL);
     asked.finish(SOON);
     supd
@@ -207,17 +215,33 @@ fn a_swap_that_supd_did_not_outlive() {
     }
 }
 
-/// An orderly end of supd does not decide a swap either: the next one finishes it forward, and says so.
+/// An orderly end of supd ends the swap, too: whoever waits and the history are told the same, and the next supd
+/// goes on with just that.
 fn a_shutdown_in_mid_swap() {
-    for (arguments, swap, when, told) in [
-        (&["late=60000"][..], "", "web/g2: launched", "aborted 1 2 swap"),
-        (&[], "ProbationSec = \"10min\"", "web/g2: receives the traffic", "committed 1 2 swap"),
+    for (arguments, swap, when, (code, said), result) in [
+        (&["late=60000"][..], "", "web/g2: launched", (7, "told to end meanwhile"), "aborted"),
+        (
+            &[],
+            "ProbationSec = \"10min\"",
+            "web/g2: receives the traffic",
+            (0, "generation 2 is committed"),
+            "committed",
+        ),
     ] {
-        let supd = in_mid_swap(arguments, swap, when);
+        let (supd, asked) = begin_swap(arguments, swap, when);
         supd.ctl(&["shutdown"]).expect(0);
+        let told = asked.finish(SOON).expect(code);
+        assert!(told.text().contains(said), "{told}");
         let supd = supd.crash_and_restart();
         supd.wait_for_state("web", "active");
-        assert_eq!(cut_short(&supd), [told]);
+        assert_eq!(cut_short(&supd), Vec::<String>::new());
+        let all = entries(&supd, &["web"]);
+        let ends: Vec<&Value> = all
+            .iter()
+            .filter(|entry| entry["what"] == json!("ended") && entry["to"]["generation"] == json!(2))
+            .map(|entry| &entry["result"])
+            .collect();
+        assert_eq!(ends, [&json!(result)], "{all:#?}");
     }
 }
 
@@ -232,6 +256,7 @@ fn a_launch_and_an_install_cut_short() {
     proc::signal(asked.pid(), Signal::SIGKILL);
     asked.finish(SOON);
     let supd = supd.crash_and_restart();
+    wait_until("its end", SOON, || !cut_short(&supd).is_empty());
     assert_eq!(cut_short(&supd), ["aborted null 1 start"]);
 
     let shop = Shop::open();

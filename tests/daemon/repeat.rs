@@ -144,7 +144,7 @@ fn killed_before_the_switch() {
 fn killed_in_probation() {
     let (_, again) = kill_in_mid_swap(&[], "ProbationSec = \"10min\"", "web/g2: receives the traffic");
     let again = again.expect(0);
-    assert!(again.text().contains("generation 2 is committed (from the ledger"), "{again}");
+    assert!(again.text().contains("generation 2 is committed: its probation was cut short"), "{again}");
 }
 
 fn record(state: &Path, id: &str) -> PathBuf {

@@ -105,7 +105,8 @@ impl<B: Brain> Sim<B> {
                 return Err(Violation::new(Rule::Liveness, missing));
             }
         }
-        self.goes_on()
+        self.goes_on()?;
+        self.oracle.all_ended(&self.world, |unit| self.brain.swap_step(&unit.name).is_some())
     }
 
     /// A unit whose candidate waits for a person.

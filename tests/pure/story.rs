@@ -160,6 +160,11 @@ impl Story {
         self.tries(line, actions).unwrap_or_else(|violation| panic!("{line}: {violation}"));
     }
 
+    /// Nothing more happens.
+    pub(crate) fn rests(&self) -> Checked<()> {
+        self.sim.oracle.all_ended(&self.sim.world, |_| false)
+    }
+
     pub(crate) fn record(&mut self, happening: Happening, durable: Durable, client: Option<u64>) -> Action {
         self.records += 1;
         let (id, client) = (RecordId(self.records), client.map(ClientId));

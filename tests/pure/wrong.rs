@@ -16,6 +16,12 @@ use supd::model::{
     Want, WorkerId,
 };
 
+/// Generation `from` serves, and `to` is on its way.
+fn challenged(to: u64, from: u64) -> Durable {
+    let (swap, candidate) = (Some(SwapKind::Swap), kept(to));
+    Durable { swap, candidate, ..up(to, Some(from), None) }
+}
+
 type Wrong = (Rule, &'static str, fn() -> Checked<()>);
 
 /// Everything that is wrong, by the rule that must say so.
@@ -409,6 +415,33 @@ const WRONGS: &[Wrong] = &[
         unit.ledger.releases.push(release());
         unit.trees.insert(release().label);
         story.tries("web/1.0 says status", vec![Action::Remove { label: release().label }])
+    }),
+    (Rule::Ends, "supd comes up, and the end of what it did not outlive is not said", || {
+        let mut story = Story::new("");
+        let began = story.began(2, SwapKind::Swap, Some(1), challenged(2, 1));
+        story.happens("c1 asks web swap", vec![began]);
+        story.happens("web recorded", vec![]);
+        story.tries("crash after=0 saved=0", vec![])
+    }),
+    (Rule::Ends, "an end that is on the disk is said once more", || {
+        let mut story = Story::switched("");
+        let ended = story.ended(2, SwapResult::Committed, up(2, Some(2), Some(1)));
+        story.happens("clock", vec![ended]);
+        story.happens("web recorded", vec![]);
+        let began = story.began(3, SwapKind::Swap, Some(2), up(3, Some(2), Some(1)));
+        story.happens("c2 asks web swap", vec![began]);
+        let ended = story.ended(2, SwapResult::Committed, up(3, Some(2), Some(1)));
+        story.tries("web recorded", vec![ended])
+    }),
+    (Rule::Ends, "an end that failed is never said again", || {
+        let mut story = Story::switched("");
+        let ended = story.ended(2, SwapResult::Committed, up(2, Some(2), Some(1)));
+        story.happens("clock", vec![ended]);
+        story.happens("web record-fails", vec![]);
+        let began = story.began(3, SwapKind::Swap, Some(2), up(3, Some(2), Some(1)));
+        story.happens("c2 asks web swap", vec![began]);
+        story.happens("web recorded", vec![]);
+        story.rests()
     }),
     (Rule::Sound, "quarantine", || {
         Story::new("").tries("clock", vec![Action::Dump("two and two are five".to_owned())])

@@ -184,6 +184,54 @@ impl Step {
         }
     }
 
+    /// How the swap ends by the record that the step is to get to the disk.
+    pub(super) fn end(self) -> Option<SwapResult> {
+        match self {
+            Self::Noting { commits: true, .. } | Self::Committing { .. } => Some(SwapResult::Committed),
+            Self::TurnNoting { .. } => Some(SwapResult::RolledBack),
+            Self::Undoing { result, .. } => Some(result),
+            Self::Copying { .. }
+            | Self::Binding { .. }
+            | Self::Numbering { .. }
+            | Self::Launching
+            | Self::Unbound
+            | Self::Held
+            | Self::Canary { .. }
+            | Self::Asking { .. }
+            | Self::Intending { .. }
+            | Self::Switching
+            | Self::Noting { .. }
+            | Self::Probation { .. }
+            | Self::Checking { .. }
+            | Self::Returning { .. }
+            | Self::TurnIntending { .. }
+            | Self::TurnSwitching { .. } => None,
+        }
+    }
+
+    /// Whether it sends its record again itself, should the disk refuse it.
+    pub(super) fn says_again(self) -> bool {
+        match self {
+            Self::Noting { .. } | Self::Committing { .. } | Self::TurnNoting { .. } => true,
+            Self::Copying { .. }
+            | Self::Binding { .. }
+            | Self::Numbering { .. }
+            | Self::Launching
+            | Self::Unbound
+            | Self::Held
+            | Self::Canary { .. }
+            | Self::Asking { .. }
+            | Self::Intending { .. }
+            | Self::Switching
+            | Self::Probation { .. }
+            | Self::Checking { .. }
+            | Self::Undoing { .. }
+            | Self::Returning { .. }
+            | Self::TurnIntending { .. }
+            | Self::TurnSwitching { .. } => false,
+        }
+    }
+
     /// Whether the traffic has changed over, or may have.
     pub(super) fn has_switched(self) -> bool {
         match self {

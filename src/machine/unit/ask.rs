@@ -3,6 +3,7 @@
 use super::super::effect::{Action, Level};
 use super::super::event::Request;
 use super::super::group::{Group, Role};
+use super::super::succession::RESTARTED;
 use super::super::swap::Plan;
 use super::super::swap::table::{SwapCueKind, SwapMove, decide};
 use super::super::turn::Turn;
@@ -382,6 +383,10 @@ impl Unit {
         self.reply(client, reply, turn);
     }
 
+    fn anyone_serves(&self) -> bool {
+        self.groups.values().any(Group::serves_at_all)
+    }
+
     /// How the last swap ended, as an answer.
     fn last_outcome(&self) -> Reply {
         let stopped = matches!(self.life, Life::Stopped { .. });
@@ -391,6 +396,10 @@ impl Unit {
         };
         let status = match last.result {
             SwapResult::Running | SwapResult::Committed => ExitStatus::Done,
+            // After a restart of supd it comes up by itself, by another swap.
+            SwapResult::Aborted if last.cause.as_deref() == Some(RESTARTED) && self.anyone_serves() => {
+                ExitStatus::Failed
+            }
             SwapResult::Failed | SwapResult::Aborted if last.from.is_none() => ExitStatus::Down,
             SwapResult::Failed | SwapResult::Aborted => ExitStatus::Failed,
             SwapResult::RolledBack => ExitStatus::RolledBack,

@@ -34,6 +34,10 @@ impl Unit {
         if let Some(refreshing) = &mut self.refreshing {
             refreshing.client = refreshing.client.filter(|asker| *asker != client);
         }
+        if let Some(parting) = &mut self.parting {
+            parting.waiters.retain(|waiter| waiter.client != client);
+            parting.undoers.retain(|undoer| *undoer != client);
+        }
         if let Some(reloading) = &mut self.reloading {
             reloading.client = reloading.client.filter(|asker| *asker != client);
         }

@@ -6,6 +6,7 @@ use super::super::swap::Step;
 use super::super::swap::table::SwapCueKind;
 use super::super::turn::Turn;
 use super::Unit;
+use crate::model::status::SwapResult;
 use crate::model::{ClientId, Happening, RecordId, SwapId, Tick};
 
 /// The last record, on its way or to be tried again.
@@ -25,6 +26,16 @@ impl Unsaved {
     pub(super) fn began(&self, swap: SwapId) -> bool {
         matches!(self.happening, Happening::Began { swap_id, .. } if swap_id == swap)
     }
+
+    /// How it says that this swap ended.
+    pub(super) fn ended(&self, swap: SwapId) -> Option<SwapResult> {
+        ended(&self.happening, swap)
+    }
+
+    /// The disk has yet to answer.
+    pub(super) fn is_on_its_way(&self) -> bool {
+        self.save.record.is_some()
+    }
 }
 
 impl Unit {
@@ -36,9 +47,12 @@ impl Unit {
         turn: &mut Turn<'_>,
     ) -> RecordId {
         let last = self.unsaved.take();
+        if let Some(last) = &last {
+            self.supersede(last, &happening);
+        }
         let why = last.as_ref().map(|last| last.why.clone()).unwrap_or_default();
         // Records are answered in order: one that waits behind another waits as long.
-        let waits = last.filter(|last| last.save.record.is_some());
+        let waits = last.filter(Unsaved::is_on_its_way);
         let owed = waits.map_or(Owed::new(turn.now), |last| last.owed);
         self.send(Unsaved { happening, client, save: Try::default(), owed, why }, turn)
     }
@@ -63,17 +77,14 @@ impl Unit {
     /// When a record that failed, and that nobody waits for any more, is tried again: the ledger
     /// must come to say what is.
     pub(super) fn ledger_deadline(&self) -> Option<Tick> {
-        let sent_again_by_swap = match self.swap.as_ref().map(|swap| swap.step) {
-            Some(Step::Noting { .. } | Step::Committing { .. } | Step::TurnNoting { .. }) => true,
-            Some(_) | None => false,
-        };
-        if sent_again_by_swap {
+        if self.swap.as_ref().is_some_and(|swap| swap.step.says_again()) {
             return None;
         }
         self.unsaved.as_ref().and_then(|unsaved| unsaved.save.again)
     }
 
     fn note_outcome(&mut self, record: RecordId, failure: Option<&str>, turn: &mut Turn<'_>) {
+        self.untold_outcome(record, failure.is_none());
         let Some(unsaved) = &mut self.unsaved else { return };
         if let (true, Some(waited)) = (unsaved.owed.told, unsaved.owed.slow(turn.now)) {
             turn.note(Level::Warning, None, format!("the disk has answered after {}s", waited.as_secs()));
@@ -88,6 +99,9 @@ impl Unit {
                 why.clone_into(&mut unsaved.why);
             }
             None => {
+                if let Happening::Stopped = unsaved.happening {
+                    self.cut = None;
+                }
                 self.unsaved = None;
                 self.intent_left = None;
                 self.on_disk.clear();
@@ -100,6 +114,8 @@ impl Unit {
             turn.note(Level::Error, None, format!("ledger: {reason}"));
         }
         self.note_outcome(record, failure, turn);
+        self.parted(record, failure, turn);
+        self.undeploy_recorded(record, failure, turn);
         if self.swap.as_ref().is_some_and(|swap| swap.step.record() == Some(record)) {
             match failure {
                 None => self.swap_cue(SwapCueKind::Recorded, "", turn),
@@ -107,7 +123,7 @@ impl Unit {
             }
             return;
         }
-        if self.install_recorded(record, failure, turn) || self.undeploy_recorded(record, failure, turn) {
+        if self.install_recorded(record, failure, turn) {
             return;
         }
         self.life_recorded(record, failure, turn);
@@ -117,7 +133,7 @@ impl Unit {
 
     /// What the disk owes an answer for.
     fn owed(&self) -> impl Iterator<Item = (&'static str, Owed)> {
-        let record = self.unsaved.as_ref().filter(|unsaved| unsaved.save.record.is_some());
+        let record = self.unsaved.as_ref().filter(|unsaved| unsaved.is_on_its_way());
         let intent = match self.swap.as_ref().map(|swap| swap.step) {
             Some(Step::Intending { owed } | Step::TurnIntending { save: Try { again: None, .. }, owed }) => {
                 Some(("the intent of a switch", owed))
@@ -163,4 +179,19 @@ fn slow_notes(owed: impl Iterator<Item = (&'static str, Owed)>, now: Tick) -> Ve
         format!("the disk has not taken {what} for {waited}s: what serves goes on, answers wait for the disk")
     };
     slow.map(text).collect()
+}
+
+/// How this says that a swap ended, if it does.
+pub(super) fn ended(happening: &Happening, swap: SwapId) -> Option<SwapResult> {
+    match *happening {
+        Happening::Ended { swap_id, result, .. } if swap_id == swap => Some(result),
+        Happening::Ended { .. }
+        | Happening::Began { .. }
+        | Happening::Switched { .. }
+        | Happening::Waiting
+        | Happening::Stopped
+        | Happening::Installed { .. }
+        | Happening::Undeployed { .. }
+        | Happening::Pinned { .. } => None,
+    }
 }

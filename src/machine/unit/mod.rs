@@ -10,10 +10,11 @@
 //! | `hear` | what workers do and say |
 //! | `plot/` | the moves of a swap |
 //! | `releases`, `install`, `rehearse` | which there are; one on its way in; what a request would do |
-//! | `life`, `stop` | on demand, blocked, stopping, stopped |
+//! | `life`, `stop`, `part` | on demand, blocked, stopping, stopped; supd itself ends in mid swap |
 //! | `standby`, `retire` | a generation that receives nothing: it stands by, or is let go |
 //! | `rescue` | one that ended while clients waited in its slot |
-//! | `ledger`, `clients` | what is on its way to the disk; who waits for an answer |
+//! | `ledger`, `untold` | what is on its way to the disk; an end that a later record hides |
+//! | `clients` | who waits for an answer |
 //! | `settle`, `check`, `view` | what has become due; what must hold; what people see |
 
 mod ask;
@@ -23,6 +24,7 @@ mod hear;
 pub(super) mod install;
 mod ledger;
 mod life;
+mod part;
 mod plot;
 mod refresh;
 mod rehearse;
@@ -35,6 +37,7 @@ mod rollback;
 mod settle;
 mod standby;
 mod stop;
+mod untold;
 mod view;
 
 use super::effect::{Action, Launch, Level};
@@ -51,6 +54,7 @@ use crate::model::{
 };
 use clients::{Drain, Waiter};
 use ledger::Unsaved;
+use part::Parting;
 use refresh::Refreshing;
 use reload::Reloading;
 use rescue::Ended;
@@ -59,6 +63,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use stop::{StopStage, Stopping};
+use untold::Untold;
 
 /// What the unit is doing as a whole.
 #[derive(Debug, Clone)]
@@ -114,6 +119,12 @@ pub(super) struct Unit {
     on_disk: BTreeSet<Generation>,
     /// The last record, unless it is on disk: until then a crash goes back to an earlier one.
     unsaved: Option<Unsaved>,
+    /// What records said that did not get through before a later one did.
+    untold: Vec<Untold>,
+    /// The swap that the record of the stop is the end of.
+    cut: Option<SwapId>,
+    /// Who is to hear of the swap that supd's own end cuts short, once the ledger has its end.
+    parting: Option<Box<Parting>>,
     /// Whom an intent of an earlier supd, or of a swap that was cut short, names, while the ledger
     /// does not bear it out.
     intent_left: Option<Generation>,

@@ -16,6 +16,8 @@ const RELEASES_MAX: usize = 100;
 #[derive(Debug, Clone)]
 pub(super) struct Undeploying {
     record: RecordId,
+    /// That record says so; else it is one after it, which only does not list it any more.
+    told: bool,
     client: Option<ClientId>,
     /// To be put back if the ledger does not take it.
     before: Vec<Release>,
@@ -244,26 +246,36 @@ impl Unit {
         let before = self.durable.releases.clone();
         self.durable.releases.retain(|release| release.label != label);
         let record = self.record(Happening::Undeployed { label: label.clone() }, Some(client), turn);
-        self.undeploying = Some(Undeploying { record, client: Some(client), before, label });
+        self.undeploying = Some(Undeploying { record, told: true, client: Some(client), before, label });
     }
 
-    /// Whether this record says that a release was taken away; then that is over.
-    pub(super) fn undeploy_recorded(
-        &mut self,
-        record: RecordId,
-        failure: Option<&str>,
-        turn: &mut Turn<'_>,
-    ) -> bool {
-        let Some(done) = self.undeploying.take_if(|undeploying| undeploying.record == record) else {
-            return false;
+    /// If this record says that a release was taken away, that is over.
+    pub(super) fn undeploy_recorded(&mut self, record: RecordId, failure: Option<&str>, turn: &mut Turn<'_>) {
+        let Some(mut done) = self.undeploying.take_if(|undeploying| undeploying.record == record) else {
+            return;
         };
+        let later = self.unsaved.as_ref().and_then(|unsaved| unsaved.save.record);
+        if let (Some(_), Some(later)) = (failure, later) {
+            // That one does not list it either, and may get through.
+            (done.record, done.told) = (later, false);
+            self.undeploying = Some(done);
+            return;
+        }
         let reply = match failure {
             None => {
                 turn.note(Level::Info, None, format!("release {} is taken away", done.label));
+                if !done.told {
+                    self.tell_later(Happening::Undeployed { label: done.label.clone() }, done.client);
+                }
                 Reply::done(true, format!("release {} is taken away", done.label))
             }
             Some(reason) => {
                 self.relist(&done.before);
+                // What is tried again by itself must not say what is not so any more.
+                let taken_back = Happening::Undeployed { label: done.label.clone() };
+                if let Some(unsaved) = self.unsaved.as_mut().filter(|it| it.happening == taken_back) {
+                    unsaved.happening = Happening::Installed { label: done.label.clone() };
+                }
                 let text = format!("release {} stays: the ledger cannot be written: {reason}", done.label);
                 Reply::new(ExitStatus::Failed, false, text)
             }
@@ -271,7 +283,6 @@ impl Unit {
         if let Some(client) = done.client {
             self.reply(client, reply, turn);
         }
-        true
     }
 
     /// Puts back what was taken off the list since, in its place.

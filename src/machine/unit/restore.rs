@@ -4,8 +4,9 @@ use super::super::effect::{Action, Launch, Level};
 use super::super::event::Restored;
 use super::super::swap::Plan;
 use super::super::turn::Turn;
-use super::{Life, Unit};
+use super::{Life, Unit, Unsaved};
 use crate::model::settings::Start;
+use crate::model::status::{SwapResult, SwapStatus};
 use crate::model::{Durable, Few, Generation, Happening, Intent, Reply, Stops, SwapKind, Want};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -42,6 +43,9 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         stored,
         on_disk,
         unsaved: None,
+        untold: Vec::new(),
+        cut: None,
+        parting: None,
         intent_left: intent.map(|intent| intent.to),
         install: None,
         install_failure: None,
@@ -51,7 +55,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         quarantine: None,
     };
     unit.note_missing(turn);
-    unit.finish_forward(intent, turn);
+    unit.resume(intent, turn);
     let mut keep = unit.on_disk.clone();
     keep.extend(unit.durable.kept().map(|kept| kept.generation));
     turn.act(Action::Prune { keep: keep.into_iter().collect() });
@@ -71,19 +75,21 @@ fn recipe(generation: Generation, settings: Arc<crate::model::Settings>, durable
 
 impl Unit {
     /// Says the end of what was under way when the last supd ended.
-    fn finish_forward(&mut self, intent: Option<Intent>, turn: &mut Turn<'_>) {
-        let text = if intent.is_some_and(|intent| self.durable.finish(intent)) {
-            "supd ended in the middle of a switch: finished forward"
-        } else if self.durable.previous.is_some() {
-            "supd ended before its commit: it stays"
-        } else {
-            ""
-        };
-        let active = self.durable.active.as_ref().map(|kept| kept.generation);
-        if !text.is_empty() {
-            turn.note(Level::Warning, active, text);
-        }
+    fn resume(&mut self, intent: Option<Intent>, turn: &mut Turn<'_>) {
+        let end = self.durable.resume(intent);
         self.conclude();
+        let Some(end) = end else { return };
+        let text = match end.result {
+            SwapResult::Committed => "supd ended before its commit: it stays",
+            SwapResult::RolledBack => "supd ended on the way back from it: that is finished",
+            SwapResult::Aborted | SwapResult::Failed | SwapResult::Stopped | SwapResult::Running => {
+                "supd ended before it took over: it is given up"
+            }
+        };
+        turn.note(Level::Warning, Some(end.to), text);
+        self.last_swap = Some(end.clone());
+        let SwapStatus { swap_id, result, cause, .. } = end;
+        self.record(Happening::Ended { swap_id, result, cause }, None, turn);
     }
 
     fn serves_at_boot(&self, machine_booted: bool) -> bool {
@@ -169,7 +175,7 @@ impl Unit {
 
     /// Whether nothing of it keeps supd from ending.
     pub(in crate::machine) fn is_over(&self) -> bool {
-        let writing = self.unsaved.as_ref().is_some_and(|unsaved| unsaved.save.record.is_some());
+        let writing = self.unsaved.as_ref().is_some_and(Unsaved::is_on_its_way);
         let stopped = matches!(self.life, Life::Stopped { .. });
         self.quarantine.is_some() || (stopped && !writing && self.refreshing.is_none())
     }

@@ -2,7 +2,7 @@
 
 use super::super::effect::{Action, Level};
 use super::super::group::Role;
-use super::super::swap::Step;
+use super::super::swap::{Step, Swap};
 use super::super::turn::Turn;
 use super::super::worker::Cue;
 use super::{Life, Unit};
@@ -75,7 +75,11 @@ impl Unit {
             return;
         }
         self.answer_armed(turn);
-        self.cut_swap(turn);
+        if shutdown {
+            self.part(turn);
+        } else {
+            self.cut_swap(turn);
+        }
         turn.note(Level::Info, None, "stopping");
         turn.act(Action::Unwatch);
         let stage = StopStage::Unlistening { until: turn.now.after(UNLISTEN_LONGEST) };
@@ -113,17 +117,9 @@ impl Unit {
     pub(super) fn cut_swap(&mut self, turn: &mut Turn<'_>) {
         let Some(mut swap) = self.swap.take() else { return };
         Self::end_check(&swap, turn);
-        // Where the switch may have happened, the intent goes when the ledger says the same. So does
-        // that of a way back: what must not stay is not what a start takes.
-        let switching = matches!(swap.step, Step::Switching);
-        if swap.step.is_turning() {
-            self.durable.turn_back();
-            self.intent_left = swap.from;
-        } else if switching || (swap.step.has_switched() && self.unsaved.is_some()) {
-            self.intent_left = Some(swap.to);
-        } else {
-            self.clear_old_intent(turn);
-        }
+        self.keep_telling(&swap);
+        self.cut = self.durable.swap.map(|_| swap.id);
+        self.leave_intent(&swap, turn);
         let (text, status) = ("the unit was stopped meanwhile", ExitStatus::Down);
         swap.cause.get_or_insert_with(|| text.to_owned());
         self.last_swap = Some(swap.status(SwapResult::Stopped));
@@ -135,6 +131,20 @@ impl Unit {
         }
         if let Some((_, Some(waiter))) = self.next.take().map(|next| *next) {
             self.reply(waiter.client, reply, turn);
+        }
+    }
+
+    /// Where the switch may have happened, the intent goes when the ledger says the same. So does that of a
+    /// way back: what must not stay is not what a start takes.
+    pub(super) fn leave_intent(&mut self, swap: &Swap, turn: &mut Turn<'_>) {
+        let switching = matches!(swap.step, Step::Switching);
+        if swap.step.is_turning() {
+            self.durable.turn_back();
+            self.intent_left = swap.from;
+        } else if switching || (swap.step.has_switched() && self.unsaved.is_some()) {
+            self.intent_left = Some(swap.to);
+        } else {
+            self.clear_old_intent(turn);
         }
     }
 

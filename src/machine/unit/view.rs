@@ -10,7 +10,7 @@ use crate::model::status::{
     GenerationState, GenerationStatus, Health, SwapResult, SwapStatus, Traffic, UnitState, UnitStatus,
     WorkerStatus,
 };
-use crate::model::{Generation, Share, Tick, Want};
+use crate::model::{Generation, Share, SwapId, Tick, Want};
 use std::time::Duration;
 
 impl Unit {
@@ -37,9 +37,15 @@ impl Unit {
     }
 
     /// The swap that is under way, or the last one that was.
-    pub(in crate::machine) fn last_swap(&self) -> Option<SwapStatus> {
+    fn last_swap(&self) -> Option<SwapStatus> {
         let running = self.swap.as_ref().map(|swap| swap.status(SwapResult::Running));
         running.or_else(|| self.last_swap.clone())
+    }
+
+    /// This swap, if it is the one under way or the last one that was.
+    pub(in crate::machine) fn swap_status(&self, id: SwapId) -> Option<SwapStatus> {
+        let running = self.swap.as_ref().map(|swap| swap.status(SwapResult::Running));
+        running.into_iter().chain(self.last_swap.clone()).find(|swap| swap.swap_id == id)
     }
 
     /// What the running swap is doing.

@@ -38,6 +38,12 @@ pub(super) struct SwapBook {
     pub(super) switched_saved: bool,
     pub(super) ended_sent: Option<SwapResult>,
     pub(super) ended: Option<SwapResult>,
+    /// So many records that are on disk say its end.
+    pub(super) ends: u32,
+    /// A supd that died could not write its end, and no later one can know it.
+    pub(super) lost: bool,
+    /// supd has not outlived it.
+    pub(super) past: bool,
 }
 
 /// What a rollback that supd makes by itself leaves as the way forward.
@@ -120,6 +126,8 @@ pub(super) struct Book {
     committed_now: Option<SwapId>,
     /// Who asked for a deploy.
     pub(super) deploying: BTreeSet<ClientId>,
+    /// The swap whose end a supd owes that has just come up, and that end.
+    pub(super) owed_end: Option<(SwapId, SwapResult)>,
     /// Who stands by once this commit is on the disk, if it is ready by then.
     pub(super) left: Option<(SwapId, Generation)>,
 }
@@ -164,6 +172,7 @@ impl Book {
             saved_commit: None,
             committed_now: None,
             deploying: BTreeSet::new(),
+            owed_end: None,
             left: None,
         }
     }
@@ -211,7 +220,9 @@ impl Book {
         let swaps = &self.swaps;
         self.recipes.retain(|generation, _| swaps.iter().any(|swap| swap.to == *generation));
         for swap in &mut self.swaps {
-            // What the last life has not said, nobody will ever say.
+            swap.past = true;
+            swap.lost |= swap.ended.is_none() && swap.end_failed;
+            // What the last life has not said, nobody will ever say; but for what was under way.
             swap.ended_sent = swap.ended_sent.or(Some(SwapResult::Stopped));
         }
         self.used = 0;
@@ -223,6 +234,7 @@ impl Book {
         self.base = durable.generation_last;
         self.floor = self.floor.max(durable.generation_last);
         self.sent = self.finished(unit);
+        self.owe_end(unit);
         self.told = vec![told];
         let wanted = match (unit.booted, durable.want) {
             (true, _) => boot_starts(settings.service.start),
@@ -281,9 +293,10 @@ impl Book {
     }
 
     /// What becomes of a switch to one that stood by: the ledger knows nothing of it yet.
-    fn finished_warm(&self, unit: &Unit) -> Option<Durable> {
+    pub(super) fn finished_warm(&self, unit: &Unit) -> Option<Durable> {
         let ledger = &unit.ledger;
-        let intent = unit.intent?;
+        // One that is no newer than the ledger has its end there.
+        let intent = unit.intent.filter(|intent| intent.swap_id.0 > ledger.swap_last)?;
         let left = ledger.active.clone().filter(|active| Some(active.generation) == intent.from)?;
         let named = [&ledger.previous, &ledger.candidate].into_iter().flatten();
         if named.map(|kept| kept.generation).any(|generation| generation == intent.to) {
@@ -411,6 +424,7 @@ impl Book {
                 self.saved_commit = Some(*swap_id).filter(|_| *result == SwapResult::Committed);
                 if let Some(swap) = self.swap_mut(*swap_id) {
                     swap.ended = Some(*result);
+                    swap.ends += 1;
                     // A commit says the switch too.
                     swap.switched_saved |= *result == SwapResult::Committed;
                 }
@@ -445,11 +459,14 @@ impl Book {
                     swap.end_failed = true;
                 }
             }
+            Happening::Stopped => {
+                let cut = |swap: &&mut SwapBook| swap.ended_sent == Some(SwapResult::Stopped);
+                self.swaps.iter_mut().filter(cut).for_each(|swap| swap.end_failed = true);
+            }
             Happening::Switched { .. }
             | Happening::Installed { .. }
             | Happening::Undeployed { .. }
             | Happening::Waiting
-            | Happening::Stopped
             | Happening::Pinned { .. } => {}
         }
     }

@@ -11,7 +11,7 @@ use supd::model::{
 };
 
 /// The numbers that a durable state names: active, previous, retained.
-fn numbers(durable: &Durable) -> [Option<Generation>; 3] {
+pub(super) fn numbers(durable: &Durable) -> [Option<Generation>; 3] {
     [&durable.active, &durable.previous, &durable.retained].map(|kept| number(kept.as_ref()))
 }
 
@@ -49,6 +49,7 @@ impl Book {
             Happening::Switched { swap_id, to } => {
                 self.switched(unit, *swap_id, *to, durable)?;
             }
+            Happening::Ended { swap_id, result, .. } if self.tells_past(*swap_id, *result, durable)? => {}
             Happening::Ended { swap_id, result, .. } => {
                 let Some(swap) = self.swap(*swap_id).cloned() else {
                     return must(Rule::Numbers, false, || format!("swap {swap_id} ends and never began"));
@@ -168,6 +169,9 @@ impl Book {
             switched_saved: false,
             ended_sent: None,
             ended: None,
+            ends: 0,
+            lost: false,
+            past: false,
         });
         Ok(())
     }
@@ -308,6 +312,9 @@ impl Book {
             switched_saved: false,
             ended_sent: None,
             ended: None,
+            ends: 0,
+            lost: false,
+            past: false,
         });
         Ok(())
     }

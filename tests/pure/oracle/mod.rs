@@ -4,6 +4,7 @@
 mod books;
 mod disk;
 mod doors;
+mod ends;
 mod ledger;
 mod releases;
 mod reply;
@@ -70,6 +71,8 @@ rules! {
     Releases = "releases",
     /// Crash restarts and rollbacks run what ran, everything else what is on disk.
     Pinned = "pinned",
+    /// Each swap that began has one end in the history, over crashes too.
+    Ends = "ends",
     /// What a rollback goes back to.
     Retained = "retained",
     /// What a person stopped stays stopped.
@@ -381,6 +384,7 @@ impl Oracle {
             };
             shows_all(unit, shown)?;
             let Some(book) = self.books.iter().find(|book| book.place == unit.place) else { continue };
+            book.ends_well(world)?;
             book.says_slow(world, unit, shown, clock)?;
             book.rescues_well(shown)?;
             book.commits_well(world, unit)?;

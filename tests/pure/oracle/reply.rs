@@ -116,7 +116,7 @@ impl Book {
                 let open = about.as_ref().is_some_and(|swap| swap.switched_saved && swap.ended.is_none());
                 let serves =
                     unit.live().any(|proc| proc.is_ready() && self.served.contains(&proc.generation()));
-                must(Rule::Replies, open && serves, || {
+                must(Rule::Replies, open && serves || world.shutdown, || {
                     format!("says that a way back takes too long, and none is under way: {reply:?}")
                 })
             }
