@@ -3,6 +3,7 @@
 pub mod environment;
 pub mod fault;
 pub mod history;
+pub mod installing;
 pub mod json;
 pub mod ledger;
 pub mod notify;

@@ -119,6 +119,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         story: Default::default(),
     };
     hands.recorder.tell(began);
+    hands.tell_cut_installs();
     hands.empty_old_trash();
     hands.add_all(&booted, &carried);
     Ok(Reactor::new(hands, signals, locks))

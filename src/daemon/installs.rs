@@ -4,7 +4,10 @@
 use super::chores::Chore;
 use super::hands::Hands;
 use super::launch::account;
-use crate::machine::Event;
+use crate::codec::history;
+use crate::codec::installing::Installing;
+use crate::codec::json::HistoryEntry;
+use crate::machine::{Event, RESTARTED};
 use crate::model::release::Content;
 use crate::model::settings::Settings;
 use crate::model::{ClientId, JobId, Label, UnitName};
@@ -31,6 +34,8 @@ const STEP_BOUND: Duration = Duration::from_secs(1800);
 #[derive(Debug, Default)]
 pub struct Installs {
     sources: BTreeMap<ClientId, OwnedFd>,
+    /// Those that the runtime folder tells of, and what they unpack.
+    noted: BTreeMap<UnitName, (JobId, Label)>,
 }
 
 impl Installs {
@@ -47,7 +52,15 @@ impl Installs {
 
 impl Hands {
     /// Unpacks what this client gave.
-    pub(super) fn unpack(&mut self, unit: &UnitName, job: JobId, settings: &Settings, client: ClientId) {
+    pub(super) fn unpack(
+        &mut self,
+        unit: &UnitName,
+        job: JobId,
+        label: Label,
+        settings: &Settings,
+        client: ClientId,
+    ) {
+        self.note_install(unit, job, label, client);
         let begun = match self.installs.sources.remove(&client) {
             None => Err("no source came with the request".to_owned()),
             Some(source) => {
@@ -66,6 +79,48 @@ impl Hands {
         let begun = begun.and_then(|task| self.chores.begin(chore, task, &mut self.sources));
         if let Err(reason) = begun {
             self.say(unit, Event::Unpacked { job, result: Err(reason) });
+        }
+    }
+
+    /// Writes down that it is under way. There is no record of that: a full disk would refuse what is about to
+    /// make room.
+    fn note_install(&mut self, unit: &UnitName, job: JobId, label: Label, client: ClientId) {
+        let by = self.clients.author(client).cloned();
+        if let Err(error) = self.runtime.save_install(unit, &Installing { label: label.clone(), by }) {
+            log::warn!("{unit}: {error}; if supd ends, the history will not have the install of {label}");
+        }
+        self.installs.noted.insert(unit.clone(), (job, label));
+    }
+
+    /// It came to nothing, and that is told; or what came of it is gone again.
+    pub(super) fn forget_install(&mut self, unit: &UnitName, its: impl Fn(&(JobId, Label)) -> bool) {
+        if !self.installs.noted.get(unit).is_some_and(its) {
+            return;
+        }
+        self.installs.noted.remove(unit);
+        if let Err(error) = self.runtime.clear_install(unit) {
+            log::warn!("{unit}: {error}; the next supd may tell of an install that failed, and did not");
+        }
+    }
+
+    /// Tells of those that the last supd did not outlive: what became a release is listed.
+    pub(super) fn tell_cut_installs(&mut self) {
+        for (unit, Installing { label, by }) in self.runtime.left_installs() {
+            let listed = self.recorder.durable(&unit).releases.iter().any(|release| release.label == label);
+            if !listed {
+                self.recorder.tell(HistoryEntry {
+                    what: "install-failed".into(),
+                    unit: Some(unit.to_string()),
+                    by: by.as_ref().map(history::by),
+                    release: Some(label.to_string()),
+                    cause: Some(RESTARTED.into()),
+                    ..HistoryEntry::default()
+                });
+                log::warn!("{unit}: release {label} is not installed: supd ended in the middle of it");
+            }
+            if let Err(error) = self.runtime.clear_install(&unit) {
+                log::warn!("{unit}: {error}; the next supd may tell of its install once more");
+            }
         }
     }
 
@@ -142,13 +197,15 @@ impl Hands {
     }
 
     /// Removes what a job unpacked.
-    pub(super) fn discard(&mut self, job: JobId) {
+    pub(super) fn discard(&mut self, unit: &UnitName, job: JobId) {
+        self.forget_install(unit, |(its, _)| *its == job);
         let aside = self.ground.releases.set_aside_staged(job);
         self.empty_trash(aside);
     }
 
     /// Removes the files of a release.
     pub(super) fn remove_release(&mut self, unit: &UnitName, label: &Label) {
+        self.forget_install(unit, |(_, its)| its == label);
         let aside = self.ground.releases.set_aside_release(unit, label);
         self.empty_trash(aside);
     }

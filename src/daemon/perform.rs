@@ -83,12 +83,14 @@ impl Hands {
                 }
             }
             Action::Pin(launch) => self.pin(launch),
-            Action::Unpack { job, label: _, settings, client } => self.unpack(unit, job, &settings, client),
+            Action::Unpack { job, label, settings, client } => {
+                self.unpack(unit, job, label, &settings, client);
+            }
             Action::Place { job, staging, label, settings } => {
                 self.place(unit, job, staging, label, &settings);
             }
             Action::Seal { job, label, settings } => self.seal(unit, job, label, &settings),
-            Action::Discard { job } => self.discard(job),
+            Action::Discard { job } => self.discard(unit, job),
             Action::Remove { label } => self.remove_release(unit, &label),
             Action::Retire(generation) => self.retire(unit, generation, machine, now),
             Action::Prune { keep } => self.prune(unit, keep),

@@ -1,6 +1,7 @@
 //! The runtime folder: what outlives supd, but not the boot of the machine. Nothing here is synced.
 
 use super::files;
+use crate::codec::installing::{self, Installing};
 use crate::codec::ledger::{decode_intent, encode_intent};
 use crate::model::{Generation, Intent, JobId, UnitName, WorkerId};
 use crate::os::Error;
@@ -66,6 +67,7 @@ impl Runtime {
         files::make_folder(&root.join("listeners"), 0o700)?;
         files::make_folder(&runtime.intents(), 0o700)?;
         files::make_folder(&runtime.workers(), 0o700)?;
+        files::make_folder(&runtime.installs(), 0o700)?;
         Ok(runtime)
     }
 
@@ -109,6 +111,10 @@ impl Runtime {
         self.root.join("intents")
     }
 
+    fn installs(&self) -> PathBuf {
+        self.root.join("installs")
+    }
+
     fn workers(&self) -> PathBuf {
         self.root.join("workers")
     }
@@ -136,6 +142,35 @@ impl Runtime {
     pub fn intent(&self, unit: &UnitName) -> Option<Intent> {
         let path = self.intents().join(format!("{unit}.intent"));
         decode_intent(&files::read(&path, FILE_MAX).ok()??)
+    }
+
+    /// Says that an install is under way; a unit has one at a time.
+    ///
+    /// # Errors
+    /// What the kernel answered: if supd dies now, the next one will not know of it.
+    pub fn save_install(&self, unit: &UnitName, install: &Installing) -> Result<(), Error> {
+        let path = self.installs().join(format!("{unit}.install"));
+        files::put(&path, installing::encode(install).as_bytes(), 0o600)
+    }
+
+    /// Says that it is over.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn clear_install(&self, unit: &UnitName) -> Result<(), Error> {
+        let path = self.installs().join(format!("{unit}.install"));
+        files::remove_if_there(&path).map_err(|error| Error::from_io("remove", path.display(), &error))
+    }
+
+    /// Those that the last supd left.
+    #[must_use]
+    pub fn left_installs(&self) -> Vec<(UnitName, Installing)> {
+        let Ok(all) = fs::read_dir(self.installs()) else { return Vec::new() };
+        let install = |file: fs::DirEntry| {
+            let unit = UnitName::new(file.file_name().to_str()?.strip_suffix(".install")?).ok()?;
+            Some((unit, installing::decode(&files::read(&file.path(), FILE_MAX).ok()??)?))
+        };
+        all.flatten().filter_map(install).collect()
     }
 
     fn worker(&self, worker: WorkerId) -> PathBuf {
@@ -193,7 +228,7 @@ impl Runtime {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::SwapId;
+    use crate::model::{Label, SwapId};
     use std::os::unix::fs::MetadataExt;
 
     #[test]
@@ -214,6 +249,13 @@ mod tests {
         runtime.clear_intent(&web).unwrap();
         runtime.clear_intent(&web).unwrap();
         assert_eq!(runtime.intent(&web), None);
+
+        let install = Installing { label: Label::new("1.5.0").unwrap(), by: None };
+        runtime.save_install(&new, &install).unwrap();
+        fs::write(folder.path().join("run/installs/web.install"), "garbage").unwrap();
+        assert_eq!(runtime.left_installs(), [(new.clone(), install)]);
+        runtime.clear_install(&new).unwrap();
+        assert_eq!(runtime.left_installs(), []);
 
         let record = WorkerRecord {
             unit: "web".into(),

@@ -245,7 +245,7 @@ fn a_shutdown_in_mid_swap() {
     }
 }
 
-/// A first launch has an end; an install, which is told when it is there, leaves neither half.
+/// A first launch has an end; an install, of which no record tells before it is there, has one, too.
 fn a_launch_and_an_install_cut_short() {
     let supd = Supd::start();
     supd.install_worker("1");
@@ -274,8 +274,22 @@ fn a_launch_and_an_install_cut_short() {
     proc::signal(install.pid(), Signal::SIGKILL);
     install.finish(SOON);
     assert_eq!(cut_short(&supd), Vec::<String>::new());
+    let failed = |supd: &Supd| {
+        let all = entries(supd, &["web"]);
+        let of = |entry: &&Value| entry["release"] == json!("2");
+        let text = |entry: &Value| format!("{} {} {}", entry["what"], entry["by"]["verb"], entry["cause"]);
+        all.iter().filter(of).map(text).collect::<Vec<_>>()
+    };
+    let told = ["\"install-failed\" \"deploy\" \"supervisor-restarted\""];
+    assert_eq!(failed(&supd), told);
+    let supd = supd.crash_and_restart();
+    supd.wait_for_state("web", "active");
+    assert_eq!(failed(&supd), told, "once");
+    // What is installed is not told of, whenever supd dies.
     let all = entries(&supd, &["web"]);
-    assert!(!all.iter().any(|entry| short(entry).ends_with(" 2")), "{all:#?}");
+    assert!(
+        !all.iter().any(|entry| entry["what"] == json!("install-failed") && entry["release"] == json!("1"))
+    );
 }
 
 fn entries_shown(supd: &Supd) -> usize {
