@@ -5,6 +5,7 @@ use super::failure::Failure;
 use crate::codec::json::{GenerationView, StatusView};
 use crate::codec::varlink::{Meta, Method};
 use crate::model::{ExitStatus, UnitName};
+use std::time::Duration;
 
 /// Says how many are left after a rollback. The answer is printed by then: to count takes a moment.
 pub(super) fn tell(context: &Context, unit: &UnitName) -> Result<(), Failure> {
@@ -47,7 +48,10 @@ fn line(one: &GenerationView) -> Option<String> {
         1 => "1 connection is".to_owned(),
         count => format!("{count} connections are"),
     };
-    Some(format!("  {count} still on generation {}, which {stays}", one.generation))
+    // A count is news for a while: this one may be from before the switch.
+    let age = Duration::from_millis(one.counted_ms.unwrap_or_default());
+    let as_of = format!("{}.{}s", age.as_secs(), age.subsec_millis() / 100);
+    Some(format!("  {count} still on generation {} (as of {as_of} ago), which {stays}", one.generation))
 }
 
 #[cfg(test)]
@@ -61,17 +65,19 @@ mod tests {
                 generation: 7,
                 state: state.to_owned(),
                 connections,
+                counted_ms: Some(456),
                 ..Default::default()
             })
         };
         assert_eq!(one("standby", None), None);
         assert_eq!(one("standby", Some(0)), None);
         let told = one("standby", Some(1));
-        assert_eq!(told.as_deref(), Some("  1 connection is still on generation 7, which stands by"));
+        let expected = "  1 connection is still on generation 7 (as of 0.4s ago), which stands by";
+        assert_eq!(told.as_deref(), Some(expected));
         let told = one("draining", Some(20));
         assert_eq!(
             told.as_deref(),
-            Some("  20 connections are still on generation 7, which ends once they have")
+            Some("  20 connections are still on generation 7 (as of 0.4s ago), which ends once they have")
         );
     }
 }

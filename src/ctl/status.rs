@@ -27,7 +27,8 @@ Examples:
   supctl status --check web     for a load balancer: exit status 0 if web is up, else 1
   supctl --json status web      for programs
 
-CONN is open connections, QUEUE those that nobody has accepted yet, - is not known. They are counted
+CONN is open connections, QUEUE those that nobody has accepted yet, - is not known. With a UNIT each
+generation says what waits for it at which listener, of UDP and FIFOs in bytes. They are counted
 when you look: of all units while at most 64 generations run, else of the UNIT that you name; not
 for --check.
 --check counts a unit as well if its health is up, or if it waits for its first connection. Without

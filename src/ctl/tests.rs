@@ -167,6 +167,7 @@ fn units() -> Vec<UnitView> {
             steered: false,
             mechanism: None,
             queue: Some(1),
+            queue_bytes: None,
             note: String::new(),
         }],
         generations: vec![GenerationView {

@@ -8,7 +8,8 @@ use super::chores::Chore;
 use super::hands::Hands;
 use super::view::MANY;
 use crate::machine::{Counts, Event, Machine};
-use crate::model::{ClientId, Generation, Settings, Tick, UnitName};
+use crate::model::settings::Socket;
+use crate::model::{ClientId, Generation, Queue, Queued, Settings, Tick, UnitName};
 use crate::os::census::{self, Ages, Group, Place, Tally};
 use crate::os::listener::Queues;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -71,7 +72,7 @@ struct Look {
 struct Row {
     unit: UnitName,
     generation: Generation,
-    queued: u32,
+    queues: Vec<Queue>,
     /// By the machine.
     asked: bool,
 }
@@ -80,7 +81,16 @@ struct Row {
 #[derive(Debug, Default)]
 struct Known {
     at: Tick,
-    of: BTreeMap<Generation, Tally>,
+    of: BTreeMap<Generation, Seen>,
+}
+
+/// What clients have of a generation.
+#[derive(Debug)]
+pub struct Seen {
+    /// Connections.
+    pub tally: Tally,
+    /// What waits in each of its listeners.
+    pub queues: Vec<Queue>,
 }
 
 impl Counter {
@@ -94,11 +104,12 @@ impl Counter {
         self.looks.retain(|look| look.client != client);
     }
 
-    /// What is known of a generation, if it is not too old to be shown.
+    /// What is known of a generation, and how old that is, if it is not too old to be shown.
     #[must_use]
-    pub fn known(&self, unit: &UnitName, generation: Generation, now: Tick) -> Option<Tally> {
-        let known = self.known.get(unit).filter(|known| now.since(known.at) < SHOWN_FOR)?;
-        known.of.get(&generation).copied()
+    pub fn known(&self, unit: &UnitName, generation: Generation, now: Tick) -> Option<(&Seen, Duration)> {
+        let known = self.known.get(unit)?;
+        let age = now.since(known.at);
+        (age < SHOWN_FOR).then_some((known.of.get(&generation)?, age))
     }
 
     /// When something is due although nothing happened.
@@ -237,10 +248,10 @@ impl Hands {
         }
         let queues = if running.len() >= MANY { Queues::read() } else { Queues::default() };
         let counted = running.into_iter().take(MOST).map(|((unit, generation), (mut group, settings))| {
-            let (places, queued) = self.slots(&unit, generation, &settings, &queues);
+            let (places, queues) = self.slots(&unit, generation, &settings, &queues);
             group.places = places;
             let asked = asked.remove(&(unit.clone(), generation));
-            (Row { unit, generation, queued, asked }, group)
+            (Row { unit, generation, queues, asked }, group)
         });
         let counted = counted.unzip();
         // Forgotten meanwhile, or too many at once.
@@ -250,28 +261,30 @@ impl Hands {
         counted
     }
 
-    /// The slots that a generation was lent: their places, and how many connections wait in them. It is
-    /// looked at before the kernel lists its connections, so that what is accepted in between is there.
+    /// The slots that a generation was lent: their places, and what waits in them. It is looked at before
+    /// the kernel lists its connections, so that what is accepted in between is there.
     fn slots(
         &self,
         unit: &UnitName,
         generation: Generation,
         settings: &Settings,
         queues: &Queues,
-    ) -> (Vec<Place>, u32) {
-        let Some(bound) = self.listeners.get(unit) else { return (Vec::new(), 0) };
-        let (mut places, mut queued) = (Vec::new(), 0u32);
-        for address in settings.sockets.iter().map(|socket| &socket.address) {
-            places.extend(bound.fd(generation, address).and_then(|fd| Place::of(address, fd)));
-            if address.listens() {
-                let queue = match bound.has_slot(generation) {
-                    true => bound.queue_of(generation, address, queues),
-                    false => bound.queue(address, queues),
-                };
-                queued = queued.saturating_add(queue.unwrap_or(0));
-            }
-        }
-        (places, queued)
+    ) -> (Vec<Place>, Vec<Queue>) {
+        let Some(bound) = self.listeners.get(unit) else { return (Vec::new(), Vec::new()) };
+        let of = |socket: &Arc<Socket>| {
+            let (name, address) = (socket.name.clone(), socket.address.clone());
+            let length = match bound.has_slot(generation) {
+                true => bound.queue_of(generation, &address, queues),
+                false => bound.queue(&address, queues),
+            };
+            let queued = length.map(|length| Queued::at(&address, length));
+            Queue { name, address, shared: bound.is_apart(generation).is_err(), queued }
+        };
+        let at = |socket: &Arc<Socket>| {
+            let fd = bound.fd(generation, &socket.address)?;
+            Place::of(&socket.address, fd)
+        };
+        (settings.sockets.iter().filter_map(at).collect(), settings.sockets.iter().map(of).collect())
     }
 
     /// The child has counted, or not.
@@ -291,8 +304,8 @@ impl Hands {
             if known.at != at {
                 *known = Known { at, of: BTreeMap::new() };
             }
-            known.of.insert(row.generation, tally);
-            self.say_counted(&row, tally);
+            known.of.insert(row.generation, Seen { tally, queues: row.queues.clone() });
+            self.say_counted(row, tally);
         }
         self.counter.news = true;
     }
@@ -307,17 +320,18 @@ impl Hands {
         self.counter.news = true;
         for row in rows {
             self.counter.known.remove(&row.unit);
-            self.say_counted(&row, Tally { connections: None, arriving: None, oldest: None });
+            self.say_counted(row, Tally { connections: None, arriving: None, oldest: None });
         }
     }
 
-    fn say_counted(&mut self, row: &Row, tally: Tally) {
+    fn say_counted(&mut self, row: Row, tally: Tally) {
         if row.asked {
             // Where the kernel does not tell there may be some.
             let half_open = tally.arriving.unwrap_or(1);
             let Tally { connections, oldest, .. } = tally;
-            let counts = Counts { connections, oldest, queued: row.queued, half_open };
-            self.say(&row.unit, Event::Counted { generation: row.generation, counts });
+            let Row { unit, generation, queues, .. } = row;
+            let counts = Counts { connections, oldest, queued: Queue::connections(&queues), half_open };
+            self.say(&unit, Event::Counted { generation, counts, queues });
         }
     }
 }

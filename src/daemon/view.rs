@@ -1,12 +1,13 @@
 //! What `supctl status` shows: the machine's word, with what only the kernel knows.
 
+use super::counter::Seen;
 use super::hands::Hands;
 use super::perform::note;
-use crate::codec::json::{ListenerView, UnitView};
+use crate::codec::json::{ListenerView, QueueView, UnitView};
 use crate::codec::span::millis;
 use crate::machine::{Level, Machine};
 use crate::model::status::{GenerationState, SwapResult, UnitStatus};
-use crate::model::{Address, Generation, Settings, Tick, UnitName};
+use crate::model::{Address, Generation, Queued, Settings, Tick, UnitName};
 use crate::os::listener::Queues;
 use crate::os::steering::Mechanism;
 use std::collections::BTreeSet;
@@ -47,9 +48,12 @@ impl Hands {
         let pid = |worker| Some(self.workers.get(worker)?.main()?.pid());
         let mut view = UnitView::new(unit, &file.description, &status, listeners, pid);
         for (generation, shown) in status.generations.iter().zip(&mut view.generations) {
-            let Some(tally) = self.counter.known(unit, generation.generation, now) else { continue };
+            let known = self.counter.known(unit, generation.generation, now);
+            let Some((Seen { tally, queues }, age)) = known else { continue };
             shown.connections = tally.connections.map(u64::from);
             shown.oldest_ms = tally.oldest.map(millis);
+            shown.queues = queues.iter().map(QueueView::from).collect();
+            shown.counted_ms = Some(millis(age));
         }
         Some(view)
     }
@@ -81,7 +85,7 @@ impl Hands {
         queues: &Queues,
     ) -> Vec<ListenerView> {
         let bound = self.listeners.get(unit);
-        let queue = |address| bound.and_then(|bound| bound.queue(address, queues)).map(u64::from);
+        let queue = |address: &Address| Some(Queued::at(address, bound?.queue(address, queues)?));
         let mechanisms = bound.map(|bound| bound.mechanisms()).unwrap_or_default();
         let mechanism = |wanted: &Address| {
             mechanisms.iter().find(|(address, _)| address == wanted).map(|(_, mechanism)| mechanism)
@@ -104,11 +108,14 @@ impl Hands {
                 }
                 seen.push(&socket.address);
                 let (name, address) = (socket.name.to_string(), socket.address.to_string());
-                let (queue, note) = (queue(&socket.address), note.clone());
+                let queued = queue(&socket.address);
+                let queue = queued.and_then(Queued::connections).map(u64::from);
+                let queue_bytes = queued.and_then(Queued::bytes).map(u64::from);
+                let note = note.clone();
                 let how = mechanism(&socket.address);
                 let steered = how.is_some_and(|how| !matches!(how, Mechanism::Shared(_)));
                 let mechanism = how.map(ToString::to_string);
-                views.push(ListenerView { name, address, steered, mechanism, queue, note });
+                views.push(ListenerView { name, address, steered, mechanism, queue, queue_bytes, note });
             }
         }
         views

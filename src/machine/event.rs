@@ -5,8 +5,8 @@ use super::unit::install::Deploy;
 use crate::model::ledger::Durable;
 use crate::model::release::Content;
 use crate::model::{
-    ClientId, Generation, Intent, JobId, Label, Notice, RecordId, Settings, Share, Signal, Stops, SwapId,
-    UnitName, WaitFor, WorkerExit, WorkerId,
+    ClientId, Generation, Intent, JobId, Label, Notice, Queue, RecordId, Settings, Share, Signal, Stops,
+    SwapId, UnitName, WaitFor, WorkerExit, WorkerId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -234,6 +234,8 @@ pub enum Event {
         generation: Generation,
         /// How much of it.
         counts: Counts,
+        /// And what waits in each of its listeners, for those who look on.
+        queues: Vec<Queue>,
     },
     /// Its slots are given back.
     Retired {

@@ -36,4 +36,4 @@ pub use share::{Share, ShareFault};
 pub use signal::Signal;
 pub use stops::Stops;
 pub use tick::Tick;
-pub use waiting::Waiting;
+pub use waiting::{Queue, Queued, Waiting};

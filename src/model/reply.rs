@@ -3,6 +3,7 @@
 use super::exit::{ExitStatus, WorkerExit};
 use super::id::{Generation, SwapId};
 use super::share::Share;
+use super::waiting::Queue;
 use std::time::Duration;
 
 /// The one final answer to a request.
@@ -149,6 +150,8 @@ pub enum Progress {
         oldest: Option<Duration>,
         /// How many wait to be accepted; `None`: not known.
         queued: Option<u32>,
+        /// What waits in each of its listeners; none: not known.
+        queues: Vec<Queue>,
         /// How long these may still take; `None`: there is no such bound.
         left: Option<Duration>,
     },

@@ -194,8 +194,9 @@ fn abort_says_what_is_left() {
     assert!(its > 1, "{its} of the candidate");
     wait_until("them to be counted", SOON, || connections(&supd, 2) == Some(its));
     let aborted = supd.ctl(&["abort", "web"]).expect(0);
-    let told = format!("{its} connections are still on generation 2, which ends once they have");
+    let told = format!("{its} connections are still on generation 2 (as of ");
     assert!(aborted.text().contains(&told), "{aborted}");
+    assert!(aborted.text().contains("s ago), which ends once they have"), "{aborted}");
 }
 
 /// Which mechanism each listener has, and why not a better one.

@@ -1,13 +1,13 @@
 //! Open connections: shown while somebody looks, waited for while a generation is let go.
 
 use crate::harness::{SUPCTL_BOUND, Setup, Status, Supd, free_port};
-use crate::wait::{SOON, holds_for, wait_until};
+use crate::wait::{SOON, holds_for, wait_for, wait_until};
 use crate::{Need, Test, proc, test, test_with};
 use serde_json::Value;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const PRLIMIT: &[Need] =
@@ -16,6 +16,7 @@ const PRLIMIT: &[Need] =
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         test("counts::status_shows_what_clients_have", status_shows_what_clients_have),
+        test("counts::each_generation_shows_its_own_queues", each_generation_shows_its_own_queues),
         test("counts::a_stop_waits_for_open_connections", a_stop_waits_for_open_connections),
         test("counts::a_stop_waits_no_longer_than_drain_sec", a_stop_waits_no_longer_than_drain_sec),
         test_with("counts::who_may_not_look_goes_by_the_time", PRLIMIT, who_may_not_look_goes_by_the_time),
@@ -72,6 +73,101 @@ fn status_shows_what_clients_have() {
         active(&Status(value))["connections"].is_null()
     });
     supd.ctl(&["status", "nobody"]).expect(3);
+}
+
+/// It takes in who comes to its first listener, and lets all others wait.
+const CHOOSY: &str = "
+import socket
+listener, held = socket.socket(fileno=3), []
+while True:
+    held.append(listener.accept()[0])
+";
+
+/// What waits for a generation: name, connections, bytes, and whether others may take it.
+fn queues(status: &Status, generation: u64) -> Vec<(String, Option<u64>, Option<u64>, bool)> {
+    let all = status.0["generations"].as_array().expect("generations");
+    let Some(one) = all.iter().find(|one| one["generation"] == generation) else { return Vec::new() };
+    let rows = one["queues"].as_array().expect("queues");
+    let row = |row: &Value| {
+        let name = row["name"].as_str().expect("a name").to_owned();
+        (name, row["connections"].as_u64(), row["bytes"].as_u64(), row["shared"] == true)
+    };
+    rows.iter().map(row).collect()
+}
+
+/// A unit `web` with a stream, another one, and UDP or a FIFO beside them.
+fn choosy(supd: &Supd, [http, admin]: [u16; 2], bytes: &str) -> String {
+    let script = supd.app().join("choosy.py");
+    fs::write(&script, CHOOSY).expect("a program");
+    let stream = |name: &str, port: u16| {
+        format!("[[Socket]]\nName = {name:?}\nListenStream = \"127.0.0.1:{port}\"\n\n")
+    };
+    format!(
+        "{}{}[[Socket]]\nName = \"bytes\"\n{bytes}\n\n[Service]\nExecStart = \
+         [\"/usr/bin/python3\", {script:?}]\nReady = \"started\"\nReadySettleSec = \"100ms\"\n\n[Swap]\n\
+         ProbationSec = \"0\"\nDrainSec = \"60s\"\n",
+        stream("http", http),
+        stream("admin", admin)
+    )
+}
+
+fn each_generation_shows_its_own_queues() {
+    let (supd, ports, udp) = (Supd::start(), [free_port(), free_port()], free_port());
+    let admin = || TcpStream::connect(("127.0.0.1", ports[1])).expect("the listener");
+    supd.launch("web", &choosy(&supd, ports, &format!("ListenDatagram = \"127.0.0.1:{udp}\"")));
+    let _old = [admin(), admin()];
+    let sender = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    sender.send_to(&[7; 100], ("127.0.0.1", udp)).expect("sending");
+    let is = |name: &str, connections, bytes, shared| (name.to_owned(), connections, bytes, shared);
+    let mut held = None;
+    wait_until("two connections and some bytes to wait", SOON, || {
+        let seen = queues(&supd.status("web"), 1);
+        held = seen.last().and_then(|(.., bytes, _)| *bytes);
+        let expected = [
+            is("http", Some(0), None, false),
+            is("admin", Some(2), None, false),
+            is("bytes", None, held, false),
+        ];
+        seen == expected && held.is_some_and(|bytes| bytes >= 100)
+    });
+    let listeners = supd.status("web").0["listeners"].clone();
+    assert_eq!((&listeners[1]["queue"], &listeners[1]["queue_bytes"]), (&Value::from(2), &Value::Null));
+    assert_eq!(listeners[2]["queue"], Value::Null, "bytes are no connections: {listeners}");
+    assert!(listeners[2]["queue_bytes"].as_u64() >= Some(100), "{listeners}");
+
+    // Who comes after the switch waits for the new one; who waits for the old one does so still.
+    supd.ctl(&["swap", "web"]).expect(0);
+    let _new = admin();
+    wait_until("each to have its own", SOON, || {
+        let status = supd.status("web");
+        let [old, new] = [1, 2].map(|generation| queues(&status, generation));
+        old == [
+            is("http", Some(0), None, false),
+            is("admin", Some(2), None, false),
+            is("bytes", None, held, false),
+        ] && new
+            == [
+                is("http", Some(0), None, false),
+                is("admin", Some(1), None, false),
+                is("bytes", None, Some(0), false),
+            ]
+    });
+    let shown = supd.ctl(&["status", "web"]).expect(0);
+    let line =
+        |generation: &str| shown.stdout.lines().find(|line| line.contains(generation)).unwrap_or_default();
+    assert!(line("generation 1").contains("2 waiting at admin"), "{shown}");
+    assert!(line("generation 1").contains("bytes waiting at bytes"), "{shown}");
+    assert!(line("generation 2").contains("1 waiting at admin"), "{shown}");
+    let mut drain = supd.ctl_command(&["drain", "web", "--generation", "1"]);
+    let mut drain = drain.stdout(Stdio::piped()).spawn().expect("supctl");
+    let mut said = BufReader::new(drain.stdout.take().expect("its output")).lines().map_while(Result::ok);
+    let line = said.find(|line| line.contains("(admin 2)")).expect("a line of the drain");
+    assert!(
+        line.contains("2 not yet accepted (admin 2)") && line.contains("bytes not yet read at bytes"),
+        "{line}"
+    );
+    supd.ctl(&["stop", "web", "--now"]).expect(0);
+    wait_for("the drain to end", SOON, || drain.try_wait().expect("waiting for supctl"));
 }
 
 fn a_stop_waits_for_open_connections() {

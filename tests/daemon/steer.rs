@@ -80,7 +80,8 @@ fn warm_rollback_launches_nothing() {
     wait_until("the kept connections to be counted", SOON, || connections_of(&supd, 2) >= Some(8));
     let rolled = supd.ctl(&["rollback", "web"]).expect(0);
     assert!(rolled.text().contains("stands by"), "{rolled}");
-    assert!(rolled.text().contains("still on generation 2, which stands by"), "{rolled}");
+    assert!(rolled.text().contains("still on generation 2 (as of "), "{rolled}");
+    assert!(rolled.text().contains("s ago), which stands by"), "{rolled}");
     let after = loads[0].now();
     loads.iter().for_each(|load| load.wait_for_more(300, SOON));
     let now = supd.status("web");

@@ -321,7 +321,7 @@ impl<B: Brain> Sim<B> {
                 let Some(generation) = unit.counts.pop_front() else { return Ok(false) };
                 let left = u32::from(turn == Turn::CountedBusy);
                 let counts = Counts { connections: Some(left), oldest: None, queued: left, half_open: left };
-                Event::Counted { generation, counts }
+                Event::Counted { generation, counts, queues: Vec::new() }
             }
             Turn::Retired | Turn::RetiredQueued => {
                 let Some(&(generation, up)) = unit.retires.front() else { return Ok(false) };

@@ -20,7 +20,9 @@ pub use history::{
 pub use log::LogView;
 pub use outcome::{EndedView, FaultView, OutcomeView, ProgressView, clients, progress_text};
 pub use releases::{ReleaseView, ReleasesView};
-pub use unit::{GenerationView, ListenerView, RollbackView, StatusView, SwapView, UnitView, WorkerView};
+pub use unit::{
+    GenerationView, ListenerView, QueueView, RollbackView, StatusView, SwapView, UnitView, WorkerView,
+};
 
 use crate::model::WaitFor;
 

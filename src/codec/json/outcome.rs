@@ -1,5 +1,6 @@
 //! What comes of a request: outcomes, steps on the way, ends, faults.
 
+use super::QueueView;
 use crate::codec::span::{coarse, fine, millis};
 use crate::model::{Ended, Generation, Progress, WorkerExit};
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,8 @@ pub struct ProgressView {
     pub oldest_ms: Option<u64>,
     /// How many wait to be accepted: draining; null if that is not known.
     pub queue: Option<u32>,
+    /// What waits in each of its listeners: draining; empty if that is not known.
+    pub queues: Vec<QueueView>,
     /// How long these may still take: draining; null if there is no bound.
     pub left_ms: Option<u64>,
     /// Why: rolling-back.
@@ -147,11 +150,12 @@ impl From<&Progress> for ProgressView {
                 cause: Some(cause.clone()),
                 ..Self::default()
             },
-            Progress::Draining { generation, workers, connections, oldest, queued, left } => Self {
+            Progress::Draining { generation, workers, connections, oldest, queued, queues, left } => Self {
                 workers: Some(*workers),
                 connections: *connections,
                 oldest_ms: oldest.map(millis),
                 queue: *queued,
+                queues: queues.iter().map(QueueView::from).collect(),
                 left_ms: left.map(millis),
                 ..about("draining", generation)
             },
@@ -192,8 +196,9 @@ pub fn progress_text(progress: &Progress) -> String {
             format!("going back from generation {from} to {to}: {cause}")
         }
         Progress::Draining { generation, workers: 0, .. } => format!("generation {generation} has ended"),
-        Progress::Draining { generation, workers, connections, oldest, queued, left } => {
-            let clients = clients(*connections, *oldest, *queued);
+        Progress::Draining { generation, workers, connections, oldest, queued, queues, left } => {
+            let queues: Vec<QueueView> = queues.iter().map(QueueView::from).collect();
+            let clients = clients(*connections, *oldest, *queued, &queues);
             let left = left.map_or(String::new(), |left| format!(", at most {} more", coarse(left)));
             format!("generation {generation}: {} still draining{clients}{left}", count(*workers, "worker"))
         }
@@ -203,11 +208,32 @@ pub fn progress_text(progress: &Progress) -> String {
 
 /// What clients still have of a generation, as far as it is known and there is any.
 #[must_use]
-pub fn clients(connections: Option<u32>, oldest: Option<Duration>, queued: Option<u32>) -> String {
+pub fn clients(
+    connections: Option<u32>,
+    oldest: Option<Duration>,
+    queued: Option<u32>,
+    queues: &[QueueView],
+) -> String {
     let oldest = oldest.map_or(String::new(), |age| format!(" (the oldest for {} at least)", coarse(age)));
     let open = connections.map(|open| format!(", {} open{oldest}", count(open, "connection")));
-    let waiting = queued.filter(|queued| *queued > 0).map(|queued| format!(", {queued} not yet accepted"));
-    open.unwrap_or_default() + &waiting.unwrap_or_default()
+    let waiting = queued.filter(|queued| *queued > 0);
+    let waiting = waiting.map(|queued| format!(", {queued} not yet accepted{}", where_they_are(queues)));
+    let unread = queues.iter().filter_map(|queue| Some((queue, queue.bytes.filter(|bytes| *bytes > 0)?)));
+    let unread: String =
+        unread.map(|(queue, bytes)| format!(", {bytes} bytes not yet read at {}", queue.name)).collect();
+    open.unwrap_or_default() + &waiting.unwrap_or_default() + &unread
+}
+
+/// Which listener has how many of the connections, where there is more than one.
+fn where_they_are(queues: &[QueueView]) -> String {
+    let each = queues.iter().filter_map(|queue| Some((&queue.name, queue.connections?)));
+    let each: Vec<(&String, u32)> = each.collect();
+    if each.len() < 2 {
+        return String::new();
+    }
+    let each = each.iter().filter(|(_, count)| *count > 0);
+    let each: Vec<String> = each.map(|(name, count)| format!("{name} {count}")).collect();
+    format!(" ({})", each.join(", "))
 }
 
 /// `1 worker`, `2 workers`.
@@ -236,7 +262,7 @@ impl From<&Ended> for EndedView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Signal;
+    use crate::model::{Address, ListenerName, Queue, Queued, Signal};
     use serde_json::{Value, json};
 
     #[test]
@@ -244,6 +270,12 @@ mod tests {
         let generation = Generation(8);
         let after = Duration::from_millis(1420);
         let to = generation;
+        let queue = |name: &str, queued| Queue {
+            name: ListenerName::new(name).unwrap(),
+            address: Address::Fifo { path: "/run/x".into() },
+            shared: false,
+            queued: Some(queued),
+        };
         let steps = [
             (Progress::Launched { generation, workers: 2 }, "launched", "generation 8 launched (2 workers)"),
             (
@@ -290,6 +322,7 @@ mod tests {
                     connections: None,
                     oldest: None,
                     queued: None,
+                    queues: Vec::new(),
                     left: None,
                 },
                 "draining",
@@ -302,11 +335,17 @@ mod tests {
                     connections: Some(1),
                     oldest: Some(Duration::from_secs(90)),
                     queued: Some(3),
+                    queues: vec![
+                        queue("http", Queued::Connections(3)),
+                        queue("admin", Queued::Connections(0)),
+                        queue("dns", Queued::Bytes(512)),
+                        queue("log", Queued::Bytes(0)),
+                    ],
                     left: Some(Duration::from_secs(25)),
                 },
                 "draining",
                 "generation 8: 2 workers still draining, 1 connection open (the oldest for 90s at least), \
-                 3 not yet accepted, at most 25s more",
+                 3 not yet accepted (http 3), 512 bytes not yet read at dns, at most 25s more",
             ),
             (
                 Progress::Draining {
@@ -315,6 +354,7 @@ mod tests {
                     connections: Some(0),
                     oldest: None,
                     queued: Some(0),
+                    queues: Vec::new(),
                     left: None,
                 },
                 "draining",

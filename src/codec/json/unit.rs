@@ -5,7 +5,7 @@ use crate::codec::span::{micros, millis};
 use crate::model::status::{
     GenerationState, GenerationStatus, Health, SwapStatus, Traffic, UnitState, UnitStatus,
 };
-use crate::model::{Label, UnitName, WorkerId};
+use crate::model::{Label, Queue, Queued, UnitName, WorkerId};
 use serde::{Deserialize, Serialize};
 
 /// One unit.
@@ -53,8 +53,11 @@ pub struct ListenerView {
     /// How new connections reach their generation: ebpf, classic, path or shared, and after a colon why
     /// nothing better; null: it is not bound.
     pub mechanism: Option<String>,
-    /// Connections that wait to be accepted.
+    /// Connections that wait to be accepted; null where bytes wait, or it is not known.
     pub queue: Option<u64>,
+    /// UDP, UNIX datagrams and FIFOs: bytes that wait to be read; null where connections wait, or it is not
+    /// known.
+    pub queue_bytes: Option<u64>,
     /// Empty where what serves has it; else whose it is, or when it applies.
     pub note: String,
 }
@@ -77,6 +80,10 @@ pub struct GenerationView {
     pub connections: Option<u64>,
     /// Age of the oldest of them.
     pub oldest_ms: Option<u64>,
+    /// What waits for it, a row for each of its listeners; empty: that was not counted.
+    pub queues: Vec<QueueView>,
+    /// So long ago all of this was counted.
+    pub counted_ms: Option<u64>,
     /// Since its launch.
     pub uptime_ms: u64,
     /// What its workers say of themselves (STATUS=).
@@ -85,6 +92,22 @@ pub struct GenerationView {
     pub pinned: Option<bool>,
     /// Its workers, in the order of SUPD_WORKER.
     pub workers: Vec<WorkerView>,
+}
+
+/// What waits in one listener for one generation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QueueView {
+    /// LISTEN_FDNAMES
+    pub name: String,
+    /// As the unit file says it.
+    pub address: String,
+    /// Other generations have the same slot, and may take what waits there.
+    pub shared: bool,
+    /// Connections that wait to be accepted; null where bytes wait, or it is not known.
+    pub connections: Option<u32>,
+    /// Bytes that wait to be read; null where connections wait, or it is not known.
+    pub bytes: Option<u32>,
 }
 
 /// One worker.
@@ -231,10 +254,24 @@ impl GenerationView {
             pids: workers.iter().filter_map(|worker| worker.pid).collect(),
             connections: None,
             oldest_ms: None,
+            queues: Vec::new(),
+            counted_ms: None,
             uptime_ms: millis(status.uptime),
             status_text: said.join(" | "),
             pinned: status.pinned,
             workers,
+        }
+    }
+}
+
+impl From<&Queue> for QueueView {
+    fn from(queue: &Queue) -> Self {
+        Self {
+            name: queue.name.to_string(),
+            address: queue.address.to_string(),
+            shared: queue.shared,
+            connections: queue.queued.and_then(Queued::connections),
+            bytes: queue.queued.and_then(Queued::bytes),
         }
     }
 }
@@ -307,6 +344,7 @@ mod tests {
             steered: false,
             mechanism: Some("shared: a FIFO".into()),
             queue: Some(2),
+            queue_bytes: None,
             note: String::new(),
         };
         let pid = |worker: WorkerId| (worker.0 != 5).then_some(100 + worker.0 as i32);
@@ -315,10 +353,10 @@ mod tests {
         let expected = concat!(
             r#"{"format":1,"unit":"web","description":"Web","state":"probation","traffic":"on","health":"up","#,
             r#""active":8,"retained":7,"#,
-            r#""listeners":[{"name":"http","address":"0.0.0.0:80","steered":false,"mechanism":"shared: a FIFO","queue":2,"note":""}],"#,
+            r#""listeners":[{"name":"http","address":"0.0.0.0:80","steered":false,"mechanism":"shared: a FIFO","queue":2,"queue_bytes":null,"note":""}],"#,
             r#""generations":[{"generation":8,"release":"1.5.0","state":"active","share":99.5,"#,
-            r#""pids":[103,104],"connections":null,"oldest_ms":null,"uptime_ms":1500,"status_text":"idle","#,
-            r#""pinned":null,"workers":["#,
+            r#""pids":[103,104],"connections":null,"oldest_ms":null,"queues":[],"counted_ms":null,"#,
+            r#""uptime_ms":1500,"status_text":"idle","pinned":null,"workers":["#,
             r#"{"worker":0,"pid":103,"phase":"serving","status_text":"idle","last_exit":null},"#,
             r#"{"worker":1,"pid":104,"phase":"serving","status_text":"idle","last_exit":null},"#,
             r#"{"worker":2,"pid":null,"phase":"serving","status_text":"","last_exit":null}]}],"#,

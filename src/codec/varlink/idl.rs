@@ -187,6 +187,7 @@ fn full_unit() -> UnitView {
         retained: Some(7),
         listeners: vec![ListenerView {
             queue: Some(0),
+            queue_bytes: Some(0),
             mechanism: Some(String::new()),
             ..ListenerView::default()
         }],
@@ -196,6 +197,8 @@ fn full_unit() -> UnitView {
             pids: vec![1],
             connections: Some(0),
             oldest_ms: Some(0),
+            queues: vec![full_queue()],
+            counted_ms: Some(0),
             pinned: Some(true),
             workers: vec![WorkerView {
                 pid: Some(1),
@@ -221,6 +224,10 @@ fn full_unit() -> UnitView {
     }
 }
 
+fn full_queue() -> QueueView {
+    QueueView { connections: Some(0), bytes: Some(0), ..QueueView::default() }
+}
+
 fn full_outcome() -> OutcomeView {
     let progress = ProgressView {
         share: Some(5.0),
@@ -236,6 +243,7 @@ fn full_outcome() -> OutcomeView {
         connections: Some(1),
         oldest_ms: Some(1),
         queue: Some(1),
+        queues: vec![full_queue()],
         left_ms: Some(1),
         cause: Some(String::new()),
     };
@@ -361,6 +369,7 @@ fn replies_agree() {
         ("Listener", object(&full_unit().listeners[0])),
         ("Generation", object(&full_unit().generations[0])),
         ("Worker", object(&full_unit().generations[0].workers[0])),
+        ("Queue", object(&full_queue())),
         ("LastSwap", object(&full_unit().last_swap)),
         ("RollbackTarget", object(&full_unit().rollback)),
         ("Setting", object(&full_cat().settings[0])),

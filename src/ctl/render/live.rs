@@ -156,7 +156,8 @@ impl<W: Write> Live<W> {
 fn rest(step: &ProgressView) -> String {
     let count = |number: u32, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
     let workers = count(step.workers.unwrap_or_default(), "worker");
-    let open = clients(step.connections, step.oldest_ms.map(Duration::from_millis), step.queue);
+    let oldest = step.oldest_ms.map(Duration::from_millis);
+    let open = clients(step.connections, oldest, step.queue, &step.queues);
     let most = step.left_ms.map(|left| format!("; at most {} more", seconds(Duration::from_millis(left))));
     format!(" ({workers} left{open}{})", most.unwrap_or_default())
 }
@@ -194,6 +195,7 @@ mod tests {
             connections,
             oldest: None,
             queued: None,
+            queues: Vec::new(),
             left: left.map(Duration::from_secs),
         };
         let ready =

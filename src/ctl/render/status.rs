@@ -2,7 +2,7 @@
 
 use super::table::{Align, Cell, Column, draw};
 use super::text::{Colour, Paint, clean};
-use crate::codec::json::{GenerationView, RollbackView, StatusView, SwapView, UnitView};
+use crate::codec::json::{GenerationView, QueueView, RollbackView, StatusView, SwapView, UnitView};
 use crate::codec::span::{coarse, fine};
 use std::time::Duration;
 
@@ -137,7 +137,11 @@ pub(in crate::ctl) fn detail(unit: &UnitView, paint: Paint) -> Vec<String> {
             Some(how) => how.into_owned(),
             None => "shared".to_owned(),
         };
-        let queue = listener.queue.map_or(String::new(), |queue| format!(", {queue} waiting"));
+        let queue = match (listener.queue, listener.queue_bytes) {
+            (Some(count), _) => format!(", {count} waiting"),
+            (None, Some(bytes)) => format!(", {bytes} bytes waiting"),
+            (None, None) => String::new(),
+        };
         let how = match (clean(&listener.note), &listener.mechanism) {
             (note, _) if note.is_empty() => format!("{kind}{queue}"),
             (note, Some(_)) => format!("{note}, {kind}{queue}"),
@@ -183,8 +187,19 @@ fn generation_line(generation: &GenerationView) -> String {
         let oldest = oldest.map_or(String::new(), |age| format!(" (the oldest for at least {age})"));
         parts.push(format!("{open} open{oldest}"));
     }
+    parts.extend(generation.queues.iter().filter_map(waiting));
     parts.extend(generation.pinned.map(|pinned| if pinned { "pinned" } else { "pinned: no" }.to_owned()));
     parts.join(", ")
+}
+
+/// What waits for a generation in one listener, if anything does.
+fn waiting(queue: &QueueView) -> Option<String> {
+    let (name, anyone) = (clean(&queue.name), if queue.shared { " for any generation" } else { "" });
+    match (queue.connections, queue.bytes) {
+        (Some(count @ 1..), _) => Some(format!("{count} waiting at {name}{anyone}")),
+        (None, Some(bytes @ 1..)) => Some(format!("{bytes} bytes waiting at {name}{anyone}")),
+        _ => None,
+    }
 }
 
 fn swap_line(swap: &SwapView, cause: Option<&String>) -> String {
@@ -205,7 +220,7 @@ fn swap_line(swap: &SwapView, cause: Option<&String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::json::{ListenerView, WorkerView};
+    use crate::codec::json::{ListenerView, QueueView, WorkerView};
 
     fn generation(number: u64, release: &str, state: &str, up: u64, open: u64) -> GenerationView {
         GenerationView {
@@ -318,6 +333,7 @@ supd: no bpf(2): EPERM";
             steered: true,
             mechanism: Some("classic: bpf(2): EPERM".into()),
             queue: Some(2),
+            queue_bytes: None,
             note: String::new(),
         }];
         let next = "applies at the next swap".to_owned();
@@ -329,8 +345,26 @@ supd: no bpf(2): EPERM";
         web.listeners.push(ListenerView { note: next, ..at("0.0.0.0:8081") });
         let (note, mechanism) = ("of generation 9".to_owned(), Some("ebpf".to_owned()));
         web.listeners.push(ListenerView { note, steered: true, mechanism, ..at("0.0.0.0:8082") });
+        web.listeners.push(ListenerView {
+            name: "dns".into(),
+            mechanism: Some("shared".into()),
+            queue_bytes: Some(768),
+            ..at("0.0.0.0:53")
+        });
         web.generations[0].oldest_ms = Some(180_000);
         web.generations[0].pinned = Some(false);
+        let queue = |name: &str, connections, bytes, shared| QueueView {
+            name: name.into(),
+            shared,
+            connections,
+            bytes,
+            ..QueueView::default()
+        };
+        web.generations[0].queues = vec![
+            queue("http", Some(2), None, false),
+            queue("admin\x1b", Some(0), None, false),
+            queue("log", None, Some(512), true),
+        ];
         web.generations[0].workers = vec![WorkerView {
             worker: 0,
             pid: Some(42),
@@ -354,7 +388,9 @@ supd: no bpf(2): EPERM";
   listener      http 0.0.0.0:8080 (a slot for each generation, classic: bpf(2): EPERM, 2 waiting)
   listener      http 0.0.0.0:8081 (applies at the next swap)
   listener      http 0.0.0.0:8082 (of generation 9, a slot for each generation, ebpf)
-  generation 8  active, release 1.5.0, up 5s, 61 open (the oldest for at least 3min), pinned: no
+  listener      dns 0.0.0.0:53 (shared, 768 bytes waiting)
+  generation 8  active, release 1.5.0, up 5s, 61 open (the oldest for at least 3min), \
+                2 waiting at http, 512 bytes waiting at log for any generation, pinned: no
                 worker 0 pid 42 serving: idle\u{fffd} (the one before it: exit status 3)
   last swap     3: 7 to 8, running, ready after 1.42s, switched in 90us
   note          probation: 8s left";

@@ -201,7 +201,7 @@ impl Unit {
             | Event::SwitchFailed { .. }
             | Event::ShareFailed { .. } => {}
             Event::Stalled { generation, reason } => self.stalled(generation, &reason, turn),
-            Event::Counted { generation, counts } => self.counted(generation, counts, turn),
+            Event::Counted { generation, counts, queues } => self.counted(generation, counts, queues, turn),
             Event::Retired { generation, queued } => self.retired(generation, queued, turn),
             Event::Recorded { record } => self.recorded(record, None, turn),
             Event::RecordFailed { record, reason } => self.recorded(record, Some(&reason), turn),

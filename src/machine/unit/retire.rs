@@ -6,7 +6,7 @@ use super::super::effect::{Action, Level};
 use super::super::group::{Group, Role};
 use super::super::turn::Turn;
 use super::{Life, Unit, Waiter};
-use crate::model::{ClientId, Generation, Progress, Reply, WaitFor};
+use crate::model::{ClientId, Generation, Progress, Queue, Reply, WaitFor};
 
 impl Unit {
     /// Lets a generation go to which no new connection leads any more.
@@ -55,7 +55,13 @@ impl Unit {
     }
 
     /// What clients still have of a generation was counted.
-    pub(super) fn counted(&mut self, generation: Generation, counts: Counts, turn: &mut Turn<'_>) {
+    pub(super) fn counted(
+        &mut self,
+        generation: Generation,
+        counts: Counts,
+        queues: Vec<Queue>,
+        turn: &mut Turn<'_>,
+    ) {
         let Some(group) = self.groups.get_mut(&generation) else { return };
         let workers = group.remaining();
         match &mut group.role {
@@ -63,7 +69,8 @@ impl Unit {
                 drain.counted(turn.now, counts);
                 let Counts { connections, oldest, queued, .. } = counts;
                 let (queued, left) = (Some(queued), drain.left(turn.now));
-                let progress = Progress::Draining { generation, workers, connections, oldest, queued, left };
+                let progress =
+                    Progress::Draining { generation, workers, connections, oldest, queued, queues, left };
                 if !drain.is_over() {
                     self.tell_drainers(generation, &progress, turn);
                 }

@@ -349,7 +349,7 @@ impl Book {
                 self.standbys.entry(left).or_insert(now);
             }
         }
-        if let Event::Counted { generation, counts } = event {
+        if let Event::Counted { generation, counts, .. } = event {
             let quiet = counts.connections == Some(0) && counts.queued == 0 && counts.half_open == 0;
             self.drains.entry(*generation).and_modify(|(_, last)| *last = quiet);
             self.quiet.remove(generation);

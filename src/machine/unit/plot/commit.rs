@@ -85,7 +85,9 @@ impl Unit {
         for waiter in self.waiters.iter_mut().filter(|waiter| waiter.drained.is_none()) {
             waiter.drained = Some(Drain { of: generation, swap_id: Some(swap.id), to: Some(swap.to) });
             let (connections, oldest, queued, left) = (None, None, None, None);
-            let progress = Progress::Draining { generation, workers, connections, oldest, queued, left };
+            let queues = Vec::new();
+            let progress =
+                Progress::Draining { generation, workers, connections, oldest, queued, queues, left };
             turn.act(Action::Progress(waiter.client, progress));
         }
     }
