@@ -57,6 +57,8 @@ pub struct Counter {
     ages: Option<Ages>,
     /// When it was told last that nothing can be counted.
     told: Option<Tick>,
+    /// The unit that was set right last.
+    pub(super) set_right: Option<UnitName>,
 }
 
 /// A person who waits.
@@ -202,6 +204,7 @@ impl Hands {
     fn begin_count(&mut self, machine: &Machine, now: Tick) {
         self.counter.begun = Some(now);
         let (rows, groups) = self.rows(machine);
+        self.set_some_right(rows.iter().map(|row| &row.unit));
         let ages = match self.counter.ages.take() {
             Some(ages) => Some(ages),
             // Then no age is known, which status shows.

@@ -28,6 +28,7 @@ pub mod logging;
 pub mod logs;
 pub mod notifier;
 pub mod outcomes;
+mod overruled;
 pub mod perform;
 pub mod pinner;
 pub mod pinning;

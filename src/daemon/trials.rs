@@ -80,8 +80,7 @@ impl Hands {
 
     /// Whoever is tried out receives what it was given, whatever a worker has done about it.
     fn lead_again(&mut self, unit: &UnitName, trial: &mut Trial) {
-        let Some(listeners) = self.listeners.get_mut(unit) else { return };
-        let faults = listeners.lead_again();
+        let faults = self.set_right(unit);
         if !faults.is_empty() && !std::mem::replace(&mut trial.told, true) {
             let text = format!("who receives how much cannot be made sure of: {}", faults.join("; "));
             note(unit, Level::Warning, Some(trial.generation), &text);

@@ -6,6 +6,7 @@ use super::sock_diag;
 use super::sun_path::SunPath;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, UnixAddr, sockopt};
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::time::TimeVal;
@@ -77,6 +78,30 @@ impl Dial {
         let place = SockaddrStorage::from(self.to);
         socket::connect(self.socket.as_raw_fd(), &place).map_err(|errno| self.failed(errno))?;
         Ok(&self.socket)
+    }
+
+    /// Tries to connect, and says whether that was done or refused; `None`: neither at once. What was made is
+    /// reset when this is dropped.
+    #[must_use]
+    pub fn is_made(&self) -> Option<bool> {
+        let reset = libc::linger { l_onoff: 1, l_linger: 0 };
+        socket::setsockopt(&self.socket, sockopt::Linger, &reset).ok()?;
+        self.socket.set_nonblocking(true).ok()?;
+        match socket::connect(self.socket.as_raw_fd(), &SockaddrStorage::from(self.to)) {
+            Ok(()) => return Some(true),
+            Err(Errno::ECONNREFUSED) => return Some(false),
+            Err(Errno::EINPROGRESS) => {}
+            Err(_) => return None,
+        }
+        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
+        if poll(&mut fds, PollTimeout::ZERO).ok()? == 0 {
+            return None;
+        }
+        match socket::getsockopt(&self.socket, sockopt::SocketError).ok()? {
+            0 => Some(true),
+            error if error == Errno::ECONNREFUSED as i32 => Some(false),
+            _ => None,
+        }
     }
 
     fn failed(&self, errno: Errno) -> Error {

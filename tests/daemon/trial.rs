@@ -15,6 +15,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("trial::path_where_nobody_accepts", path_where_nobody_accepts),
         test("trial::slow_server_is_no_failure", slow_server_is_no_failure),
         test("trial::worker_that_takes_more_than_its_share", worker_that_takes_more_than_its_share),
+        test("trial::worker_that_sends_clients_to_who_drains", worker_that_sends_clients_to_who_drains),
     ]
 }
 
@@ -114,31 +115,84 @@ fn slow_server_is_no_failure() {
     assert!(tally.versions().keys().eq(["1", "2"]), "{tally}");
 }
 
+/// One that changes who receives how much, each time it gets SIGUSR1.
+fn meddling(port: u16, version: &str, how: &str, drain: &str) -> String {
+    let app = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemon/apps/meddling.py");
+    format!(
+        "[[Socket]]\nListenStream = \"127.0.0.1:{port}\"\n\n[Service]\n\
+         ExecStart = [\"/usr/bin/python3\", {app:?}, {version:?}, {how:?}]\n\
+         ReadySettleSec = \"0\"\n\n[Swap]\nProbationSec = \"0\"\nDrainSec = {drain:?}\n"
+    )
+}
+
+fn meddle(supd: &Supd, generation: u64) {
+    supd.status("web").pids_in(generation).into_iter().for_each(|pid| proc::signal(pid, Signal::SIGUSR1));
+}
+
+/// How often it was told that somebody did.
+fn accusations(supd: &Supd) -> usize {
+    supd.log().matches("has taken supd's BPF program off").count()
+}
+
+/// Whether supd can tell.
+fn is_ebpf(supd: &Supd) -> bool {
+    supd.status("web").0["listeners"][0]["mechanism"] == "ebpf"
+}
+
 /// The kernel lets a worker do so through its slot, and says nothing: what it did does not last.
 fn worker_that_takes_more_than_its_share() {
     for how in ["detach", "attach"] {
         let supd = Supd::start();
         let port = free_port();
-        let app = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemon/apps/meddling.py");
-        let unit = |version: &str| {
-            format!(
-                "[[Socket]]\nListenStream = \"127.0.0.1:{port}\"\n\n[Service]\n\
-                 ExecStart = [\"/usr/bin/python3\", {app:?}, {version:?}, {how:?}]\n\
-                 ReadySettleSec = \"0\"\n\n[Swap]\nProbationSec = \"0\"\nDrainSec = \"0\"\n"
-            )
-        };
-        supd.launch("web", &unit("1"));
-        supd.write_unit("web", &unit("2"));
+        supd.launch("web", &meddling(port, "1", how, "0"));
+        supd.write_unit("web", &meddling(port, "2", how, "0"));
         supd.ctl(&["swap", "web", "--canary", "0.01%"]).expect(0);
         let reached = |version: &str| (0..40).filter(|_| served_by(port) == version).count();
         wait_until("the worker to have more than its share", SOON, || {
-            supd.status("web").pids_in(2).into_iter().for_each(|pid| proc::signal(pid, Signal::SIGUSR1));
+            meddle(&supd, 2);
             reached("2") > 10
         });
         wait_until("its share to be what it was", SOON, || reached("1") == 40);
+        if is_ebpf(&supd) {
+            let [one, two] = [1, 2].map(|generation| supd.status("web").pids_in(generation)[0]);
+            let who = format!("generation 1 (pid {one}) or generation 2 (pid {two}) has taken");
+            wait_until("it to be told", SOON, || supd.log().contains(&who));
+            // Nobody is told twice, however often they do it.
+            wait_until("it to happen again", SOON, || {
+                meddle(&supd, 2);
+                reached("2") > 10
+            });
+            wait_until("its share to be what it was", SOON, || reached("1") == 40);
+            assert_eq!(accusations(&supd), 1, "{}", supd.log());
+        }
         assert_eq!(supd.status("web").state(), "canary");
         supd.ctl(&["stop", "web", "--now"]).expect(0);
     }
+}
+
+/// Nobody is tried out any more, but the old one still drains.
+fn worker_that_sends_clients_to_who_drains() {
+    let (supd, port) = (Supd::start(), free_port());
+    supd.launch("web", &meddling(port, "1", "detach", "300s"));
+    let _keeps_it = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("a listener");
+    wait_until("it to be accepted", SOON, || {
+        let status = supd.status("web");
+        status.0["generations"][0]["connections"].as_u64() == Some(1)
+    });
+    supd.write_unit("web", &meddling(port, "2", "detach", "300s"));
+    supd.ctl(&["swap", "web"]).expect(0);
+    let reached = |version: &str| (0..40).filter(|_| served_by(port) == version).count();
+    assert_eq!((reached("2"), accusations(&supd)), (40, 0));
+    let pids = supd.status("web").pids_in(2);
+    wait_until("the old one to have some", SOON, || {
+        pids.iter().for_each(|pid| proc::signal(*pid, Signal::SIGUSR1));
+        reached("1") > 5
+    });
+    wait_until("it to be put back", SOON, || reached("2") == 40);
+    if is_ebpf(&supd) {
+        wait_until("it to be told", SOON, || accusations(&supd) == 1);
+    }
+    supd.ctl(&["stop", "web", "--now"]).expect(0);
 }
 
 /// The version that a new connection reaches.

@@ -16,12 +16,14 @@ use std::time::{Duration, Instant};
 pub(super) struct Lending {
     /// Each generation gets one of its own, where that can be.
     pub(super) steered: bool,
-    steering: Steering,
-    lent: Few<Generation, Slot>,
+    pub(super) steering: Steering,
+    pub(super) lent: Few<Generation, Slot>,
     /// Where those had theirs that have ended: there what waits for one is, should it be launched again.
     left: Few<Generation, Slot>,
     /// Who received what before the last switch.
     before: Split,
+    /// Those of which it was told that one of them has changed who receives how much.
+    pub(super) named: Vec<Generation>,
 }
 
 impl Lending {
@@ -223,6 +225,7 @@ impl Listeners {
     /// Every process of this generation is gone: its slots are free for others.
     pub fn give_back(&mut self, generation: Generation, sources: &mut Sources) -> Vec<String> {
         let Some(slot) = self.lending.lent.remove(&generation) else { return Vec::new() };
+        self.lending.named.retain(|named| *named != generation);
         if self.lending.lent.values().any(|lent| *lent == slot) {
             return Vec::new();
         }

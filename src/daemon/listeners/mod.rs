@@ -1,6 +1,7 @@
 //! The addresses of one unit: bound, opened and closed as the machine says.
 
 mod lending;
+mod overruled;
 mod revival;
 mod way;
 

@@ -34,6 +34,7 @@ mod inet;
 mod member;
 mod occupant;
 mod options;
+mod overruled;
 mod owner;
 mod place;
 mod queue;

@@ -4,6 +4,7 @@ It takes the program off the SO_REUSEPORT group of its listener (SO_DETACH_REUSE
 that gives everything to the slot that listened second.
 """
 
+import contextlib
 import ctypes
 import http.server
 import os
@@ -21,7 +22,9 @@ RETURN = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 1))
 
 def meddle(*_):
     if HOW == "detach":
-        listener.setsockopt(socket.SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0)
+        # It may be off already.
+        with contextlib.suppress(FileNotFoundError):
+            listener.setsockopt(socket.SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0)
     else:
         program = struct.pack("H6xQ", 1, ctypes.addressof(RETURN))
         listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, program)
