@@ -48,6 +48,8 @@ pub struct Counter {
     asked: VecDeque<(UnitName, Generation)>,
     /// Asked by people.
     looks: VecDeque<Look>,
+    /// Units of which one is tried out that seems to accept nothing.
+    doubted: BTreeSet<UnitName>,
     /// Some of them may be answered by now.
     news: bool,
     under_way: Option<Vec<Row>>,
@@ -101,6 +103,15 @@ impl Counter {
         self.asked.push_back((unit, generation));
     }
 
+    /// Whether one that is tried out accepts anybody is to be looked at.
+    pub fn doubt(&mut self, unit: UnitName) {
+        self.doubted.insert(unit);
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.asked.is_empty() || !self.looks.is_empty() || !self.doubted.is_empty()
+    }
+
     /// Nobody waits there any more.
     pub fn hung_up(&mut self, client: ClientId) {
         self.looks.retain(|look| look.client != client);
@@ -117,7 +128,7 @@ impl Counter {
     /// When something is due although nothing happened.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
-        let wanted = !self.asked.is_empty() || !self.looks.is_empty();
+        let wanted = self.is_wanted();
         let next = || self.begun.map_or(Tick(0), |begun| begun.after(PACE));
         let next = (wanted && self.under_way.is_none()).then(next);
         let news = (self.news && !self.looks.is_empty()).then_some(Tick(0));
@@ -126,7 +137,7 @@ impl Counter {
 
     fn is_due(&self, now: Tick) -> bool {
         let paced = self.begun.is_none_or(|begun| begun.after(PACE) <= now);
-        self.under_way.is_none() && paced && (!self.asked.is_empty() || !self.looks.is_empty())
+        self.under_way.is_none() && paced && self.is_wanted()
     }
 
     fn is_news(&self, unit: &UnitName, now: Tick) -> bool {
@@ -239,7 +250,9 @@ impl Hands {
         }
         if running.len() > FEW {
             let looked = self.counter.looks.iter().filter_map(|look| look.unit.as_ref());
-            let units: BTreeSet<&UnitName> = asked.iter().map(|(unit, _)| unit).chain(looked).collect();
+            let doubted = self.counter.doubted.iter();
+            let units: BTreeSet<&UnitName> =
+                asked.iter().map(|(unit, _)| unit).chain(looked).chain(doubted).collect();
             running.retain(|(unit, _), _| units.contains(unit));
         }
         for (unit, generation) in &asked {
@@ -249,6 +262,7 @@ impl Hands {
                 running.entry(key).or_insert_with(|| (Group::default(), launch.settings.clone()));
             }
         }
+        self.counter.doubted.clear();
         let queues = if running.len() >= MANY { Queues::read() } else { Queues::default() };
         let counted = running.into_iter().take(MOST).map(|((unit, generation), (mut group, settings))| {
             let (places, queues) = self.slots(&unit, generation, &settings, &queues);
@@ -302,11 +316,18 @@ impl Hands {
         };
         let at = self.counter.begun.unwrap_or(now);
         self.counter.known.retain(|_, known| now.since(known.at) < SHOWN_FOR);
+        let mut queued: BTreeMap<UnitName, u32> = BTreeMap::new();
+        for row in &rows {
+            let all = queued.entry(row.unit.clone()).or_default();
+            *all = all.saturating_add(Queue::connections(&row.queues));
+        }
         for (row, tally) in rows.into_iter().zip(tallies) {
             let known = self.counter.known.entry(row.unit.clone()).or_default();
             if known.at != at {
                 *known = Known { at, of: BTreeMap::new() };
             }
+            let all = queued.get(&row.unit).copied().unwrap_or_default();
+            self.trials.counted(&row.unit, row.generation, &tally, (at, all));
             known.of.insert(row.generation, Seen { tally, queues: row.queues.clone() });
             self.say_counted(row, tally);
         }
@@ -323,7 +344,7 @@ impl Hands {
         self.counter.news = true;
         for row in rows {
             self.counter.known.remove(&row.unit);
-            self.say_counted(row, Tally { connections: None, arriving: None, oldest: None });
+            self.say_counted(row, Tally { connections: None, arriving: None, oldest: None, newest: None });
         }
     }
 

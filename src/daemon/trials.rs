@@ -6,10 +6,11 @@
 
 use super::hands::Hands;
 use super::perform::note;
-use crate::machine::stall::Stall;
+use crate::machine::stall::{Held, Stall};
 use crate::machine::{Event, Level, Machine};
 use crate::model::settings::Socket;
 use crate::model::{Generation, Tick, UnitName};
+use crate::os::census::Tally;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,21 @@ impl Trials {
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
         self.0.values().map(|trial| trial.look).min()
+    }
+
+    /// What a generation holds, and what is on its way to all of the unit's; counted `at` then, while so many
+    /// waited in the queues of all.
+    pub fn counted(
+        &mut self,
+        unit: &UnitName,
+        generation: Generation,
+        tally: &Tally,
+        (at, queued): (Tick, u32),
+    ) {
+        let Some(trial) = self.0.get_mut(unit).filter(|trial| trial.generation == generation) else { return };
+        let (Some(_), Some(arriving)) = (tally.connections, tally.arriving) else { return };
+        let held = Held { at, newest: tally.newest, half_open: arriving.saturating_sub(queued) };
+        trial.queues.iter_mut().for_each(|(_, stall)| stall.counted(&held));
     }
 }
 
@@ -71,7 +87,12 @@ impl Hands {
                 return false;
             }
             self.lead_again(unit, trial);
-            let Some(reason) = self.look_at(unit, trial, now) else { return true };
+            let Some(reason) = self.look_at(unit, trial, now) else {
+                if trial.queues.iter().any(|(_, stall)| stall.is_doubtful(now)) {
+                    self.counter.doubt(unit.clone());
+                }
+                return true;
+            };
             self.say(unit, Event::Stalled { generation: trial.generation, reason });
             false
         });

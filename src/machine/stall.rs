@@ -5,6 +5,13 @@
 //! one there means that the one before was accepted. Elsewhere a queue that is shorter than before is all
 //! there is, and new clients may have filled it up again between two looks: only one that stays half full
 //! is believed to stand still.
+//!
+//! Handshakes that are begun and never ended (a flood, or TCP_DEFER_ACCEPT and clients that say nothing)
+//! look like accepts where the kernel counts whom it sends. So where a queue is never seen to shrink, what
+//! the generation holds is counted too, twice: whoever holds a connection that is new since then accepts. Who
+//! holds none does not, if those on their way are as many as seem to have been accepted, or so many that the
+//! kernel may keep nothing of them (SYN cookies). Who accepts and has ended each connection before it is
+//! counted is known by what is sent, as ever.
 
 use crate::model::{Tick, Waiting};
 use std::time::Duration;
@@ -25,11 +32,36 @@ const LOOKS: usize = 10;
 /// Who accepts fewer than one for so many that wait may accept none: handshakes come and go meanwhile.
 const HARDLY_ANY: u64 = 64;
 
+/// So long a queue has not been seen to shrink before it is counted who is held.
+const DOUBTED: Duration = Duration::from_millis(500);
+
+/// What a generation held at a count.
+#[derive(Debug, Clone, Copy)]
+pub struct Held {
+    /// When.
+    pub at: Tick,
+    /// So long ago its newest connection was counted for the first time; `None`: it holds none.
+    pub newest: Option<Duration>,
+    /// Handshakes at its addresses that are half done, whosever they will be.
+    pub half_open: u32,
+}
+
 /// A slot's queue, as it is looked at from time to time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Stall {
     before: Waiting,
     standing: Option<Standing>,
+    doubt: Option<Doubt>,
+}
+
+/// Somebody waits, and the queue was not seen to shrink.
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    since: Tick,
+    /// The first count since then, and how many had been sent and did not wait.
+    first: Option<(Tick, u64)>,
+    /// All that seem to have been accepted since then may be on their way.
+    explained: bool,
 }
 
 /// Somebody waits, and none was seen to be accepted.
@@ -49,9 +81,13 @@ impl Stall {
     pub fn look(&mut self, now: Tick, waiting: &Waiting) -> Option<Duration> {
         let before = std::mem::replace(&mut self.before, *waiting);
         if waiting.length == 0 {
-            self.standing = None;
+            (self.standing, self.doubt) = (None, None);
             return None;
         }
+        if waiting.length < before.length || waiting.sent.is_none() {
+            self.doubt = None;
+        }
+        let doubt = *self.doubt.get_or_insert(Doubt { since: now, first: None, explained: false });
         let full = waiting.length >= waiting.most;
         // Of what is sent to a full queue the kernel drops some, and nobody has accepted that.
         let sent = waiting.sent.filter(|_| !full);
@@ -70,12 +106,16 @@ impl Stall {
                 false
             }
         };
+        if doubt.explained {
+            let longest = if waiting.is_half_full() { LONGEST_HALF_FULL } else { LONGEST };
+            return Some(now.since(doubt.since)).filter(|stood| *stood >= longest);
+        }
         let accepts = told || waiting.length < before.length;
         if accepts {
             *standing = fresh;
             return None;
         }
-        let half_full = waiting.length >= waiting.most.div_ceil(2);
+        let half_full = waiting.is_half_full();
         let longest = match taken.is_some() || waiting.first.is_some() {
             true if half_full => LONGEST_HALF_FULL,
             true => LONGEST,
@@ -83,6 +123,32 @@ impl Stall {
             false => return None,
         };
         Some(now.since(standing.since)).filter(|stood| *stood >= longest && standing.more_since.is_none())
+    }
+
+    /// What its generation holds was counted.
+    pub fn counted(&mut self, held: &Held) {
+        let taken = self.before.sent.map(|sent| sent.saturating_sub(self.before.length.into()));
+        let (Some(doubt), Some(taken)) = (&mut self.doubt, taken) else { return };
+        if held.at < doubt.since {
+            return;
+        }
+        let Some((first, before)) = doubt.first else {
+            doubt.first = Some((held.at, taken));
+            return;
+        };
+        // Counted for the first time after that one.
+        if held.newest.is_some_and(|age| age < held.at.since(first)) {
+            self.doubt = None;
+            return;
+        }
+        let flooded = held.half_open >= self.before.most.div_ceil(2);
+        doubt.explained = flooded || taken.saturating_sub(before) <= u64::from(held.half_open);
+    }
+
+    /// Whether it is to be counted what its generation holds.
+    #[must_use]
+    pub fn is_doubtful(&self, now: Tick) -> bool {
+        self.doubt.is_some_and(|doubt| now.since(doubt.since) >= DOUBTED)
     }
 
     /// Whether somebody waits.
@@ -130,6 +196,21 @@ mod tests {
 
     fn counted(sent: u64, length: u32) -> Waiting {
         Waiting { length, most: 100, sent: Some(sent), first: None }
+    }
+
+    /// Fifty looks, and at each twentieth a count; what is said, and whether it was doubted.
+    fn counts(waiting: impl Fn(u32) -> Waiting, held: impl Fn(Tick) -> Held) -> Option<Duration> {
+        let (mut stall, mut now) = (Stall::default(), Tick(1_000_000));
+        for n in 0..100 {
+            if let Some(said) = stall.look(now, &waiting(n)) {
+                return Some(said);
+            }
+            if n % 20 == 15 && stall.is_doubtful(now) {
+                stall.counted(&held(now));
+            }
+            now = now.after(Duration::from_millis(50));
+        }
+        None
     }
 
     fn ordered(first: u32, length: u32) -> Waiting {
@@ -203,6 +284,25 @@ mod tests {
             (0..60).map(look).collect()
         };
         assert!(said[..40].iter().all(|said| !said) && said[40..].iter().any(|said| *said), "{said:?}");
+    }
+
+    /// One waits, and of the others twenty a second begin a handshake that they never end.
+    #[test]
+    fn handshakes_that_never_end_hide_nobody_who_accepts_nothing() {
+        let noise = |n: u32| counted(1000 + u64::from(n), 1);
+        let held = |newest: Option<u64>, half_open| {
+            move |at| Held { at, newest: newest.map(Duration::from_millis), half_open }
+        };
+        assert_eq!(counts(noise, |at| Held { at, newest: None, half_open: 0 }), None, "they were accepted");
+        let said = counts(noise, held(None, 40));
+        assert!(said.is_some_and(|said| said <= 2 * LONGEST), "{said:?}");
+        assert!(counts(noise, held(Some(60_000), 40)).is_some(), "what it holds it had before");
+        assert_eq!(counts(noise, held(Some(0), 40)), None, "it holds new ones at each count");
+        // The kernel may forget most of so many.
+        let flood = |n: u32| counted(1000 + 90 * u64::from(n), 1);
+        assert!(counts(flood, held(None, 50)).is_some());
+        let shrinks = |n: u32| counted(1000 + u64::from(n), 1 + u32::from(n % 8 == 0));
+        assert_eq!(counts(shrinks, held(None, 40)), None, "one of two is accepted now and then");
     }
 
     #[test]

@@ -72,3 +72,11 @@ pub struct Waiting {
     /// Whoever waits longest; `None`: nobody, or the kernel does not tell.
     pub first: Option<u32>,
 }
+
+impl Waiting {
+    /// Whether half of those wait that may.
+    #[must_use]
+    pub fn is_half_full(&self) -> bool {
+        self.length >= self.most.div_ceil(2)
+    }
+}

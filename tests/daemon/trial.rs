@@ -2,11 +2,15 @@
 
 use crate::harness::{Supd, free_port};
 use crate::load::{Load, Mode, Plan, Target};
-use crate::wait::{SOON, wait_until};
+use crate::wait::{SOON, holds_for, pause, wait_until};
 use crate::{Test, proc, test};
 use nix::sys::signal::Signal;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -14,6 +18,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test("trial::probation_that_accepts_nothing", probation_that_accepts_nothing),
         test("trial::path_where_nobody_accepts", path_where_nobody_accepts),
         test("trial::slow_server_is_no_failure", slow_server_is_no_failure),
+        test("trial::deferred_handshakes_hide_nobody", deferred_handshakes_hide_nobody),
+        test("trial::slow_server_beside_deferred_handshakes", slow_server_beside_deferred_handshakes),
         test("trial::worker_that_takes_more_than_its_share", worker_that_takes_more_than_its_share),
         test("trial::worker_that_sends_clients_to_who_drains", worker_that_sends_clients_to_who_drains),
     ]
@@ -112,6 +118,80 @@ fn slow_server_is_no_failure() {
     supd.ctl(&["swap", "web"]).expect(0);
     let tally = load.stop();
     assert_eq!(tally.lost(), 0, "{tally}");
+    assert!(tally.versions().keys().eq(["1", "2"]), "{tally}");
+}
+
+/// Clients who connect, say nothing and stay: with TCP_DEFER_ACCEPT their handshakes are never done.
+struct Silent {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<TcpStream>>,
+}
+
+impl Silent {
+    fn start(port: u16) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                all.extend(TcpStream::connect((Ipv4Addr::LOCALHOST, port)));
+                pause(Duration::from_millis(25));
+            }
+            all
+        });
+        Self { stop, thread }
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        drop(self.thread.join().expect("the clients"));
+    }
+}
+
+/// A listener that defers is one whose clients are half-open until they say something.
+fn deferred(unit: &str) -> String {
+    unit.replacen("ListenStream", "DeferAcceptSec = \"60s\"\nListenStream", 1)
+}
+
+/// The kernel counts them among those whom it has sent to the canary; nobody accepts any of them.
+fn deferred_handshakes_hide_nobody() {
+    let _machine = crate::harness::whole_machine();
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let port = free_port();
+    supd.launch("web", &deferred(&supd.worker(port, &[], "", "DrainSec = \"0\"\nSettleSec = \"0\"")));
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web", "--canary", "50%"]).expect(0);
+    freeze(&supd, 2);
+    let silent = Silent::start(port);
+    // They alone wait for nobody.
+    holds_for("the canary", Duration::from_secs(5), || supd.status("web").state() == "canary");
+    let load = Load::start(Plan::new(target(port), Mode::Close, 4));
+    wait_until("the canary to be over", SOON, || supd.status("web").state() == "active");
+    assert!(cause(&supd).contains("accepted none"), "{}", cause(&supd));
+    load.stop();
+    silent.end();
+    supd.ctl(&["stop", "web", "--now"]).expect(0);
+}
+
+/// As above, and this one accepts: ten a second, while more wait.
+fn slow_server_beside_deferred_handshakes() {
+    let (supd, port) = (Supd::start(), free_port());
+    let app = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemon/apps/abrupt.py");
+    let unit = |version: &str| {
+        deferred(&format!(
+            "[[Socket]]\nListenStream = \"127.0.0.1:{port}\"\nBacklog = 1024\n\n[Service]\n\
+             ExecStart = [\"/usr/bin/python3\", {app:?}, {version:?}, \"0.1\"]\nReadySettleSec = \"0\"\n\n\
+             [Swap]\nCanary = [\"50% 5s\"]\nProbationSec = \"4s\"\nDrainSec = \"5s\"\n"
+        ))
+    };
+    supd.launch("web", &unit("1"));
+    supd.write_unit("web", &unit("2"));
+    let silent = Silent::start(port);
+    let load = Load::start(Plan::new(target(port), Mode::Close, 12));
+    supd.ctl(&["swap", "web"]).expect(0);
+    let tally = load.stop();
+    silent.end();
     assert!(tally.versions().keys().eq(["1", "2"]), "{tally}");
 }
 

@@ -48,8 +48,10 @@ impl Ages {
                 entry.1 = now;
                 entry.0
             };
-            let oldest = held.map(since).min().filter(|since| *since < now);
-            tally.oldest = oldest.map(|since| Duration::from_millis(now.saturating_sub(since)));
+            let all: Vec<u64> = held.map(since).collect();
+            let age = |since: &u64| Duration::from_millis(now.saturating_sub(*since));
+            tally.oldest = all.iter().min().filter(|since| **since < now).map(age);
+            tally.newest = all.iter().max().map(age);
         }
         known.retain(|_, (_, seen)| now.saturating_sub(*seen) < FORGET_AFTER);
         self.write(&known)

@@ -112,6 +112,8 @@ pub struct Tally {
     pub arriving: Option<u32>,
     /// So long at least its oldest has been open; `None`: none was there at an earlier count.
     pub oldest: Option<Duration>,
+    /// So long ago its newest was counted for the first time; `None`: it has none, or that is not known.
+    pub newest: Option<Duration>,
 }
 
 /// So many connections are looked at for all groups together.
@@ -138,14 +140,16 @@ pub fn begin(groups: &[Group], ages: Option<&Ages>, bound: Duration) -> Result<T
     })
 }
 
-/// One line for each group: `CONNECTIONS ARRIVING OLDEST_MS`, `-` for what is not known.
+/// One line for each group: `CONNECTIONS ARRIVING OLDEST_MS NEWEST_MS`, `-` for what is not known.
 fn encode(tallies: &[Tally]) -> Vec<u8> {
     let word = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     let mut text = String::new();
     for tally in tallies {
-        let oldest = tally.oldest.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        let millis = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let (oldest, newest) = (tally.oldest.map(millis), tally.newest.map(millis));
         let (connections, arriving) = (tally.connections.map(u64::from), tally.arriving.map(u64::from));
-        let _ = writeln!(text, "{} {} {}", word(connections), word(arriving), word(oldest));
+        let words = [connections, arriving, oldest, newest].map(word);
+        let _ = writeln!(text, "{}", words.join(" "));
     }
     text.into_bytes()
 }
@@ -163,8 +167,10 @@ pub fn decode(answer: &[u8], groups: usize) -> Option<Vec<Tally>> {
     let tally = |line: &str| {
         let mut words = line.split(' ');
         let (connections, arriving) = (number(words.next())?, number(words.next())?);
-        let oldest = number(words.next())?.map(Duration::from_millis);
-        Some(Tally { connections: small(connections), arriving: small(arriving), oldest })
+        let [oldest, newest] = [words.next(), words.next()];
+        let age = |word| Some(number(word)?.map(Duration::from_millis));
+        let (oldest, newest) = (age(oldest)?, age(newest)?);
+        Some(Tally { connections: small(connections), arriving: small(arriving), oldest, newest })
     };
     let text = std::str::from_utf8(answer).ok()?;
     let tallies: Vec<Tally> = text.lines().map(tally).collect::<Option<_>>()?;
@@ -243,7 +249,7 @@ fn tally(groups: &[Group], supd: i32, end: Instant) -> (Pass, Vec<Tally>) {
                 && pass.sockets.unclaimed(&group.places).any(|cookie| nobodys.contains(&cookie))
         };
         let connections = held.as_ref().map(count).filter(|count| *count > 0 || !maybe());
-        Tally { connections, arriving: pass.sockets.arriving(&group.places), oldest: None }
+        Tally { connections, arriving: pass.sockets.arriving(&group.places), oldest: None, newest: None }
     });
     let tallies = tallies.collect();
     (pass, tallies)

@@ -144,7 +144,7 @@ fn a_connection_counts_from_its_acceptance_to_the_servers_close() {
     let mut server = Server::new();
     let place = server.listen("127.0.0.1", "");
     let group = server.group(&place);
-    let nothing = Tally { connections: Some(0), arriving: Some(0), oldest: None };
+    let nothing = Tally { connections: Some(0), arriving: Some(0), oldest: None, newest: None };
     assert_eq!(count(&group), nothing);
 
     let one = connect(&place);
@@ -177,10 +177,10 @@ fn half_done_handshakes_are_told_apart() {
     let group = server.group(&place);
     // With TCP_DEFER_ACCEPT the kernel takes no notice of the handshake's end until there is data.
     let mut client = connect(&place);
-    assert_eq!(count(&group), Tally { connections: Some(0), arriving: Some(1), oldest: None });
+    assert_eq!(count(&group), Tally { connections: Some(0), arriving: Some(1), oldest: None, newest: None });
     client.write_all(b"x").unwrap();
     server.tell("accept(l)");
-    assert_eq!(count(&group), Tally { connections: Some(1), arriving: Some(0), oldest: None });
+    assert_eq!(count(&group), Tally { connections: Some(1), arriving: Some(0), oldest: None, newest: None });
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn unix_sockets_by_path_and_by_name() {
     server.tell(&format!("p = local('\\0{abstracted}', socket.SOCK_SEQPACKET)"));
     let by_path = server.group(&Place::Unix { name: path.to_str().unwrap().into() });
     let by_name = server.group(&Place::Unix { name: format!("\0{abstracted}").into() });
-    let nothing = Tally { connections: Some(0), arriving: Some(0), oldest: None };
+    let nothing = Tally { connections: Some(0), arriving: Some(0), oldest: None, newest: None };
     assert_eq!([count(&by_path), count(&by_name)], [nothing, nothing]);
     let client = UnixStream::connect(&path).unwrap();
     server.tell("accept(l)");
@@ -395,7 +395,10 @@ fn an_ordinary_user_counts_its_own_and_says_what_it_may_not_look_at() {
             let place = Place::Tcp { host: "127.0.0.1".parse().unwrap(), port: port.parse().unwrap() };
             let marks = Marks { workers: vec![pid.parse().unwrap()], ..Marks::default() };
             let roots = Group { marks, places: vec![place] };
-            assert_eq!(count(&roots), Tally { connections: None, arriving: Some(0), oldest: None });
+            assert_eq!(
+                count(&roots),
+                Tally { connections: None, arriving: Some(0), oldest: None, newest: None }
+            );
             String::new()
         },
     );
@@ -421,7 +424,9 @@ fn the_age_is_what_earlier_counts_knew() {
     let young = connect(&place);
     server.tell("b = accept(l)");
     server.tell("held[1].close()");
-    let age = aged().unwrap_or_default();
+    let seen = count_with(&groups, Some(&ages))[0];
+    assert_eq!(seen.newest, Some(Duration::ZERO), "it was not there before");
+    let age = seen.oldest.unwrap_or_default();
     assert!(age <= later.elapsed() + Duration::from_millis(2), "the older one is gone: {age:?}");
     drop(young);
 }
@@ -432,11 +437,14 @@ fn garbage_is_no_answer() {
         connections,
         arriving,
         oldest: oldest.map(Duration::from_millis),
+        newest: oldest.map(|age| Duration::from_millis(age / 2)),
     };
     let tallies = [tally(Some(3), Some(0), Some(1500)), tally(None, None, None)];
     assert_eq!(decode(&encode(&tallies), 2).unwrap(), tallies);
-    assert_eq!(decode(b"99999999999 1 -\n", 1).unwrap(), [tally(Some(u32::MAX), Some(1), None)]);
-    for (garbage, groups) in [(&b""[..], 1), (b"1 2 3\n", 2), (b"1 2\n", 1), (b"x 2 3\n", 1), (b"\xff", 1)] {
+    assert_eq!(decode(b"99999999999 1 - -\n", 1).unwrap(), [tally(Some(u32::MAX), Some(1), None)]);
+    for (garbage, groups) in
+        [(&b""[..], 1), (b"1 2 3 4\n", 2), (b"1 2 3\n", 1), (b"x 2 3 4\n", 1), (b"\xff", 1)]
+    {
         assert_eq!(decode(garbage, groups), None);
     }
 }
