@@ -18,7 +18,8 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
                 if named(&list, &listener.address) {
                     listener.door = Door::Listening;
                 } else if listener.door == Door::Listening {
-                    (listener.door, listener.queue) = (Door::Bound, 0);
+                    listener.door = Door::Bound;
+                    listener.reset();
                 }
             }
         }
@@ -34,13 +35,17 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
             unit.binds_closed.extend(closed.collect::<Vec<_>>());
             for listener in &mut unit.listeners {
                 if !named(&list, &listener.address) {
-                    (listener.door, listener.queue) = (Door::Closed, 0);
+                    listener.door = Door::Closed;
+                    listener.reset();
                 }
             }
         }
         Action::Watch => unit.watched = true,
         Action::Unwatch => unit.watched = false,
-        Action::Spawn { worker, index, launch } => unit.procs.push(Proc::new(worker, index, launch, now)),
+        Action::Spawn { worker, index, launch } => {
+            unit.borrow(launch.generation);
+            unit.procs.push(Proc::new(worker, index, launch, now));
+        }
         Action::Signal { worker, signal, everyone } => {
             let Some(proc) = unit.proc_mut(worker) else { return };
             proc.waits = false;
@@ -79,7 +84,11 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
         }
         Action::Switch { swap_id, to } => unit.switches.push_back((swap_id, to)),
         Action::Share { swap_id, candidate, share, sticky: _ } => {
+            let before = unit.receivers();
             unit.share = (!share.is_zero()).then_some((swap_id, candidate, share));
+            if share.is_zero() && before.contains(&candidate) {
+                unit.diverted(candidate, now);
+            }
         }
         Action::Count(generation) => unit.counts.push_back(generation),
         Action::Retire(generation) => {
@@ -102,9 +111,8 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
             let files = std::mem::take(&mut unit.files);
             *unit = Unit { known: false, files, ..Unit::new(unit.place, crate::knobs::Knobs::default()) };
         }
-        // What waits there is not told apart from what waits for the others.
-        Action::PassOn(_)
-        | Action::Progress(..)
+        Action::PassOn(generation) => unit.migrate(generation),
+        Action::Progress(..)
         | Action::Note { .. }
         | Action::WorkerFailed { .. }
         | Action::InstallFailed { .. }
@@ -172,18 +180,6 @@ pub(crate) fn said(worker: WorkerId, say: Say, now: Tick) -> Event {
         Say::Status => Notice::Status("busy".to_owned()),
     };
     Event::Noticed { worker, notice }
-}
-
-/// A connection arrives at every address that the unit ever had.
-pub(crate) fn connect(unit: &mut Unit) {
-    for listener in &mut unit.listeners {
-        if listener.door == Door::Listening {
-            listener.queue += 1;
-        } else {
-            listener.refused += 1;
-        }
-    }
-    unit.accept();
 }
 
 /// The oldest record under way reaches the disk.

@@ -20,6 +20,7 @@ mod settle;
 mod shrink;
 mod sim;
 mod simulation;
+mod slots;
 mod step;
 mod story;
 mod world;

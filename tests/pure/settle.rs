@@ -200,7 +200,7 @@ impl<B: Brain> Sim<B> {
             let left = self
                 .world
                 .unit(place)
-                .map_or(0, |unit| unit.listeners.iter().map(|listener| listener.queue).sum::<u32>());
+                .map_or(0, |unit| unit.listeners.iter().map(crate::world::Listener::waiting).sum::<u32>());
             if left > 0 {
                 return Err(Violation::new(Rule::Liveness, format!("{left} connections wait for ever")));
             }
@@ -273,7 +273,7 @@ fn fact(unit: &Unit, shown: &UnitStatus, key: &str) -> Option<String> {
         "want" => format!("{:?}", unit.ledger.want).to_lowercase(),
         "listening" => listening.to_string(),
         "bound" => unit.listeners.iter().filter(|listener| listener.door != Door::Closed).count().to_string(),
-        "queued" => sum(|listener| listener.queue).to_string(),
+        "queued" => sum(crate::world::Listener::waiting).to_string(),
         "refused" => sum(|listener| listener.refused).to_string(),
         "served" => sum(|listener| listener.served.values().sum()).to_string(),
         "slow-disk" => shown.notes.iter().filter(|note| note.contains("has not taken")).count().to_string(),
@@ -283,7 +283,7 @@ fn fact(unit: &Unit, shown: &UnitStatus, key: &str) -> Option<String> {
 
 /// The first answer that the hands owe the machine.
 fn outcome(unit: &Unit) -> Option<Turn> {
-    let queued = unit.listeners.iter().any(|listener| listener.queue > 0);
+    let queued = unit.listeners.iter().any(|listener| listener.waiting() > 0);
     [
         (!unit.binds.is_empty(), Turn::Bound),
         (!unit.records.is_empty(), Turn::Recorded),
@@ -440,7 +440,12 @@ fn unit_converged(
             && unit.doors_are(file, Door::Listening)
     });
     must(open, "it serves, and does not listen")?;
-    must(unit.listeners.iter().all(|listener| listener.queue == 0), "connections wait")
+    // Who has ended twice is not launched for them again: they wait for whoever borrows that slot.
+    let waits = |listener: &crate::world::Listener| {
+        let left = listener.slots.iter().filter(|(generation, _)| !unit.freed.contains(generation));
+        listener.queue > 0 || left.map(|(_, count)| *count).sum::<u32>() > 0
+    };
+    must(!unit.listeners.iter().any(waits), "connections wait")
 }
 
 /// Whether `Restart` wants another run after every end of a worker of this generation.

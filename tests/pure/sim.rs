@@ -3,7 +3,7 @@
 
 use crate::brain::Brain;
 use crate::coverage::Coverage;
-use crate::hands::{connect, perform_for, request, said, save_next};
+use crate::hands::{perform_for, request, said, save_next};
 use crate::oracle::{Oracle, Rule, Violation};
 use crate::print::print_effect;
 use crate::step::{Act, Ask, Say, Step, Turn, UNITS, WorkerRef};
@@ -262,15 +262,15 @@ impl<B: Brain> Sim<B> {
                     return Ok(false);
                 }
                 unit.unlistens -= 1;
-                unit.listeners.iter_mut().for_each(|listener| listener.queue = 0);
+                unit.listeners.iter_mut().for_each(crate::world::Listener::reset);
                 Event::Unlistened
             }
             Turn::Connect => {
-                connect(unit);
-                return Ok(true);
+                unit.connect(now);
+                return self.oracle.connected(&self.world, place).map(|()| true);
             }
             Turn::Knocked => {
-                if !unit.watched || unit.listeners.iter().all(|listener| listener.queue == 0) {
+                if !unit.watched || unit.listeners.iter().all(|listener| listener.waiting() == 0) {
                     return Ok(false);
                 }
                 unit.watched = false;
@@ -296,8 +296,12 @@ impl<B: Brain> Sim<B> {
                 unit.switches_void = void.saturating_sub(1);
                 if turn == Turn::Switched {
                     if void == 0 {
+                        let before = unit.receivers();
                         unit.share = None;
                         unit.traffic = Some(to);
+                        if let Some(before) = before.into_iter().rfind(|before| *before != to) {
+                            unit.diverted(before, now);
+                        }
                     }
                     Event::Switched { swap_id, took: std::time::Duration::ZERO }
                 } else {
@@ -305,7 +309,8 @@ impl<B: Brain> Sim<B> {
                 }
             }
             Turn::ShareFails => {
-                let Some((swap_id, ..)) = unit.share.take() else { return Ok(false) };
+                let Some((swap_id, candidate, _)) = unit.share.take() else { return Ok(false) };
+                unit.diverted(candidate, now);
                 Event::ShareFailed { swap_id, reason: "EPERM".to_owned() }
             }
             Turn::Stalls => {
@@ -320,15 +325,14 @@ impl<B: Brain> Sim<B> {
             Turn::Counted | Turn::CountedBusy => {
                 let Some(generation) = unit.counts.pop_front() else { return Ok(false) };
                 let left = u32::from(turn == Turn::CountedBusy);
-                let counts = Counts { connections: Some(left), oldest: None, queued: left, half_open: left };
+                let queued = left.max(unit.queued_for(generation));
+                let counts = Counts { connections: Some(left), oldest: None, queued, half_open: left };
                 Event::Counted { generation, counts, queues: Vec::new() }
             }
             Turn::Retired | Turn::RetiredQueued => {
                 let Some(&(generation, up)) = unit.retires.front() else { return Ok(false) };
-                let queued = u32::from(turn == Turn::RetiredQueued);
-                if queued > 0 && !(up && unit.may_wait_for(generation)) {
-                    return Ok(false);
-                }
+                let stays = turn == Turn::RetiredQueued;
+                let Some(queued) = unit.give_back(generation, up, stays) else { return Ok(false) };
                 unit.retires.pop_front();
                 Event::Retired { generation, queued }
             }

@@ -60,6 +60,10 @@ pub(crate) struct Unit {
     pub(crate) retires: VecDeque<(Generation, bool)>,
     /// Who receives a share of them beside, by which swap, and how much.
     pub(crate) share: Option<(SwapId, Generation, Share)>,
+    /// Who received all of them a moment ago, and until when a handshake of then may end there.
+    pub(crate) late: Option<(Generation, Tick)>,
+    /// Those that have given their slots back. What is left there waits for whoever borrows one next.
+    pub(crate) freed: BTreeSet<Generation>,
     /// Where new connections go: the last switch that succeeded.
     pub(crate) traffic: Option<Generation>,
     pub(crate) records: VecDeque<InFlight>,
@@ -120,8 +124,10 @@ pub(crate) enum Door {
 pub(crate) struct Listener {
     pub(crate) address: Address,
     pub(crate) door: Door,
-    /// Connections that nobody has accepted yet.
+    /// Connections that nobody has accepted yet, and that wait for anybody.
     pub(crate) queue: u32,
+    /// Those that wait for one generation, in its own slot.
+    pub(crate) slots: BTreeMap<Generation, u32>,
     /// By the generation that accepted.
     pub(crate) served: BTreeMap<Generation, u32>,
     pub(crate) refused: u32,
@@ -286,6 +292,8 @@ impl Unit {
             counts: VecDeque::new(),
             retires: VecDeque::new(),
             share: None,
+            late: None,
+            freed: BTreeSet::new(),
             traffic: None,
             records: VecDeque::new(),
             disk_since: Tick(0),
@@ -332,6 +340,7 @@ impl Unit {
                 address: address.clone(),
                 door: Door::Closed,
                 queue: 0,
+                slots: BTreeMap::new(),
                 served: BTreeMap::new(),
                 refused: 0,
             });
@@ -460,28 +469,6 @@ impl Unit {
     /// What the ledger will say once everything under way is written.
     pub(crate) fn ledger_soon(&self) -> &Durable {
         self.records.back().map_or(&self.ledger, |in_flight| &in_flight.record.durable)
-    }
-
-    /// Lets every queued connection be accepted by whoever accepts.
-    pub(crate) fn accept(&mut self) {
-        for listener in &mut self.listeners {
-            if listener.queue == 0 || listener.door == Door::Closed {
-                continue;
-            }
-            let takes = |proc: &&Proc| {
-                let steered = self.files[crate::knobs::version(&proc.launch.settings)].0.steered();
-                let shares = self.share.is_some_and(|(_, candidate, _)| candidate == proc.generation());
-                let receives = self.traffic.is_none_or(|traffic| traffic == proc.generation());
-                let reached = !steered || receives || shares;
-                proc.accepts()
-                    && reached
-                    && proc.launch.settings.sockets.iter().any(|socket| socket.address == listener.address)
-            };
-            if let Some(proc) = self.procs.iter().rev().find(takes) {
-                *listener.served.entry(proc.launch.generation).or_default() += listener.queue;
-                listener.queue = 0;
-            }
-        }
     }
 }
 

@@ -145,6 +145,22 @@ const WRONGS: &[Wrong] = &[
         story.happens("web recorded", vec![Action::ClearIntent, done(1), Action::Count(Generation(1))]);
         story.tries("web counted-busy", vec![signal(1, REST)])
     }),
+    (Rule::Queues, "a share for a candidate that has died", || {
+        let mut story = Story::swapping("steered=yes canary=one");
+        story.sim.brain.shown.generations[1].share = Some(0);
+        let share = supd::model::Share::of_parts(100).unwrap();
+        let (swap_id, candidate) = (SwapId(2), Generation(2));
+        let share = Action::Share { swap_id, candidate, share, sticky: false };
+        story.happens("web intent-saved", vec![share]);
+        story.happens("web/2.0 exits 1", vec![]);
+        story.tries("web connect", vec![])
+    }),
+    (Rule::Queues, "a listener is closed while somebody waits there", || {
+        let mut story = Story::new("steered=yes restart=always");
+        story.happens("web/1.0 exits 1", vec![]);
+        story.happens("web connect", vec![]);
+        story.tries("clock", vec![Action::CloseExcept(Vec::new())])
+    }),
     (Rule::Rescue, "somebody waits for who has ended, and for ever", || {
         let mut story = Story::gone();
         story.sim.brain.shown.generations.truncate(1);

@@ -66,6 +66,37 @@ impl Book {
         Ok(())
     }
 
+    /// Whoever a new connection leads to lives, or is about to; and a candidate that died has no share.
+    pub(super) fn received(&self, unit: &Unit) -> Checked {
+        let lives = |generation: Generation| unit.live_of(generation).next().is_some();
+        // Whoever is to have it next is on its way.
+        let moves = !unit.switches.is_empty() || !unit.intents.is_empty();
+        for generation in unit.receivers().into_iter().filter(|receiver| !lives(*receiver)) {
+            let candidate = unit.traffic != Some(generation);
+            // A swap brings another one, if only when a person says so.
+            let back = !candidate && (self.comes_back(unit) || unit.ledger_soon().swap.is_some());
+            let other = unit.procs.iter().any(|proc| unit.is_steered(proc) && proc.is_ready());
+            must(Rule::Queues, moves || self.halted || back || !other, || {
+                format!("new connections lead to {generation}, of which nobody lives")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Nobody waits where it is closed, for one that would still accept.
+    pub(super) fn closes_nobody_out(&self, unit: &Unit, list: &[Arc<Settings>]) -> Checked {
+        for listener in unit.listeners.iter().filter(|listener| !any_names(list, &listener.address)) {
+            let mut waited_for = listener.slots.iter().filter(|(_, count)| **count > 0);
+            let lost = waited_for.find(|(generation, _)| {
+                !unit.freed.contains(generation) && !Self::may_be_down(unit, **generation)
+            });
+            must(Rule::Queues, lost.is_none() || self.halted, || {
+                format!("closes {}, where {lost:?} wait", listener.address)
+            })?;
+        }
+        Ok(())
+    }
+
     /// Whether what had the traffic will be launched again by itself.
     fn comes_back(&self, unit: &Unit) -> bool {
         let last = unit.procs.iter().rev().find(|proc| Some(proc.generation()) == unit.traffic);

@@ -51,6 +51,8 @@ rules! {
     Drained = "drained",
     /// New connections are shared among who is ready, and the shares are the whole.
     Shares = "shares",
+    /// Somebody receives every new connection, and no queue is closed full.
+    Queues = "queues",
     /// Who waits where a generation has ended is served by that one, which receives nothing else, and once.
     Rescue = "rescue",
     /// What stands by stays alive and ready until its time is over.
@@ -184,6 +186,12 @@ impl Oracle {
         self.book(place).unsaved(record);
     }
 
+    /// A new connection has come to each slot that has a share.
+    pub(crate) fn connected(&self, world: &World, place: usize) -> Checked {
+        let book = self.books.iter().find(|book| book.place == place);
+        world.unit(place).zip(book).map_or(Ok(()), |(unit, book)| book.received(unit))
+    }
+
     /// Takes note of what the brain is about to hear.
     pub(crate) fn hears(&mut self, world: &World, input: &Input) {
         self.stale = None;
@@ -272,11 +280,14 @@ impl Oracle {
                 self.job_last = *job;
                 Ok(())
             }
-            Action::Listen(list) => self.book(place).listens(unit, list),
+            Action::Listen(list) => {
+                self.book(place).listens(unit, list)?;
+                self.book(place).closes_nobody_out(unit, list)
+            }
             Action::Unlisten => self.book(place).unlistens(unit),
             Action::CloseExcept(list) => {
                 self.book(place).closes(unit, list);
-                Ok(())
+                self.book(place).closes_nobody_out(unit, list)
             }
             Action::Record { id, record, client } => {
                 must(Rule::Accounts, *id > self.record_last, || format!("record {id} twice"))?;
