@@ -209,6 +209,11 @@ fn in_a_set() {
     let pid = ask(port);
     proc::signal(pid, nix::sys::signal::Signal::SIGKILL);
     assert_ne!(ask(port), pid, "one that is launched again has it as well");
+    // A bind that is left unanswered is looked at once more.
+    supd.ctl(&["swap", "web", "--unbound"]).expect(0);
+    let before = ask(port);
+    supd.ctl(&["bind", "web"]).expect(0);
+    assert_ne!(ask(port), before, "the one that waited serves");
     // With what everybody would write: a selector of Python's.
     let other = format!(
         "import selectors
