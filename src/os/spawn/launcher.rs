@@ -168,7 +168,8 @@ impl Helper {
         if bytes.len() > REQUEST_MAX || plan.listeners.len() > LISTENERS_MAX {
             return Err(Refusal::Unfit);
         }
-        if !self.is_beside_us() {
+        // What is said of one that has just ended is of no use.
+        if !self.is_beside_us() && !self.process.is_over() {
             return Err(Refusal::Elsewhere);
         }
         // Without descriptors the plain fork fails too, and says so.
