@@ -152,12 +152,12 @@ impl Helper {
             if close_all_but(&[theirs.as_raw_fd()]).is_err() {
                 return;
             }
-            let _ = setsid();
-            let _ = prctl::set_name(c"supd-launcher");
             // Whoever stops supd with all that is around it stops it by ending supd: until then it is needed.
             let _ = SigSet::all().thread_block();
             // Where supd has ended already, its socket says so.
             let _ = prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+            let _ = prctl::set_name(c"supd-launcher");
+            let _ = setsid();
             serve(&theirs, common);
         })?;
         Ok(Self { process: forked.process, socket: ours })
@@ -168,9 +168,13 @@ impl Helper {
         if bytes.len() > REQUEST_MAX || plan.listeners.len() > LISTENERS_MAX {
             return Err(Refusal::Unfit);
         }
-        // What is said of one that has just ended is of no use.
-        if !self.is_beside_us() && !self.process.is_over() {
-            return Err(Refusal::Elsewhere);
+        if !self.is_beside_us() {
+            // Of one that is about to end /proc says the root's group; its socket it has closed before that.
+            return Err(if self.is_readable(PollTimeout::ZERO) {
+                Refusal::Ended
+            } else {
+                Refusal::Elsewhere
+            });
         }
         // Without descriptors the plain fork fails too, and says so.
         let (asks, way) = match plan.intercept.then(|| asking(&plan.program)).transpose() {
@@ -235,12 +239,16 @@ impl Helper {
             if left.is_zero() {
                 return Answer::Nothing;
             }
-            let mut entries = [&self.socket as &dyn AsFd, &self.process]
-                .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN));
-            let bound = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
             // Interrupted by a child's end, it is asked again.
-            let _ = poll(&mut entries, bound);
+            self.is_readable(PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
         }
+    }
+
+    /// Waits for a word of it, or its end.
+    fn is_readable(&self, bound: PollTimeout) -> bool {
+        let mut entries =
+            [&self.socket as &dyn AsFd, &self.process].map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN));
+        poll(&mut entries, bound).is_ok_and(|ready| ready > 0)
     }
 }
 
