@@ -77,12 +77,10 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     let (last, booted) = last_words(&replay, &boot);
     let unfinished = Unfinished::of(&replay, &last, |unit| runtime.intent(unit));
     let clients = clients(&places.state, &replay, &unfinished, &boot);
-    let replay_is_whole = replay.damaged.is_empty();
+    let releases = releases(&places.state, &last, replay.damaged.is_empty());
     let carried = carried(replay, &last);
-    let releases = releases(&places.state, &last, replay_is_whole);
     let (lang, logs) = (environment::language(), places.logs.clone());
     let ground = Ground { original, roots, lang, environment, logs, releases, launcher };
-    let folders = UnitFolders { folders: places.units.clone(), defaults: places.defaults.clone() };
     let mut hands = Hands {
         inbox: VecDeque::new(),
         sources,
@@ -90,7 +88,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         clients,
         onlookers: Default::default(),
         gather: Default::default(),
-        units: Units::new(folders),
+        units: units(&places),
         recorder: Recorder::new(places.state.clone(), boot.to_string(), seq, last),
         listeners: BTreeMap::new(),
         salts: Default::default(),
@@ -123,6 +121,10 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     hands.empty_old_trash();
     hands.add_all(&booted, &carried);
     Ok(Reactor::new(hands, signals, locks))
+}
+
+fn units(places: &Places) -> Units {
+    Units::new(UnitFolders { folders: places.units.clone(), defaults: places.defaults.clone() })
 }
 
 /// Begun while supd is small: what is forked for each worker is a copy of it.
