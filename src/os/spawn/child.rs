@@ -31,11 +31,13 @@ fn launch(
     way: Option<BorrowedFd<'_>>,
     reporter: &mut Reporter,
 ) -> Result<std::convert::Infallible, SpawnFailure> {
+    let passing = |errno| SpawnFailure::errno(Step::Descriptors, &plan.program, errno);
+    // Before anything that may take long: one that supd has given up is known to nobody, and nobody would end it.
+    reporter.wait_for_go().map_err(passing)?;
     // A session of its own: its number tells the worker's processes apart from any other's, and
     // Ctrl-C at supd's terminal is for supd to act on. It cannot fail in a new process.
     let _ = setsid();
     umask(Mode::from_bits_truncate(plan.umask));
-    let passing = |errno| SpawnFailure::errno(Step::Descriptors, &plan.program, errno);
     // One that binds for itself has no listeners; the way to supd is there until it is used.
     let kept: Vec<BorrowedFd<'_>> = plan.listeners.iter().copied().chain(way).collect();
     let report_at = place(&kept, reporter).map_err(passing)?;
@@ -83,7 +85,6 @@ fn launch(
     let image = Image::new(&file, &plan.program, &launch.arguments, &launch.environment)?;
     // Once more, for what name services and `prepare` may have left open.
     close_from(report_at + 1).map_err(passing)?;
-    reporter.wait_for_go().map_err(passing)?;
     reporter.say(&[EXECUTING]);
     Err(image.execute())
 }

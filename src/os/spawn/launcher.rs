@@ -6,7 +6,7 @@
 //! that a child of a plain fork does, and reports on a socket that was made for this launch alone.
 //!
 //! It may be killed or stopped at any moment, and so may supd. So supd waits for its word only so long,
-//! and a child becomes the program only when supd, which has noted it by then, has told it so. One that
+//! and a child does nothing before supd, which has noted it by then, has told it to go on. One that
 //! supd never heard of finds the end of its socket, and ends: each launch is made once, and none runs
 //! that a later supd would not find.
 
@@ -48,7 +48,7 @@ const APART: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub struct Launcher {
     helper: RefCell<Option<Helper>>,
-    /// When the last was begun; `None`: there is to be none.
+    /// When the last was begun, or lost; `None`: there is to be none.
     pub(super) begun: Cell<Option<Tick>>,
     /// What became of it, to be told.
     note: RefCell<Option<String>>,
@@ -135,6 +135,8 @@ impl Launcher {
             Some(Err(Refusal::Silent)) => "the launcher does not answer",
         };
         self.helper.take();
+        // Counted from here: else the very next launch could wait for another one, in the same turn.
+        self.begun.set(self.begun.get().map(|_| clock::now()));
         self.tell(what);
         spawn(plan)
     }
