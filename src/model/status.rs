@@ -201,7 +201,7 @@ pub struct SwapStatus {
     pub to: Generation,
     /// How it ended.
     pub result: SwapResult,
-    /// From the launch to ready.
+    /// From the launch to ready; of one that was left unbound, from the answer to its binds.
     pub ready: Option<Duration>,
     /// From the intent saved until new connections reached `to`.
     pub switch: Option<Duration>,

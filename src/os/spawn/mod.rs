@@ -1,8 +1,10 @@
 //! Launching: a fork, everything of section 7 of the design in the child, then execve(2), and a
-//! pipe that tells whether it came to that.
+//! report that tells whether it came to that.
 //!
 //! What may block or fail happens in the child: looking up users, opening files, making folders.
-//! supd itself only makes a pipe (and two sockets, where it is to be asked about bind(2)) and forks.
+//! supd itself asks its launcher for the fork (`launcher`, to which a plan goes as a `parcel`), or forks
+//! by itself; it makes the pipe or the sockets of the report (and two sockets, where it is to be asked
+//! about bind(2)), and waits no longer than `launcher` says.
 
 mod account;
 mod capabilities;
