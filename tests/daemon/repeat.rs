@@ -1,7 +1,7 @@
 //! Requests that come once more under the same `request_id`: answered with the first outcome, over
 //! every death of supd; and never with one that nobody knows.
 
-use crate::harness::{Output, Supd, folder, free_port};
+use crate::harness::{Output, Status, Supd, folder, free_port};
 use crate::hostile::clock::{FAKETIME, with_clock};
 use crate::wait::{SOON, holds_for, wait_until};
 use crate::{Test, proc, test, test_with};
@@ -34,6 +34,12 @@ fn serving(supd: &Supd, arguments: &[&str]) -> u16 {
     supd.launch("web", &supd.worker(port, &[], "", ""));
     supd.write_unit("web", &supd.worker(port, arguments, "", ""));
     port
+}
+
+/// The unit once the generations before have ended.
+fn serving_alone(supd: &Supd) -> Status {
+    wait_until("the generations before to end", SOON, || supd.status("web").pids().len() == 1);
+    supd.status("web")
 }
 
 fn ask(supd: &Supd, id: &str, words: &[&str]) -> Output {
@@ -70,7 +76,7 @@ fn outcomes_outlive_supd() {
         ("kill", &["kill", "-s", "SIGCONT", "web"], kill),
     ];
     for life in 0..3 {
-        let before = supd.status("web");
+        let before = serving_alone(&supd);
         for (id, words, first) in &firsts {
             is_again(first, &ask(&supd, id, words));
         }
@@ -121,7 +127,8 @@ fn kill_in_mid_swap(arguments: &[&str], swap: &str, when: &str) -> (Supd, Output
     let supd = supd.crash_and_restart();
     let cut = asked.finish(SOON);
     assert!(matches!(cut.code(), 4 | 5), "{cut}");
-    let before = supd.wait_for_state("web", "active");
+    supd.wait_for_state("web", "active");
+    let before = serving_alone(&supd);
     let again = ask(&supd, "s", &["swap", "web"]);
     let after = supd.status("web");
     assert_eq!((after.active(), after.pids()), (before.active(), before.pids()), "it was done again");
