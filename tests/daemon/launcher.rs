@@ -1,4 +1,5 @@
-//! The process that forks workers for supd: it may die, or be stopped, and nobody notices.
+//! The process that forks workers for supd where that has many units: it may die, or be stopped, and
+//! nobody notices.
 
 use crate::harness::{Supd, free_port};
 use crate::load::{Load, Mode, Plan, Target};
@@ -16,10 +17,24 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// A supd with a unit `web` of two workers.
+/// Units of so many listeners that supd's launcher is asked.
+const CROWD: [&str; 2] = ["crowd", "more"];
+
+/// A supd with so many listeners that its launcher is asked, and a unit `web` of two workers.
 fn serving() -> (Supd, u16) {
     let supd = Supd::start();
     supd.install_worker("1");
+    for name in CROWD {
+        let sockets: String = (0..250)
+            .map(|index| {
+                format!(
+                    "[[Socket]]\nName = \"s{index}\"\nListenStream = \"{}\"\n",
+                    supd.path().join(format!("{name}-{index}")).display()
+                )
+            })
+            .collect();
+        supd.launch(name, &(sockets + &supd.worker(free_port(), &[], "", "")));
+    }
     let port = free_port();
     supd.launch("web", &supd.worker(port, &[], "Workers = 2", "ProbationSec = \"50ms\""));
     (supd, port)
@@ -28,10 +43,12 @@ fn serving() -> (Supd, u16) {
 /// Those that supd knows are all that there are.
 fn no_other_worker(supd: &Supd) {
     wait_until("the workers that supd knows, and no others", SOON, || {
-        let known: BTreeSet<u32> = supd.status("web").pids().into_iter().collect();
+        let web = supd.status("web").pids();
+        let crowd = CROWD.iter().flat_map(|name| supd.status(name).pids());
+        let known: BTreeSet<u32> = web.iter().copied().chain(crowd).collect();
         let helpers = [supd.launcher(), supd.writer()];
         let children = proc::children(supd.pid()).into_iter().filter(|pid| !helpers.contains(&Some(*pid)));
-        known.len() == 2 && children.collect::<BTreeSet<u32>>() == known
+        web.len() == 2 && children.collect::<BTreeSet<u32>>() == known
     });
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A fork copies the tables of memory and of descriptors of who forks, and the child tears both down
 //! again: of a supd with a thousand units that is most of a launch. The launcher is forked before supd
-//! has grown. What it forks is supd's own child all the same (CLONE_PARENT), goes through the very code
+//! has grown. To ask it and to hear its answer takes longer than a fork of a supd that is small, which
+//! forks by itself. What the launcher forks is supd's own child all the same (CLONE_PARENT), goes through the very code
 //! that a child of a plain fork does, and reports on a socket that was made for this launch alone.
 //!
 //! It may be killed or stopped at any moment, and so may supd. So supd waits for its word only so long,
@@ -44,9 +45,11 @@ const BOUND: Duration = Duration::from_millis(200);
 /// must not cost each launch more than no launcher.
 const APART: Duration = Duration::from_secs(5);
 
-/// Launches, through a process of its own where there is one.
+/// Launches: from so many descriptors on through a process of its own, where there is one.
 #[derive(Debug, Default)]
 pub struct Launcher {
+    /// The open descriptors that make supd big.
+    crowd: i32,
     helper: RefCell<Option<Helper>>,
     /// When the last was begun, or lost; `None`: there is to be none.
     pub(super) begun: Cell<Option<Tick>>,
@@ -75,7 +78,7 @@ enum Answer {
 
 /// Why a helper did not launch.
 enum Refusal {
-    /// Nothing was begun, and the helper is as good as before.
+    /// Not to be asked, or it began nothing: it is as good as before.
     Unfit,
     /// Its workers would be in another control group than supd's, or on other processors.
     Elsewhere,
@@ -86,10 +89,11 @@ enum Refusal {
 }
 
 impl Launcher {
-    /// Begins one, best before supd grows. One that cannot be begun is tried again later.
+    /// Begins one, best before supd grows, for when `crowd` descriptors are open. One that cannot be
+    /// begun is tried again later.
     #[must_use]
-    pub fn begin(common: Common<'_>) -> Self {
-        let launcher = Self::default();
+    pub fn begin(common: Common<'_>, crowd: i32) -> Self {
+        let launcher = Self { crowd, ..Self::default() };
         launcher.renew(common);
         launcher
     }
@@ -117,7 +121,7 @@ impl Launcher {
         self.helper.borrow().as_ref().map(|helper| helper.process.pid())
     }
 
-    /// As [`spawn`], and cheaper. Never waits long.
+    /// As [`spawn`], and cheaper where supd is big. Never waits long.
     ///
     /// # Errors
     /// As [`spawn`].
@@ -126,7 +130,9 @@ impl Launcher {
         if due && self.helper.borrow().is_none() {
             self.renew(plan.common);
         }
-        let asked = self.helper.borrow().as_ref().map(|helper| helper.launch(plan));
+        let asked = self.helper.borrow().as_ref().map(|helper| {
+            if helper.beside_a_crowd(self.crowd) { helper.launch(plan) } else { Err(Refusal::Unfit) }
+        });
         let what = match asked {
             Some(Ok(spawned)) => return Ok(spawned),
             None | Some(Err(Refusal::Unfit)) => return spawn(plan),
@@ -163,6 +169,11 @@ impl Helper {
             serve(&theirs, common);
         })?;
         Ok(Self { process: forked.process, socket: ours })
+    }
+
+    /// Whether so many descriptors are open: the kernel gives the lowest number that is free.
+    fn beside_a_crowd(&self, crowd: i32) -> bool {
+        self.socket.try_clone().is_ok_and(|next| next.as_raw_fd() >= crowd)
     }
 
     fn launch(&self, plan: &Plan<'_>) -> Result<Spawned, Refusal> {

@@ -234,7 +234,7 @@ fn inherit(account: &Account) -> String {
     let before = fs::read_to_string("/proc/self/status").unwrap();
     dirty();
     let text = inheritance(&bench, account, &before, &|plan| spawn(plan).unwrap());
-    let launcher = Launcher::begin(bench.common(|_, _| Ok(())));
+    let launcher = Launcher::begin(bench.common(|_, _| Ok(())), 0);
     let launched = inheritance(&bench, account, &before, &|plan| {
         let spawned = launcher.spawn(plan).unwrap();
         spawned.outcome.go();

@@ -17,7 +17,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 fn begin(bench: &Bench) -> Launcher {
-    let launcher = Launcher::begin(bench.common(|_, _| Ok(())));
+    let launcher = Launcher::begin(bench.common(|_, _| Ok(())), 0);
     assert!(launcher.pid().is_some(), "{:?}", launcher.note());
     launcher
 }
@@ -53,7 +53,24 @@ fn a_child_of_ours_and_not_of_the_launcher() {
 }
 
 fn begin_refusing(bench: &Bench) -> Launcher {
-    Launcher::begin(bench.common(|plan, _| Err(format!("no, says {}", plan.program))))
+    Launcher::begin(bench.common(|plan, _| Err(format!("no, says {}", plan.program))), 0)
+}
+
+/// While supd is small, its launcher is not asked.
+#[test]
+fn from_a_crowd_on() {
+    let bench = Bench::new();
+    let crowd = 600;
+    let launcher = Launcher::begin(bench.common(|_, _| Ok(())), crowd);
+    let helper = launcher.pid().unwrap();
+    PidFd::open(helper).unwrap().send(Signal(libc::SIGSTOP)).unwrap();
+    let plan = bench.plan("true", &[]);
+    assert_eq!(run(&launcher, &plan), Ok(WorkerExit::Code(0)));
+    assert_eq!((launcher.pid(), launcher.note()), (Some(helper), None), "it was not asked");
+    let others: Vec<_> = (0..crowd).map(|_| fs::File::open("/dev/null").unwrap()).collect();
+    assert_eq!(run(&launcher, &plan), Ok(WorkerExit::Code(0)));
+    assert!(launcher.note().unwrap().contains("does not answer"), "it was asked");
+    drop(others);
 }
 
 #[test]
