@@ -24,7 +24,12 @@ pub struct Stat {
     pub zombie: bool,
     /// Stopped by a signal (SIGSTOP and its like), or by who traces it.
     pub stopped: bool,
+    /// It has begun to end, and /proc tells less and less of it.
+    pub exiting: bool,
 }
+
+/// include/linux/sched.h, among the flags of a task.
+const PF_EXITING: u32 = 0x4;
 
 impl Stat {
     /// Reads it; `None`: there is no such process.
@@ -38,15 +43,17 @@ impl Stat {
     fn parse(pid: i32, line: &[u8]) -> Option<Self> {
         let end = line.iter().rposition(|byte| *byte == b')')?;
         let mut fields = std::str::from_utf8(line.get(end + 1..)?).ok()?.split_ascii_whitespace();
-        // From here on: 3 state, 4 ppid, 5 pgrp, 6 session, … 20 num_threads, … 22 starttime.
+        // From here on: 3 state, 4 ppid, 5 pgrp, 6 session, … 9 flags, … 20 num_threads, … 22 starttime.
         let state = fields.next()?;
         let parent = fields.next()?.parse().ok()?;
         let session = fields.nth(1)?.parse().ok()?;
-        let threads: u32 = fields.nth(13)?.parse().ok()?;
+        let flags: u32 = fields.nth(2)?.parse().ok()?;
+        let threads: u32 = fields.nth(10)?.parse().ok()?;
         let start = fields.nth(1)?.parse().ok()?;
         // Where the first thread has ended and others go on, the process looks dead and is not.
         let (zombie, stopped) = (matches!(state, "Z" | "X") && threads <= 1, matches!(state, "T" | "t"));
-        Some(Self { pid, parent, session, start, zombie, stopped })
+        let exiting = flags & PF_EXITING != 0;
+        Some(Self { pid, parent, session, start, zombie, stopped, exiting })
     }
 }
 
@@ -177,8 +184,18 @@ mod tests {
     #[test]
     fn a_name_cannot_forge_the_other_fields() {
         let line = b"7 (a) Z 1 1 1 0) S 5 6 77 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 1000 0\n";
-        let stat = Stat { pid: 7, parent: 5, session: 77, start: 123_456, zombie: false, stopped: false };
+        let stat = Stat {
+            pid: 7,
+            parent: 5,
+            session: 77,
+            start: 123_456,
+            zombie: false,
+            stopped: false,
+            exiting: false,
+        };
         assert_eq!(Stat::parse(7, line), Some(stat));
+        let exiting = b"7 (a) S 5 6 77 0 -1 4194564 1 2 3 4 5 6 7 8 20 0 1 0 123456 1000 0\n";
+        assert_eq!(Stat::parse(7, exiting), Some(Stat { exiting: true, ..stat }));
         let dead = b"7 (\xff\xfe) Z 5 6 77 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9 0 0";
         assert!(Stat::parse(7, dead).unwrap().zombie);
         let headless = b"7 (a) Z 5 6 77 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 9 0 0";

@@ -20,6 +20,7 @@ use crate::os::ancillary::{Raw, receive_datagram, send_packet};
 use crate::os::clock;
 use crate::os::fork::{Report, close_all_but, fork, fork_for_parent};
 use crate::os::pidfd::PidFd;
+use crate::os::process::Stat;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::sched_getaffinity;
@@ -182,12 +183,9 @@ impl Helper {
             return Err(Refusal::Unfit);
         }
         if !self.is_beside_us() {
-            // Of one that is about to end /proc says the root's group; its socket it has closed before that.
-            return Err(if self.is_readable(PollTimeout::ZERO) {
-                Refusal::Ended
-            } else {
-                Refusal::Elsewhere
-            });
+            // Of one that is about to end /proc says the root's group.
+            let ends = Stat::read(self.process.pid()).is_none_or(|stat| stat.exiting);
+            return Err(if ends { Refusal::Ended } else { Refusal::Elsewhere });
         }
         // Without descriptors the plain fork fails too, and says so.
         let (asks, way) = match plan.intercept.then(|| asking(&plan.program)).transpose() {
