@@ -46,7 +46,7 @@ fn reply(request: &RequestRecord, replay: &Replay, unfinished: &Unfinished) -> R
             ) => {}
         }
     }
-    let Some((swap_id, from, to)) = swap else { return unknown(request, None) };
+    let Some((swap_id, from, to)) = swap else { return unbegun(request, replay) };
     let end = entries().filter(|entry| Some(&entry.record.unit) == request.method.unit()).find_map(|entry| {
         match &entry.record.happening {
             Happening::Ended { swap_id: of, result, cause } if *of == swap_id => Some((*result, cause)),
@@ -86,7 +86,8 @@ fn ended(
             let text = format!("{cause}; rolled back to {}", name(from));
             Some(told(Reply::new(ExitStatus::RolledBack, true, text)))
         }
-        SwapResult::Running | SwapResult::Stopped => None,
+        SwapResult::Stopped => Some(told(Reply::new(ExitStatus::Down, true, cause))),
+        SwapResult::Running => None,
     }
 }
 
@@ -115,6 +116,31 @@ fn given_up(request: &RequestRecord, swap: SwapId) -> Reply {
     Reply { next: look(request), ..Reply::new(ExitStatus::Failed, true, text) }
 }
 
+/// No swap was begun. A release is one once the ledger has it, and was put on the list under the same name by
+/// nobody else: what was under way of it is gone.
+fn unbegun(request: &RequestRecord, replay: &Replay) -> Reply {
+    let (Method::Install { unit, label } | Method::Deploy { unit, label, .. }) = &request.method else {
+        return unknown(request, None);
+    };
+    let last =
+        replay.entries.iter().rev().map(|(entry, _)| &entry.record).find(|record| record.unit == *unit);
+    if !last.is_some_and(|last| last.durable.releases.iter().any(|release| release.label == *label)) {
+        let text = format!(
+            "release {label} is not installed: supd was restarted in the middle of it; ask again under a new \
+             request_id"
+        );
+        return Reply::new(ExitStatus::Failed, false, text);
+    }
+    match request.method {
+        Method::Deploy { .. } => {
+            let text =
+                format!("release {label} is installed, and not swapped to: supd was restarted meanwhile");
+            Reply { changed: true, ..Reply::refused(text, Some(format!("swap {unit} {label}"))) }
+        }
+        _ => told(Reply::done(false, format!("release {label} is installed"))),
+    }
+}
+
 fn look(request: &RequestRecord) -> Option<String> {
     let next = format!("status {}", request.method.unit().map_or("", UnitName::as_str));
     Some(next.trim_end().to_owned())
@@ -137,7 +163,8 @@ mod tests {
     use super::*;
     use crate::codec::ledger::{Author, tests::sample};
     use crate::codec::request::tests::sample as asked;
-    use crate::model::SwapKind;
+    use crate::model::release::{Content, Release, Verdict};
+    use crate::model::{Label, Stops, SwapKind, WaitFor};
 
     /// A replay of these happenings in the unit `web`, from seq 13 on; the `bool`: by that request.
     fn replay(happenings: &[(bool, Happening)]) -> Replay {
@@ -191,7 +218,7 @@ mod tests {
             (&[], Some((true, Failed)), ExitStatus::Failed, "it died"),
             (&on_it, None, ExitStatus::Timeout, "swap 4 was under way"),
             (&on_it, Some((true, Running)), ExitStatus::Timeout, "swap 4 was under way"),
-            (&on_it, Some((true, Stopped)), ExitStatus::Timeout, "swap 4 was under way"),
+            (&on_it, Some((true, Stopped)), ExitStatus::Down, "it died"),
             (&other, Some((false, Committed)), ExitStatus::Timeout, "this request was under way"),
             (&[], None, ExitStatus::Timeout, "this request was under way"),
         ];
@@ -222,6 +249,39 @@ mod tests {
             assert_eq!((reply.status, reply.changed), (status, true));
             assert!(reply.text.contains(text), "{}", reply.text);
             assert_eq!(reply.next.is_some(), status == ExitStatus::Failed);
+        }
+    }
+
+    #[test]
+    fn an_install_is_over_and_the_ledger_has_it_or_not() {
+        let (unit, label) = (UnitName::new("web").unwrap(), Label::new("1").unwrap());
+        let content = Content { digest: "sha256:0".into(), files: 1, bytes: 1, at: 1 };
+        let release = Release { label: label.clone(), content, verdict: Verdict::New };
+        let install = Method::Install { unit: unit.clone(), label: label.clone() };
+        let (stops, replace, wait) = (Stops::default(), false, WaitFor::Active);
+        let deploy = Method::Deploy { unit, label, stops, replace, wait };
+        for (method, listed, status, text) in [
+            (
+                &install,
+                false,
+                ExitStatus::Failed,
+                "release 1 is not installed: supd was restarted in the middle",
+            ),
+            (
+                &deploy,
+                false,
+                ExitStatus::Failed,
+                "release 1 is not installed: supd was restarted in the middle",
+            ),
+            (&install, true, ExitStatus::Done, "release 1 is installed"),
+            (&deploy, true, ExitStatus::Refused, "release 1 is installed, and not swapped to"),
+        ] {
+            let mut replay = replay(&[(false, began(Some(8))), (false, end(4, SwapResult::Committed))]);
+            let last = &mut replay.entries.last_mut().unwrap().0;
+            last.record.durable.releases = Vec::from_iter(listed.then(|| release.clone()));
+            let reply =
+                reply(&RequestRecord { method: method.clone(), ..asked("r", None) }, &replay, &none());
+            assert_eq!((reply.status, &reply.text[..text.len()]), (status, text));
         }
     }
 

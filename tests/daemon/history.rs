@@ -27,6 +27,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("history::tells_all_in_order", tells_all_in_order),
         test("history::a_swap_that_supd_did_not_outlive", a_swap_that_supd_did_not_outlive),
         test("history::a_shutdown_in_mid_swap", a_shutdown_in_mid_swap),
+        test("history::stopped_in_mid_swap", stopped_in_mid_swap),
         test("history::a_launch_and_an_install_cut_short", a_launch_and_an_install_cut_short),
         test("history::events_over_a_restart", events_over_a_restart),
         test("history::a_slow_watcher", a_slow_watcher),
@@ -182,9 +183,18 @@ fn begin_swap(arguments: &[&str], swap: &str, when: &str) -> (Supd, Running) {
     let port = free_port();
     supd.launch("web", &supd.worker(port, &[], "", ""));
     supd.write_unit("web", &supd.worker(port, arguments, "", swap));
-    let asked = supd.ctl_start(&["swap", "web", "--reason", "why not"]);
+    let asked = supd.ctl_start(&["swap", "web", "--reason", "why not", "--request-id", "s"]);
     wait_until(when, SOON, || supd.log().contains(when));
     (supd, asked)
+}
+
+/// How each swap to this generation ended, by the history.
+fn ends_of(supd: &Supd, to: u64) -> Vec<Value> {
+    let all = entries(supd, &["web"]);
+    let ends = all
+        .into_iter()
+        .filter(|entry| entry["what"] == json!("ended") && entry["to"]["generation"] == json!(to));
+    ends.map(|entry| entry["result"].clone()).collect()
 }
 
 /// The same, and nobody waits.
@@ -235,13 +245,37 @@ fn a_shutdown_in_mid_swap() {
         let supd = supd.crash_and_restart();
         supd.wait_for_state("web", "active");
         assert_eq!(cut_short(&supd), Vec::<String>::new());
-        let all = entries(&supd, &["web"]);
-        let ends: Vec<&Value> = all
-            .iter()
-            .filter(|entry| entry["what"] == json!("ended") && entry["to"]["generation"] == json!(2))
-            .map(|entry| &entry["result"])
-            .collect();
-        assert_eq!(ends, [&json!(result)], "{all:#?}");
+        assert_eq!(ends_of(&supd, 2), [json!(result)]);
+    }
+}
+
+/// A stop in mid swap: nobody is told before the disk has it, and the swap has its own end.
+fn stopped_in_mid_swap() {
+    for (arguments, swap, when, killed) in [
+        (&[][..], "ProbationSec = \"10min\"", "web/g2: receives the traffic", (0, "committed")),
+        (&["late=60000"], "", "web/g2: launched", (1, "aborted")),
+    ] {
+        let (supd, asked) = begin_swap(arguments, swap, when);
+        supd.ctl(&["stop", "web"]).expect(0);
+        let told = asked.finish(SOON).expect(7);
+        assert!(told.text().contains("the unit was stopped meanwhile"), "{told}");
+        assert_eq!(ends_of(&supd, 2), [json!("stopped")]);
+
+        let (supd, asked) = begin_swap(arguments, swap, when);
+        let writer = supd.writer().expect("it has written");
+        proc::signal(writer, Signal::SIGSTOP);
+        let stop = supd.ctl_start(&["stop", "web"]);
+        wait_until("the workers to end", SOON, || supd.status("web").pids().is_empty());
+        assert!(proc::alive(asked.pid()) && proc::alive(stop.pid()), "told before it is written");
+        let supd = supd.crash_and_restart_after(|_| proc::signal(writer, Signal::SIGKILL));
+        for client in [asked, stop] {
+            let output = client.finish(SOON);
+            assert!(matches!(output.code(), 4 | 5), "{output}");
+        }
+        supd.wait_for_state("web", "active");
+        assert_eq!(ends_of(&supd, 2), [json!(killed.1)]);
+        let again = supd.ctl(&["swap", "web", "--request-id", "s"]).expect(killed.0);
+        assert!(!again.text().contains("stopped"), "{again}");
     }
 }
 
@@ -264,7 +298,8 @@ fn a_launch_and_an_install_cut_short() {
     shop.unit("ExecInstall = [\"/bin/sh\", \"-c\", \"sleep 600\"]", "");
     shop.ctl(&["daemon-reload"]).expect(0);
     let folder = shop.build("2", "");
-    let install = shop.supd.ctl_start(&["deploy", "web", "2", folder.to_str().expect("UTF-8")]);
+    let words = ["deploy", "web", "2", folder.to_str().expect("UTF-8"), "--request-id", "d"];
+    let install = shop.supd.ctl_start(&words);
     let sleeps = |pid: &u32| proc::command_line(*pid).contains("sleep 600");
     wait_until("ExecInstall to run", SOON, || {
         proc::with_environment(&shop.supd.path().to_string_lossy(), &[]).iter().any(sleeps)
@@ -285,6 +320,8 @@ fn a_launch_and_an_install_cut_short() {
     let supd = supd.crash_and_restart();
     supd.wait_for_state("web", "active");
     assert_eq!(failed(&supd), told, "once");
+    let again = supd.ctl(&words).expect(1);
+    assert!(again.text().contains("release 2 is not installed: supd was restarted"), "{again}");
     // What is installed is not told of, whenever supd dies.
     let all = entries(&supd, &["web"]);
     assert!(

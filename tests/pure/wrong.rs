@@ -320,6 +320,12 @@ const WRONGS: &[Wrong] = &[
         let ended = story.ended(2, SwapResult::Committed, up(2, Some(2), Some(1)));
         story.tries("clock", vec![ended, done(1)])
     }),
+    (Rule::Durable, "cut short by a stop, and told before the ledger has its end", || {
+        let mut story = Story::switched("");
+        story.happens("c2 asks web stop", vec![Action::Unlisten]);
+        let down = Reply::new(ExitStatus::Down, true, "the unit was stopped meanwhile");
+        story.tries("web unlistened", vec![reply(1, down.about(Some(SwapId(2)), Some(Generation(2))))])
+    }),
     (Rule::Durable, "a switch before the intent is saved", || {
         Story::swapping("").tries("web/1.0 says alive", vec![switch()])
     }),

@@ -99,9 +99,6 @@ impl Unit {
                 why.clone_into(&mut unsaved.why);
             }
             None => {
-                if let Happening::Stopped = unsaved.happening {
-                    self.cut = None;
-                }
                 self.unsaved = None;
                 self.intent_left = None;
                 self.on_disk.clear();

@@ -62,7 +62,7 @@ pub(super) use restore::restore;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use stop::{StopStage, Stopping};
+use stop::{CutEnd, StopStage, Stopping};
 use untold::Untold;
 
 /// What the unit is doing as a whole.
@@ -121,9 +121,9 @@ pub(super) struct Unit {
     unsaved: Option<Unsaved>,
     /// What records said that did not get through before a later one did.
     untold: Vec<Untold>,
-    /// The swap that the record of the stop is the end of.
-    cut: Option<SwapId>,
-    /// Who is to hear of the swap that supd's own end cuts short, once the ledger has its end.
+    /// What a stop cut short.
+    cut_end: Option<Box<CutEnd>>,
+    /// Who is to hear of the swap that a stop or supd's own end cuts short, once the ledger has its end.
     parting: Option<Box<Parting>>,
     /// Whom an intent of an earlier supd, or of a swap that was cut short, names, while the ledger
     /// does not bear it out.

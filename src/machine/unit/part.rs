@@ -1,5 +1,6 @@
-//! supd itself ends in the middle of a swap: what becomes of that is decided as the next supd would, and
-//! written down before anybody is told. Where it cannot be known, the next supd says it.
+//! A swap is cut short, by a stop or since supd itself ends. What becomes of it is written down before anybody
+//! is told: of a stop with the line of the stop, of supd's own end as the next supd would decide; where
+//! that cannot be known, the next supd says it.
 
 use super::super::swap::{Step, Swap};
 use super::super::turn::Turn;
@@ -11,45 +12,64 @@ use crate::model::{ClientId, ExitStatus, Generation, Happening, RecordId, Reply,
 /// Why such a swap ended.
 const ENDS: &str = "supd was told to end meanwhile";
 
-/// Whom to tell of a swap that supd's own end has cut short.
+/// Whom to tell of a swap that was cut short.
 #[derive(Debug, Clone)]
 pub(super) struct Parting {
-    /// Once the ledger has this.
-    record: RecordId,
+    /// Once the ledger has this; `None`: that is yet to be sent.
+    pub(super) record: Option<RecordId>,
     pub(super) waiters: Vec<Waiter>,
     /// Who asked to undo it.
     pub(super) undoers: Vec<ClientId>,
     /// Who is let go of by it.
     from: Option<Generation>,
     reply: Reply,
+    /// What cut it short.
+    why: &'static str,
 }
 
 impl Unit {
     pub(super) fn part(&mut self, turn: &mut Turn<'_>) {
-        let Some(mut swap) = self.swap.take() else { return };
-        Self::end_check(&swap, turn);
-        self.keep_telling(&swap);
-        swap.cause.get_or_insert_with(|| ENDS.to_owned());
+        let Some(swap) = self.cut_short(ENDS, turn) else { return };
         self.leave_intent(&swap, turn);
         let end = self.end_of(&swap, turn);
-        let (mut waiters, drains): (Vec<Waiter>, Vec<Waiter>) =
-            std::mem::take(&mut self.waiters).into_iter().partition(|waiter| waiter.drained.is_none());
-        self.waiters = drains;
-        waiters.extend(self.next.take().and_then(|next| next.1));
         let unknown = if self.durable.swap.is_some() { SwapResult::Running } else { SwapResult::Stopped };
         let result = end.map_or(unknown, |(_, result)| result);
         self.last_swap = Some(swap.status(result));
-        let reply = parting(&swap, result);
-        let undoers = std::mem::take(&mut swap.undoers);
-        match end {
-            Some((record, _)) => {
-                self.parting = Some(Box::new(Parting { record, waiters, undoers, from: swap.from, reply }));
-            }
-            None => {
-                let waiters = waiters.iter().map(|waiter| waiter.client);
-                waiters.chain(undoers).for_each(|client| self.reply(client, reply.clone(), turn));
-            }
+        let record = end.map(|(record, _)| record);
+        self.part_with(record, swap, result, ENDS);
+        if record.is_none() {
+            self.let_go(None, turn);
         }
+    }
+
+    /// Takes the running swap away; whoever waits for it is told later. The one that was to follow it has
+    /// not begun, and never will.
+    pub(super) fn cut_short(&mut self, why: &str, turn: &mut Turn<'_>) -> Option<Swap> {
+        let mut swap = *self.swap.take()?;
+        Self::end_check(&swap, turn);
+        self.keep_telling(&swap);
+        swap.cause.get_or_insert_with(|| why.to_owned());
+        if let Some(next) = self.next.take().and_then(|next| next.1) {
+            let reply = Reply::new(ExitStatus::Down, false, format!("{why}: this swap has not begun"));
+            self.reply(next.client, reply, turn);
+        }
+        Some(swap)
+    }
+
+    /// Whoever waits for what was cut short waits for this record; `None`: it is yet to come.
+    pub(super) fn part_with(
+        &mut self,
+        record: Option<RecordId>,
+        swap: Swap,
+        result: SwapResult,
+        why: &'static str,
+    ) {
+        let reply = parting(&swap, result, why);
+        let (waiters, drains) =
+            std::mem::take(&mut self.waiters).into_iter().partition(|waiter| waiter.drained.is_none());
+        self.waiters = drains;
+        self.parting =
+            Some(Box::new(Parting { record, waiters, undoers: swap.undoers, from: swap.from, reply, why }));
     }
 
     /// The record that says its end, and which; `None`: nothing began yet, or the switch is on its way and
@@ -71,11 +91,18 @@ impl Unit {
 
     /// The ledger has the end of what was cut short, or will not have it from this supd.
     pub(super) fn parted(&mut self, record: RecordId, failure: Option<&str>, turn: &mut Turn<'_>) {
-        let Some(parting) = self.parting.take_if(|parting| parting.record == record) else { return };
+        if self.parting.as_ref().is_some_and(|parting| parting.record == Some(record)) {
+            self.let_go(failure, turn);
+        }
+    }
+
+    pub(super) fn let_go(&mut self, failure: Option<&str>, turn: &mut Turn<'_>) {
+        let Some(parting) = self.parting.take() else { return };
         let reply = match failure {
             None => parting.reply,
-            Some(why) => {
-                let text = format!("supd ends, and the ledger cannot say what became of it: {why}");
+            Some(reason) => {
+                let why = parting.why;
+                let text = format!("{why}, and the ledger cannot say what became of it: {reason}");
                 turn.note(Level::Warning, parting.reply.generation, text.clone());
                 let unknown = Reply::new(ExitStatus::Timeout, true, text);
                 unknown.about(parting.reply.swap_id, parting.reply.generation)
@@ -107,27 +134,23 @@ fn too_late(reply: &Reply) -> Reply {
 }
 
 /// What whoever waits for it is told.
-fn parting(swap: &Swap, result: SwapResult) -> Reply {
-    let (to, about) = (swap.to, (Some(swap.id), Some(swap.to)));
+fn parting(swap: &Swap, result: SwapResult, why: &str) -> Reply {
+    let to = swap.to;
+    let cause = swap.cause.as_deref().unwrap_or(why);
     let reply = match result {
-        SwapResult::Committed => {
-            let text = format!("generation {to} is committed: supd ends, and its next start goes on with it");
-            Reply::done(true, text)
-        }
+        SwapResult::Committed => Reply::done(true, format!("generation {to} is committed; {why}")),
         SwapResult::RolledBack => {
-            let cause = swap.cause.as_deref().unwrap_or(ENDS);
-            let text = format!("{cause}; supd ends, and its next start goes on with what was before");
-            Reply::new(ExitStatus::RolledBack, true, text)
+            Reply::new(ExitStatus::RolledBack, true, format!("{cause}: what was before has come back; {why}"))
         }
         SwapResult::Running => {
             let text = format!(
-                "supd ends in the middle of the switch to generation {to}: its next start finishes it"
+                "{why}, in the middle of the switch to generation {to}: supd's next start finishes it"
             );
             Reply { next: Some("history".to_owned()), ..Reply::new(ExitStatus::Timeout, true, text) }
         }
         SwapResult::Failed | SwapResult::Aborted | SwapResult::Stopped => {
-            Reply::new(ExitStatus::Down, true, swap.cause.as_deref().unwrap_or(ENDS))
+            Reply::new(ExitStatus::Down, true, cause)
         }
     };
-    reply.about(about.0, about.1)
+    reply.about(Some(swap.id), Some(to))
 }

@@ -44,7 +44,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         on_disk,
         unsaved: None,
         untold: Vec::new(),
-        cut: None,
+        cut_end: None,
         parting: None,
         intent_left: intent.map(|intent| intent.to),
         install: None,

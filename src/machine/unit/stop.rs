@@ -40,6 +40,16 @@ pub(super) enum StopStage {
     Recording { record: RecordId },
 }
 
+/// The end of a swap that a stop cut short: told together with the stop.
+#[derive(Debug, Clone)]
+pub(super) struct CutEnd {
+    happening: Happening,
+    /// Who asked for the swap.
+    client: Option<ClientId>,
+    /// Who was to have the traffic again.
+    back_to: Option<Generation>,
+}
+
 impl Unit {
     pub(super) fn stop(
         &mut self,
@@ -113,24 +123,30 @@ impl Unit {
         }
     }
 
-    /// Ends the running swap because the unit stops; the record of the stop says it all.
-    pub(super) fn cut_swap(&mut self, turn: &mut Turn<'_>) {
-        let Some(mut swap) = self.swap.take() else { return };
-        Self::end_check(&swap, turn);
-        self.keep_telling(&swap);
-        self.cut = self.durable.swap.map(|_| swap.id);
-        self.leave_intent(&swap, turn);
-        let (text, status) = ("the unit was stopped meanwhile", ExitStatus::Down);
-        swap.cause.get_or_insert_with(|| text.to_owned());
-        self.last_swap = Some(swap.status(SwapResult::Stopped));
-        let reply = Reply::new(status, true, text).about(Some(swap.id), Some(swap.to));
-        self.resolve_all(&reply, turn);
-        let undoers: Vec<ClientId> = std::mem::take(&mut swap.undoers);
-        for client in undoers {
-            self.reply(client, reply.clone(), turn);
+    /// Ends the running swap because the unit stops. Nobody is told before the ledger has it: until then a
+    /// supd that dies is followed by one that takes the swap for what it had come to.
+    fn cut_swap(&mut self, turn: &mut Turn<'_>) {
+        const WHY: &str = "the unit was stopped meanwhile";
+        let began = self.durable.swap.is_some();
+        let Some(swap) = self.cut_short(WHY, turn) else { return };
+        // Until the stop is written, a supd that dies is followed by one that finishes the way back.
+        let back_to = swap.from.filter(|_| swap.step.is_turning());
+        if back_to.is_none() {
+            self.leave_intent(&swap, turn);
         }
-        if let Some((_, Some(waiter))) = self.next.take().map(|next| *next) {
-            self.reply(waiter.client, reply, turn);
+        let said = swap.step.end();
+        let result = said.unwrap_or(SwapResult::Stopped);
+        let record = swap.step.record().filter(|_| said.is_some());
+        let happening = Happening::Ended { swap_id: swap.id, result, cause: swap.cause.clone() };
+        let client = swap.client;
+        self.last_swap = Some(swap.status(result));
+        self.part_with(record, swap, result, WHY);
+        match (said, record) {
+            (Some(_), Some(_)) => {}
+            // It goes on being said, and nobody waits for that.
+            (Some(_), None) => self.let_go(Some("the disk has refused it so far"), turn),
+            (None, _) if began => self.cut_end = Some(Box::new(CutEnd { happening, client, back_to })),
+            (None, _) => self.let_go(None, turn),
         }
     }
 
@@ -194,9 +210,19 @@ impl Unit {
             return;
         }
         self.durable.want = Want::Down;
+        let cut = self.cut_end.take();
+        if let Some(back_to) = cut.as_ref().and_then(|cut| cut.back_to) {
+            self.durable.turn_back();
+            self.intent_left = Some(back_to);
+        }
         self.conclude();
+        // Each swap has its own end in the history, and the stop has its line as well.
+        let cut = cut.map(|cut| self.record(cut.happening, cut.client, turn));
         let Life::Stopping(stopping) = &self.life else { return };
         let record = self.record(Happening::Stopped, stopping.clients.first().copied(), turn);
+        if let Some(parting) = &mut self.parting {
+            parting.record.get_or_insert(cut.unwrap_or(record));
+        }
         if let Life::Stopping(stopping) = &mut self.life {
             stopping.stage = StopStage::Recording { record };
         }

@@ -34,16 +34,12 @@ impl Unit {
                 return;
             }
             (Happening::Ended { .. }, _next) => last.happening.clone(),
-            // It has begun again since: that it was stopped is no more, what the stop cut short is over.
-            (Happening::Stopped, _next) => {
-                let Some(swap_id) = self.cut.take() else { return };
-                let cause = Some("the unit was stopped meanwhile".to_owned());
-                Happening::Ended { swap_id, result: SwapResult::Stopped, cause }
-            }
             (
                 Happening::Began { .. }
                 | Happening::Switched { .. }
                 | Happening::Waiting
+                // It has begun again since: that it was stopped is no more.
+                | Happening::Stopped
                 | Happening::Installed { .. }
                 | Happening::Undeployed { .. }
                 | Happening::Pinned { .. },

@@ -429,12 +429,8 @@ impl Book {
                     swap.switched_saved |= *result == SwapResult::Committed;
                 }
             }
-            Happening::Stopped => {
-                for swap in self.swaps.iter_mut().filter(|swap| swap.on_disk && swap.ended.is_none()) {
-                    swap.ended = Some(SwapResult::Stopped);
-                }
-            }
-            Happening::Installed { .. }
+            Happening::Stopped
+            | Happening::Installed { .. }
             | Happening::Undeployed { .. }
             | Happening::Waiting
             | Happening::Pinned { .. } => {}

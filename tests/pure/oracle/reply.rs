@@ -110,13 +110,25 @@ impl Book {
                     .is_some_and(|swap| swap.from.is_none() && (swap.ended_sent.is_some() || swap.dropped));
                 must(Rule::Replies, serves.is_none() || self.halted || first, || {
                     format!("says nothing serves, and {:?} does", serves.map(Proc::generation))
+                })?;
+                // Whoever asks how things are hears that of what is over, too.
+                let asks = !matches!(ask, Ask::Wait { .. });
+                let cut = |swap: &&SwapBook| swap.ended_sent.is_none_or(|end| end == SwapResult::Stopped);
+                let open = about
+                    .as_ref()
+                    .filter(|swap| asks && self.halted && swap.began_saved && swap.ended.is_none())
+                    .filter(cut);
+                must(Rule::Durable, open.is_none(), || {
+                    format!("says that it was cut short, and the ledger has no end of {open:?}")
                 })
             }
             ExitStatus::Timeout => {
                 let open = about.as_ref().is_some_and(|swap| swap.switched_saved && swap.ended.is_none());
+                // The disk did not take the end of what a stop cut short.
+                let failed = about.as_ref().is_some_and(|swap| swap.end_failed);
                 let serves =
                     unit.live().any(|proc| proc.is_ready() && self.served.contains(&proc.generation()));
-                must(Rule::Replies, open && serves || world.shutdown, || {
+                must(Rule::Replies, open && serves || world.shutdown || self.halted && failed, || {
                     format!("says that a way back takes too long, and none is under way: {reply:?}")
                 })
             }
