@@ -1,10 +1,11 @@
 //! Listeners: bound and listening as long as the unit runs.
 
-use super::books::Book;
+use super::books::{Book, SwapBook};
 use super::{Checked, Rule, must, show};
 use crate::world::{Door, Proc, Unit, number};
 use std::sync::Arc;
 use supd::model::settings::{Restart, WhenDown};
+use supd::model::status::SwapResult;
 use supd::model::{Address, Generation, Settings, Want};
 
 fn names(settings: &Settings, address: &Address) -> bool {
@@ -75,7 +76,12 @@ impl Book {
             let candidate = unit.traffic != Some(generation);
             // A swap brings another one, if only when a person says so.
             let back = !candidate && (self.comes_back(unit) || unit.ledger_soon().swap.is_some());
-            let other = unit.procs.iter().any(|proc| unit.is_steered(proc) && proc.is_ready());
+            // Nobody leads them to what was gone back from.
+            let fell = |swap: &SwapBook| swap.ended_sent == Some(SwapResult::RolledBack);
+            let fallen = self.swaps.last().filter(|swap| fell(swap)).map(|swap| swap.to);
+            let serves =
+                |proc: &Proc| unit.is_steered(proc) && proc.is_ready() && Some(proc.generation()) != fallen;
+            let other = unit.procs.iter().any(serves);
             must(Rule::Queues, moves || self.halted || back || !other, || {
                 format!("new connections lead to {generation}, of which nobody lives")
             })?;
