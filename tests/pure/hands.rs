@@ -39,6 +39,9 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
                     listener.reset();
                 }
             }
+            if unit.listeners.iter().all(|listener| listener.door == Door::Closed) {
+                unit.share = None;
+            }
         }
         Action::Watch => unit.watched = true,
         Action::Unwatch => unit.watched = false,
