@@ -87,16 +87,9 @@ impl Book {
                 })
             }
             ExitStatus::RolledBack => {
-                // One that ended while its commit was on its way to the disk is gone back from by another.
-                let fell = |back: &SwapBook| {
-                    let last = self.swaps.iter().rev().find(|swap| swap.id < back.id);
-                    back.ended == Some(SwapResult::Committed)
-                        && unit.traffic == Some(back.to)
-                        && last.is_some_and(|last| last.from == Some(back.to) && last.ended == back.ended)
-                };
-                let back = about
-                    .as_ref()
-                    .is_some_and(|swap| swap.ended == Some(SwapResult::RolledBack) || fell(swap));
+                let back = about.as_ref().is_some_and(|swap| {
+                    swap.ended == Some(SwapResult::RolledBack) || self.undoes(unit, swap)
+                });
                 must(Rule::Durable, back, || format!("says rolled back, and the ledger does not: {reply:?}"))
             }
             ExitStatus::Down => {
@@ -166,7 +159,7 @@ impl Book {
             }
             Ask::Rollback { .. } if !self.swaps.iter().any(|swap| swap.client == Some(client.id)) => {
                 // Before commit a rollback is an abort.
-                self.aborted(client, reply)
+                self.aborted(unit, client, reply)
             }
             Ask::SwapTo { .. } if !reply.changed => Ok(()),
             Ask::Install { label, deploy: false, .. } => {
@@ -177,7 +170,7 @@ impl Book {
             }
             Ask::Undeploy(label) => self.stored(unit, &crate::sim::label(label), false, reply),
             Ask::RollbackTo { .. } if !self.swaps.iter().any(|swap| swap.client == Some(client.id)) => {
-                self.aborted(client, reply)
+                self.aborted(unit, client, reply)
             }
             Ask::SwapTo { wait, .. } | Ask::Install { wait, .. } | Ask::RollbackTo { wait, .. } => {
                 self.reached(world, unit, client, wait, reply)
@@ -212,7 +205,7 @@ impl Book {
             }
             Ask::Wait(wait) => self.reached(world, unit, client, wait, reply),
             Ask::Stop { keep_listening, .. } => self.stopped(unit, client, keep_listening, reply),
-            Ask::Abort => self.aborted(client, reply),
+            Ask::Abort => self.aborted(unit, client, reply),
             Ask::Share(parts, wait) => {
                 let wait = if parts < 10_000 { WaitFor::Ready } else { wait };
                 self.reached(world, unit, client, wait, reply)
@@ -234,10 +227,19 @@ impl Book {
         to.is_some_and(|to| unit.held.contains(&to)) && unit.procs.iter().any(waits)
     }
 
-    fn aborted(&self, client: &Client, reply: &Reply) -> Checked {
+    /// One that ended while its commit was on its way to the disk is gone back from by another: this one.
+    fn undoes(&self, unit: &Unit, back: &SwapBook) -> bool {
+        let last = self.swaps.iter().rev().find(|swap| swap.id < back.id);
+        back.ended == Some(SwapResult::Committed)
+            && unit.traffic == Some(back.to)
+            && last.is_some_and(|last| last.from == Some(back.to) && last.ended == back.ended)
+    }
+
+    fn aborted(&self, unit: &Unit, client: &Client, reply: &Reply) -> Checked {
         let back = self.about(client.id, reply).is_none_or(|swap| {
             matches!(swap.ended, Some(SwapResult::Aborted | SwapResult::RolledBack | SwapResult::Failed))
                 || !swap.began_saved
+                || self.undoes(unit, swap)
                 // A disk that is full cannot say it; a crash would make it so all the same.
                 || self.unsaved && (swap.ended_sent.is_some() || swap.dropped)
         });
