@@ -76,8 +76,10 @@ impl Book {
             let candidate = unit.traffic != Some(generation);
             // A swap brings another one, if only when a person says so.
             let back = !candidate && (self.comes_back(unit) || unit.ledger_soon().swap.is_some());
-            // Nobody leads them to what was gone back from.
-            let fell = |swap: &SwapBook| swap.ended_sent == Some(SwapResult::RolledBack);
+            // Nobody leads them to what was gone back from, or given up.
+            let fell = |swap: &SwapBook| {
+                matches!(swap.ended_sent, Some(SwapResult::RolledBack | SwapResult::Aborted))
+            };
             let fallen = self.swaps.last().filter(|swap| fell(swap)).map(|swap| swap.to);
             let serves =
                 |proc: &Proc| unit.is_steered(proc) && proc.is_ready() && Some(proc.generation()) != fallen;
