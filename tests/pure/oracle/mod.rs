@@ -294,10 +294,11 @@ impl Oracle {
                 self.record_last = *id;
                 self.book(place).relists(unit, record)?;
                 // One whose listeners could not be bound at once begins as a start.
-                if let supd::model::Happening::Began { kind: SwapKind::Swap | SwapKind::Start, .. } =
-                    record.happening
+                if let supd::model::Happening::Began {
+                    swap_id, kind: SwapKind::Swap | SwapKind::Start, ..
+                } = record.happening
                 {
-                    self.book(place).deploys(world, *client);
+                    self.book(place).deploys(world, swap_id, *client);
                 }
                 self.book(place).records(world, unit, record, *client)
             }

@@ -102,7 +102,16 @@ impl Book {
     }
 
     /// A deploy has come to its swap: who asked for it wants the unit up.
-    pub(super) fn deploys(&mut self, world: &World, client: Option<supd::model::ClientId>) {
+    pub(super) fn deploys(
+        &mut self,
+        world: &World,
+        swap: supd::model::SwapId,
+        client: Option<supd::model::ClientId>,
+    ) {
+        // Its beginning may be written once more, and the unit be stopped meanwhile.
+        if self.swap(swap).is_some() {
+            return;
+        }
         let asked = client.and_then(|client| world.client(client)).and_then(|client| client.asked);
         let deploy = match asked {
             Some((_, ask)) => matches!(ask, Ask::Install { deploy: true, .. }),
