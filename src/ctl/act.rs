@@ -45,7 +45,7 @@ fn ask(context: &Context, method: &Method, source: Option<Opened>) -> Result<Exi
         show.live.end();
     }
     match (answer, source) {
-        (Err(failure), Some(source)) if source.is_sending() => Err(cut_off(failure)),
+        (Err(failure), Some(source)) if source.is_sending() && was_heard(&failure) => Err(cut_off(failure)),
         (Err(failure), _) => Err(goes_on(failure, method)),
         (Ok(answer), source) => {
             source.map_or(Ok(()), |source| source.finish(answer.error.is_none()))?;
@@ -94,6 +94,11 @@ fn unwritten(failure: &Failure, method: &Method, answer: &Answer) -> Failure {
     let status = || unit.map_or_else(|| "supctl status".to_owned(), |unit| format!("supctl status {unit}"));
     let next = Some(told.next.clone().unwrap_or_else(status));
     Failure { text, next, ..told }
+}
+
+/// Whether supd had the request: what keeps others from it says for itself what to do.
+fn was_heard(failure: &Failure) -> bool {
+    !matches!(failure.status, ExitStatus::NoSupd | ExitStatus::NotAllowed)
 }
 
 /// Who stops in the middle of an archive has sent none: supd refuses what has no end.

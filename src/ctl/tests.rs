@@ -312,8 +312,17 @@ fn where_no_supd_is_the_next_step_is_named() {
         if stale {
             drop(std::os::unix::net::UnixListener::bind(folder.path().join("control")).unwrap());
         }
-        let (code, out, err) = finish(supctl(folder.path(), &["status"]).spawn().unwrap());
-        assert_eq!((code, out.as_str()), (5, ""));
+        let release = tempfile::tempdir().unwrap();
+        let source = release.path().to_str().unwrap();
+        let mut told = Vec::new();
+        // What goes along is not blamed.
+        for words in [&["status"][..], &["install", "web", "1", source], &["deploy", "web", "1", source]] {
+            let (code, out, err) = finish(supctl(folder.path(), words).spawn().unwrap());
+            assert_eq!((code, out.as_str()), (5, ""), "{err}");
+            told.push(err);
+        }
+        assert!(told.iter().all(|err| *err == told[0]), "{told:?}");
+        let err = &told[0];
         let place = folder.path().join("control").display().to_string();
         assert!(err.starts_with(&format!("Error: no supd answers at {place}: ")), "{err}");
         assert!(err.contains("\n  Next: start it (systemctl start supd, or: supd)"), "{err}");

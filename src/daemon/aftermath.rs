@@ -22,7 +22,7 @@ fn reply(request: &RequestRecord, replay: &Replay, unfinished: &Unfinished) -> R
         (by.uid == request.uid && by.request_id.as_ref() == Some(&request.id)).then_some(())
     };
     let entries = || replay.entries.iter().map(|(entry, _)| entry);
-    let mut swap = None;
+    let (mut swap, mut installed) = (None, false);
     for entry in entries().filter(|entry| ours(entry).is_some()) {
         match (&entry.record.happening, &request.method) {
             (Happening::Stopped, Method::Stop { .. }) => return done("stopped"),
@@ -30,6 +30,7 @@ fn reply(request: &RequestRecord, replay: &Replay, unfinished: &Unfinished) -> R
             (Happening::Installed { label }, Method::Install { .. }) => {
                 return done(&format!("release {label} is installed"));
             }
+            (Happening::Installed { .. }, Method::Deploy { .. }) => installed = true,
             (Happening::Undeployed { label }, Method::Undeploy { .. }) => {
                 return done(&format!("release {label} is taken away"));
             }
@@ -46,7 +47,7 @@ fn reply(request: &RequestRecord, replay: &Replay, unfinished: &Unfinished) -> R
             ) => {}
         }
     }
-    let Some((swap_id, from, to)) = swap else { return unbegun(request, replay) };
+    let Some((swap_id, from, to)) = swap else { return unbegun(request, installed, replay) };
     let end = entries().filter(|entry| Some(&entry.record.unit) == request.method.unit()).find_map(|entry| {
         match &entry.record.happening {
             Happening::Ended { swap_id: of, result, cause } if *of == swap_id => Some((*result, cause)),
@@ -116,29 +117,26 @@ fn given_up(request: &RequestRecord, swap: SwapId) -> Reply {
     Reply { next: look(request), ..Reply::new(ExitStatus::Failed, true, text) }
 }
 
-/// No swap was begun. A release is one once the ledger has it, and was put on the list under the same name by
-/// nobody else: what was under way of it is gone.
-fn unbegun(request: &RequestRecord, replay: &Replay) -> Reply {
+/// No swap was begun. What was under way of a release that the ledger does not list is gone; one of the same
+/// name that it lists, and that this request has not installed, may have any content.
+fn unbegun(request: &RequestRecord, installed: bool, replay: &Replay) -> Reply {
     let (Method::Install { unit, label } | Method::Deploy { unit, label, .. }) = &request.method else {
         return unknown(request, None);
     };
+    if installed {
+        let text = format!("release {label} is installed, and not swapped to: supd was restarted meanwhile");
+        return Reply { changed: true, ..Reply::refused(text, Some(format!("swap {unit} {label}"))) };
+    }
     let last =
         replay.entries.iter().rev().map(|(entry, _)| &entry.record).find(|record| record.unit == *unit);
-    if !last.is_some_and(|last| last.durable.releases.iter().any(|release| release.label == *label)) {
-        let text = format!(
-            "release {label} is not installed: supd was restarted in the middle of it; ask again under a new \
-             request_id"
-        );
-        return Reply::new(ExitStatus::Failed, false, text);
+    if last.is_some_and(|last| last.durable.releases.iter().any(|release| release.label == *label)) {
+        return unknown(request, None);
     }
-    match request.method {
-        Method::Deploy { .. } => {
-            let text =
-                format!("release {label} is installed, and not swapped to: supd was restarted meanwhile");
-            Reply { changed: true, ..Reply::refused(text, Some(format!("swap {unit} {label}"))) }
-        }
-        _ => told(Reply::done(false, format!("release {label} is installed"))),
-    }
+    let text = format!(
+        "release {label} is not installed: supd was restarted in the middle of it; ask again under a new \
+         request_id"
+    );
+    Reply::new(ExitStatus::Failed, false, text)
 }
 
 fn look(request: &RequestRecord) -> Option<String> {
@@ -273,8 +271,9 @@ mod tests {
                 ExitStatus::Failed,
                 "release 1 is not installed: supd was restarted in the middle",
             ),
-            (&install, true, ExitStatus::Done, "release 1 is installed"),
-            (&deploy, true, ExitStatus::Refused, "release 1 is installed, and not swapped to"),
+            // Somebody else has installed it, and what it is nobody has compared.
+            (&install, true, ExitStatus::Timeout, "this request was under way"),
+            (&deploy, true, ExitStatus::Timeout, "this request was under way"),
         ] {
             let mut replay = replay(&[(false, began(Some(8))), (false, end(4, SwapResult::Committed))]);
             let last = &mut replay.entries.last_mut().unwrap().0;
@@ -283,6 +282,9 @@ mod tests {
                 reply(&RequestRecord { method: method.clone(), ..asked("r", None) }, &replay, &none());
             assert_eq!((reply.status, &reply.text[..text.len()]), (status, text));
         }
+        let installed = replay(&[(true, Happening::Installed { label: release.label })]);
+        let reply = reply(&RequestRecord { method: deploy, ..asked("r", None) }, &installed, &none());
+        assert_eq!((reply.status, reply.next.as_deref()), (ExitStatus::Refused, Some("swap web 1")));
     }
 
     #[test]

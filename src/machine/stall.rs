@@ -8,8 +8,8 @@
 //!
 //! Handshakes that are begun and never ended (a flood, or TCP_DEFER_ACCEPT and clients that say nothing)
 //! look like accepts where the kernel counts whom it sends. So where a queue is never seen to shrink, what
-//! the generation holds is counted too, twice: whoever holds a connection that is new since then accepts. Who
-//! holds none does not, if those on their way are as many as seem to have been accepted, or so many that the
+//! the generation holds is counted too, again and again: whoever holds a connection that is new since the first
+//! time accepts. Who holds none at two more counts does not, if those on their way are as many as seem to have been accepted, or so many that the
 //! kernel may keep nothing of them (SYN cookies). Who accepts and has ended each connection before it is
 //! counted is known by what is sent, as ever.
 
@@ -34,6 +34,9 @@ const HARDLY_ANY: u64 = 64;
 
 /// So long a queue has not been seen to shrink before it is counted who is held.
 const DOUBTED: Duration = Duration::from_millis(500);
+
+/// A server that accepts may hold nobody in the moment of a count, but not again and again.
+const COUNTS: u32 = 2;
 
 /// What a generation held at a count.
 #[derive(Debug, Clone, Copy)]
@@ -60,8 +63,8 @@ struct Doubt {
     since: Tick,
     /// The first count since then, and how many had been sent and did not wait.
     first: Option<(Tick, u64)>,
-    /// All that seem to have been accepted since then may be on their way.
-    explained: bool,
+    /// At so many counts in a row, all that seem to have been accepted since then may have been on their way.
+    explained: u32,
 }
 
 /// Somebody waits, and none was seen to be accepted.
@@ -87,7 +90,7 @@ impl Stall {
         if waiting.length < before.length || waiting.sent.is_none() {
             self.doubt = None;
         }
-        let doubt = *self.doubt.get_or_insert(Doubt { since: now, first: None, explained: false });
+        let doubt = *self.doubt.get_or_insert(Doubt { since: now, first: None, explained: 0 });
         let full = waiting.length >= waiting.most;
         // Of what is sent to a full queue the kernel drops some, and nobody has accepted that.
         let sent = waiting.sent.filter(|_| !full);
@@ -106,7 +109,7 @@ impl Stall {
                 false
             }
         };
-        if doubt.explained {
+        if doubt.explained >= COUNTS {
             let longest = if waiting.is_half_full() { LONGEST_HALF_FULL } else { LONGEST };
             return Some(now.since(doubt.since)).filter(|stood| *stood >= longest);
         }
@@ -142,7 +145,8 @@ impl Stall {
             return;
         }
         let flooded = held.half_open >= self.before.most.div_ceil(2);
-        doubt.explained = flooded || taken.saturating_sub(before) <= u64::from(held.half_open);
+        let explains = flooded || taken.saturating_sub(before) <= u64::from(held.half_open);
+        doubt.explained = if explains { doubt.explained + 1 } else { 0 };
     }
 
     /// Whether it is to be counted what its generation holds.

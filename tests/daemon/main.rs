@@ -11,6 +11,7 @@ mod bind_as;
 mod canary;
 mod cat;
 mod counts;
+mod cut_short;
 mod demo;
 mod examples;
 mod history;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         launcher::tests(),
         cat::tests(),
         counts::tests(),
+        cut_short::tests(),
         logs::tests(),
         history::tests(),
         shown::tests(),

@@ -20,7 +20,10 @@ const NOT_DURABLE: &str = "is stopped, but the ledger cannot say so yet: a resta
 #[derive(Debug, Clone)]
 pub(super) struct Stopping {
     pub(super) stage: StopStage,
+    /// Who waits for it.
     pub(super) clients: Vec<ClientId>,
+    /// Whose it is, still connected or not.
+    author: Option<ClientId>,
     /// supd itself is ending: what the unit should do is not changed by that.
     pub(super) shutdown: bool,
     /// A person asked for it, whether still connected or not: that is for the ledger.
@@ -63,6 +66,7 @@ impl Unit {
         if let Life::Stopping(stopping) = &mut self.life {
             stopping.by_person |= client.is_some();
             stopping.clients.extend(client);
+            stopping.author = stopping.author.or(client);
             stopping.shutdown |= shutdown;
             stopping.keep_listening &= keep_listening;
             if now {
@@ -95,8 +99,15 @@ impl Unit {
         let stage = StopStage::Unlistening { until: turn.now.after(UNLISTEN_LONGEST) };
         let by_person = client.is_some();
         let clients = client.into_iter().collect();
-        self.life =
-            Life::Stopping(Stopping { stage, clients, shutdown, by_person, keep_listening, kill: None });
+        self.life = Life::Stopping(Stopping {
+            stage,
+            clients,
+            author: client,
+            shutdown,
+            by_person,
+            keep_listening,
+            kill: None,
+        });
         self.forget_ended(turn);
         self.end_unready(turn);
         if now {
@@ -219,7 +230,7 @@ impl Unit {
         // Each swap has its own end in the history, and the stop has its line as well.
         let cut = cut.map(|cut| self.record(cut.happening, cut.client, turn));
         let Life::Stopping(stopping) = &self.life else { return };
-        let record = self.record(Happening::Stopped, stopping.clients.first().copied(), turn);
+        let record = self.record(Happening::Stopped, stopping.author, turn);
         if let Some(parting) = &mut self.parting {
             parting.record.get_or_insert(cut.unwrap_or(record));
         }

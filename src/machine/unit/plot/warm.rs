@@ -91,8 +91,13 @@ impl Unit {
             SwapKind::Swap | SwapKind::Rollback => policy.retain == Retain::Warm && !swap.stops_left,
             SwapKind::Start | SwapKind::Restart => false,
         };
+        // What a rollback that came to nothing went to is nobody's way forward.
+        let ways = [&self.durable.retained, &self.durable.forward];
+        let named = left != swap.to
+            || swap.plan.kind != SwapKind::Rollback
+            || ways.into_iter().flatten().any(|kept| kept.generation == left);
         let Some(group) = self.groups.get_mut(&left) else { return };
-        if !(keeps && swap.steered && group.steered && group.serves()) {
+        if !(keeps && named && swap.steered && group.steered && group.serves()) {
             group.role = Role::Replaced;
             return;
         }
