@@ -69,6 +69,7 @@ impl Hands {
                 self.share(unit, swap_id, (candidate, share), sticky);
                 self.try_out(unit, candidate, machine, now);
             }
+            Action::Lend(launch) => self.lend_ahead(unit, &launch),
             Action::HoldBinds(generation) => self.hold_binds(unit, generation),
             Action::AnswerBinds(generation) => self.answer_binds(unit, generation, now),
             Action::PassOn(generation) => self.pass_on(unit, generation),

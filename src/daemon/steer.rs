@@ -44,6 +44,13 @@ impl Hands {
         Ok(())
     }
 
+    /// The same before anything of it runs.
+    pub(super) fn lend_ahead(&mut self, unit: &UnitName, launch: &Launch) {
+        if let Err(reason) = self.lend(unit, launch) {
+            note(unit, Level::Warning, Some(launch.generation), &reason);
+        }
+    }
+
     /// No process of it is left: its slots are free. Says how many connections still wait in them.
     pub(super) fn give_back(&mut self, unit: &UnitName, generation: Generation) -> u32 {
         let Some(listeners) = self.listeners.get_mut(unit) else { return 0 };

@@ -114,6 +114,9 @@ pub enum Action {
     Watch,
     /// No longer.
     Unwatch,
+    /// Give this generation its slots before anything of it runs: who comes waits there. It is no error
+    /// here that it cannot have them: a share of it fails then.
+    Lend(Arc<Launch>),
     /// What this generation binds of its unit's listeners is left unanswered. Comes back as `BindWaits`, once
     /// for each worker.
     HoldBinds(Generation),

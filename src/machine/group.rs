@@ -270,6 +270,11 @@ impl Group {
         self.workers.iter().any(Worker::has_failed)
     }
 
+    /// Whether it has finished what it has since then, and was not told to stop yet.
+    pub(super) fn drains_since(&self, since: Option<Tick>) -> bool {
+        self.steered && self.diverted == since && matches!(self.role, Role::Draining(_))
+    }
+
     /// Whether it is kept, and every worker of it could take over at once.
     pub(super) fn stands_by(&self) -> bool {
         matches!(self.role, Role::Standby { .. }) && self.serves()

@@ -123,7 +123,7 @@ impl Durable {
         };
         let cause = Some(RESTARTED.to_owned());
         let swap_id = SwapId(self.swap_last);
-        Some(SwapStatus { swap_id, from, to, result, ready: None, switch: None, cause })
+        Some(SwapStatus { swap_id, from, to, result, ready: None, switch: None, gap: None, cause })
     }
 
     /// An intent that a dead supd left means that the switch may have happened: it did, from now

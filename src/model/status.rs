@@ -205,6 +205,8 @@ pub struct SwapStatus {
     pub ready: Option<Duration>,
     /// From the intent saved until new connections reached `to`.
     pub switch: Option<Duration>,
+    /// For how long nobody accepted new connections, where only one may run (or bind) at a time.
+    pub gap: Option<Duration>,
     /// Why, where it did not commit.
     pub cause: Option<String>,
 }

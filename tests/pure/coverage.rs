@@ -180,6 +180,7 @@ impl Coverage {
         let cue = match (before, after) {
             (StepKind::Returning, _) => Cue::BackReady,
             (StepKind::Launching, Some(StepKind::Undoing)) => Cue::Failed,
+            (StepKind::Clearing, Some(StepKind::Launching)) => Cue::Cleared,
             (StepKind::Launching, Some(StepKind::Unbound)) => Cue::Unbound,
             (StepKind::Launching, _) => Cue::Ready,
             _ if self.clock => Cue::Due,

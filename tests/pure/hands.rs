@@ -92,10 +92,15 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
             if share.is_zero() && before.contains(&candidate) {
                 unit.diverted(candidate, now);
             }
+            if let (true, Some(traffic)) = (share.is_full(), unit.traffic) {
+                unit.diverted(traffic, now);
+            }
         }
         Action::Count(generation) => unit.counts.push_back(generation),
         Action::Retire(generation) => {
             unit.held.remove(&generation);
+            let share = unit.share.take_if(|(_, candidate, _)| *candidate == generation);
+            unit.spare |= share.is_some_and(|(_, _, share)| share.is_full());
             unit.retires.push_back((generation, true));
         }
         Action::Pin(launch) => unit.pins.push_back(launch),
@@ -115,6 +120,10 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
             *unit = Unit { known: false, files, ..Unit::new(unit.place, crate::knobs::Knobs::default()) };
         }
         Action::PassOn(generation) => unit.migrate(generation),
+        Action::Lend(launch) => {
+            unit.borrow(launch.generation);
+            unit.lent.insert(launch.generation, launch);
+        }
         Action::Progress(..)
         | Action::Note { .. }
         | Action::WorkerFailed { .. }

@@ -67,6 +67,7 @@ knobs! {
     Install "install" ["no" "two"],
     Keep "keep" ["5" "1"],
     Rests "rests" ["no" "yes"],
+    Exclusive "exclusive" ["no" "process"],
 }
 
 /// StandbySignal and ActiveSignal, of who has them.
@@ -106,6 +107,11 @@ impl Knobs {
     /// Whether the program dies soon after each launch, for ever.
     pub(crate) fn broken(self) -> bool {
         self.at(Knob::Program) == 1
+    }
+
+    /// Only one process of it may run. What `supctl check` would refuse beside that is not there.
+    pub(crate) fn alone(self) -> bool {
+        self.is(Knob::Exclusive)
     }
 
     /// Whether each generation gets a slot of its own.
@@ -266,7 +272,7 @@ fn service(knobs: Knobs) -> Service {
         .clone(),
         ready_settle: knobs.span(Knob::Settle).unwrap(),
         start: [Start::Boot, Start::OnDemand, Start::Manual][knobs.at(Knob::Start)],
-        workers: knobs.number(Knob::Workers),
+        workers: if knobs.alone() { 1 } else { knobs.number(Knob::Workers) },
         user: None,
         group: None,
         supplementary_groups: Vec::new(),
@@ -310,7 +316,7 @@ fn service(knobs: Knobs) -> Service {
         start_limit_interval: knobs.span(Knob::Interval).unwrap(),
         when_down: [WhenDown::Queue, WhenDown::Refuse][knobs.at(Knob::WhenDown)],
         watchdog: knobs.span(Knob::Watchdog),
-        exclusive: Exclusive::No,
+        exclusive: if knobs.alone() { Exclusive::Process } else { Exclusive::No },
         traffic_off: Vec::new(),
         traffic_on: Vec::new(),
         traffic_settle: Duration::ZERO,
@@ -335,11 +341,15 @@ fn restart(knobs: Knobs) -> Restart {
 
 fn swap(knobs: Knobs) -> Swap {
     Swap {
-        retain: [Retain::Cold, Retain::None, Retain::Warm][knobs.at(Knob::Retain)],
+        retain: match knobs.at(Knob::Retain) {
+            1 => Retain::None,
+            2 if !knobs.alone() => Retain::Warm,
+            _ => Retain::Cold,
+        },
         standby: Some(Duration::from_secs(3600)),
         drain: knobs.span(Knob::Drain),
-        canary: canary(knobs),
-        check_command: knobs.is(Knob::Check).then(|| command("/check", false)),
+        canary: if knobs.alone() { Vec::new() } else { canary(knobs) },
+        check_command: (knobs.is(Knob::Check) && !knobs.alone()).then(|| command("/check", false)),
         probation: knobs.span(Knob::Probation).unwrap(),
         settle: Duration::from_secs(3),
         canary_sticky: false,

@@ -20,6 +20,7 @@ pub(crate) fn print_effect(effect: &Effect) -> String {
         Effect::Unit(name, Action::Run { job, kind, launch, worker, .. }) => {
             format!("{name}: Run job {job} {kind:?} of generation {} for {worker:?}", launch.generation)
         }
+        Effect::Unit(name, Action::Lend(launch)) => format!("{name}: Lend {}", launch.generation),
         Effect::Unit(name, Action::Pin(launch)) => format!("{name}: Pin {}", launch.generation),
         Effect::Unit(name, Action::Note { level, text, .. }) => format!("{name}: {level:?}: {text}"),
         Effect::Unit(name, Action::Record { id, record, client }) => {

@@ -297,7 +297,7 @@ impl<B: Brain> Sim<B> {
                 if turn == Turn::Switched {
                     if void == 0 {
                         let before = unit.receivers();
-                        unit.share = None;
+                        (unit.share, unit.spare) = (None, false);
                         unit.traffic = Some(to);
                         if let Some(before) = before.into_iter().rfind(|before| *before != to) {
                             unit.diverted(before, now);
@@ -555,7 +555,7 @@ impl<B: Brain> Sim<B> {
                             if first {
                                 // Nobody has the traffic, so there is nothing to switch; what
                                 // was under way has been overtaken.
-                                unit.traffic = to;
+                                (unit.traffic, unit.spare) = (to, false);
                                 unit.switches_void = unit.switches.len();
                             }
                             if unit.records.is_empty() {

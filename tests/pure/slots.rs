@@ -1,7 +1,7 @@
 //! The slots of the fake world: whom a new connection reaches, and where those wait that nobody has accepted.
 
 use crate::world::{Door, Listener, Unit};
-use supd::model::{Generation, Tick};
+use supd::model::{Generation, Settings, Tick};
 
 impl Listener {
     /// Connections that nobody has accepted, in all slots.
@@ -21,20 +21,34 @@ impl Unit {
     pub(crate) fn receivers(&self) -> Vec<Generation> {
         let Some(traffic) = self.traffic.filter(|traffic| self.has_slot(*traffic)) else { return Vec::new() };
         match self.share {
+            None if self.spare => Vec::new(),
             Some((_, candidate, share)) if share.is_full() => vec![candidate],
             Some((_, candidate, _)) => vec![traffic, candidate],
             None => vec![traffic],
         }
     }
 
-    fn has_slot(&self, generation: Generation) -> bool {
-        let proc = self.procs.iter().rev().find(|proc| proc.generation() == generation);
-        proc.is_some_and(|proc| self.is_steered(proc))
+    pub(crate) fn has_slot(&self, generation: Generation) -> bool {
+        self.settings_of(generation).is_some_and(|settings| self.knobs(settings).steered())
     }
 
-    fn names(&self, generation: Generation, listener: &Listener) -> bool {
+    /// Of one that has its slots.
+    fn settings_of(&self, generation: Generation) -> Option<&Settings> {
         let proc = self.procs.iter().rev().find(|proc| proc.generation() == generation);
-        let sockets = proc.into_iter().flat_map(|proc| &proc.launch.settings.sockets);
+        let launch = proc.map(|proc| &proc.launch).or_else(|| self.lent.get(&generation))?;
+        Some(&launch.settings)
+    }
+
+    /// Whether this one and any other may not serve at the same time.
+    pub(crate) fn excludes(&self, generation: Generation) -> bool {
+        let settings = self.settings_of(generation).into_iter();
+        let others =
+            self.procs.iter().map(|proc| &proc.launch.settings).chain(self.store.values()).map(|it| &**it);
+        settings.chain(others).any(|settings| self.knobs(settings).alone())
+    }
+
+    pub(crate) fn names(&self, generation: Generation, listener: &Listener) -> bool {
+        let sockets = self.settings_of(generation).into_iter().flat_map(|settings| &settings.sockets);
         sockets.into_iter().any(|socket| socket.address == listener.address)
     }
 
@@ -97,6 +111,7 @@ impl Unit {
             false => self.migrate(generation),
         }
         self.freed.insert(generation);
+        self.lent.remove(&generation);
         Some(if waits { self.queued_for(generation) } else { 0 })
     }
 
@@ -113,7 +128,11 @@ impl Unit {
     /// A generation is launched for the first time: it gets a slot that somebody has given back, with what
     /// waits there.
     pub(crate) fn borrow(&mut self, generation: Generation) {
-        if self.freed.remove(&generation) || self.procs.iter().any(|proc| proc.generation() == generation) {
+        let lent = self.lent.contains_key(&generation);
+        if lent
+            || self.freed.remove(&generation)
+            || self.procs.iter().any(|proc| proc.generation() == generation)
+        {
             return;
         }
         for freed in std::mem::take(&mut self.freed) {
@@ -137,7 +156,7 @@ impl Unit {
                 }
                 let steered = self.is_steered(proc);
                 let leads = self.share.is_some_and(|(_, candidate, _)| candidate == generation)
-                    || self.traffic.is_none_or(|traffic| traffic == generation);
+                    || !self.spare && self.traffic.is_none_or(|traffic| traffic == generation);
                 let mut taken = listener.slots.remove(&generation).unwrap_or_default();
                 if !steered || leads {
                     taken += std::mem::take(&mut listener.queue);

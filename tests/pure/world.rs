@@ -64,6 +64,8 @@ pub(crate) struct Unit {
     pub(crate) late: Option<(Generation, Tick)>,
     /// Those that have given their slots back. What is left there waits for whoever borrows one next.
     pub(crate) freed: BTreeSet<Generation>,
+    /// New connections lead to a slot that is nobody's, and wait there for whoever comes next.
+    pub(crate) spare: bool,
     /// Where new connections go: the last switch that succeeded.
     pub(crate) traffic: Option<Generation>,
     pub(crate) records: VecDeque<InFlight>,
@@ -84,6 +86,8 @@ pub(crate) struct Unit {
     pub(crate) trees: BTreeSet<Label>,
     /// Generations whose binds are left unanswered.
     pub(crate) held: BTreeSet<Generation>,
+    /// Those that were lent their slots before anything of them runs.
+    pub(crate) lent: BTreeMap<Generation, Arc<Launch>>,
     pub(crate) procs: Vec<Proc>,
     pub(crate) jobs: Vec<Job>,
     /// The last job that ended, and whose it was.
@@ -294,6 +298,7 @@ impl Unit {
             share: None,
             late: None,
             freed: BTreeSet::new(),
+            spare: false,
             traffic: None,
             records: VecDeque::new(),
             disk_since: Tick(0),
@@ -306,6 +311,7 @@ impl Unit {
             staged: BTreeSet::new(),
             trees: BTreeSet::new(),
             held: BTreeSet::new(),
+            lent: BTreeMap::new(),
             procs: Vec::new(),
             jobs: Vec::new(),
             last_job: None,

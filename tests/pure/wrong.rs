@@ -62,6 +62,17 @@ const WRONGS: &[Wrong] = &[
         story.happens("web/2.0 spawned", vec![]);
         story.tries("web/2.0 says ready", vec![intent()])
     }),
+    (Rule::Exclusive, "the next is launched beside the only one that may run", || {
+        let mut story = Story::new("exclusive=process");
+        story.happens("c1 asks web swap", vec![]);
+        let began = story.began(2, SwapKind::Swap, Some(1), up(2, Some(1), None));
+        story.happens("web/1.0 says alive", vec![began]);
+        let spawn = story.spawn(2, 2);
+        story.tries("web recorded", vec![spawn])
+    }),
+    (Rule::MakeBeforeBreak, "the only one that may run is told to stop for nothing", || {
+        Story::new("exclusive=process").tries("web/1.0 says alive", vec![signal(1, Signal::TERM)])
+    }),
     (Rule::OneOfEach, "two generations are active", || {
         let mut story = Story::new("");
         for generation in &mut story.sim.brain.shown.generations {

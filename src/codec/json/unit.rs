@@ -142,6 +142,8 @@ pub struct SwapView {
     pub ready_ms: Option<u64>,
     /// From the intent saved until new connections reached `to`; a started microsecond counts.
     pub switch_us: Option<u64>,
+    /// For how long nobody accepted new connections, which waited (Exclusive).
+    pub gap_ms: Option<u64>,
     /// Why, where it did not commit.
     pub cause: Option<String>,
 }
@@ -285,6 +287,7 @@ impl From<&SwapStatus> for SwapView {
             result: status.result.word().to_owned(),
             ready_ms: status.ready.map(millis),
             switch_us: status.switch.map(micros),
+            gap_ms: status.gap.map(millis),
             cause: status.cause.clone(),
         }
     }
@@ -330,6 +333,7 @@ mod tests {
                 result: SwapResult::Running,
                 ready: Some(Duration::from_millis(900)),
                 switch: Some(Duration::from_nanos(89_001)),
+                gap: None,
                 cause: None,
             }),
             notes: vec!["probation: 8s left".into()],
@@ -361,7 +365,7 @@ mod tests {
             r#"{"worker":1,"pid":104,"phase":"serving","status_text":"idle","last_exit":null},"#,
             r#"{"worker":2,"pid":null,"phase":"serving","status_text":"","last_exit":null}]}],"#,
             r#""last_swap":{"swap_id":3,"from":7,"to":8,"result":"running","ready_ms":900,"switch_us":90,"#,
-            r#""cause":null},"#,
+            r#""gap_ms":null,"cause":null},"#,
             r#""rollback":{"generation":7,"release":"1.4.2","warm":false,"warm_ms":null,"pinned":true},"#,
             r#""notes":["probation: 8s left"]}"#,
         );

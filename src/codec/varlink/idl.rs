@@ -211,6 +211,7 @@ fn full_unit() -> UnitView {
             from: Some(7),
             ready_ms: Some(0),
             switch_us: Some(0),
+            gap_ms: Some(0),
             cause: Some(String::new()),
             ..SwapView::default()
         }),

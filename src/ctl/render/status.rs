@@ -211,6 +211,9 @@ fn swap_line(swap: &SwapView, cause: Option<&String>) -> String {
     if let Some(switch) = swap.switch_us {
         line += &format!(", switched in {}", fine(Duration::from_micros(switch)));
     }
+    if let Some(gap) = swap.gap_ms {
+        line += &format!(", new connections waited for {}", fine(Duration::from_millis(gap)));
+    }
     if let Some(cause) = cause {
         line += &format!(": {}", clean(cause));
     }
@@ -379,6 +382,7 @@ supd: no bpf(2): EPERM";
             result: "running".into(),
             ready_ms: Some(1420),
             switch_us: Some(90),
+            gap_ms: None,
             cause: None,
         });
         web.notes = vec!["probation: 8s left".into()];

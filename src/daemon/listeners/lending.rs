@@ -231,9 +231,11 @@ impl Listeners {
         }
         let mut faults = Vec::new();
         let split = self.lending.steering.split();
-        if split.candidate.is_some_and(|(candidate, _)| candidate == slot) && split.active != slot {
-            // The next that has this slot is not to receive what was meant for this one.
-            faults.extend(self.steer(Split { candidate: None, ..split }).err());
+        if let Some((_, share)) = split.candidate.filter(|(own, _)| *own == slot && split.active != slot) {
+            // The next that has this slot is not to receive what was meant for this one. But where all wait
+            // for it alone, they go on waiting there, for whoever comes next.
+            let active = if share.is_full() { slot } else { split.active };
+            faults.extend(self.steer(Split { active, candidate: None, ..split }).err());
         }
         self.all_mut().for_each(|listener| listener.give_back(slot));
         self.lending.left.retain(|_, left| *left != slot);

@@ -163,12 +163,25 @@ fn whoever_comes_after_a_candidate_does_not_receive_its_share() {
     let mut stage = Stage::new(true);
     stage.lend(1);
     stage.lend(2);
+    stage.switch(1, Some((2, "99"))).unwrap();
+    let Stage { listeners, sources, .. } = &mut stage;
+    assert_eq!(listeners.give_back(Generation(2), sources), [""; 0]);
+    stage.lend(3);
+    stage.reach(1);
+}
+
+/// Where only one may run, and that one fails: also while the one before is still on its way out.
+#[test]
+fn where_all_wait_for_one_they_wait_on_for_the_next() {
+    let mut stage = Stage::new(true);
+    stage.lend(1);
+    stage.lend(2);
     stage.switch(1, Some((2, "100"))).unwrap();
     stage.reach(2);
     let Stage { listeners, sources, .. } = &mut stage;
     assert_eq!(listeners.give_back(Generation(2), sources), [""; 0]);
     stage.lend(3);
-    stage.reach(1);
+    stage.reach(3);
 }
 
 #[test]

@@ -20,6 +20,7 @@ impl StepKind {
             Self::Copying => "the program to go back to is still being copied",
             Self::Binding => "its listeners are being bound",
             Self::Numbering => "its number is on its way to the disk",
+            Self::Clearing => "only one may run, and the one before is on its way out",
             Self::Launching => "it is on its way to ready",
             Self::Unbound => "it is started and on no port",
             Self::Held => "it is ready and held",
@@ -44,6 +45,7 @@ pub(super) enum Step {
     Copying { until: Tick, anyway: bool },
     Binding { job: JobId },
     Numbering { record: RecordId },
+    Clearing,
     Launching,
     Unbound,
     Held,
@@ -69,6 +71,7 @@ impl Step {
             Self::Copying { .. } => StepKind::Copying,
             Self::Binding { .. } => StepKind::Binding,
             Self::Numbering { .. } => StepKind::Numbering,
+            Self::Clearing => StepKind::Clearing,
             Self::Launching => StepKind::Launching,
             Self::Unbound => StepKind::Unbound,
             Self::Held => StepKind::Held,
@@ -104,6 +107,7 @@ impl Step {
             | Self::TurnNoting { save } => save.again,
             Self::Binding { .. }
             | Self::Numbering { .. }
+            | Self::Clearing
             | Self::Launching
             | Self::Unbound
             | Self::Held
@@ -124,6 +128,7 @@ impl Step {
             | Self::TurnNoting { save } => save.record,
             Self::Copying { .. }
             | Self::Binding { .. }
+            | Self::Clearing
             | Self::Launching
             | Self::Unbound
             | Self::Held
@@ -144,6 +149,7 @@ impl Step {
             Self::Copying { .. }
             | Self::Binding { .. }
             | Self::Numbering { .. }
+            | Self::Clearing
             | Self::Launching
             | Self::Unbound
             | Self::Held
@@ -168,6 +174,7 @@ impl Step {
             Self::Copying { .. }
             | Self::Binding { .. }
             | Self::Numbering { .. }
+            | Self::Clearing
             | Self::Launching
             | Self::Unbound
             | Self::Held
@@ -193,6 +200,7 @@ impl Step {
             Self::Copying { .. }
             | Self::Binding { .. }
             | Self::Numbering { .. }
+            | Self::Clearing
             | Self::Launching
             | Self::Unbound
             | Self::Held
@@ -216,6 +224,7 @@ impl Step {
             Self::Copying { .. }
             | Self::Binding { .. }
             | Self::Numbering { .. }
+            | Self::Clearing
             | Self::Launching
             | Self::Unbound
             | Self::Held
@@ -246,6 +255,7 @@ impl Step {
             Self::Copying { .. }
             | Self::Binding { .. }
             | Self::Numbering { .. }
+            | Self::Clearing
             | Self::Launching
             | Self::Unbound
             | Self::Held
@@ -287,6 +297,9 @@ pub(super) struct Swap {
     pub(super) wanted: Share,
     /// It goes to one that stands by already.
     pub(super) warm: bool,
+    /// Since when nobody has accepted new connections, and how long that was until it was ready.
+    pub(super) gap_since: Option<Tick>,
+    pub(super) gap: Option<Duration>,
     /// Its binds are left unanswered.
     pub(super) unbound: bool,
     /// What it leaves is not to stand by.
@@ -327,6 +340,7 @@ impl Swap {
             result,
             ready: self.ready,
             switch: self.switch,
+            gap: self.gap,
             cause: self.cause.clone().or_else(|| self.fell.clone()),
         }
     }

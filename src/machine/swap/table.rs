@@ -11,6 +11,8 @@ listed!(
         Binding,
         /// The generation's number is on its way into the ledger.
         Numbering,
+        /// Only one may run: who served before is on its way out.
+        Clearing,
         /// The workers are on their way to ready.
         Launching,
         /// Started, on no port, and waits for `promote`.
@@ -61,6 +63,8 @@ listed!(
         Recorded,
         /// It is not.
         RecordFailed,
+        /// Nobody is left beside whom it may not run.
+        Cleared,
         /// Every worker of the new generation is ready.
         Ready,
         /// Every worker of the new generation waits in a bind, as a person wants it.
@@ -175,6 +179,7 @@ pub fn decide(step: StepKind, cue: SwapCueKind) -> SwapMove {
         StepKind::Copying
         | StepKind::Binding
         | StepKind::Numbering
+        | StepKind::Clearing
         | StepKind::Launching
         | StepKind::Unbound => before(step, cue),
         StepKind::Held | StepKind::Canary | StepKind::Asking => at_will(step, cue),
@@ -195,6 +200,7 @@ fn before(step: StepKind, cue: SwapCueKind) -> SwapMove {
     let copying = step == StepKind::Copying;
     let binding = step == StepKind::Binding;
     let numbering = step == StepKind::Numbering;
+    let clearing = step == StepKind::Clearing;
     let launching = step == StepKind::Launching;
     let unbound = step == StepKind::Unbound;
     match cue {
@@ -204,6 +210,8 @@ fn before(step: StepKind, cue: SwapCueKind) -> SwapMove {
         C::BindFailed if binding => M::Drop,
         C::Recorded if numbering => M::Launch,
         C::RecordFailed if numbering => M::Unnumbered,
+        C::Cleared if clearing => M::Launch,
+        C::ShareFailed if clearing || launching => M::Undo,
         C::Ready if launching => M::Proceed,
         C::Unbound if launching => M::Wait,
         C::Failed if launching || unbound => M::Undo,
@@ -218,6 +226,7 @@ fn before(step: StepKind, cue: SwapCueKind) -> SwapMove {
         | C::BindFailed
         | C::Recorded
         | C::RecordFailed
+        | C::Cleared
         | C::Ready
         | C::Unbound
         | C::Failed
@@ -253,6 +262,7 @@ fn at_will(step: StepKind, cue: SwapCueKind) -> SwapMove {
         | C::BindFailed
         | C::Recorded
         | C::RecordFailed
+        | C::Cleared
         | C::Ready
         | C::Unbound
         | C::BackReady
@@ -291,6 +301,7 @@ fn during(step: StepKind, cue: SwapCueKind) -> SwapMove {
         | C::BindFailed
         | C::Recorded
         | C::RecordFailed
+        | C::Cleared
         | C::Ready
         | C::Unbound
         | C::BackReady
@@ -339,6 +350,7 @@ fn after(step: StepKind, cue: SwapCueKind) -> SwapMove {
         | C::BindFailed
         | C::Recorded
         | C::RecordFailed
+        | C::Cleared
         | C::Ready
         | C::Unbound
         | C::Failed
@@ -383,6 +395,7 @@ fn back(step: StepKind, cue: SwapCueKind) -> SwapMove {
         | C::BindFailed
         | C::Recorded
         | C::RecordFailed
+        | C::Cleared
         | C::Ready
         | C::Unbound
         | C::Failed

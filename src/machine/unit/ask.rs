@@ -137,6 +137,7 @@ impl Unit {
     /// Whether a swap is under way; says so, and what to type. `instead`: what does this request
     /// over the one under way, as long as that can be undone.
     fn is_free(&self, instead: &str) -> Result<(), Reply> {
+        self.is_not_returning()?;
         let Some(swap) = &self.swap else { return Ok(()) };
         let (to, step) = (swap.to, swap.step.kind());
         let text = format!("a swap to generation {to} is under way: {}", step.doing());
@@ -203,6 +204,7 @@ impl Unit {
         if let Life::Stopping(_) = self.life {
             return Err(Reply::refused("is stopping", self.command("wait")));
         }
+        self.may_stop_midway(&plan)?;
         if replace && self.swap.is_some() {
             return self.replace(plan, waiter, turn);
         }
@@ -366,7 +368,7 @@ impl Unit {
             self.waiters.push(Waiter { client, wait, drained: None });
             return;
         }
-        if self.join_install(client, wait) {
+        if self.join_again(client, wait) || self.join_install(client, wait) {
             return;
         }
         let leaving = self.groups.keys().find(|generation| {

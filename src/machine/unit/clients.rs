@@ -38,6 +38,9 @@ impl Unit {
             parting.waiters.retain(|waiter| waiter.client != client);
             parting.undoers.retain(|undoer| *undoer != client);
         }
+        if let Some(again) = &mut self.again {
+            again.hung_up(client);
+        }
         if let Some(reloading) = &mut self.reloading {
             reloading.client = reloading.client.filter(|asker| *asker != client);
         }

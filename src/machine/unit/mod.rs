@@ -108,6 +108,8 @@ pub(super) struct Unit {
     waiters: Vec<Waiter>,
     /// A swap that begins once the running one is undone.
     next: Option<Box<(super::swap::Plan, Option<Waiter>)>>,
+    /// Who served is to be launched again, for what was to take its place has failed.
+    again: Option<Box<plot::Again>>,
     reloading: Option<Box<Reloading>>,
     /// A daemon-reload that waits for its listeners.
     refreshing: Option<Refreshing>,
@@ -193,7 +195,7 @@ impl Unit {
                 self.swap_cue(SwapCueKind::SwitchFailed, &reason, turn);
             }
             Event::ShareFailed { swap_id, reason } if self.is_about(swap_id) => {
-                self.swap_cue(SwapCueKind::ShareFailed, &reason, turn);
+                self.share_failed(&reason, turn);
             }
             Event::IntentSaved { .. }
             | Event::IntentFailed { .. }

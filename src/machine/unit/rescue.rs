@@ -30,7 +30,7 @@ impl Unit {
     pub(super) fn bury(&mut self, generation: Generation, turn: &mut Turn<'_>) {
         let Some(group) = self.groups.remove(&generation) else { return };
         turn.act(Action::Retire(generation));
-        if !group.steered || group.rescues || !matches!(self.life, Life::Up) {
+        if !group.steered || group.rescues || self.is_never_beside(&group) || !matches!(self.life, Life::Up) {
             return self.drained(generation, turn);
         }
         // Who was told to stop had settled before.

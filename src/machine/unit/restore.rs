@@ -36,6 +36,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         unproven: None,
         waiters: Vec::new(),
         next: None,
+        again: None,
         reloading: None,
         refreshing: None,
         listening: Vec::new(),

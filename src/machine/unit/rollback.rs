@@ -56,6 +56,7 @@ impl Unit {
         if let Life::Stopping(_) = self.life {
             return Err(Reply::refused("is stopping", self.command("wait")));
         }
+        self.is_not_returning()?;
         if let Some(swap) = &self.swap {
             return match (swap.plan.kind, swap.plan.origin) {
                 (SwapKind::Rollback, Some(to)) => {

@@ -16,6 +16,8 @@ impl Unit {
         self.stop_replaced(turn);
         self.retire_standbys(turn);
         self.forget_gone(turn);
+        self.end_clearing(turn);
+        self.launch_again(turn);
         self.end_reload(turn);
         match &self.life {
             Life::Stopping(Stopping { stage: StopStage::Ending, .. }) if self.groups.is_empty() => {
@@ -81,7 +83,7 @@ impl Unit {
 
     /// A unit on demand whose workers ended as they should waits again.
     fn rest_on_demand(&mut self, turn: &mut Turn<'_>) {
-        if self.swap.is_some() || self.durable.want != Want::OnDemand {
+        if self.swap.is_some() || self.again.is_some() || self.durable.want != Want::OnDemand {
             return;
         }
         let clean = |group: &Group| {
@@ -131,7 +133,10 @@ impl Unit {
             Life::Stopped { keep_listening: false, .. } | Life::Blocked { .. } => return Some(Vec::new()),
             Life::Stopped { .. } | Life::Arming { .. } | Life::Stopping(_) => return None,
         }
-        if self.groups.is_empty() && self.swap.is_some() {
+        if let Some(both) = self.listening_over_gap() {
+            return Some(both);
+        }
+        if self.again.is_some() || (self.groups.is_empty() && self.swap.is_some()) {
             // Connections may be waiting for what is about to be launched.
             return None;
         }

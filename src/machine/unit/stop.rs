@@ -94,6 +94,7 @@ impl Unit {
         } else {
             self.cut_swap(turn);
         }
+        self.drop_again(turn);
         turn.note(Level::Info, None, "stopping");
         turn.act(Action::Unwatch);
         let stage = StopStage::Unlistening { until: turn.now.after(UNLISTEN_LONGEST) };

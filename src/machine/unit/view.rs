@@ -78,6 +78,7 @@ impl Unit {
         match self.swap.as_ref().map(|swap| (swap.is_first(), swap.step)) {
             // Until its commit is on disk nothing can be undone, so nothing else is promised either.
             Some((true, _)) => UnitState::Starting,
+            Some((false, Step::Clearing | Step::Launching)) if self.has_gap() => UnitState::Starting,
             Some((
                 false,
                 Step::Probation { .. } | Step::Checking { .. } | Step::Noting { commits: false, .. },
@@ -126,7 +127,9 @@ impl Unit {
 
     fn generation_status(&self, group: &Group, now: Tick) -> GenerationStatus {
         let state = match group.role {
-            Role::Candidate | Role::Standby { .. } if self.has_share(group) => GenerationState::Canary,
+            Role::Candidate | Role::Standby { .. } if self.has_share(group) && !self.has_gap() => {
+                GenerationState::Canary
+            }
             Role::Candidate if group.is_unbound() => GenerationState::Unbound,
             Role::Candidate => GenerationState::Candidate,
             Role::Active if group.is_gone() => GenerationState::Exited,
@@ -227,6 +230,9 @@ fn step_note(to: Generation, step: Step, now: Tick) -> Option<String> {
     let seconds = |until: Tick| until.since(now).as_secs();
     match step {
         Step::Copying { .. } => Some("a rollback waits for the copy of the program to go back to".to_owned()),
+        Step::Clearing => Some(format!(
+            "generation {to} is launched once the one before has ended: only one may run (Exclusive)"
+        )),
         Step::Launching => Some(format!("generation {to} is on its way to ready")),
         Step::Unbound => {
             Some(format!("generation {to} is started and on no port: promote (or bind), or abort"))

@@ -72,7 +72,8 @@ impl Book {
         let lives = |generation: Generation| unit.live_of(generation).next().is_some();
         // Whoever is to have it next is on its way.
         let moves = !unit.switches.is_empty() || !unit.intents.is_empty();
-        for generation in unit.receivers().into_iter().filter(|receiver| !lives(*receiver)) {
+        let waits = |generation: &Generation| !lives(*generation) && !unit.lent.contains_key(generation);
+        for generation in unit.receivers().into_iter().filter(waits) {
             let candidate = unit.traffic != Some(generation);
             // A swap brings another one, if only when a person says so.
             let back = !candidate && (self.comes_back(unit) || unit.ledger_soon().swap.is_some());
@@ -96,7 +97,10 @@ impl Book {
         for listener in unit.listeners.iter().filter(|listener| !any_names(list, &listener.address)) {
             let mut waited_for = listener.slots.iter().filter(|(_, count)| **count > 0);
             let lost = waited_for.find(|(generation, _)| {
-                !unit.freed.contains(generation) && !Self::may_be_down(unit, **generation)
+                // Where only one may run, nobody comes back to where the next is not.
+                unit.names(**generation, listener)
+                    && !unit.freed.contains(generation)
+                    && !Self::may_be_down(unit, **generation)
             });
             must(Rule::Queues, lost.is_none() || self.halted, || {
                 format!("closes {}, where {lost:?} wait", listener.address)

@@ -350,7 +350,9 @@ impl Book {
             || self.saved_in_life && self.inherited
             || unit.ledger.want == Want::Down;
         let happened = unit.traffic == Some(intent.to) || !self.served.contains(&intent.to) && self.inherited;
-        must(Rule::Durable, said || !happened, || {
+        // Where only one may run, who served before is launched again.
+        let again = unit.excludes(intent.to) && unit.ready_of(intent.to).next().is_none();
+        must(Rule::Durable, said || !happened || again, || {
             format!(
                 "forgets {intent:?}, and the ledger says {} is active",
                 show(number(unit.ledger.active.as_ref()))

@@ -39,6 +39,8 @@ rules! {
     Listeners = "listeners",
     /// Who serves is told to stop only when another is ready.
     MakeBeforeBreak = "make-before-break",
+    /// Of what may not run twice there is one at a time.
+    Exclusive = "exclusive",
     /// At most one active generation and one candidate; status hides nobody.
     OneOfEach = "one-of-each",
     /// A failed swap changes nothing for the active generation.
@@ -307,6 +309,7 @@ impl Oracle {
             Action::Share { swap_id, candidate, share, .. } => {
                 self.book(place).shares(world, unit, *swap_id, (*candidate, *share))
             }
+            Action::Lend(_) => Ok(()),
             Action::HoldBinds(generation) => serve::holds_binds(unit, *generation),
             Action::AnswerBinds(generation) => serve::answers_binds(unit, *generation),
             Action::PassOn(generation) => serve::passes_on(unit, *generation),

@@ -5,7 +5,7 @@ use super::{Checked, Rule, must};
 use crate::step::Ask;
 use crate::world::{Client, Door, Proc, Unit, World, number};
 use supd::model::status::SwapResult;
-use supd::model::{ClientId, ExitStatus, Reply, WaitFor, Want};
+use supd::model::{ClientId, ExitStatus, Reply, SwapKind, WaitFor, Want};
 
 /// An answer that is nobody's business but the asker's.
 fn is_due<'a>(world: &'a World, client: ClientId, reply: &Reply) -> Result<&'a Client, super::Violation> {
@@ -228,11 +228,18 @@ impl Book {
     }
 
     /// One that ended while its commit was on its way to the disk is gone back from by another: this one.
+    /// Or, where only one may run, one that was undone, by another launch of who served before.
     fn undoes(&self, unit: &Unit, back: &SwapBook) -> bool {
         let last = self.swaps.iter().rev().find(|swap| swap.id < back.id);
-        back.ended == Some(SwapResult::Committed)
-            && unit.traffic == Some(back.to)
-            && last.is_some_and(|last| last.from == Some(back.to) && last.ended == back.ended)
+        let stays = back.ended == Some(SwapResult::Committed);
+        let undone = |last: &SwapBook| {
+            let before = matches!(last.ended_sent, Some(SwapResult::Failed | SwapResult::Aborted));
+            last.from.is_some() && before && back.kind == SwapKind::Start
+        };
+        let fell = |last: &SwapBook| {
+            last.from == Some(back.to) && last.ended == back.ended && unit.traffic == Some(back.to)
+        };
+        stays && last.is_some_and(|last| fell(last) || undone(last))
     }
 
     fn aborted(&self, unit: &Unit, client: &Client, reply: &Reply) -> Checked {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use supd::machine::{JobKind, Launch};
 use supd::model::settings::{KillMode, Restart};
 use supd::model::status::SwapResult;
-use supd::model::{Generation, Share, Signal, SwapId, SwapKind, Tick, Want, WorkerId};
+use supd::model::{Generation, Settings, Share, Signal, SwapId, SwapKind, Tick, Want, WorkerId};
 
 /// More relaunches of one worker's place than this within a minute is a crash loop let loose.
 const RELAUNCHES_MAX: usize = 20;
@@ -18,6 +18,7 @@ impl Book {
     pub(super) fn spawns(&mut self, world: &World, unit: &Unit, index: u32, launch: &Arc<Launch>) -> Checked {
         let generation = launch.generation;
         must(Rule::Stopped, !self.halted, || format!("launches generation {generation} of a stopped unit"))?;
+        Self::is_alone(unit, launch)?;
         must(Rule::Stopped, !world.shutdown, || "launches during shutdown".to_owned())?;
         must(Rule::Accounts, index < launch.settings.service.workers, || {
             format!("worker {index} is one too many")
@@ -232,7 +233,8 @@ impl Book {
 
     /// What clients have of a generation is counted from when it is let go.
     pub(super) fn counts(&mut self, world: &World, unit: &Unit, generation: Generation) -> Checked {
-        let receives = unit.traffic == Some(generation) && !self.halted;
+        let first = self.goes_first(unit, generation);
+        let receives = unit.traffic == Some(generation) && !self.halted && !first && !unit.spare;
         must(Rule::MakeBeforeBreak, !receives, || format!("lets {generation} go, which has the traffic"))?;
         let named = [&self.sent.retained, &self.sent.forward].map(|kept| number(kept.as_ref()));
         let stands_by = self.standbys.get(&generation).filter(|_| named.contains(&Some(generation)));
@@ -268,12 +270,36 @@ impl Book {
         must(Rule::Shares, unit.traffic != Some(candidate), || {
             format!("a share for {candidate}, which has all")
         })?;
-        let ready = share.is_zero() || unit.complete(candidate, world.now);
+        // Where only one may run, new connections wait for it.
+        let waits = share.is_full() && unit.excludes(candidate);
+        let ready = share.is_zero() || waits || unit.complete(candidate, world.now);
         must(Rule::Shares, ready, || format!("a share for {candidate}, which is not ready"))?;
-        let steered = self.steers(unit, candidate);
+        let steered = unit.has_slot(candidate);
         must(Rule::Shares, steered, || format!("a share for {candidate}, which has no slot of its own"))?;
         self.shared.insert(candidate);
         Ok(())
+    }
+
+    /// Whether it has to go before the next is launched.
+    fn goes_first(&self, unit: &Unit, generation: Generation) -> bool {
+        let Some(swap) = self.running().filter(|swap| swap.to != generation && swap.began_saved) else {
+            return false;
+        };
+        let new = unit.procs.iter().all(|proc| proc.generation() != swap.to);
+        let alone = |settings: &Arc<Settings>| unit.knobs(settings).alone();
+        let mut old = unit.live_of(generation).map(|proc| &proc.launch.settings);
+        new && (unit.store.get(&swap.to).is_some_and(alone) || old.any(alone))
+    }
+
+    /// Where only one may run there is nobody beside it.
+    fn is_alone(unit: &Unit, launch: &Launch) -> Checked {
+        let generation = launch.generation;
+        let mut others = unit.live().filter(|proc| proc.generation() != generation);
+        let one = unit.knobs(&launch.settings).alone();
+        let other = others.find(|proc| one || unit.knobs(&proc.launch.settings).alone());
+        must(Rule::Exclusive, other.is_none(), || {
+            format!("launches generation {generation} beside {:?}", other.map(Proc::generation))
+        })
     }
 
     /// Whether a worker that receives nothing any more has had the time to finish.
@@ -304,7 +330,8 @@ impl Book {
         let serves = proc.is_ready() && self.served.contains(&generation);
         // New connections go to another's slot, whether anybody answers there or not.
         let deaf = unit.is_steered(proc) && self.drains.contains_key(&generation);
-        if !serves || deaf || proc.doomed || self.halted || proc.is_silent(world.now) {
+        let cleared = self.goes_first(unit, generation);
+        if !serves || deaf || cleared || proc.doomed || self.halted || proc.is_silent(world.now) {
             return Ok(());
         }
         let others = unit.generations();

@@ -78,6 +78,9 @@ impl Unit {
     pub(super) fn launch(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
         let Some(launch) = self.recipes.get(&swap.to).cloned() else { return true };
         self.clear_old_intent(turn);
+        if self.clears_first(swap) {
+            return self.clear(swap, launch, turn);
+        }
         swap.launched = turn.now;
         swap.step = Step::Launching;
         let workers = launch.settings.service.workers;
@@ -94,6 +97,7 @@ impl Unit {
 
     pub(super) fn proceed(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
         swap.ready = Some(turn.now.since(swap.launched));
+        swap.gap = swap.gap_since.map(|since| turn.now.since(since));
         let about = (Some(swap.id), Some(swap.to));
         if swap.is_first() {
             return self.note_commit(swap, Try::default(), turn);
@@ -170,7 +174,9 @@ impl Unit {
             let failed = self.groups.get(&swap.to).map(Group::as_kept);
             self.durable.judge(failed.as_ref(), Verdict::Bad);
         }
-        self.take_share(swap, turn);
+        if !self.bring_back(swap, turn) {
+            self.take_share(swap, turn);
+        }
         if swap.warm {
             // It stands by as before, for as long again.
             self.stand_by(swap.to, &swap.plan.settings.swap, turn);
@@ -196,9 +202,12 @@ impl Unit {
         let Step::Undoing { result, .. } = swap.step else { return true };
         let cause = swap.cause.clone().unwrap_or_default();
         self.last_swap = Some(swap.status(result));
+        turn.note(Level::Warning, Some(swap.to), format!("{}: {cause}", result.word()));
+        if self.wait_for_again(swap, turn) {
+            return false;
+        }
         let serves = self.groups.values().any(Group::answers);
         let status = if swap.is_first() || !serves { ExitStatus::Down } else { ExitStatus::Failed };
-        turn.note(Level::Warning, Some(swap.to), format!("{}: {cause}", result.word()));
         let mut reply = Reply::new(status, swap.is_first(), self.tell_undone(swap, &cause));
         // Without the one that stood by there is still its release.
         let cold = (swap.warm && !swap.by_person).then(|| self.way_back());

@@ -32,7 +32,8 @@ impl Unit {
 
     /// The file's step of this number; after the last one it gets everything.
     fn take_stage(&mut self, swap: &mut Swap, stage: usize, turn: &mut Turn<'_>) -> bool {
-        let steps = swap.plan.kind == SwapKind::Swap && swap.steered && swap.from.is_some();
+        let steps =
+            swap.plan.kind == SwapKind::Swap && swap.steered && swap.from.is_some() && swap.gap.is_none();
         let step = swap.plan.settings.swap.canary.get(stage).filter(|_| steps).copied();
         let Some(CanaryStep { share, hold }) = step else { return self.intend(swap, turn) };
         let share = Share::of_parts(share).unwrap_or(Share::FULL);
@@ -72,7 +73,7 @@ impl Unit {
         Some(reply.about(Some(swap.id), Some(swap.to)))
     }
 
-    fn set_share(&mut self, swap: &mut Swap, share: Share, turn: &mut Turn<'_>) {
+    pub(super) fn set_share(&mut self, swap: &mut Swap, share: Share, turn: &mut Turn<'_>) {
         if swap.share == share {
             return;
         }
@@ -159,6 +160,7 @@ impl Unit {
             StepKind::Copying
             | StepKind::Binding
             | StepKind::Numbering
+            | StepKind::Clearing
             | StepKind::Launching
             | StepKind::Unbound
             | StepKind::Held

@@ -62,7 +62,9 @@ impl Unit {
         let stands_by = |from: &Generation| self.groups.get(from).is_some_and(Group::stands_by);
         let beside = swap.from.filter(stands_by).map(|from| format!("; generation {from} stands by"));
         let beside = beside.unwrap_or_default();
-        let reply = Reply::done(true, format!("generation {} is {stays}{beside}", swap.to))
+        let gap = swap.gap.map(|gap| format!("; new connections waited for {} ms", gap.as_millis()));
+        let gap = gap.unwrap_or_default();
+        let reply = Reply::done(true, format!("generation {} is {stays}{beside}{gap}", swap.to))
             .about(Some(swap.id), Some(swap.to));
         self.resolve(WaitFor::Committed, &reply, turn);
         // The answer said it to the others.

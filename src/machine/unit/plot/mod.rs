@@ -3,6 +3,7 @@
 //! | file | the moves |
 //! |---|---|
 //! | `before` | to ready, and undone before the switch |
+//! | `exclusive` | one ends before the next begins |
 //! | `unbound` | started, and on no port until a person says |
 //! | `canary` | a share, and the next |
 //! | `switch` | the switch itself |
@@ -15,6 +16,7 @@ mod back;
 mod before;
 mod canary;
 mod commit;
+mod exclusive;
 mod fall;
 mod switch;
 mod unbound;
@@ -29,6 +31,7 @@ use super::super::turn::Turn;
 use super::{Life, Unit, Waiter};
 use crate::model::settings::{Retain, Start};
 use crate::model::{Generation, Progress, Settings, Share, SwapId, Want};
+pub(in crate::machine::unit) use exclusive::Again;
 use std::time::Duration;
 
 /// How long a rollback waits for the copy of what it launches.
@@ -96,6 +99,8 @@ impl Unit {
             share: Share::ZERO,
             wanted: Share::ZERO,
             warm: standby.is_some(),
+            gap_since: None,
+            gap: None,
             unbound: false,
             stops_left: false,
             cause: None,
@@ -199,6 +204,7 @@ impl Unit {
             Step::Copying { .. }
             | Step::Binding { .. }
             | Step::Numbering { .. }
+            | Step::Clearing
             | Step::Launching
             | Step::Unbound
             | Step::Held

@@ -20,6 +20,9 @@ impl Unit {
     }
 
     pub(super) fn note_switched(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
+        if self.has_failed_alone(swap) {
+            return self.undo(swap, "", turn);
+        }
         let probation = self.has_probation(swap);
         self.set_role(swap.to, Role::Active);
         if let Some(group) = self.groups.get_mut(&swap.to) {
@@ -33,7 +36,7 @@ impl Unit {
         let to = self.groups.get(&swap.to).map(Group::as_kept);
         self.durable.switch(to);
         turn.note(Level::Info, Some(swap.to), "receives the traffic");
-        if !probation && swap.cause.is_none() {
+        if (!probation && swap.cause.is_none()) || self.is_without_previous(swap) {
             return self.note_commit(swap, Try::default(), turn);
         }
         self.note_switch(swap, Try::default(), turn)

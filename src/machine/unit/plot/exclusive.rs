@@ -1,0 +1,235 @@
+//! Servers of which two cannot live together: one ends before the next is launched. Meanwhile new
+//! connections wait where the next one will accept them.
+//!
+//! Nothing else of a swap changes. If the next one fails, who served before is launched again.
+
+use super::super::{Unit, Waiter};
+use crate::machine::effect::{Action, Launch, Level};
+use crate::machine::group::{Group, Role};
+use crate::machine::swap::table::SwapCueKind;
+use crate::machine::swap::{Plan, Step, Swap};
+use crate::machine::turn::Turn;
+use crate::model::settings::Exclusive;
+use crate::model::{ClientId, Ended, ExitStatus, Generation, Progress, Reply, Settings, Share, WaitFor};
+use std::sync::Arc;
+
+/// Who served is to be launched again, once nothing is left of what was to replace it.
+#[derive(Debug, Clone)]
+pub(in crate::machine::unit) struct Again {
+    generation: Generation,
+    /// Why it is.
+    cause: String,
+    ended: Option<Ended>,
+    /// They hear how that ends.
+    waiters: Vec<Waiter>,
+    undoers: Vec<ClientId>,
+}
+
+/// Whether no other generation may run beside one of these.
+fn is_alone(settings: &Settings) -> bool {
+    settings.service.exclusive == Exclusive::Process
+}
+
+impl Again {
+    pub(in crate::machine::unit) fn hung_up(&mut self, client: ClientId) {
+        self.waiters.retain(|waiter| waiter.client != client);
+        self.undoers.retain(|undoer| *undoer != client);
+    }
+}
+
+impl Unit {
+    /// Whether a person may have this stop on its way; why not, and what to type.
+    pub(in crate::machine::unit) fn may_stop_midway(&self, plan: &Plan) -> Result<(), Reply> {
+        let stops = plan.stops;
+        let shares = stops.canary.is_some_and(|share| !share.is_full());
+        let alone = self.groups.values().any(|group| is_alone(&group.launch.settings));
+        if !(stops.hold || stops.unbound || shares) || !(alone || is_alone(&plan.settings)) {
+            return Ok(());
+        }
+        let text = "Exclusive = \"process\": only one may run, so nobody would serve meanwhile";
+        Err(Reply::refused(text, self.command("swap")))
+    }
+
+    /// Whether everybody else has to end before this one is launched.
+    pub(super) fn clears_first(&self, swap: &Swap) -> bool {
+        let one = is_alone(&swap.plan.settings);
+        !self.groups.is_empty() && (one || self.groups.values().any(|group| is_alone(&group.launch.settings)))
+    }
+
+    /// Whether what is left of this one's clients may not have it launched once more.
+    pub(in crate::machine::unit) fn is_never_beside(&self, group: &Group) -> bool {
+        is_alone(&group.launch.settings) || is_alone(&self.settings)
+    }
+
+    /// New connections wait for the one that is to come; everybody else is let go.
+    pub(super) fn clear(&mut self, swap: &mut Swap, launch: Arc<Launch>, turn: &mut Turn<'_>) -> bool {
+        swap.step = Step::Clearing;
+        let text =
+            format!("only one may run: generation {} is launched once the one before has ended", swap.to);
+        turn.note(Level::Info, Some(swap.to), text.clone());
+        self.progress(&Progress::Note(text), turn);
+        if !swap.is_first() {
+            swap.gap_since = Some(turn.now);
+            if swap.steered {
+                turn.act(Action::Lend(launch));
+                self.set_share(swap, Share::FULL, turn);
+            }
+        }
+        for generation in self.with_role(|role| !role.ends()) {
+            self.divert(generation, turn);
+            self.retire(generation, turn);
+        }
+        true
+    }
+
+    /// Whether nobody is left beside whom it may not run.
+    pub(in crate::machine::unit) fn end_clearing(&mut self, turn: &mut Turn<'_>) {
+        let clears = self.swap.as_ref().is_some_and(|swap| swap.step == Step::Clearing);
+        if clears && self.groups.is_empty() {
+            self.swap_cue(SwapCueKind::Cleared, "", turn);
+        }
+    }
+
+    /// Whether new connections wait for one that is not launched yet, or not ready.
+    pub(in crate::machine::unit) fn has_gap(&self) -> bool {
+        let open = |swap: &Swap| swap.gap_since.is_some() && swap.gap.is_none();
+        self.again.is_some() || self.swap.as_deref().is_some_and(open)
+    }
+
+    /// Until it is known which of the two stays, connections may wait for either.
+    pub(in crate::machine::unit) fn listening_over_gap(&self) -> Option<Vec<Arc<Settings>>> {
+        let open = |swap: &&Swap| swap.gap_since.is_some() && !swap.step.has_switched();
+        let swap = self.swap.as_deref().filter(open)?;
+        let from = self.recipes.get(&swap.from?).map(|recipe| &recipe.settings);
+        let mut both: Vec<Arc<Settings>> = from.cloned().into_iter().collect();
+        if both.iter().all(|known| known.sockets != swap.plan.settings.sockets) {
+            both.push(swap.plan.settings.clone());
+        }
+        Some(both)
+    }
+
+    /// The hands cannot lead new connections to where they were to wait: nobody waits there.
+    pub(in crate::machine::unit) fn share_failed(&mut self, reason: &str, turn: &mut Turn<'_>) {
+        if let Some(swap) = self.swap.as_mut().filter(|swap| swap.gap_since.is_some()) {
+            swap.share = Share::ZERO;
+        }
+        self.swap_cue(SwapCueKind::ShareFailed, reason, turn);
+    }
+
+    /// Whether nobody is left to go back to, who could have the traffic at once.
+    pub(super) fn is_without_previous(&self, swap: &Swap) -> bool {
+        let gone = |from| !self.groups.contains_key(&from);
+        swap.gap_since.is_some() && swap.from.is_some_and(gone)
+    }
+
+    /// What has the traffic by now has failed meanwhile, with nobody to go back to at once.
+    pub(super) fn has_failed_alone(&self, swap: &Swap) -> bool {
+        let serves = self.groups.get(&swap.to).is_some_and(Group::serves_at_all);
+        swap.cause.is_some() && !serves && self.is_without_previous(swap)
+    }
+
+    /// It is undone: who served before goes on if it still can, else it is to be launched again, and that is
+    /// what everybody waits for. Says whether new connections wait on meanwhile where they do.
+    pub(super) fn bring_back(&mut self, swap: &Swap, turn: &mut Turn<'_>) -> bool {
+        let Some(from) = swap.from.filter(|_| swap.gap_since.is_some()) else { return false };
+        let launched = self.groups.contains_key(&swap.to);
+        match self.groups.get_mut(&from) {
+            Some(group) if group.role == Role::Active => return false,
+            // Whoever waits elsewhere it would never accept.
+            Some(group) if swap.share.is_zero() && group.drains_since(swap.gap_since) && group.serves() => {
+                (group.role, group.diverted) = (Role::Active, None);
+                turn.note(Level::Info, Some(from), "goes on serving");
+            }
+            // What takes its place is launched anyway.
+            Some(_) | None if self.next.is_some() => {}
+            Some(_) | None => {
+                let cause = swap.cause.clone().unwrap_or_default();
+                self.again = Some(Box::new(Again {
+                    generation: from,
+                    cause,
+                    ended: swap.ended.clone(),
+                    waiters: Vec::new(),
+                    undoers: Vec::new(),
+                }));
+            }
+        }
+        if launched {
+            // What it has it may finish, though new ones wait there as well.
+            self.divert(swap.to, turn);
+        } else if swap.steered {
+            // The slot that it was lent is for whoever comes next.
+            turn.act(Action::Retire(swap.to));
+        }
+        true
+    }
+
+    /// Whoever waits for the swap that is undone waits for that; says whether there is such a thing.
+    pub(super) fn wait_for_again(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
+        if self.next.is_some() {
+            self.again = None;
+        }
+        let Some(again) = &mut self.again else { return false };
+        let (from, to) = (swap.to, again.generation);
+        let all = std::mem::take(&mut self.waiters);
+        let (waiters, drains) = all.into_iter().partition(|waiter: &Waiter| waiter.drained.is_none());
+        (again.waiters, self.waiters) = (waiters, drains);
+        again.undoers.append(&mut swap.undoers);
+        let progress = Progress::RollingBack { from, to, cause: again.cause.clone() };
+        for waiter in &again.waiters {
+            turn.act(Action::Progress(waiter.client, progress.clone()));
+        }
+        true
+    }
+
+    /// Whether it is not about to be launched again.
+    pub(in crate::machine::unit) fn is_not_returning(&self) -> Result<(), Reply> {
+        if self.again.is_none() {
+            return Ok(());
+        }
+        Err(Reply::refused("what served before is about to be launched again", self.command("wait")))
+    }
+
+    /// Launches again who served before, once nothing else is left.
+    pub(in crate::machine::unit) fn launch_again(&mut self, turn: &mut Turn<'_>) {
+        let free = self.swap.is_none() && self.groups.is_empty();
+        let Some(again) = self.again.take_if(|_| free) else { return };
+        let Again { generation, cause, ended, waiters, undoers } = *again;
+        turn.note(Level::Warning, Some(generation), "is launched again");
+        self.waiters.extend(waiters);
+        match self.plan_again(Some(generation)) {
+            Ok(plan) => {
+                self.begin(plan, None, turn);
+                if let Some(swap) = &mut self.swap {
+                    (swap.fell, swap.ended, swap.undoers) = (Some(cause), ended, undoers);
+                }
+            }
+            Err(refused) => {
+                let text =
+                    format!("{cause}; generation {generation} cannot be launched again: {}", refused.text);
+                turn.note(Level::Error, None, text.clone());
+                let reply = Reply::new(ExitStatus::Down, true, text);
+                undoers.into_iter().for_each(|client| self.reply(client, reply.clone(), turn));
+                self.resolve_all(&reply, turn);
+                self.stay_down(turn);
+            }
+        }
+    }
+
+    /// Whoever waits from here on waits for that.
+    pub(in crate::machine::unit) fn join_again(&mut self, client: ClientId, wait: WaitFor) -> bool {
+        let Some(again) = &mut self.again else { return false };
+        again.waiters.push(Waiter { client, wait, drained: None });
+        true
+    }
+
+    /// The unit stops: nobody is launched again.
+    pub(in crate::machine::unit) fn drop_again(&mut self, turn: &mut Turn<'_>) {
+        let Some(again) = self.again.take() else { return };
+        let reply =
+            Reply::new(ExitStatus::Down, true, format!("{}; the unit was stopped meanwhile", again.cause));
+        let waiters = again.waiters.iter().map(|waiter| waiter.client);
+        for client in waiters.chain(again.undoers) {
+            self.reply(client, reply.clone(), turn);
+        }
+    }
+}
