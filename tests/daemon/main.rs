@@ -14,6 +14,7 @@ mod counts;
 mod cut_short;
 mod demo;
 mod examples;
+mod exclusive;
 mod history;
 mod hostile;
 mod hour;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         releases::tests(),
         demo::tests(),
         examples::tests(),
+        exclusive::tests(),
         hour::tests(),
     ];
     let trials = tests.into_iter().flatten().map(Test::trial).collect();

@@ -29,6 +29,7 @@ pub(super) fn faults(
     rules.signals();
     rules.programs();
     rules.kinds();
+    rules.exclusive();
     rules.paths();
     rules.rights(runner);
 }
@@ -117,12 +118,42 @@ impl Rules<'_, '_> {
                 "write Start = \"boot\" or \"manual\", or a [[Socket]]",
             );
         }
-        if service.exclusive == Exclusive::Process && service.workers > 1 {
-            self.refuse(
-                &[Key::Service("Exclusive"), Key::Service("Workers")],
+    }
+
+    /// Where only one may run there is nothing to go back to at once, and nobody to share with.
+    fn exclusive(&mut self) {
+        let (service, swap) = (&self.settings.service, &self.settings.swap);
+        if service.exclusive != Exclusive::Process {
+            return;
+        }
+        let list = [
+            (
+                service.workers > 1,
+                Key::Service("Workers"),
                 "two workers would run at once",
                 "write Workers = 1",
-            );
+            ),
+            (
+                swap.retain == Retain::Warm,
+                Key::Swap("Retain"),
+                "the previous generation has ended before the new one begins",
+                "write Retain = \"cold\"",
+            ),
+            (
+                !swap.canary.is_empty(),
+                Key::Swap("Canary"),
+                "nobody runs beside the candidate who could have the rest",
+                "write no Canary",
+            ),
+            (
+                swap.check_command.is_some(),
+                Key::Swap("CheckCommand"),
+                "it is committed at the switch, as nobody is left to go back to at once",
+                "write Ready = [\"command\", …], which is asked before",
+            ),
+        ];
+        for (_, key, what, remedy) in list.into_iter().filter(|(wrong, ..)| *wrong) {
+            self.refuse(&[key, Key::Service("Exclusive")], what, remedy);
         }
     }
 
