@@ -166,7 +166,9 @@ fn folders(places: &Places) -> Result<(Runtime, [Lock; 2]), String> {
 }
 
 fn signals(sources: &mut Sources) -> std::io::Result<Signals> {
-    let mut signals = Signals::new([libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP])?;
+    // Those at the end would end supd: log rotation and the habits of other servers send them.
+    let all = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
+    let mut signals = Signals::new(all)?;
     sources.watch_reading(&mut signals, Source::Signals)?;
     Ok(signals)
 }

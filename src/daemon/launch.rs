@@ -15,7 +15,7 @@ use crate::store::releases::Releases;
 use crate::store::text::{self, Content};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
@@ -272,7 +272,12 @@ pub fn prepare(plan: &Plan<'_>, launch: &mut spawn::Launch) -> Result<(), String
             }
             Err(fault) => return Err(format!("cannot read the EnvironmentFile {fault}")),
         };
-        for (name, value) in environment::parse(&file.path, text.as_bytes()).variables {
+        let parsed = environment::parse(&file.path, text.as_bytes());
+        for fault in &parsed.faults {
+            // The child's standard error is the worker's by now. Where that is closed nobody is to be told.
+            let _ = writeln!(std::io::stderr(), "supd: {fault}; the line is passed over");
+        }
+        for (name, value) in parsed.variables {
             launch.set(name.as_ref(), value.as_ref());
         }
     }

@@ -60,7 +60,12 @@ impl fmt::Display for Locked {
             Some(pid) => write!(f, "another supd, process {pid}, works with {folder}")?,
             None => write!(f, "another supd works with {folder}")?,
         }
-        f.write_str("; end it with `supctl shutdown`, or give this one --runtime and --state of its own")
+        let socket = pid.map(|pid| format!(" (where its control socket is gone: `kill -HUP {pid}` before)"));
+        let socket = socket.unwrap_or_default();
+        write!(
+            f,
+            "; end it with `supctl shutdown`{socket}, or give this one --runtime and --state of its own"
+        )
     }
 }
 

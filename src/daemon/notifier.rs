@@ -25,6 +25,9 @@ const PER_TURN: usize = 64;
 /// How many warnings about one generation's messages go into the log …
 const WARNINGS: u32 = 5;
 
+/// So many words of its workers are told, ERRNO=2 and the like; of each a line of the log.
+const WORDS: u32 = 20;
+
 /// … in this time.
 const WARNINGS_IN: Duration = Duration::from_secs(10);
 
@@ -45,6 +48,7 @@ struct Notifier {
     socket: NotifySocket,
     token: Token,
     warned: Warned,
+    words: Warned,
 }
 
 /// Warnings in the current span of time.
@@ -56,14 +60,14 @@ struct Warned {
 
 impl Warned {
     /// Whether one more may be said; and how many were not said since the last that was.
-    fn may(&mut self, now: Tick) -> Option<u32> {
-        let kept_back = self.count.saturating_sub(WARNINGS);
+    fn may(&mut self, now: Tick, most: u32) -> Option<u32> {
+        let kept_back = self.count.saturating_sub(most);
         if self.since.is_none_or(|since| now.since(since) > WARNINGS_IN) {
             *self = Self { since: Some(now), count: 1 };
             return Some(kept_back);
         }
         self.count = self.count.saturating_add(1);
-        (self.count <= WARNINGS).then_some(0)
+        (self.count <= most).then_some(0)
     }
 }
 
@@ -87,7 +91,8 @@ impl Notifiers {
         let token = sources
             .watch(&socket, Source::Notify(unit.clone(), generation))
             .map_err(|error| format!("cannot hear {}: {error}", path.display()))?;
-        self.open.insert(key, Notifier { socket, token, warned: Warned::default() });
+        self.open
+            .insert(key, Notifier { socket, token, warned: Warned::default(), words: Warned::default() });
         Ok(())
     }
 
@@ -136,11 +141,22 @@ impl Notifiers {
 
     fn warn(&mut self, key: &Key, now: Tick, text: &str) {
         let Some(notifier) = self.open.get_mut(key) else { return };
-        if let Some(kept_back) = notifier.warned.may(now) {
+        if let Some(kept_back) = notifier.warned.may(now, WARNINGS) {
             let before =
                 if kept_back > 0 { format!(" ({kept_back} others were not told)") } else { String::new() };
             log::warn!("{}/g{}: {text}{before}", key.0, key.1);
         }
+    }
+
+    /// Whether one more word of its workers goes into the log.
+    fn may_tell(&mut self, key: &Key, now: Tick) -> bool {
+        let Some(kept_back) = self.open.get_mut(key).and_then(|open| open.words.may(now, WORDS)) else {
+            return false;
+        };
+        if kept_back > 0 {
+            self.warn(key, now, &format!("{kept_back} words of its workers were not told"));
+        }
+        true
     }
 
     /// Whether this is the user whom the socket was given to, or root.
@@ -229,6 +245,10 @@ impl Hands {
         }
         notices.extend(message.notices);
         for notice in notices {
+            let words = matches!(notice, Notice::Errno(_) | Notice::Error(_) | Notice::ExitStatus(_));
+            if words && !self.notifiers.may_tell(key, now) {
+                continue;
+            }
             if let (Notice::NotifyAccess(access), Some(worker)) = (&notice, self.workers.get_mut(id)) {
                 worker.access = Some(*access);
             }

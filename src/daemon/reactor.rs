@@ -158,6 +158,9 @@ impl Reactor {
             match signal {
                 libc::SIGCHLD => self.orphans = true,
                 libc::SIGHUP => self.hands.daemon_reload(None, &self.machine),
+                libc::SIGUSR1 | libc::SIGUSR2 => {
+                    log::warn!("signal {signal} means nothing to supd, and changes nothing");
+                }
                 _ => {
                     log::info!("stopping every unit, as asked by signal {signal}");
                     self.hands.shutdown(None);

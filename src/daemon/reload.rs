@@ -20,10 +20,20 @@ use std::sync::Arc;
 const LINES: usize = 20;
 
 impl Hands {
+    /// Where somebody has removed the control socket, a SIGHUP is the one way left to be heard.
+    fn republish_control(&mut self) {
+        match self.control.republish() {
+            Ok(false) => {}
+            Ok(true) => log::warn!("the control socket had been removed: it is there again"),
+            Err(error) => log::error!("the control socket has been removed: {error}"),
+        }
+    }
+
     /// Reads everything again. The answer comes when every changed unit has said what it makes of
     /// that.
     pub fn daemon_reload(&mut self, client: Option<ClientId>, machine: &Machine) {
         super::upward::reloading();
+        self.republish_control();
         let listing = self.units.list();
         let mut round = Round { client, faults: listing.faults, ..Round::default() };
         self.units.forget_faults_but(&listing.units);

@@ -30,7 +30,6 @@ pub mod port_holder;
 pub mod process;
 pub mod random;
 pub mod remove;
-pub mod signals;
 pub mod sock_diag;
 mod sockopt;
 pub mod spawn;

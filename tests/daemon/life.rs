@@ -24,6 +24,9 @@ pub(crate) fn tests() -> Vec<Test> {
         test("life::a_crash_leaves_no_notify_socket", a_crash_leaves_no_notify_socket),
         test("life::a_crash_during_a_hook", a_crash_during_a_hook),
         test("life::what_a_worker_sees", what_a_worker_sees),
+        test("life::signals_that_mean_nothing", signals_that_mean_nothing),
+        test("life::a_control_socket_that_is_removed", a_control_socket_that_is_removed),
+        test("life::a_line_of_an_environment_file_is_passed_over_aloud", a_line_is_passed_over_aloud),
     ]
 }
 
@@ -323,4 +326,39 @@ fn what_a_worker_sees() {
     // What it ignores is its own: Rust switches SIGPIPE off at its start. Golden files compare the rest.
     let line = own.lines().find(|line| line.starts_with("SigBlk:")).expect("a line of its status");
     assert!(line.ends_with("0000000000000000"), "{line}");
+}
+
+/// Log rotation and the habits of other servers send them.
+fn signals_that_mean_nothing() {
+    let supd = Supd::start();
+    for signal in [Signal::SIGUSR1, Signal::SIGUSR2] {
+        proc::signal(supd.pid(), signal);
+        let said = format!("signal {} means nothing to supd", signal as i32);
+        wait_until("it to be told", SOON, || supd.log().contains(&said));
+    }
+    supd.ctl(&["status"]).expect(0);
+}
+
+fn a_control_socket_that_is_removed() {
+    let supd = Supd::start();
+    std::fs::remove_file(supd.control()).expect("the control socket");
+    let told = supd.ctl(&["status"]).expect(5);
+    assert!(told.text().contains("no supd answers"), "{told}");
+    proc::signal(supd.pid(), Signal::SIGHUP);
+    wait_until("it to be there again", SOON, || supd.control().exists());
+    supd.ctl(&["status"]).expect(0);
+    supd.ctl(&["daemon-reload"]).expect(0);
+    assert_eq!(supd.log().matches("control socket had been removed").count(), 1);
+}
+
+fn a_line_is_passed_over_aloud() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let file = supd.path().join("web.env");
+    std::fs::write(&file, "A=x\0y\nB=2\n").expect("a file");
+    let service = format!("EnvironmentFile = [{file:?}]");
+    supd.launch("web", &supd.worker(free_port(), &[], &service, ""));
+    let log = supd.ctl(&["logs", "web"]).expect(0);
+    let said = format!("supd: {}:1", file.display());
+    assert!(log.text().contains(&said) && log.text().contains("is passed over"), "{log}");
 }

@@ -21,6 +21,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("notify::reload", reload),
         test("notify::reload_by_itself", reload_by_itself),
         test("notify::errno_and_exit_status", errno_and_exit_status),
+        test("notify::a_flood_of_words", a_flood_of_words),
         test("notify::last_words", last_words),
         test("notify::mainpid", mainpid),
         test("notify::mainpid_by_pidfd", mainpid_by_pidfd),
@@ -282,6 +283,18 @@ fn errno_and_exit_status() {
         stage.logged(text);
     }
     assert_eq!((stage.now().state(), stage.now().pids()), ("active", vec![puppet.pid]), "words end nobody");
+}
+
+/// Words fill nobody's disk.
+fn a_flood_of_words() {
+    let stage = Stage::serving("");
+    let mut puppet = stage.puppet();
+    for number in 0..200 {
+        puppet.say_and_sync(&format!("ERRNO={number}\nEXIT_STATUS=3"));
+    }
+    let told = stage.supd.log().matches(" says ").count();
+    assert!((20..100).contains(&told), "{told} of 400 are told");
+    assert_eq!((stage.now().state(), stage.now().pids()), ("active", vec![puppet.pid]));
 }
 
 /// What a worker says right before it ends is its own, also if only main processes may speak and

@@ -88,7 +88,7 @@ struct Queues {
 #[derive(Debug)]
 pub struct Control {
     listener: UnixListener,
-    _place: socket::Place,
+    place: socket::Place,
     registry: Registry,
     first: usize,
     limits: Limits,
@@ -126,7 +126,7 @@ impl Control {
         registry.register(&mut listener, first, Interest::READABLE).map_err(failed)?;
         Ok(Self {
             listener,
-            _place: place,
+            place,
             registry,
             first: first.0,
             limits,
@@ -144,6 +144,23 @@ impl Control {
             client_last: 0,
             now: Tick::default(),
         })
+    }
+
+    /// Listens at its path again, where somebody has removed it. Whether that was needed.
+    ///
+    /// # Errors
+    /// As [`Control::bind`]; it listens where it did.
+    pub fn republish(&mut self) -> Result<bool, Error> {
+        if self.place.is_there() {
+            return Ok(false);
+        }
+        let failed = |error: io::Error| Error::from_io("watch", self.place.path().display(), &error);
+        let (listener, place) = socket::bind(self.place.path())?;
+        let mut listener = UnixListener::from_std(listener);
+        self.registry.deregister(&mut self.listener).map_err(failed)?;
+        self.registry.register(&mut listener, Token(self.first), Interest::READABLE).map_err(failed)?;
+        (self.listener, self.place, self.acceptable) = (listener, place, true);
+        Ok(true)
     }
 
     /// Whom this supd obeys.

@@ -49,11 +49,21 @@ pub(super) fn bind(path: &Path) -> Result<(UnixListener, Place), Error> {
     Ok((listener, Place { path: path.to_path_buf(), identity: (metadata.dev(), metadata.ino()) }))
 }
 
+impl Place {
+    /// Whether it is the one at its path.
+    pub(super) fn is_there(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
+    }
+
+    /// Where it is, or was.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        let is_ours =
-            fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
-        if is_ours {
+        if self.is_there() {
             let _gone_meanwhile = fs::remove_file(&self.path);
         }
     }
