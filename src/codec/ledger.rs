@@ -135,6 +135,12 @@ pub struct Replay {
 }
 
 impl Replay {
+    /// Whether there is something, and no good line in it.
+    #[must_use]
+    pub fn is_rubbish(&self) -> bool {
+        self.entries.is_empty() && self.torn > 0
+    }
+
     /// The highest number given; 0: none.
     #[must_use]
     pub fn last_seq(&self) -> u64 {

@@ -210,7 +210,12 @@ fn releases(state: &Path, last: &BTreeMap<UnitName, Durable>, whole: bool) -> Re
 
 fn tell_damage(state: &Path, replay: &Replay) {
     let state = state.display();
-    if replay.torn > 0 {
+    if replay.is_rubbish() {
+        log::error!(
+            "{state}/ledger: no line of its {} bytes is one; they are cut off, and a copy is in ledger.damaged",
+            replay.torn
+        );
+    } else if replay.torn > 0 {
         log::warn!("{state}/ledger: its last {} bytes were torn, and are cut off", replay.torn);
     }
     for damage in replay.damaged.iter().take(10) {

@@ -124,12 +124,16 @@ impl Ledger {
         if bytes.is_empty() {
             files::sync_folder(state)?;
         }
+        let copied = || files::put_durably(&state.join(DAMAGED), &bytes, 0o600);
         if replay.torn > 0 {
+            if replay.is_rubbish() {
+                // Not a write that was cut off alone: somebody may want to know what it was.
+                copied()?;
+            }
             ledger.cut()?;
         }
         let fresh = of_use(&bytes, &replay).concat();
         let damaged = !replay.damaged.is_empty();
-        let copied = || files::put_durably(&state.join(DAMAGED), &bytes, 0o600);
         let pays = ledger.length > COMPACT_ABOVE / 4 && fresh.len() as u64 <= ledger.length / 2;
         if (damaged && copied().is_ok()) || pays {
             // On a full disk it stays as it is: what is damaged is passed over the next time too.
@@ -279,6 +283,18 @@ mod tests {
         assert_eq!((replay.damaged.len(), ledger.last_seq()), (1, 2));
         assert_eq!(seqs(state.path()), [1, 2]);
         assert_eq!(fs::read(state.path().join(DAMAGED)).unwrap(), bytes);
+    }
+
+    #[test]
+    fn what_is_no_ledger_at_all_is_kept_for_a_person() {
+        let state = tempfile::tempdir().unwrap();
+        let rubbish = b"dear diary,\nnothing of this is a record\n".repeat(50);
+        fs::write(state.path().join(NAME), &rubbish).unwrap();
+        let (mut ledger, replay) = Ledger::open(state.path()).unwrap();
+        assert!(replay.is_rubbish());
+        append(&mut ledger, 1..=1).unwrap();
+        assert_eq!(seqs(state.path()), [1]);
+        assert_eq!(fs::read(state.path().join(DAMAGED)).unwrap(), rubbish);
     }
 
     #[test]
