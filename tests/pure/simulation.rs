@@ -13,7 +13,7 @@ use std::fmt::Write;
 use supd::machine::Machine;
 
 /// Seeds of an ordinary run.
-const SEEDS: u64 = 40_000;
+const SEEDS: u64 = 60_000;
 
 /// A seed that broke a rule.
 #[derive(Debug, Clone)]
