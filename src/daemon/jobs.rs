@@ -176,6 +176,12 @@ impl Jobs {
         chores.end_job(id);
     }
 
+    /// Whether no command runs, or has yet to be collected.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.commands.is_empty()
+    }
+
     /// The launch of a command has news.
     pub fn launched(&mut self, id: JobId, around: &mut Around<'_>) {
         let Some(job) = self.commands.get_mut(&id) else { return };

@@ -86,14 +86,17 @@ impl Reactor {
         }
     }
 
-    /// Every unit has stopped, and the last word is written and told; or that takes too long.
+    /// Every unit has stopped, nothing is left of a command that was ended meanwhile, and the last word is
+    /// written and told; or that takes too long.
     fn is_over(&self, now: Tick) -> bool {
         let Some(quit_by) = self.hands.quit_by else { return false };
         let told = self.hands.inbox.is_empty()
             && self.hands.recorder.is_idle()
             && !self.hands.control.pending()
             && !self.hands.story.watches.pending();
-        told || now >= quit_by
+        let left =
+            !self.hands.jobs.is_idle() || self.hands.sweeper.is_asked() || self.hands.chores.searches() > 0;
+        (told && !left) || now >= quit_by
     }
 
     fn wait(&mut self) -> std::io::Result<Ready> {

@@ -81,6 +81,12 @@ impl Sweeper {
         self.signals.push_back((marks, signal));
     }
 
+    /// Whether a signal to everyone of somebody's waits for its search.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        !self.signals.is_empty()
+    }
+
     /// supd is to end: where a machine that is out of processes or memory lets no search be made, that
     /// is not waited for without end.
     pub fn end(&mut self) {

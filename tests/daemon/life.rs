@@ -251,7 +251,7 @@ fn a_crash_during_a_hook() {
     supd.install_worker("1");
     let pids = supd.app().join("pids");
     let hook = format!(
-        "ExecStartPre = [\"/bin/sh\", \"-c\", 'sleep 997 & echo $$ $! >> {}; sleep 998']",
+        "ExecStartPre = [\"/bin/sh\", \"-c\", 'sleep 997 & echo $$$$ $! >> {}; sleep 998']",
         pids.display()
     );
     supd.write_unit("web", &supd.worker(free_port(), &[], &hook, ""));
@@ -266,7 +266,12 @@ fn a_crash_during_a_hook() {
     let supd = supd.crash_and_restart();
     asked.finish(SOON);
     assert!(first.iter().all(|pid| !proc::alive(*pid)), "a hook of the dead supd lives on");
-    drop(supd);
+    // An orderly end does not leave it behind either.
+    wait_until("the hook to run again", SOON, || read().len() == 4);
+    supd.ctl(&["shutdown"]).expect(0);
+    wait_until("supd to end", SOON, || !proc::alive(supd.pid()));
+    let left: Vec<u32> = read().into_iter().filter(|pid| proc::alive(*pid)).collect();
+    assert!(left.is_empty(), "{left:?} are left");
 }
 
 /// However often: only the sockets of the generations that run.
