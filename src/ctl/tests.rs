@@ -313,6 +313,8 @@ fn where_no_supd_is_the_next_step_is_named() {
             drop(std::os::unix::net::UnixListener::bind(folder.path().join("control")).unwrap());
         }
         let release = tempfile::tempdir().unwrap();
+        // More than a pipe holds: it is still on its way when the call fails.
+        std::fs::write(release.path().join("server"), vec![0; 1 << 20]).unwrap();
         let source = release.path().to_str().unwrap();
         let mut told = Vec::new();
         // What goes along is not blamed.

@@ -10,7 +10,7 @@
 //! | `hear` | what workers do and say |
 //! | `plot/` | the moves of a swap |
 //! | `releases`, `install`, `rehearse` | which there are; one on its way in; what a request would do |
-//! | `life`, `stop`, `part` | on demand, blocked, stopping, stopped; supd itself ends in mid swap |
+//! | `life`, `stop`, `part` | on demand, blocked, stopping, stopped; what a stop or supd's end cuts short |
 //! | `standby`, `retire` | a generation that receives nothing: it stands by, or is let go |
 //! | `rescue` | one that ended while clients waited in its slot |
 //! | `ledger`, `untold` | what is on its way to the disk; an end that a later record hides |

@@ -140,7 +140,7 @@ fn parting(swap: &Swap, result: SwapResult, why: &str) -> Reply {
     let reply = match result {
         SwapResult::Committed => Reply::done(true, format!("generation {to} is committed; {why}")),
         SwapResult::RolledBack => {
-            Reply::new(ExitStatus::RolledBack, true, format!("{cause}: what was before has come back; {why}"))
+            Reply::new(ExitStatus::RolledBack, true, format!("{cause}; rolled back; {why}"))
         }
         SwapResult::Running => {
             let text = format!(
