@@ -328,6 +328,7 @@ impl Hands {
             }
             let all = queued.get(&row.unit).copied().unwrap_or_default();
             self.trials.counted(&row.unit, row.generation, &tally, (at, all));
+            self.workers.counted(&row.unit, row.generation, tally.connections.unwrap_or(0));
             known.of.insert(row.generation, Seen { tally, queues: row.queues.clone() });
             self.say_counted(row, tally);
         }

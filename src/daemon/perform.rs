@@ -321,6 +321,7 @@ impl Hands {
             Chore::Signal(signal) => self.sweeper.found(signal, result, now, &self.workers, &self.boot),
             Chore::Holders(id) => self.holders_found(id, result, now),
             Chore::Census => self.counted(result, now),
+            Chore::Forget(id) => self.forgotten(id, &result),
             Chore::Probe(job) => self.checked(job, result.map(|_| ())),
             Chore::Connect(client) => self.connected(client, result.map(|_| ())),
             Chore::Trim(_) => self.logs.trimmed(result.map(|_| ()), now),

@@ -1,5 +1,6 @@
 //! The loop: wait until something happens or is due; say it to the machine; do what it decides.
 
+use super::chores::Chore;
 use super::control::Arrival;
 use super::hands::Hands;
 use super::lock::Lock;
@@ -8,7 +9,7 @@ use super::thrift::{Thrift, Worth};
 use crate::machine::{Effect, Event, Input, Level, Machine};
 use crate::model::{Generation, Tick, UnitName, WorkerId};
 use crate::os::process::{Reaped, reap_orphans};
-use crate::os::{clock, code, heap};
+use crate::os::{clock, code, heap, looked_up};
 use signal_hook_mio::v1_0::Signals;
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ const LAUNCHES_PER_TURN: usize = 16;
 
 /// How many orphans a turn reaps.
 const ORPHANS_PER_TURN: usize = 256;
+
+/// No worker that has ended is reaped later than this for what others looked up of it.
+const FORGET_BOUND: Duration = Duration::from_secs(1);
 
 /// supd, ready to run.
 pub struct Reactor {
@@ -135,7 +139,7 @@ impl Reactor {
                 Source::Chore(number) => self.hands.chore(number, &self.machine, now),
                 Source::Knock(unit) => self.hands.knocked(&unit),
                 Source::Deaf(unit) => self.hands.revive(&unit, now),
-                Source::Child(worker) => self.hands.child_ended(worker),
+                Source::Child(worker) => self.hands.child_over(worker),
                 Source::Main(worker) => self.hands.main_ended(worker),
                 Source::Left(worker) => self.hands.sweeper.left(worker, &mut self.hands.sources),
                 Source::Job(job) => self.hands.job_ended(job),
@@ -183,6 +187,8 @@ impl Reactor {
                 Ok(Reaped::All) => return,
                 Ok(Reaped::More) => break,
                 Ok(Reaped::Known(pid)) => match (hands.workers.holds(pid), hands.jobs.holds(pid)) {
+                    // The end of what it waits for is the end of a child too.
+                    (Some(worker), _) if hands.is_held_back(worker) => return,
                     (Some(worker), _) => hands.worker_ended(worker),
                     (None, Some(job)) => hands.job_ended(job),
                     (None, None) => return,
@@ -252,6 +258,31 @@ impl Hands {
     pub(super) fn worker_ended(&mut self, id: WorkerId) {
         self.child_ended(id);
         self.main_ended(id);
+    }
+
+    /// A worker's first process may have ended.
+    fn child_over(&mut self, id: WorkerId) {
+        if !self.is_held_back(id) {
+            self.child_ended(id);
+        }
+    }
+
+    /// Whether that one is to be reaped only after a child: see [`looked_up`].
+    fn is_held_back(&mut self, id: WorkerId) -> bool {
+        let Self { workers, chores, sources, .. } = self;
+        workers.waits(id, |process, count| {
+            let task = looked_up::forget(process, count, FORGET_BOUND).map_err(|error| error.to_string())?;
+            chores.begin(Chore::Forget(id), task, sources)
+        })
+    }
+
+    /// That child is over. Where it could not look, the reaping takes what it takes.
+    pub(super) fn forgotten(&mut self, id: WorkerId, result: &Result<Vec<u8>, String>) {
+        if let Err(why) = result {
+            log::debug!("what others looked up of worker {} is not forgotten: {why}", id.0);
+        }
+        self.workers.waits_no_longer(id);
+        self.worker_ended(id);
     }
 
     /// A worker's first process ended; what it said last is heard first.

@@ -170,6 +170,7 @@ impl Sweeper {
             | Chore::Census
             | Chore::Probe(_)
             | Chore::Connect(_)
+            | Chore::Forget(_)
             | Chore::Pin(..)
             | Chore::Trim(_)
             | Chore::Unpack(..)

@@ -48,6 +48,8 @@ pub struct Worker {
     parent: Option<WorkerExit>,
     /// It was told something by a signal: from then on its end is its end.
     pub signalled: bool,
+    /// Whether it is reaped at once.
+    reaping: Reaping,
 }
 
 /// A process that is watched.
@@ -56,6 +58,24 @@ struct Held {
     process: PidFd,
     /// `None`: it has ended and is reaped.
     token: Option<Token>,
+}
+
+/// From so many connections on, what others looked up of a process makes supd stand still when it reaps it:
+/// half a millisecond of 512.
+const CROWDED: u32 = 512;
+
+/// Whether what others looked up of a worker's first process is to be forgotten before it is reaped.
+#[derive(Debug, Default)]
+enum Reaping {
+    /// It had few connections, as far as it was counted.
+    #[default]
+    AtOnce,
+    /// Its generation was seen with so many.
+    Crowded(u32),
+    /// It has ended; a child makes the kernel forget.
+    Waits,
+    /// That is done, or cannot be done.
+    Forgotten,
 }
 
 /// How many ends of forgotten workers are remembered.
@@ -129,6 +149,7 @@ impl Workers {
             asks,
             parent: None,
             signalled: false,
+            reaping: Reaping::default(),
         };
         self.all.insert(id, Box::new(worker));
         Ok(())
@@ -254,6 +275,47 @@ impl Workers {
     pub fn parent_ended(&mut self, id: WorkerId, exit: WorkerExit, around: &mut Around<'_>) {
         if self.all.get(&id).is_some_and(|worker| !worker.exited) {
             self.exited(id, exit, around);
+        }
+    }
+
+    /// So many connections a generation has by a count.
+    pub fn counted(&mut self, unit: &UnitName, generation: Generation, connections: u32) {
+        if connections < CROWDED {
+            return;
+        }
+        for worker in self.all.values_mut() {
+            if let Reaping::AtOnce = worker.reaping
+                && worker.launch.generation == generation
+                && worker.unit == *unit
+            {
+                worker.reaping = Reaping::Crowded(connections);
+            }
+        }
+    }
+
+    /// Whether the first process of this one has ended and is to be reaped only when the child is over that
+    /// this may begin, for so many descriptors.
+    pub fn waits(&mut self, id: WorkerId, begin: impl FnOnce(&PidFd, u32) -> Result<(), String>) -> bool {
+        let Some(worker) = self.all.get_mut(&id).filter(|worker| worker.child.token.is_some()) else {
+            return false;
+        };
+        match worker.reaping {
+            Reaping::Waits => true,
+            Reaping::Crowded(connections) if worker.child.process.is_over() => {
+                // Of a proxy each takes two; and it has files of its own.
+                let descriptors = connections.saturating_mul(2).saturating_add(1024);
+                let begun = begin(&worker.child.process, descriptors);
+                worker.reaping = if begun.is_ok() { Reaping::Waits } else { Reaping::Forgotten };
+                begun.is_ok()
+            }
+            Reaping::AtOnce | Reaping::Crowded(_) | Reaping::Forgotten => false,
+        }
+    }
+
+    /// That child is over.
+    pub fn waits_no_longer(&mut self, id: WorkerId) {
+        if let Some(worker) = self.all.get_mut(&id) {
+            worker.reaping = Reaping::Forgotten;
         }
     }
 

@@ -18,6 +18,7 @@ pub mod inherited;
 pub mod intercept;
 pub mod listener;
 pub mod logfile;
+pub mod looked_up;
 pub mod members;
 pub mod notify;
 pub mod original;

@@ -3,10 +3,12 @@
 use crate::harness::{SUPCTL_BOUND, Setup, Status, Supd, free_port};
 use crate::wait::{SOON, holds_for, wait_for, wait_until};
 use crate::{Need, Test, proc, test, test_with};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("counts::each_generation_shows_its_own_queues", each_generation_shows_its_own_queues),
         test("counts::a_stop_waits_for_open_connections", a_stop_waits_for_open_connections),
         test("counts::a_stop_waits_no_longer_than_drain_sec", a_stop_waits_no_longer_than_drain_sec),
+        test("counts::a_crowded_worker_ends_as_any_other", a_crowded_worker_ends_as_any_other),
         test_with("counts::who_may_not_look_goes_by_the_time", PRLIMIT, who_may_not_look_goes_by_the_time),
         test_with("counts::no_process_for_a_count", PRLIMIT, no_process_for_a_count),
     ]
@@ -204,6 +207,47 @@ fn a_stop_waits_no_longer_than_drain_sec() {
     supd.ctl(&["stop", "web"]).expect(0);
     assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
     assert!(supd.log().contains("told to stop with 2 connection(s) open"), "{}", supd.log());
+}
+
+/// Accepts 600 clients, and is one of them.
+const CROWD: &str = "
+import os, socket
+listener = socket.socket(fileno=3)
+held = []
+for _ in range(600):
+    held.append(socket.create_connection(listener.getsockname()))
+    held.append(listener.accept()[0])
+while True:
+    listener.accept()[0].sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n')
+";
+
+/// What others looked up of it is forgotten first; nobody sees that but whoever would wait for supd.
+fn a_crowded_worker_ends_as_any_other() {
+    let supd = Supd::start();
+    let port = free_port();
+    fs::write(supd.app().join("server.py"), CROWD).expect("a program");
+    let unit = format!(
+        "[[Socket]]\nListenStream = \"127.0.0.1:{port}\"\n\n[Service]\nExecStart = [\"/usr/bin/python3\", \
+         {:?}]\nReady = \"started\"\nReadySettleSec = 0\nLimitNOFILE = 2000\nRestartSec = \"1ms\"\n\n[Swap]\n\
+         ProbationSec = 0\nSettleSec = 0\nDrainSec = 0\n",
+        supd.app().join("server.py")
+    );
+    supd.launch("web", &unit);
+    for _ in 0..3 {
+        // 600 accepted, and as many ends of its own; looked up here, and counted by supd.
+        let pid = supd.status("web").pids()[0];
+        wait_until("a crowd", SOON, || proc::files(pid).len() > 1200);
+        wait_until("it to be counted", SOON, || open(&supd).is_some_and(|count| count >= 600));
+        proc::signal(pid, Signal::SIGKILL);
+        wait_until("another in its place", SOON, || {
+            let pids = supd.status("web").pids();
+            pids.len() == 1 && pids[0] != pid
+        });
+        wait_until("the first to be reaped", SOON, || !Path::new(&format!("/proc/{pid}")).exists());
+    }
+    let pid = supd.status("web").pids()[0];
+    supd.ctl(&["stop", "web"]).expect(0);
+    wait_until("the last to be reaped", SOON, || !Path::new(&format!("/proc/{pid}")).exists());
 }
 
 /// A supd of an ordinary user's, with a unit `web`.
