@@ -27,7 +27,7 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// A supd that may load no eBPF program, as an ordinary user's.
-fn without_ebpf() -> Supd {
+pub(crate) fn without_ebpf() -> Supd {
     let words = ["setpriv", "--bounding-set=-bpf,-sys_admin"];
     let root = nix::unistd::geteuid().is_root();
     let wrapper = words.into_iter().filter(|_| root).map(str::to_owned).collect();
@@ -65,7 +65,7 @@ fn loads(port: u16) -> [Load; 2] {
     loads
 }
 
-fn more(loads: &[Load; 2]) {
+pub(crate) fn more(loads: &[Load; 2]) {
     loads.iter().for_each(|load| load.wait_for_more(100, SOON));
 }
 
@@ -75,7 +75,7 @@ fn all_answered(loads: [Load; 2]) {
     }
 }
 
-fn gap(supd: &Supd) -> u64 {
+pub(crate) fn gap(supd: &Supd) -> u64 {
     let status = supd.status("web");
     status.last_swap()["gap_ms"].as_u64().unwrap_or_else(|| panic!("no gap: {}", status.0))
 }
@@ -145,14 +145,14 @@ fn in_the_gap(supd: &Supd, port: u16) -> (crate::harness::Running, u32) {
 }
 
 /// Somebody who comes in the gap.
-fn ask(port: u16) -> TcpStream {
+pub(crate) fn ask(port: u16) -> TcpStream {
     let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
     client.set_read_timeout(Some(SOON)).expect("a limit");
     client.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("a request");
     client
 }
 
-fn answer(mut client: TcpStream) -> String {
+pub(crate) fn answer(mut client: TcpStream) -> String {
     let mut text = String::new();
     client.read_to_string(&mut text).expect("an answer in time");
     assert!(text.starts_with("HTTP/1.1 200"), "{text:?}");

@@ -26,6 +26,7 @@ mod launcher;
 mod life;
 mod logs;
 mod notify;
+mod one_bound;
 mod output;
 mod own_slot;
 mod peers;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         peers::tests(),
         repeat::tests(),
         notify::tests(),
+        one_bound::tests(),
         inherit::tests(),
         intercept::tests(),
         unbound::tests(),

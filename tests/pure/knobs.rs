@@ -67,7 +67,7 @@ knobs! {
     Install "install" ["no" "two"],
     Keep "keep" ["5" "1"],
     Rests "rests" ["no" "yes"],
-    Exclusive "exclusive" ["no" "process"],
+    Exclusive "exclusive" ["no" "process" "port"],
 }
 
 /// StandbySignal and ActiveSignal, of who has them.
@@ -111,7 +111,12 @@ impl Knobs {
 
     /// Only one process of it may run. What `supctl check` would refuse beside that is not there.
     pub(crate) fn alone(self) -> bool {
-        self.is(Knob::Exclusive)
+        self.word(Knob::Exclusive) == "process"
+    }
+
+    /// Only one may be led to. It needs a slot for each, and binds of its own.
+    pub(crate) fn binds_alone(self) -> bool {
+        self.word(Knob::Exclusive) == "port" && self.word(Knob::Ready) != "started"
     }
 
     /// Whether each generation gets a slot of its own.
@@ -262,7 +267,10 @@ fn service(knobs: Knobs) -> Service {
         exec_stop_post: knobs.commands(Knob::StopPost),
         exec_on_failure: knobs.commands(Knob::OnFailure),
         // Both ways with each kind of readiness.
-        handoff: if knobs.word(Knob::Ready) == "listen" || knobs.number(Knob::Workers) > 1 {
+        handoff: if knobs.word(Knob::Ready) == "listen"
+            || knobs.number(Knob::Workers) > 1
+            || knobs.binds_alone()
+        {
             Handoff::Intercept
         } else {
             Handoff::Inherit
@@ -316,7 +324,11 @@ fn service(knobs: Knobs) -> Service {
         start_limit_interval: knobs.span(Knob::Interval).unwrap(),
         when_down: [WhenDown::Queue, WhenDown::Refuse][knobs.at(Knob::WhenDown)],
         watchdog: knobs.span(Knob::Watchdog),
-        exclusive: if knobs.alone() { Exclusive::Process } else { Exclusive::No },
+        exclusive: match knobs.word(Knob::Exclusive) {
+            "process" => Exclusive::Process,
+            "port" if knobs.binds_alone() => Exclusive::Port,
+            _ => Exclusive::No,
+        },
         traffic_off: Vec::new(),
         traffic_on: Vec::new(),
         traffic_settle: Duration::ZERO,
@@ -348,7 +360,7 @@ fn swap(knobs: Knobs) -> Swap {
         },
         standby: Some(Duration::from_secs(3600)),
         drain: knobs.span(Knob::Drain),
-        canary: if knobs.alone() { Vec::new() } else { canary(knobs) },
+        canary: if knobs.is(Knob::Exclusive) { Vec::new() } else { canary(knobs) },
         check_command: (knobs.is(Knob::Check) && !knobs.alone()).then(|| command("/check", false)),
         probation: knobs.span(Knob::Probation).unwrap(),
         settle: Duration::from_secs(3),

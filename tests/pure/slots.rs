@@ -47,6 +47,11 @@ impl Unit {
         settings.chain(others).any(|settings| self.knobs(settings).alone())
     }
 
+    /// Whether this one may bind only once nobody is led to another.
+    pub(crate) fn binds_alone(&self, generation: Generation) -> bool {
+        self.settings_of(generation).is_some_and(|settings| self.knobs(settings).binds_alone())
+    }
+
     pub(crate) fn names(&self, generation: Generation, listener: &Listener) -> bool {
         let sockets = self.settings_of(generation).into_iter().flat_map(|settings| &settings.sockets);
         sockets.into_iter().any(|socket| socket.address == listener.address)

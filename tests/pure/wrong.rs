@@ -70,6 +70,16 @@ const WRONGS: &[Wrong] = &[
         let spawn = story.spawn(2, 2);
         story.tries("web recorded", vec![spawn])
     }),
+    (Rule::Exclusive, "the next binds while connections are led to the only one that may", || {
+        let mut story = Story::new("exclusive=port steered=yes");
+        story.happens("c1 asks web swap", vec![]);
+        let began = story.began(2, SwapKind::Swap, Some(1), up(2, Some(1), None));
+        story.happens("web/1.0 says alive", vec![began]);
+        let (held, spawn) = (Action::HoldBinds(Generation(2)), story.spawn(2, 2));
+        story.happens("web recorded", vec![held, spawn]);
+        story.happens("web/2.0 spawned", vec![]);
+        story.tries("web/2.0 says waits", vec![Action::AnswerBinds(Generation(2))])
+    }),
     (Rule::MakeBeforeBreak, "the only one that may run is told to stop for nothing", || {
         Story::new("exclusive=process").tries("web/1.0 says alive", vec![signal(1, Signal::TERM)])
     }),

@@ -71,6 +71,9 @@ impl Key {
     }
 }
 
+/// Whether it is wrong, where, what is, and what to write.
+type Wrong = (bool, Key, &'static str, &'static str);
+
 struct Rules<'a, 's> {
     settings: &'a Settings,
     layer: &'a Layer,
@@ -120,15 +123,24 @@ impl Rules<'_, '_> {
         }
     }
 
-    /// Where only one may run there is nothing to go back to at once, and nobody to share with.
+    /// Where only one may run, or be bound, there is nobody to share with.
     fn exclusive(&mut self) {
-        let (service, swap) = (&self.settings.service, &self.settings.swap);
-        if service.exclusive != Exclusive::Process {
-            return;
+        let list = match self.settings.service.exclusive {
+            Exclusive::No => self.undivided_traffic(),
+            Exclusive::Port => self.one_bound(),
+            Exclusive::Process => self.one_running(),
+        };
+        for (_, key, what, remedy) in list.into_iter().filter(|(wrong, ..)| *wrong) {
+            self.refuse(&[key, Key::Service("Exclusive")], what, remedy);
         }
-        let list = [
+    }
+
+    /// Nothing to go back to at once.
+    fn one_running(&self) -> Vec<Wrong> {
+        let swap = &self.settings.swap;
+        vec![
             (
-                service.workers > 1,
+                self.settings.service.workers > 1,
                 Key::Service("Workers"),
                 "two workers would run at once",
                 "write Workers = 1",
@@ -139,22 +151,56 @@ impl Rules<'_, '_> {
                 "the previous generation has ended before the new one begins",
                 "write Retain = \"cold\"",
             ),
-            (
-                !swap.canary.is_empty(),
-                Key::Swap("Canary"),
-                "nobody runs beside the candidate who could have the rest",
-                "write no Canary",
-            ),
+            self.no_canary("nobody runs beside the candidate who could have the rest"),
             (
                 swap.check_command.is_some(),
                 Key::Swap("CheckCommand"),
                 "it is committed at the switch, as nobody is left to go back to at once",
                 "write Ready = [\"command\", …], which is asked before",
             ),
-        ];
-        for (_, key, what, remedy) in list.into_iter().filter(|(wrong, ..)| *wrong) {
-            self.refuse(&[key, Key::Service("Exclusive")], what, remedy);
-        }
+        ]
+    }
+
+    /// supd has to know when it binds, and to answer it.
+    fn one_bound(&self) -> Vec<Wrong> {
+        let (service, sockets) = (&self.settings.service, &self.settings.sockets);
+        vec![
+            (
+                service.handoff != Handoff::Intercept,
+                Key::Service("Handoff"),
+                "who inherits its listeners binds nothing that could wait",
+                "write Handoff = \"intercept\", or Exclusive = false",
+            ),
+            (
+                service.ready == Ready::Started,
+                Key::Service("Ready"),
+                "it counts as ready before it binds",
+                "write Ready = \"listen\"",
+            ),
+            (
+                sockets.is_empty() && self.sockets_are_whole(),
+                Key::Service("Exclusive"),
+                "there is no [[Socket]] that two could bind",
+                "write one, or Exclusive = false",
+            ),
+            self.no_canary("nobody else is bound who could have the rest"),
+        ]
+    }
+
+    fn no_canary(&self, what: &'static str) -> Wrong {
+        (!self.settings.swap.canary.is_empty(), Key::Swap("Canary"), what, "write no Canary")
+    }
+
+    /// Traffic is only taken off where nobody serves meanwhile.
+    fn undivided_traffic(&self) -> Vec<Wrong> {
+        const WHAT: &str = "somebody serves at every moment, so that no traffic is taken off";
+        const REMEDY: &str = "take it out, or write Exclusive = \"port\" or \"process\"";
+        let service = &self.settings.service;
+        vec![
+            (!service.traffic_off.is_empty(), Key::Service("TrafficOff"), WHAT, REMEDY),
+            (!service.traffic_on.is_empty(), Key::Service("TrafficOn"), WHAT, REMEDY),
+            (!service.traffic_settle.is_zero(), Key::Service("TrafficSettleSec"), WHAT, REMEDY),
+        ]
     }
 
     /// With two sockets or more each needs a name; here they may come from several files.

@@ -3,7 +3,7 @@
 use super::check::Key;
 use super::layer::Layer;
 use super::report::{Bad, Report};
-use crate::model::settings::{Exclusive, ProtectHome, ProtectSystem, Settings};
+use crate::model::settings::{ProtectHome, ProtectSystem, Settings};
 
 /// What is said of such a key.
 pub const NOT_YET: &str = "not available yet";
@@ -14,7 +14,6 @@ pub(super) fn faults(settings: &Settings, layer: &Layer, report: &mut Report<'_>
     let no_limits = "leave the limit to systemd, in supd.service";
     let no_sandbox = "take it out, or begin ExecStart with bwrap";
     let list = [
-        (Key::Service("Exclusive"), service.exclusive == Exclusive::Port, "write \"process\", or false"),
         (Key::Service("TrafficOff"), !service.traffic_off.is_empty(), "take it out"),
         (Key::Service("TrafficOn"), !service.traffic_on.is_empty(), "take it out"),
         (

@@ -136,7 +136,8 @@ impl Unit {
         if let Some(both) = self.listening_over_gap() {
             return Some(both);
         }
-        if self.again.is_some() || (self.groups.is_empty() && self.swap.is_some()) {
+        let receives = self.groups.values().any(|group| group.role.receives());
+        if self.again.is_some() || (!receives && self.swap.is_some()) {
             // Connections may be waiting for what is about to be launched.
             return None;
         }

@@ -2,11 +2,11 @@
 
 use super::books::{Book, SwapBook};
 use super::{Checked, Rule, must, show};
-use crate::world::{Door, Proc, Unit, number};
+use crate::world::{Door, InFlight, Proc, Unit, number};
 use std::sync::Arc;
 use supd::model::settings::{Restart, WhenDown};
 use supd::model::status::SwapResult;
-use supd::model::{Address, Generation, Settings, Want};
+use supd::model::{Address, Generation, Happening, Settings, Want};
 
 fn names(settings: &Settings, address: &Address) -> bool {
     settings.sockets.iter().any(|socket| socket.address == *address)
@@ -72,11 +72,16 @@ impl Book {
         let lives = |generation: Generation| unit.live_of(generation).next().is_some();
         // Whoever is to have it next is on its way.
         let moves = !unit.switches.is_empty() || !unit.intents.is_empty();
+        // So is who takes over from what died while its commit was on its way to the disk.
+        let commits = |in_flight: &InFlight| {
+            matches!(in_flight.record.happening, Happening::Ended { result: SwapResult::Committed, .. })
+        };
+        let moves = moves || unit.records.iter().any(commits);
         let waits = |generation: &Generation| !lives(*generation) && !unit.lent.contains_key(generation);
         for generation in unit.receivers().into_iter().filter(waits) {
             let candidate = unit.traffic != Some(generation);
             // A swap brings another one, if only when a person says so.
-            let back = !candidate && (self.comes_back(unit) || unit.ledger_soon().swap.is_some());
+            let back = !candidate && (Self::may_come_back(unit) || unit.ledger_soon().swap.is_some());
             // Nobody leads them to what was gone back from, or given up.
             let fell = |swap: &SwapBook| {
                 matches!(swap.ended_sent, Some(SwapResult::RolledBack | SwapResult::Aborted))
@@ -107,6 +112,12 @@ impl Book {
             })?;
         }
         Ok(())
+    }
+
+    /// Whether what had the traffic may be launched again by itself: how it ended says whether it is.
+    fn may_come_back(unit: &Unit) -> bool {
+        let last = unit.procs.iter().rev().find(|proc| Some(proc.generation()) == unit.traffic);
+        last.is_some_and(|last| last.launch.settings.service.restart != Restart::No)
     }
 
     /// Whether what had the traffic will be launched again by itself.

@@ -88,7 +88,11 @@ impl Book {
             }
             ExitStatus::RolledBack => {
                 let back = about.as_ref().is_some_and(|swap| {
-                    swap.ended == Some(SwapResult::RolledBack) || self.undoes(unit, swap)
+                    swap.ended == Some(SwapResult::RolledBack)
+                        || self.undoes(unit, swap)
+                        // By the ledger and the intent that are on the disk: every supd to come says the same.
+                        || swap.ended_sent == Some(SwapResult::RolledBack)
+                            && reply.text.contains("supervisor-restarted")
                 });
                 must(Rule::Durable, back, || format!("says rolled back, and the ledger does not: {reply:?}"))
             }
@@ -234,7 +238,7 @@ impl Book {
         let stays = back.ended == Some(SwapResult::Committed);
         let undone = |last: &SwapBook| {
             let before = matches!(last.ended_sent, Some(SwapResult::Failed | SwapResult::Aborted));
-            last.from.is_some() && before && back.kind == SwapKind::Start
+            last.from.is_some() && (before || last.dropped) && back.kind == SwapKind::Start
         };
         let fell = |last: &SwapBook| {
             last.from == Some(back.to) && last.ended == back.ended && unit.traffic == Some(back.to)

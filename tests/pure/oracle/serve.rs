@@ -270,8 +270,9 @@ impl Book {
         must(Rule::Shares, unit.traffic != Some(candidate), || {
             format!("a share for {candidate}, which has all")
         })?;
-        // Where only one may run, new connections wait for it.
-        let waits = share.is_full() && unit.excludes(candidate);
+        // Where only one may run, or be bound, new connections wait for it.
+        let binds = unit.held.contains(&candidate) && unit.binds_alone(candidate);
+        let waits = share.is_full() && (unit.excludes(candidate) || binds);
         let ready = share.is_zero() || waits || unit.complete(candidate, world.now);
         must(Rule::Shares, ready, || format!("a share for {candidate}, which is not ready"))?;
         let steered = unit.has_slot(candidate);
@@ -287,7 +288,8 @@ impl Book {
         };
         let new = unit.procs.iter().all(|proc| proc.generation() != swap.to);
         let alone = |settings: &Arc<Settings>| unit.knobs(settings).alone();
-        let mut old = unit.live_of(generation).map(|proc| &proc.launch.settings);
+        let old = unit.procs.iter().filter(|proc| proc.generation() == generation);
+        let mut old = old.map(|proc| &proc.launch.settings);
         new && (unit.store.get(&swap.to).is_some_and(alone) || old.any(alone))
     }
 
@@ -454,5 +456,9 @@ pub(super) fn holds_binds(unit: &Unit, generation: Generation) -> Checked {
 pub(super) fn answers_binds(unit: &Unit, generation: Generation) -> Checked {
     must(Rule::Accounts, unit.held.contains(&generation), || {
         format!("answers the binds of {generation}, which are not held")
+    })?;
+    let other = unit.receivers().into_iter().find(|led| *led != generation);
+    must(Rule::Exclusive, !unit.binds_alone(generation) || other.is_none(), || {
+        format!("lets {generation} bind while connections are led to {other:?}")
     })
 }

@@ -153,6 +153,10 @@ impl Unit {
             // When the disk takes records again, this is what there is to say.
             unsaved.happening = Happening::Ended { swap_id: swap.id, result, cause: swap.cause.clone() };
         }
+        self.bring_back(swap, turn);
+        if self.wait_for_again(swap, turn) {
+            return false;
+        }
         let reply = Reply::new(status, false, cause).about(Some(swap.id), None);
         self.resolve_all(&reply, turn);
         self.answer_undoers(swap, turn);
@@ -174,7 +178,9 @@ impl Unit {
             let failed = self.groups.get(&swap.to).map(Group::as_kept);
             self.durable.judge(failed.as_ref(), Verdict::Bad);
         }
-        if !self.bring_back(swap, turn) {
+        if self.bring_back(swap, turn) {
+            self.leave_to_next(swap, turn);
+        } else {
             self.take_share(swap, turn);
         }
         if swap.warm {

@@ -1,7 +1,9 @@
-//! Servers of which two cannot live together: one ends before the next is launched. Meanwhile new
-//! connections wait where the next one will accept them.
+//! Servers of which two cannot live together: one ends before the next is launched; or cannot have their port
+//! at once: the next one is started beside it, and its binds are answered once nobody is led to the first.
+//! Meanwhile new connections wait where the next one will accept them.
 //!
-//! Nothing else of a swap changes. If the next one fails, who served before is launched again.
+//! Nothing else of a swap changes. If the next one fails, who served before has them again; one that has
+//! ended is launched again.
 
 use super::super::{Unit, Waiter};
 use crate::machine::effect::{Action, Launch, Level};
@@ -30,6 +32,11 @@ fn is_alone(settings: &Settings) -> bool {
     settings.service.exclusive == Exclusive::Process
 }
 
+/// Whether one of these may bind only when nobody else is led to the port.
+fn binds_alone(settings: &Settings) -> bool {
+    settings.service.exclusive == Exclusive::Port
+}
+
 impl Again {
     pub(in crate::machine::unit) fn hung_up(&mut self, client: ClientId) {
         self.waiters.retain(|waiter| waiter.client != client);
@@ -43,11 +50,28 @@ impl Unit {
         let stops = plan.stops;
         let shares = stops.canary.is_some_and(|share| !share.is_full());
         let alone = self.groups.values().any(|group| is_alone(&group.launch.settings));
-        if !(stops.hold || stops.unbound || shares) || !(alone || is_alone(&plan.settings)) {
+        let text = if (stops.hold || stops.unbound || shares) && (alone || is_alone(&plan.settings)) {
+            "Exclusive = \"process\": only one may run, so nobody would serve meanwhile"
+        } else if (stops.hold || shares) && binds_alone(&plan.settings) {
+            "Exclusive = \"port\": only one may be bound, so nobody would serve meanwhile; --unbound holds it \
+             before that"
+        } else {
+            return Ok(());
+        };
+        Err(Reply::refused(text, self.command("swap")))
+    }
+
+    /// Whether it is started beside who serves, and binds once nobody is led there.
+    pub(super) fn binds_after(swap: &Swap) -> bool {
+        binds_alone(&swap.plan.settings) && swap.from.is_some()
+    }
+
+    /// Where two may not be bound at once they need a slot each, so that nobody is led to the first.
+    pub(super) fn binds_apart(plan: &Plan, why: &str) -> Result<(), String> {
+        if !binds_alone(&plan.settings) {
             return Ok(());
         }
-        let text = "Exclusive = \"process\": only one may run, so nobody would serve meanwhile";
-        Err(Reply::refused(text, self.command("swap")))
+        Err(format!("Exclusive = \"port\" needs a slot for each generation: {why}"))
     }
 
     /// Whether everybody else has to end before this one is launched.
@@ -58,7 +82,9 @@ impl Unit {
 
     /// Whether what is left of this one's clients may not have it launched once more.
     pub(in crate::machine::unit) fn is_never_beside(&self, group: &Group) -> bool {
-        is_alone(&group.launch.settings) || is_alone(&self.settings)
+        let runs = self.groups.values().map(|other| &other.launch.settings);
+        let comes = self.swap.iter().map(|swap| &swap.plan.settings);
+        is_alone(&group.launch.settings) || runs.chain(comes).any(|settings| is_alone(settings))
     }
 
     /// New connections wait for the one that is to come; everybody else is let go.
@@ -69,17 +95,27 @@ impl Unit {
         turn.note(Level::Info, Some(swap.to), text.clone());
         self.progress(&Progress::Note(text), turn);
         if !swap.is_first() {
-            swap.gap_since = Some(turn.now);
             if swap.steered {
                 turn.act(Action::Lend(launch));
-                self.set_share(swap, Share::FULL, turn);
             }
+            self.wait_for_next(swap, turn);
         }
         for generation in self.with_role(|role| !role.ends()) {
-            self.divert(generation, turn);
+            if swap.steered {
+                // Else its slot is that of who comes next, too.
+                self.divert(generation, turn);
+            }
             self.retire(generation, turn);
         }
         true
+    }
+
+    /// From here on nobody is led to who served, and whoever comes waits where the next one will accept.
+    pub(super) fn wait_for_next(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) {
+        swap.gap_since.get_or_insert(turn.now);
+        if swap.steered {
+            self.set_share(swap, Share::FULL, turn);
+        }
     }
 
     /// Whether nobody is left beside whom it may not run.
@@ -102,7 +138,8 @@ impl Unit {
         let swap = self.swap.as_deref().filter(open)?;
         let from = self.recipes.get(&swap.from?).map(|recipe| &recipe.settings);
         let mut both: Vec<Arc<Settings>> = from.cloned().into_iter().collect();
-        if both.iter().all(|known| known.sockets != swap.plan.settings.sockets) {
+        let is_bound = !matches!(swap.step, Step::Copying { .. } | Step::Binding { .. });
+        if is_bound && both.iter().all(|known| known.sockets != swap.plan.settings.sockets) {
             both.push(swap.plan.settings.clone());
         }
         Some(both)
@@ -112,6 +149,9 @@ impl Unit {
     pub(in crate::machine::unit) fn share_failed(&mut self, reason: &str, turn: &mut Turn<'_>) {
         if let Some(swap) = self.swap.as_mut().filter(|swap| swap.gap_since.is_some()) {
             swap.share = Share::ZERO;
+            if let Some(group) = self.groups.get_mut(&swap.to) {
+                group.diverted = Some(turn.now);
+            }
         }
         self.swap_cue(SwapCueKind::ShareFailed, reason, turn);
     }
@@ -132,7 +172,6 @@ impl Unit {
     /// what everybody waits for. Says whether new connections wait on meanwhile where they do.
     pub(super) fn bring_back(&mut self, swap: &Swap, turn: &mut Turn<'_>) -> bool {
         let Some(from) = swap.from.filter(|_| swap.gap_since.is_some()) else { return false };
-        let launched = self.groups.contains_key(&swap.to);
         match self.groups.get_mut(&from) {
             Some(group) if group.role == Role::Active => return false,
             // Whoever waits elsewhere it would never accept.
@@ -140,7 +179,7 @@ impl Unit {
                 (group.role, group.diverted) = (Role::Active, None);
                 turn.note(Level::Info, Some(from), "goes on serving");
             }
-            // What takes its place is launched anyway.
+            // The gap is that of what takes its place from here on.
             Some(_) | None if self.next.is_some() => {}
             Some(_) | None => {
                 let cause = swap.cause.clone().unwrap_or_default();
@@ -153,14 +192,27 @@ impl Unit {
                 }));
             }
         }
-        if launched {
-            // What it has it may finish, though new ones wait there as well.
-            self.divert(swap.to, turn);
+        true
+    }
+
+    /// The one that was to come is let go, with what waits where it is.
+    pub(super) fn leave_to_next(&mut self, swap: &Swap, turn: &mut Turn<'_>) {
+        if let Some(group) = self.groups.get_mut(&swap.to) {
+            // What it has it may finish, though new ones wait there as well: for nobody else is there to
+            // take them.
+            (group.diverted, group.stalled) = (Some(turn.now), false);
         } else if swap.steered {
             // The slot that it was lent is for whoever comes next.
             turn.act(Action::Retire(swap.to));
         }
-        true
+    }
+
+    /// What takes the place of a swap in whose gap nobody serves: the same clients wait for it.
+    pub(super) fn inherit_gap(&mut self, before: &Swap) {
+        let serves = self.groups.values().any(|group| group.role == Role::Active);
+        if let (Some(since), Some(swap), false) = (before.gap_since, &mut self.swap, serves) {
+            (swap.gap_since, swap.from) = (Some(since), swap.from.or(before.from));
+        }
     }
 
     /// Whoever waits for the swap that is undone waits for that; says whether there is such a thing.

@@ -3,7 +3,7 @@
 //! | file | the moves |
 //! |---|---|
 //! | `before` | to ready, and undone before the switch |
-//! | `exclusive` | one ends before the next begins |
+//! | `exclusive` | one ends, or is let go of its port, before the next begins |
 //! | `unbound` | started, and on no port until a person says |
 //! | `canary` | a share, and the next |
 //! | `switch` | the switch itself |
@@ -167,6 +167,7 @@ impl Unit {
             self.swap = Some(swap);
         } else if let Some((plan, waiter)) = self.next.take().map(|next| *next) {
             self.begin(plan, waiter, turn);
+            self.inherit_gap(&swap);
             let text = format!("the swap to generation {} was undone to make place for this one", swap.to);
             self.progress(&Progress::Note(text), turn);
         }

@@ -36,7 +36,7 @@ impl Unit {
 
     /// Before anything of it runs.
     pub(super) fn hold_binds(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) {
-        swap.unbound = swap.plan.stops.unbound && swap.from.is_some();
+        swap.unbound = (swap.plan.stops.unbound && swap.from.is_some()) || Self::binds_after(swap);
         if swap.unbound {
             turn.act(Action::HoldBinds(swap.to));
         }
@@ -54,8 +54,11 @@ impl Unit {
         }
     }
 
-    /// It waits for a person, as one does that is held.
+    /// It waits for a person, as one does that is held; or for nobody to be led to who serves.
     pub(super) fn wait_unbound(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
+        if !swap.plan.stops.unbound {
+            return self.answer_binds(swap, turn);
+        }
         swap.step = Step::Unbound;
         self.progress(&Progress::Unbound { generation: swap.to }, turn);
         turn.note(Level::Info, Some(swap.to), "started and on no port: its binds wait");
@@ -84,6 +87,9 @@ impl Unit {
     /// It is ready and none of its binds ever had to wait: held, rather than let take over unasked.
     pub(super) fn ready_unbound(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
         self.bind_now(swap, turn);
+        if !swap.plan.stops.unbound {
+            return self.proceed(swap, turn);
+        }
         let text =
             "it is ready, and has bound no listener of the unit yet: held, as it cannot be left unbound";
         turn.note(Level::Warning, Some(swap.to), text);
@@ -92,6 +98,9 @@ impl Unit {
     }
 
     fn bind_now(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) {
+        if Self::binds_after(swap) {
+            self.wait_for_next(swap, turn);
+        }
         swap.unbound = false;
         turn.act(Action::AnswerBinds(swap.to));
     }

@@ -77,6 +77,9 @@ impl Unit {
         if shares {
             return Err(refusal(&why));
         }
+        if swap.from.is_some() {
+            Self::binds_apart(&swap.plan, &why)?;
+        }
         if policy.retain == Retain::Warm {
             let text = format!("Retain = \"cold\" is what it gets: {why}");
             turn.note(Level::Warning, Some(swap.to), text);
