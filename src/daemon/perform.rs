@@ -11,6 +11,7 @@ use super::workers::Around;
 use crate::machine::{Action, Effect, Event, Fault, JobKind, JobWork, Launch, Level, Machine};
 use crate::model::settings::Settings;
 use crate::model::{ClientId, Generation, Intent, JobId, Progress, Signal, Tick, UnitName, WorkerId};
+use crate::os::listener::Traffic;
 use crate::os::task::Task;
 use crate::store::pins;
 use std::sync::Arc;
@@ -41,7 +42,8 @@ impl Hands {
     fn act(&mut self, unit: &UnitName, action: Action, machine: &Machine, now: Tick) {
         match action {
             Action::Bind { job, settings } => self.bind(unit, job, &settings),
-            Action::Listen(named) => self.listen(unit, &named),
+            Action::Listen(named) => self.listen(unit, &named, Traffic::Open),
+            Action::HoldOff(named) => self.listen(unit, &named, Traffic::HeldOff),
             Action::Unlisten => self.unlisten(unit, now),
             Action::CloseExcept(named) => self.close_except(unit, &named),
             Action::Watch => self.watch(unit),
@@ -149,10 +151,10 @@ impl Hands {
         }
     }
 
-    fn listen(&mut self, unit: &UnitName, named: &[Arc<Settings>]) {
+    fn listen(&mut self, unit: &UnitName, named: &[Arc<Settings>], traffic: Traffic) {
         self.last_calls.remove(unit);
         if let Some(listeners) = self.listeners.get_mut(unit) {
-            for fault in listeners.listen(named, &mut self.sources) {
+            for fault in listeners.listen(named, traffic, &mut self.sources) {
                 note(unit, Level::Error, None, &fault);
             }
         }

@@ -105,6 +105,8 @@ pub enum Action {
     /// Listen on exactly the listeners that any of these names, and let new connections in. What
     /// is bound beside them refuses from now on but stays bound. With none: all of them refuse.
     Listen(Vec<Arc<Settings>>),
+    /// The same, but new connections wait outside of the queue: whoever runs would take them too early.
+    HoldOff(Vec<Arc<Settings>>),
     /// End listening: new connections are refused, queued ones still served (at most for a
     /// moment). Comes back as `Unlistened`.
     Unlisten,

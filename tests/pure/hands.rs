@@ -13,19 +13,11 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
             unit.binds_closed.retain(|address| !named(std::slice::from_ref(&settings), address));
             unit.binds.push_back((job, settings));
         }
-        Action::Listen(list) => {
-            for listener in &mut unit.listeners {
-                if named(&list, &listener.address) {
-                    listener.door = Door::Listening;
-                } else if listener.door == Door::Listening {
-                    listener.door = Door::Bound;
-                    listener.reset();
-                }
-            }
-        }
+        Action::Listen(list) => open_doors(unit, &list, Door::Listening),
+        Action::HoldOff(list) => open_doors(unit, &list, Door::HeldOff),
         Action::Unlisten => {
             unit.unlistens += 1;
-            let open = unit.listeners.iter_mut().filter(|listener| listener.door == Door::Listening);
+            let open = unit.listeners.iter_mut().filter(|listener| listener.is_open());
             open.for_each(|listener| listener.door = Door::Bound);
         }
         Action::CloseExcept(list) => {
@@ -131,6 +123,18 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
         | Action::Dump(_)
         | Action::Record { .. }
         | Action::Reply(..) => {}
+    }
+}
+
+/// The others refuse from here on.
+fn open_doors(unit: &mut Unit, list: &[std::sync::Arc<supd::model::Settings>], door: Door) {
+    for listener in &mut unit.listeners {
+        if named(list, &listener.address) {
+            listener.door = door;
+        } else if listener.is_open() {
+            listener.door = Door::Bound;
+            listener.reset();
+        }
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) fn print_effect(effect: &Effect) -> String {
             format!("{name}: Bind {job} {}", settings.description)
         }
         Effect::Unit(name, Action::Listen(list)) => format!("{name}: Listen {}", versions(list)),
+        Effect::Unit(name, Action::HoldOff(list)) => format!("{name}: HoldOff {}", versions(list)),
         Effect::Unit(name, Action::CloseExcept(list)) => format!("{name}: CloseExcept {}", versions(list)),
         Effect::Unit(name, Action::Run { job, kind, launch, worker, .. }) => {
             format!("{name}: Run job {job} {kind:?} of generation {} for {worker:?}", launch.generation)

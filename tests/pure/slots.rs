@@ -9,6 +9,11 @@ impl Listener {
         self.queue + self.slots.values().sum::<u32>()
     }
 
+    /// Whether nobody is refused there.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.door, Door::Listening | Door::HeldOff)
+    }
+
     /// All of them are reset.
     pub(crate) fn reset(&mut self) {
         self.queue = 0;
@@ -73,9 +78,13 @@ impl Unit {
         let late = late.filter(|late| self.live_of(*late).next().is_some() && !receivers.contains(late));
         let mut listeners = std::mem::take(&mut self.listeners);
         for listener in &mut listeners {
-            if listener.door != Door::Listening {
-                listener.refused += 1;
-                continue;
+            match listener.door {
+                Door::Listening => {}
+                Door::HeldOff => continue,
+                Door::Closed | Door::Bound => {
+                    listener.refused += 1;
+                    continue;
+                }
             }
             let there = |generation: &&Generation| self.names(**generation, listener);
             let slots: Vec<Generation> = receivers.iter().chain(&late).filter(there).copied().collect();

@@ -121,6 +121,8 @@ pub(crate) enum Door {
     Bound,
     /// Accepted, or queued.
     Listening,
+    /// Told to come again.
+    HeldOff,
 }
 
 /// One address.

@@ -70,6 +70,11 @@ const WRONGS: &[Wrong] = &[
         let spawn = story.spawn(2, 2);
         story.tries("web recorded", vec![spawn])
     }),
+    (Rule::Listeners, "new connections are held off while somebody would take them", || {
+        let mut story = Story::new("");
+        let held = Action::HoldOff(vec![story.file.clone()]);
+        story.tries("web/1.0 says alive", vec![held])
+    }),
     (Rule::Exclusive, "the next binds while connections are led to the only one that may", || {
         let mut story = Story::new("exclusive=port steered=yes");
         story.happens("c1 asks web swap", vec![]);

@@ -164,9 +164,14 @@ impl Listeners {
         notes
     }
 
-    /// Opens exactly the listeners that any of these names; the others refuse. Gives what went
-    /// wrong.
-    pub fn listen(&mut self, named: &[Arc<Settings>], sources: &mut Sources) -> Vec<String> {
+    /// Opens exactly the listeners that any of these names, or holds new connections off there; the others
+    /// refuse. Gives what went wrong.
+    pub fn listen(
+        &mut self,
+        named: &[Arc<Settings>],
+        traffic: Traffic,
+        sources: &mut Sources,
+    ) -> Vec<String> {
         self.last_call = None;
         self.revive_at = None;
         let mut faults = Vec::new();
@@ -175,7 +180,11 @@ impl Listeners {
             bound.unguard(sources);
         }
         for listener in self.all_mut() {
-            if names(named, listener.address()) {
+            if names(named, listener.address()) && traffic == Traffic::HeldOff {
+                if listener.traffic() != traffic {
+                    faults.extend(listener.hold_off().err().map(|error| error.to_string()));
+                }
+            } else if names(named, listener.address()) {
                 let fit =
                     listener.is_published() && !(listener.can_listen_again() && listener.is_shut_down());
                 if listener.traffic() != Traffic::Open || !fit {

@@ -4,7 +4,7 @@ use super::Listeners;
 use crate::codec::unitfile::{self, Sources as Files};
 use crate::daemon::sources::Sources;
 use crate::model::{Address, Generation, Settings, Tick, UnitName};
-use crate::os::listener::Queues;
+use crate::os::listener::{Queues, Traffic};
 use nix::sys::socket::{Shutdown, shutdown};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -50,7 +50,10 @@ impl Stage {
             let private = folder.path().join("private");
             match listeners.bind(&settings, steered, &private, &mut Vec::new(), &mut sources) {
                 Ok(_) => {
-                    assert_eq!(listeners.listen(std::slice::from_ref(&settings), &mut sources), [""; 0]);
+                    assert_eq!(
+                        listeners.listen(std::slice::from_ref(&settings), Traffic::Open, &mut sources),
+                        [""; 0]
+                    );
                     return Self { listeners, sources, settings, folder };
                 }
                 Err(error) => assert!(Instant::now() < end, "{error}"),

@@ -115,6 +115,8 @@ pub(super) struct Unit {
     refreshing: Option<Refreshing>,
     /// What the hands were told last: which listeners listen, which are bound, what is stored.
     listening: Vec<Arc<Settings>>,
+    /// New connections are held off there.
+    held_off: bool,
     bound: Vec<Arc<Socket>>,
     stored: BTreeSet<Generation>,
     /// What the last record of an earlier life names, until one of this life is on disk.

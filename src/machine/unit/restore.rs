@@ -40,6 +40,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         reloading: None,
         refreshing: None,
         listening: Vec::new(),
+        held_off: false,
         bound: Vec::new(),
         stored,
         on_disk,

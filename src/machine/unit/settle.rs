@@ -5,7 +5,7 @@ use super::super::effect::Action;
 use super::super::group::{Group, Role};
 use super::super::turn::Turn;
 use super::{Life, StopStage, Stopping, Unit};
-use crate::model::settings::{Socket, WhenDown};
+use crate::model::settings::{Handoff, Ready, Socket, WhenDown};
 use crate::model::{Generation, Reply, Settings, Want};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -112,13 +112,35 @@ impl Unit {
     /// this step, for a worker that is launched finds its listeners listening.
     fn listen(&mut self, start: usize, turn: &mut Turn<'_>) {
         let Some(wanted) = self.wanted_listening() else { return };
+        let held = !wanted.is_empty() && self.holds_off();
         let same = wanted.len() == self.listening.len()
             && wanted.iter().zip(&self.listening).all(|(one, other)| one.sockets == other.sockets);
-        if !same {
+        if !same || held != self.held_off {
             self.listening.clone_from(&wanted);
-            let effect = super::super::Effect::Unit(self.name.clone(), Action::Listen(wanted));
-            turn.out.insert(start, effect);
+            self.held_off = held;
+            let action = if held { Action::HoldOff(wanted) } else { Action::Listen(wanted) };
+            turn.out.insert(start, super::super::Effect::Unit(self.name.clone(), action));
         }
+    }
+
+    /// Whether new connections are for somebody who is not ready, and would take them all the same: who binds
+    /// for itself may accept long before it says that it is ready.
+    fn holds_off(&self) -> bool {
+        let early = |settings: &Settings| {
+            let service = &settings.service;
+            let by_itself = matches!(service.ready, Ready::Listen | Ready::Started);
+            service.handoff == Handoff::Intercept && !by_itself
+        };
+        if !matches!(self.life, Life::Up) {
+            return false;
+        }
+        if let Some((generation, settings)) = self.comes_after_gap() {
+            let serves = |group: &Group| group.serves_at_all();
+            return early(settings) && !self.groups.get(&generation).is_some_and(serves);
+        }
+        let mut receives = self.groups.values().filter(|group| group.role.receives());
+        let active = self.groups.values().find(|group| group.role == Role::Active);
+        active.is_some_and(|active| early(&active.launch.settings)) && !receives.any(Group::serves_at_all)
     }
 
     /// `None`: not for now to say.

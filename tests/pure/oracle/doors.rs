@@ -6,7 +6,7 @@ use crate::world::{Door, InFlight, Proc, Unit, number};
 use std::sync::Arc;
 use supd::model::settings::{Restart, WhenDown};
 use supd::model::status::SwapResult;
-use supd::model::{Address, Generation, Happening, Settings, Want};
+use supd::model::{Address, Generation, Happening, Settings, Tick, Want};
 
 fn names(settings: &Settings, address: &Address) -> bool {
     settings.sockets.iter().any(|socket| socket.address == *address)
@@ -26,10 +26,28 @@ impl Book {
                 })?;
             }
         }
-        let open = unit.listeners.iter().filter(|listener| listener.door == Door::Listening);
+        let open = unit.listeners.iter().filter(|listener| listener.is_open());
         let refused = open.filter(|listener| !any_names(list, &listener.address));
         self.refused.extend(refused.map(|listener| listener.address.clone()));
         Ok(())
+    }
+
+    /// Nobody is kept out whom somebody would take who is ready.
+    pub(super) fn holds_off(&self, unit: &Unit, now: Tick) -> Checked {
+        // In mid swap it is the next one that they may be for.
+        if self.running().is_some() {
+            return Ok(());
+        }
+        let serves = |proc: &&Proc| {
+            let generation = proc.generation();
+            unit.traffic == Some(generation)
+                && unit.complete(generation, now)
+                && !(proc.signalled || proc.told_stopping || proc.is_silent(now))
+        };
+        let serves = unit.live().find(serves);
+        must(Rule::Listeners, serves.is_none(), || {
+            format!("holds new connections off while {} serves", show(serves.map(Proc::generation)))
+        })
     }
 
     /// Looks at what is refused once the step has said who is to be kept.

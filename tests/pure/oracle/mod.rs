@@ -282,7 +282,10 @@ impl Oracle {
                 self.job_last = *job;
                 Ok(())
             }
-            Action::Listen(list) => {
+            Action::Listen(list) | Action::HoldOff(list) => {
+                if let Action::HoldOff(_) = action {
+                    self.book(place).holds_off(unit, world.now)?;
+                }
                 self.book(place).listens(unit, list)?;
                 self.book(place).closes_nobody_out(unit, list)
             }

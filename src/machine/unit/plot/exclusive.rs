@@ -145,6 +145,19 @@ impl Unit {
         Some(both)
     }
 
+    /// For whom new connections wait while nobody serves.
+    pub(in crate::machine::unit) fn comes_after_gap(&self) -> Option<(Generation, &Settings)> {
+        let again = self.again.as_ref().map(|again| again.generation);
+        let again =
+            again.and_then(|generation| Some((generation, &*self.recipes.get(&generation)?.settings)));
+        let open = |swap: &&Swap| {
+            let undone = matches!(swap.step, Step::Undoing { .. });
+            swap.gap_since.is_some() && !swap.step.has_switched() && !undone
+        };
+        let swap = self.swap.as_deref().filter(open).map(|swap| (swap.to, &*swap.plan.settings));
+        again.or(swap)
+    }
+
     /// The hands cannot lead new connections to where they were to wait: nobody waits there.
     pub(in crate::machine::unit) fn share_failed(&mut self, reason: &str, turn: &mut Turn<'_>) {
         if let Some(swap) = self.swap.as_mut().filter(|swap| swap.gap_since.is_some()) {
