@@ -13,6 +13,7 @@ mod memcached;
 mod nginx;
 mod node;
 mod perl;
+mod postgresql;
 mod python;
 mod redis;
 mod tomcat;
@@ -36,6 +37,7 @@ pub(super) fn tests() -> Vec<Test> {
         nginx::tests(),
         node::tests(),
         perl::tests(),
+        postgresql::tests(),
         python::tests(),
         redis::tests(),
         tomcat::tests(),
