@@ -46,6 +46,10 @@ pub enum JobKind {
     Check,
     /// ExecInstall
     Install,
+    /// TrafficOff
+    TrafficOff,
+    /// TrafficOn
+    TrafficOn,
 }
 
 /// What a job runs.

@@ -39,6 +39,7 @@ mod shown;
 mod steer;
 mod support;
 mod swap;
+mod traffic;
 mod trial;
 mod unbound;
 
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         swap::tests(),
         steer::tests(),
         canary::tests(),
+        traffic::tests(),
         trial::tests(),
         rescue::tests(),
         own_slot::tests(),

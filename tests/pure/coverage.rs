@@ -180,6 +180,8 @@ impl Coverage {
         let cue = match (before, after) {
             (StepKind::Returning, _) => Cue::BackReady,
             (StepKind::Launching, Some(StepKind::Undoing)) => Cue::Failed,
+            (StepKind::Diverting, Some(StepKind::Undoing)) => Cue::Undiverted,
+            (StepKind::Diverting, Some(_)) => Cue::Diverted,
             (StepKind::Clearing, Some(StepKind::Launching)) => Cue::Cleared,
             (StepKind::Launching, Some(StepKind::Unbound)) => Cue::Unbound,
             (StepKind::Launching, _) => Cue::Ready,

@@ -68,6 +68,7 @@ knobs! {
     Keep "keep" ["5" "1"],
     Rests "rests" ["no" "yes"],
     Exclusive "exclusive" ["no" "process" "port"],
+    Traffic "traffic" ["no" "told" "slow"],
 }
 
 /// StandbySignal and ActiveSignal, of who has them.
@@ -117,6 +118,16 @@ impl Knobs {
     /// Only one may be led to. It needs a slot for each, and binds of its own.
     pub(crate) fn binds_alone(self) -> bool {
         self.word(Knob::Exclusive) == "port" && self.word(Knob::Ready) != "started"
+    }
+
+    /// Whether somebody may not run, or be bound, beside another.
+    pub(crate) fn excludes(self) -> bool {
+        self.alone() || self.binds_alone()
+    }
+
+    /// Whether a load balancer is told.
+    pub(crate) fn tells(self) -> bool {
+        self.excludes() && self.is(Knob::Traffic)
     }
 
     /// Whether each generation gets a slot of its own.
@@ -329,10 +340,20 @@ fn service(knobs: Knobs) -> Service {
             "port" if knobs.binds_alone() => Exclusive::Port,
             _ => Exclusive::No,
         },
-        traffic_off: Vec::new(),
-        traffic_on: Vec::new(),
-        traffic_settle: Duration::ZERO,
+        traffic_off: told(knobs, "/off"),
+        traffic_on: told(knobs, "/on"),
+        traffic_settle: if knobs.word(Knob::Traffic) == "slow" && knobs.excludes() {
+            Duration::from_secs(2)
+        } else {
+            Duration::ZERO
+        },
     }
+}
+
+/// Two commands, where somebody is told.
+fn told(knobs: Knobs, program: &str) -> Vec<Command> {
+    let tells = knobs.excludes() && knobs.is(Knob::Traffic);
+    (0..2).filter(|_| tells).map(|_| command(program, false)).collect()
 }
 
 fn exits(knobs: Knobs, knob: Knob) -> ExitSet {

@@ -9,7 +9,7 @@ use crate::step::{Act, Ask, Say, Step, Turn};
 use crate::world::{Client, Door, Life, Proc, Unit, number};
 use std::time::Duration;
 use supd::model::settings::{Ready, Restart, Retain, Start};
-use supd::model::status::{GenerationState, GenerationStatus, UnitState, UnitStatus};
+use supd::model::status::{GenerationState, GenerationStatus, Traffic, UnitState, UnitStatus};
 use supd::model::{ExitStatus, Signal, Tick, WaitFor, Want, WorkerExit};
 
 /// All times that a unit can wait for are over by then.
@@ -115,6 +115,10 @@ impl<B: Brain> Sim<B> {
             let Some(shown) = &self.status[unit.place] else { return false };
             let waits = [GenerationState::Candidate, GenerationState::Canary];
             let candidate = shown.generations.iter().find(|generation| waits.contains(&generation.state));
+            // A load balancer has its time first.
+            if shown.traffic != Traffic::On {
+                return false;
+            }
             let unbound = shown.generations.iter().any(|it| it.state == GenerationState::Unbound);
             unbound
                 || candidate.is_some_and(|candidate| {
@@ -432,6 +436,7 @@ fn unit_converged(
         return must(alone || down, "another generation still lives");
     }
     must(shown.state == UnitState::Active, "it should be active")?;
+    must(shown.traffic == Traffic::On && unit.offs == 0, "the load balancer thinks that nobody serves")?;
     must(unit.traffic == Some(active), "the traffic goes elsewhere")?;
     must(unit.complete(active, now), "the active generation is not ready")?;
     must(generations.iter().all(|one| *one == active || stands_by(*one)), "another generation still lives")?;

@@ -57,6 +57,11 @@ impl Unit {
         self.settings_of(generation).is_some_and(|settings| self.knobs(settings).binds_alone())
     }
 
+    /// Whether a load balancer is to be told that nobody serves until this one does.
+    pub(crate) fn tells(&self, generation: Generation) -> bool {
+        self.settings_of(generation).is_some_and(|settings| self.knobs(settings).tells())
+    }
+
     pub(crate) fn names(&self, generation: Generation, listener: &Listener) -> bool {
         let sockets = self.settings_of(generation).into_iter().flat_map(|settings| &settings.sockets);
         sockets.into_iter().any(|socket| socket.address == listener.address)

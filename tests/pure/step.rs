@@ -174,7 +174,7 @@ impl Turn {
     ];
 }
 
-pub(crate) const JOBS: [(&str, JobKind); 9] = [
+pub(crate) const JOBS: [(&str, JobKind); 11] = [
     ("start-pre", JobKind::StartPre),
     ("start-post", JobKind::StartPost),
     ("reload", JobKind::Reload),
@@ -183,6 +183,8 @@ pub(crate) const JOBS: [(&str, JobKind); 9] = [
     ("on-failure", JobKind::OnFailure),
     ("ready-check", JobKind::ReadyCheck),
     ("check", JobKind::Check),
+    ("traffic-off", JobKind::TrafficOff),
+    ("traffic-on", JobKind::TrafficOn),
     ("install", JobKind::Install),
 ];
 

@@ -92,6 +92,10 @@ pub(crate) struct Unit {
     pub(crate) jobs: Vec<Job>,
     /// The last job that ended, and whose it was.
     pub(crate) last_job: Option<(JobId, JobKind, Option<WorkerId>)>,
+    /// So many commands have told the load balancer that the traffic is off, since it was told that it is on.
+    pub(crate) offs: u32,
+    /// So many have told it that it is on, since it was told otherwise.
+    pub(crate) ons: u32,
 }
 
 /// A tree that is being placed or sealed.
@@ -317,6 +321,8 @@ impl Unit {
             procs: Vec::new(),
             jobs: Vec::new(),
             last_job: None,
+            offs: 0,
+            ons: 0,
         }
     }
 

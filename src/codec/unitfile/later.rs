@@ -14,8 +14,6 @@ pub(super) fn faults(settings: &Settings, layer: &Layer, report: &mut Report<'_>
     let no_limits = "leave the limit to systemd, in supd.service";
     let no_sandbox = "take it out, or begin ExecStart with bwrap";
     let list = [
-        (Key::Service("TrafficOff"), !service.traffic_off.is_empty(), "take it out"),
-        (Key::Service("TrafficOn"), !service.traffic_on.is_empty(), "take it out"),
         (
             Key::Service("ExecOnFailure"),
             !service.exec_on_failure.is_empty(),

@@ -20,6 +20,7 @@ impl StepKind {
             Self::Copying => "the program to go back to is still being copied",
             Self::Binding => "its listeners are being bound",
             Self::Numbering => "its number is on its way to the disk",
+            Self::Diverting => "the traffic is being taken off",
             Self::Clearing => "only one may run, and the one before is on its way out",
             Self::Launching => "it is on its way to ready",
             Self::Unbound => "it is started and on no port",
@@ -45,6 +46,7 @@ pub(super) enum Step {
     Copying { until: Tick, anyway: bool },
     Binding { job: JobId },
     Numbering { record: RecordId },
+    Diverting,
     Clearing,
     Launching,
     Unbound,
@@ -71,6 +73,7 @@ impl Step {
             Self::Copying { .. } => StepKind::Copying,
             Self::Binding { .. } => StepKind::Binding,
             Self::Numbering { .. } => StepKind::Numbering,
+            Self::Diverting => StepKind::Diverting,
             Self::Clearing => StepKind::Clearing,
             Self::Launching => StepKind::Launching,
             Self::Unbound => StepKind::Unbound,
@@ -107,6 +110,7 @@ impl Step {
             | Self::TurnNoting { save } => save.again,
             Self::Binding { .. }
             | Self::Numbering { .. }
+            | Self::Diverting
             | Self::Clearing
             | Self::Launching
             | Self::Unbound
@@ -128,6 +132,7 @@ impl Step {
             | Self::TurnNoting { save } => save.record,
             Self::Copying { .. }
             | Self::Binding { .. }
+            | Self::Diverting
             | Self::Clearing
             | Self::Launching
             | Self::Unbound
@@ -149,6 +154,7 @@ impl Step {
             Self::Copying { .. }
             | Self::Binding { .. }
             | Self::Numbering { .. }
+            | Self::Diverting
             | Self::Clearing
             | Self::Launching
             | Self::Unbound
@@ -174,6 +180,7 @@ impl Step {
             Self::Copying { .. }
             | Self::Binding { .. }
             | Self::Numbering { .. }
+            | Self::Diverting
             | Self::Clearing
             | Self::Launching
             | Self::Unbound
@@ -200,6 +207,7 @@ impl Step {
             Self::Copying { .. }
             | Self::Binding { .. }
             | Self::Numbering { .. }
+            | Self::Diverting
             | Self::Clearing
             | Self::Launching
             | Self::Unbound
@@ -224,6 +232,7 @@ impl Step {
             Self::Copying { .. }
             | Self::Binding { .. }
             | Self::Numbering { .. }
+            | Self::Diverting
             | Self::Clearing
             | Self::Launching
             | Self::Unbound
@@ -255,6 +264,7 @@ impl Step {
             Self::Copying { .. }
             | Self::Binding { .. }
             | Self::Numbering { .. }
+            | Self::Diverting
             | Self::Clearing
             | Self::Launching
             | Self::Unbound

@@ -11,6 +11,8 @@ listed!(
         Binding,
         /// The generation's number is on its way into the ledger.
         Numbering,
+        /// A load balancer is being told that nobody will serve for a moment.
+        Diverting,
         /// Only one may run: who served before is on its way out.
         Clearing,
         /// The workers are on their way to ready.
@@ -63,6 +65,10 @@ listed!(
         Recorded,
         /// It is not.
         RecordFailed,
+        /// The load balancer has been told, and had its time.
+        Diverted,
+        /// It could not be told.
+        Undiverted,
         /// Nobody is left beside whom it may not run.
         Cleared,
         /// Every worker of the new generation is ready.
@@ -119,6 +125,8 @@ listed!(
         Wait,
         /// Answer its binds.
         AnswerBinds,
+        /// Let who serves go, or only its port.
+        MakeWay,
         /// Hold, or go on to the intent.
         Proceed,
         /// Ask CheckCommand whether its share may grow.
@@ -179,6 +187,7 @@ pub fn decide(step: StepKind, cue: SwapCueKind) -> SwapMove {
         StepKind::Copying
         | StepKind::Binding
         | StepKind::Numbering
+        | StepKind::Diverting
         | StepKind::Clearing
         | StepKind::Launching
         | StepKind::Unbound => before(step, cue),
@@ -200,6 +209,7 @@ fn before(step: StepKind, cue: SwapCueKind) -> SwapMove {
     let copying = step == StepKind::Copying;
     let binding = step == StepKind::Binding;
     let numbering = step == StepKind::Numbering;
+    let diverting = step == StepKind::Diverting;
     let clearing = step == StepKind::Clearing;
     let launching = step == StepKind::Launching;
     let unbound = step == StepKind::Unbound;
@@ -210,11 +220,13 @@ fn before(step: StepKind, cue: SwapCueKind) -> SwapMove {
         C::BindFailed if binding => M::Drop,
         C::Recorded if numbering => M::Launch,
         C::RecordFailed if numbering => M::Unnumbered,
+        C::Diverted if diverting => M::MakeWay,
+        C::Undiverted if diverting => M::Undo,
         C::Cleared if clearing => M::Launch,
         C::ShareFailed if clearing || launching => M::Undo,
         C::Ready if launching => M::Proceed,
         C::Unbound if launching => M::Wait,
-        C::Failed if launching || unbound => M::Undo,
+        C::Failed if diverting || launching || unbound => M::Undo,
         C::Promote if unbound => M::AnswerBinds,
         C::Promote => M::RefusePromote,
         C::Share => M::RefuseShare,
@@ -226,6 +238,8 @@ fn before(step: StepKind, cue: SwapCueKind) -> SwapMove {
         | C::BindFailed
         | C::Recorded
         | C::RecordFailed
+        | C::Diverted
+        | C::Undiverted
         | C::Cleared
         | C::Ready
         | C::Unbound
@@ -262,6 +276,8 @@ fn at_will(step: StepKind, cue: SwapCueKind) -> SwapMove {
         | C::BindFailed
         | C::Recorded
         | C::RecordFailed
+        | C::Diverted
+        | C::Undiverted
         | C::Cleared
         | C::Ready
         | C::Unbound
@@ -301,6 +317,8 @@ fn during(step: StepKind, cue: SwapCueKind) -> SwapMove {
         | C::BindFailed
         | C::Recorded
         | C::RecordFailed
+        | C::Diverted
+        | C::Undiverted
         | C::Cleared
         | C::Ready
         | C::Unbound
@@ -350,6 +368,8 @@ fn after(step: StepKind, cue: SwapCueKind) -> SwapMove {
         | C::BindFailed
         | C::Recorded
         | C::RecordFailed
+        | C::Diverted
+        | C::Undiverted
         | C::Cleared
         | C::Ready
         | C::Unbound
@@ -395,6 +415,8 @@ fn back(step: StepKind, cue: SwapCueKind) -> SwapMove {
         | C::BindFailed
         | C::Recorded
         | C::RecordFailed
+        | C::Diverted
+        | C::Undiverted
         | C::Cleared
         | C::Ready
         | C::Unbound

@@ -52,6 +52,8 @@ impl Unit {
         }
         let cold = self.swap.as_ref().filter(|swap| !swap.warm);
         let launched = match cold.map(|swap| (swap.is_first(), swap.step)) {
+            // Where only one may be bound it runs by then, where only one may run it does not.
+            Some((false, Step::Diverting)) => with(Role::Candidate).next().is_some(),
             Some((
                 false,
                 Step::Launching

@@ -141,7 +141,7 @@ impl Unit {
     }
 
     pub(super) fn finished(&mut self, job: JobId, result: Result<(), String>, turn: &mut Turn<'_>) {
-        if self.install_finished(job, &result, turn) {
+        if self.install_finished(job, &result, turn) || self.traffic_finished(job, &result, turn) {
             return;
         }
         if self.swap.as_ref().is_some_and(|swap| swap.step.check() == Some(job)) {

@@ -12,6 +12,7 @@
 //! | `releases`, `install`, `rehearse` | which there are; one on its way in; what a request would do |
 //! | `life`, `stop`, `part` | on demand, blocked, stopping, stopped; what a stop or supd's end cuts short |
 //! | `standby`, `retire` | a generation that receives nothing: it stands by, or is let go |
+//! | `traffic` | what a load balancer is told where nobody serves for a moment |
 //! | `rescue` | one that ended while clients waited in its slot |
 //! | `ledger`, `untold` | what is on its way to the disk; an end that a later record hides |
 //! | `clients` | who waits for an answer |
@@ -37,6 +38,7 @@ mod rollback;
 mod settle;
 mod standby;
 mod stop;
+mod traffic;
 mod untold;
 mod view;
 
@@ -63,6 +65,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use stop::{CutEnd, StopStage, Stopping};
+use traffic::Diversion;
 use untold::Untold;
 
 /// What the unit is doing as a whole.
@@ -108,6 +111,8 @@ pub(super) struct Unit {
     waiters: Vec<Waiter>,
     /// A swap that begins once the running one is undone.
     next: Option<Box<(super::swap::Plan, Option<Waiter>)>>,
+    /// Where the traffic is not simply on.
+    diversion: Option<Box<Diversion>>,
     /// Who served is to be launched again, for what was to take its place has failed.
     again: Option<Box<plot::Again>>,
     reloading: Option<Box<Reloading>>,
@@ -249,6 +254,7 @@ impl Unit {
             .chain(self.ledger_deadline())
             .chain(self.slow_deadline())
             .chain(self.ended_deadline())
+            .chain(self.traffic_deadline())
             .min()
     }
 
@@ -277,6 +283,9 @@ impl Unit {
         self.ended_due(turn);
         if due(self.swap.as_ref().and_then(|swap| swap.step.deadline())) {
             self.swap_cue(SwapCueKind::Due, "", turn);
+        }
+        if due(self.traffic_deadline()) {
+            self.traffic_due(turn);
         }
         if due(self.ledger_deadline()) {
             self.send_again(turn);

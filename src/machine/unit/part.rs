@@ -48,6 +48,7 @@ impl Unit {
         let mut swap = *self.swap.take()?;
         Self::end_check(&swap, turn);
         self.keep_telling(&swap);
+        self.give_back_lent(&swap, turn);
         swap.cause.get_or_insert_with(|| why.to_owned());
         if let Some(next) = self.next.take().and_then(|next| next.1) {
             let reply = Reply::new(ExitStatus::Down, false, format!("{why}: this swap has not begun"));

@@ -36,6 +36,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         unproven: None,
         waiters: Vec::new(),
         next: None,
+        diversion: None,
         again: None,
         reloading: None,
         refreshing: None,
@@ -108,6 +109,7 @@ impl Unit {
         if !self.serves_at_boot(machine_booted) {
             return self.stay_down(turn);
         }
+        self.doubt_traffic();
         match self.plan_boot(machine_booted) {
             Ok(plan) => self.start(plan, None, turn),
             Err(refused) => {

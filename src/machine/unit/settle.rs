@@ -18,6 +18,7 @@ impl Unit {
         self.forget_gone(turn);
         self.end_clearing(turn);
         self.launch_again(turn);
+        self.tend_traffic(turn);
         self.end_reload(turn);
         match &self.life {
             Life::Stopping(Stopping { stage: StopStage::Ending, .. }) if self.groups.is_empty() => {
@@ -134,9 +135,9 @@ impl Unit {
         if !matches!(self.life, Life::Up) {
             return false;
         }
-        if let Some((generation, settings)) = self.comes_after_gap() {
-            let serves = |group: &Group| group.serves_at_all();
-            return early(settings) && !self.groups.get(&generation).is_some_and(serves);
+        if let Some((next, settings)) = self.comes_after_gap() {
+            let next = next.and_then(|generation| self.groups.get(&generation));
+            return early(settings) && !next.is_some_and(Group::serves_at_all);
         }
         let mut receives = self.groups.values().filter(|group| group.role.receives());
         let active = self.groups.values().find(|group| group.role == Role::Active);

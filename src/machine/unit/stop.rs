@@ -95,6 +95,7 @@ impl Unit {
             self.cut_swap(turn);
         }
         self.drop_again(turn);
+        self.end_traffic_job(turn);
         turn.note(Level::Info, None, "stopping");
         turn.act(Action::Unwatch);
         let stage = StopStage::Unlistening { until: turn.now.after(UNLISTEN_LONGEST) };

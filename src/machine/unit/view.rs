@@ -100,13 +100,23 @@ impl Unit {
             | UnitState::Probation
             | UnitState::Down
             | UnitState::Quarantine
-            | UnitState::Holding => Traffic::On,
+            | UnitState::Holding => self.traffic_stage(),
         }
     }
 
     fn health(&self, state: UnitState, traffic: Traffic) -> Health {
         match state {
             UnitState::Stopping => Health::Drain,
+            UnitState::Waiting
+            | UnitState::Starting
+            | UnitState::Active
+            | UnitState::Canary
+            | UnitState::Probation
+            | UnitState::Down
+                if matches!(traffic, Traffic::Diverting | Traffic::Off) =>
+            {
+                Health::Drain
+            }
             UnitState::Stopped if self.durable.want == Want::Down => Health::Maint,
             UnitState::Active | UnitState::Canary | UnitState::Probation | UnitState::Waiting
                 if traffic == Traffic::On =>
@@ -209,6 +219,7 @@ impl Unit {
             notes.push(reason.clone());
         }
         notes.extend(self.disk_notes(now));
+        notes.extend(self.traffic_note());
         if let Some(swap) = &self.swap {
             notes.extend(step_note(swap.to, swap.step, now));
         }
@@ -230,6 +241,7 @@ fn step_note(to: Generation, step: Step, now: Tick) -> Option<String> {
     let seconds = |until: Tick| until.since(now).as_secs();
     match step {
         Step::Copying { .. } => Some("a rollback waits for the copy of the program to go back to".to_owned()),
+        Step::Diverting => Some(format!("the traffic is being taken off, for generation {to}")),
         Step::Clearing => Some(format!(
             "generation {to} is launched once the one before has ended: only one may run (Exclusive)"
         )),

@@ -2,7 +2,7 @@
 
 use super::books::{Book, SwapBook};
 use super::{Checked, Rule, must, show};
-use crate::world::{Door, InFlight, Proc, Unit, number};
+use crate::world::{Door, InFlight, Life, Proc, Unit, number};
 use std::sync::Arc;
 use supd::model::settings::{Restart, WhenDown};
 use supd::model::status::SwapResult;
@@ -121,7 +121,12 @@ impl Book {
             let mut waited_for = listener.slots.iter().filter(|(_, count)| **count > 0);
             let lost = waited_for.find(|(generation, _)| {
                 // Where only one may run, nobody comes back to where the next is not.
-                unit.names(**generation, listener)
+                let last = unit.procs.iter().rev().find(|proc| proc.generation() == **generation);
+                // What nobody has told supd yet it cannot know.
+                let untold =
+                    last.is_some_and(|last| matches!(last.life, Life::Dead(_)) && last.told_end.is_none());
+                !untold
+                    && unit.names(**generation, listener)
                     && !unit.freed.contains(generation)
                     && !Self::may_be_down(unit, **generation)
             });

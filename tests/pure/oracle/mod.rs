@@ -312,7 +312,7 @@ impl Oracle {
             Action::Share { swap_id, candidate, share, .. } => {
                 self.book(place).shares(world, unit, *swap_id, (*candidate, *share))
             }
-            Action::Lend(_) => Ok(()),
+            Action::Lend(launch) => serve::lends(unit, launch),
             Action::HoldBinds(generation) => serve::holds_binds(unit, *generation),
             Action::AnswerBinds(generation) => serve::answers_binds(unit, *generation),
             Action::PassOn(generation) => serve::passes_on(unit, *generation),

@@ -453,10 +453,25 @@ pub(super) fn holds_binds(unit: &Unit, generation: Generation) -> Checked {
     must(Rule::MakeBeforeBreak, !runs, || format!("holds the binds of {generation}, which may have bound"))
 }
 
+pub(super) fn lends(unit: &Unit, launch: &Launch) -> Checked {
+    is_told(unit, launch.generation, unit.knobs(&launch.settings).tells())
+}
+
+/// Whoever is to be told that nobody serves for a moment knows it before that.
+fn is_told(unit: &Unit, generation: Generation, tells: bool) -> Checked {
+    let serves =
+        unit.live().any(|proc| proc.generation() != generation && proc.is_ready() && !proc.signalled);
+    let told = !tells || unit.offs >= 2;
+    must(Rule::Exclusive, told || !serves, || {
+        format!("nobody serves until {generation} does, and the load balancer does not know")
+    })
+}
+
 pub(super) fn answers_binds(unit: &Unit, generation: Generation) -> Checked {
     must(Rule::Accounts, unit.held.contains(&generation), || {
         format!("answers the binds of {generation}, which are not held")
     })?;
+    is_told(unit, generation, unit.tells(generation))?;
     let other = unit.receivers().into_iter().find(|led| *led != generation);
     must(Rule::Exclusive, !unit.binds_alone(generation) || other.is_none(), || {
         format!("lets {generation} bind while connections are led to {other:?}")

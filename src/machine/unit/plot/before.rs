@@ -79,7 +79,7 @@ impl Unit {
         let Some(launch) = self.recipes.get(&swap.to).cloned() else { return true };
         self.clear_old_intent(turn);
         if self.clears_first(swap) {
-            return self.clear(swap, launch, turn);
+            return self.make_way(swap, turn);
         }
         swap.launched = turn.now;
         swap.step = Step::Launching;

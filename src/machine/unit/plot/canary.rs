@@ -160,6 +160,7 @@ impl Unit {
             StepKind::Copying
             | StepKind::Binding
             | StepKind::Numbering
+            | StepKind::Diverting
             | StepKind::Clearing
             | StepKind::Launching
             | StepKind::Unbound

@@ -87,8 +87,31 @@ impl Unit {
         is_alone(&group.launch.settings) || runs.chain(comes).any(|settings| is_alone(settings))
     }
 
+    /// Whoever has to know that nobody will serve for a moment is told first.
+    pub(super) fn make_way(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
+        if !self.is_to_divert(swap) {
+            return self.make_way_now(swap, turn);
+        }
+        swap.step = Step::Diverting;
+        self.progress(&Progress::Note("the traffic is being taken off".to_owned()), turn);
+        self.divert_traffic(swap, turn);
+        true
+    }
+
+    /// By now nobody serves, until the next one does.
+    pub(super) fn make_way_now(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
+        if self.groups.contains_key(&swap.to) {
+            return self.bind_in_gap(swap, turn);
+        }
+        match self.recipes.get(&swap.to).cloned() {
+            // Whoever it is for may have ended meanwhile.
+            Some(launch) if self.clears_first(swap) => self.clear(swap, launch, turn),
+            Some(_) | None => self.launch(swap, turn),
+        }
+    }
+
     /// New connections wait for the one that is to come; everybody else is let go.
-    pub(super) fn clear(&mut self, swap: &mut Swap, launch: Arc<Launch>, turn: &mut Turn<'_>) -> bool {
+    fn clear(&mut self, swap: &mut Swap, launch: Arc<Launch>, turn: &mut Turn<'_>) -> bool {
         swap.step = Step::Clearing;
         let text =
             format!("only one may run: generation {} is launched once the one before has ended", swap.to);
@@ -145,16 +168,15 @@ impl Unit {
         Some(both)
     }
 
-    /// For whom new connections wait while nobody serves.
-    pub(in crate::machine::unit) fn comes_after_gap(&self) -> Option<(Generation, &Settings)> {
-        let again = self.again.as_ref().map(|again| again.generation);
-        let again =
-            again.and_then(|generation| Some((generation, &*self.recipes.get(&generation)?.settings)));
+    /// For whom new connections wait while nobody serves; `None`: it has no number yet.
+    pub(in crate::machine::unit) fn comes_after_gap(&self) -> Option<(Option<Generation>, &Settings)> {
+        let again = self.again.as_ref().and_then(|again| self.recipes.get(&again.generation));
+        let again = again.map(|recipe| (None, &*recipe.settings));
         let open = |swap: &&Swap| {
             let undone = matches!(swap.step, Step::Undoing { .. });
             swap.gap_since.is_some() && !swap.step.has_switched() && !undone
         };
-        let swap = self.swap.as_deref().filter(open).map(|swap| (swap.to, &*swap.plan.settings));
+        let swap = self.swap.as_deref().filter(open).map(|swap| (Some(swap.to), &*swap.plan.settings));
         again.or(swap)
     }
 
@@ -214,8 +236,15 @@ impl Unit {
             // What it has it may finish, though new ones wait there as well: for nobody else is there to
             // take them.
             (group.diverted, group.stalled) = (Some(turn.now), false);
-        } else if swap.steered {
-            // The slot that it was lent is for whoever comes next.
+        } else {
+            self.give_back_lent(swap, turn);
+        }
+    }
+
+    /// The slot that one was lent which is never launched is for whoever comes next, with those who wait there.
+    pub(in crate::machine::unit) fn give_back_lent(&self, swap: &Swap, turn: &mut Turn<'_>) {
+        let launched = self.groups.contains_key(&swap.to) || swap.step.has_switched();
+        if swap.gap_since.is_some() && swap.steered && !launched {
             turn.act(Action::Retire(swap.to));
         }
     }

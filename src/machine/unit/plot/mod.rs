@@ -140,6 +140,7 @@ impl Unit {
             SwapMove::Unnumbered => self.unnumbered(&mut swap, detail, turn),
             SwapMove::Wait => self.wait_unbound(&mut swap, turn),
             SwapMove::AnswerBinds => self.answer_binds(&mut swap, turn),
+            SwapMove::MakeWay => self.make_way_now(&mut swap, turn),
             SwapMove::Proceed => self.proceed(&mut swap, turn),
             SwapMove::Ask => self.ask_check(&mut swap, turn),
             SwapMove::Grow => self.grow(&mut swap, turn),
@@ -205,6 +206,7 @@ impl Unit {
             Step::Copying { .. }
             | Step::Binding { .. }
             | Step::Numbering { .. }
+            | Step::Diverting
             | Step::Clearing
             | Step::Launching
             | Step::Unbound

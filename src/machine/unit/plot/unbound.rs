@@ -70,14 +70,21 @@ impl Unit {
 
     /// What it binds is its own from now on, and it goes on towards ready.
     pub(super) fn answer_binds(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
+        if Self::binds_after(swap) {
+            return self.make_way(swap, turn);
+        }
+        self.bind_in_gap(swap, turn)
+    }
+
+    pub(super) fn bind_in_gap(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
         self.bind_now(swap, turn);
         swap.step = Step::Launching;
         swap.launched = turn.now;
         turn.note(Level::Info, Some(swap.to), "its binds are answered");
         if let Some(group) = self.groups.get_mut(&swap.to) {
-            let told = group.cue_all(&Cue::Bind, turn);
+            let _ready_or_not_yet = group.cue_all(&Cue::Bind, turn);
             // Where every worker had said so while it waited.
-            if !told.is_empty() && group.serves() {
+            if group.serves() {
                 return self.proceed(swap, turn);
             }
         }
@@ -86,10 +93,14 @@ impl Unit {
 
     /// It is ready and none of its binds ever had to wait: held, rather than let take over unasked.
     pub(super) fn ready_unbound(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
-        self.bind_now(swap, turn);
-        if !swap.plan.stops.unbound {
-            return self.proceed(swap, turn);
+        if Self::binds_after(swap) && swap.plan.stops.unbound {
+            let text = "it is ready, and has bound no listener of the unit: it cannot be held unbound";
+            return self.undo(swap, text, turn);
         }
+        if Self::binds_after(swap) {
+            return self.make_way(swap, turn);
+        }
+        self.bind_now(swap, turn);
         let text =
             "it is ready, and has bound no listener of the unit yet: held, as it cannot be left unbound";
         turn.note(Level::Warning, Some(swap.to), text);
