@@ -345,8 +345,10 @@ fn deed(unit: &Unit, proc: &Proc, now: Tick) -> Option<Act> {
         return Some(Act::Exits(WorkerExit::Code(1)));
     }
     let (ready, unready) = (&proc.launch.settings.service.ready, proc.told_ready.is_none());
+    let fed = || feed_at(proc).is_some_and(|due| due <= now).then_some(Act::Says(Say::Alive));
     if unit.held.contains(&proc.generation()) {
-        return (!proc.waits).then_some(Act::Says(Say::Waits));
+        // Another thread of it goes on.
+        return if proc.waits { fed() } else { Some(Act::Says(Say::Waits)) };
     }
     if *ready == Ready::Listen && unready {
         return Some(Act::Says(Say::Listening));
@@ -354,7 +356,7 @@ fn deed(unit: &Unit, proc: &Proc, now: Tick) -> Option<Act> {
     if (*ready == Ready::Notify && unready) || proc.reloading {
         return Some(Act::Says(Say::Ready));
     }
-    feed_at(proc).is_some_and(|due| due <= now).then_some(Act::Says(Say::Alive))
+    fed()
 }
 
 /// Whether a unit is where it should be.
