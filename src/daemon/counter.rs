@@ -355,7 +355,7 @@ impl Hands {
             let half_open = tally.arriving.unwrap_or(1);
             let Tally { connections, oldest, .. } = tally;
             let Row { unit, generation, queues, .. } = row;
-            let counts = Counts { connections, oldest, queued: Queue::connections(&queues), half_open };
+            let counts = Counts { connections, oldest, queued: Queue::unfinished(&queues), half_open };
             self.say(&unit, Event::Counted { generation, counts, queues });
         }
     }

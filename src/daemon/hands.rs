@@ -157,6 +157,7 @@ impl Hands {
             let Some(listeners) = self.listeners.get_mut(&unit) else { continue };
             let mut faults = Vec::new();
             faults.extend(listeners.revive(now, true, &mut self.sources));
+            listeners.look_at_fading(now, &mut faults);
             if listeners.look(now, &mut faults) {
                 self.say(&unit, Event::Unlistened);
             }

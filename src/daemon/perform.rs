@@ -6,6 +6,7 @@ use super::history::course;
 use super::jobs::Left;
 use super::launch::{self, Beside, hears_commands, new_invocation};
 use super::pinning::Copy;
+use super::steer::Course;
 use super::verdict;
 use super::workers::Around;
 use crate::machine::{Action, Effect, Event, Fault, JobKind, JobWork, Launch, Level, Machine};
@@ -42,8 +43,8 @@ impl Hands {
     fn act(&mut self, unit: &UnitName, action: Action, machine: &Machine, now: Tick) {
         match action {
             Action::Bind { job, settings } => self.bind(unit, job, &settings),
-            Action::Listen(named) => self.listen(unit, &named, Traffic::Open),
-            Action::HoldOff(named) => self.listen(unit, &named, Traffic::HeldOff),
+            Action::Listen(named) => self.listen(unit, &named, (Traffic::Open, now)),
+            Action::HoldOff(named) => self.listen(unit, &named, (Traffic::HeldOff, now)),
             Action::Unlisten => self.unlisten(unit, now),
             Action::CloseExcept(named) => self.close_except(unit, &named),
             Action::Watch => self.watch(unit),
@@ -64,7 +65,7 @@ impl Hands {
             Action::SaveIntent(intent) => self.save_intent(unit, &intent),
             Action::ClearIntent => self.clear_intent(unit),
             Action::Switch { swap_id, to } => {
-                self.switch(unit, swap_id, to, machine.on_trial(unit) == Some(to));
+                self.switch(unit, swap_id, to, Course::of(unit, to, machine));
                 self.try_out(unit, to, machine, now);
             }
             Action::Share { swap_id, candidate, share, sticky } => {
@@ -151,11 +152,14 @@ impl Hands {
         }
     }
 
-    fn listen(&mut self, unit: &UnitName, named: &[Arc<Settings>], traffic: Traffic) {
+    fn listen(&mut self, unit: &UnitName, named: &[Arc<Settings>], how: (Traffic, Tick)) {
         self.last_calls.remove(unit);
         if let Some(listeners) = self.listeners.get_mut(unit) {
-            for fault in listeners.listen(named, traffic, &mut self.sources) {
+            for fault in listeners.listen(named, how, &mut self.sources) {
                 note(unit, Level::Error, None, &fault);
+            }
+            if listeners.deadline().is_some() {
+                self.last_calls.insert(unit.clone());
             }
         }
     }
@@ -203,11 +207,13 @@ impl Hands {
         self.notifiers.open(unit, launch.generation, &notify, &mut self.sources)?;
         self.run_dirs.note(launch);
         let invocation = new_invocation().map_err(|error| error.to_string())?;
-        self.lend(unit, launch)?;
+        // Before: where a name is gone, another would get the same.
         let bound = self.listeners.get(unit);
         for text in bound.map(|bound| bound.republish()).unwrap_or_default() {
             note(unit, Level::Warning, None, &text);
         }
+        self.lend(unit, launch)?;
+        let bound = self.listeners.get(unit);
         let mut listeners = Vec::new();
         for socket in &launch.settings.sockets {
             let fd = bound.and_then(|bound| bound.fd(launch.generation, &socket.address));

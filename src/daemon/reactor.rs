@@ -293,6 +293,7 @@ impl Hands {
         let (workers, mut around) = self.workers();
         workers.child_ended(id, goes_on, &mut around);
         self.look_for_heir(id);
+        self.put_back_paths(id);
     }
 
     /// From the moment in which a worker runs, supd is asked about what it binds.
@@ -315,6 +316,16 @@ impl Hands {
         let (workers, mut around) = self.workers();
         workers.main_ended(id, goes_on, &mut around);
         self.look_for_heir(id);
+        self.put_back_paths(id);
+    }
+
+    /// Some servers remove the path that they were lent when they end, and others put their own there.
+    fn put_back_paths(&mut self, id: WorkerId) {
+        let Some(unit) = self.workers.get(id).map(|worker| worker.unit.clone()) else { return };
+        let Some(listeners) = self.listeners.get_mut(&unit) else { return };
+        for text in listeners.put_back() {
+            super::perform::note(&unit, Level::Warning, None, &text);
+        }
     }
 
     fn last_words(&mut self, id: WorkerId) {

@@ -5,7 +5,8 @@ use super::listeners::Listeners;
 use super::perform::note;
 use super::units::Units;
 use super::workers::Worker;
-use crate::machine::{Event, Launch, Level};
+use crate::machine::swap_table::StepKind;
+use crate::machine::{Event, Launch, Level, Machine};
 use crate::model::settings::Settings;
 use crate::model::{Generation, JobId, Share, SwapId, UnitName, WorkerId};
 use crate::os::pidfd::PidFd;
@@ -60,10 +61,15 @@ impl Hands {
         listeners.left_to(generation)
     }
 
-    /// `forward`: not on the way back from one that must not stay.
-    pub(super) fn switch(&mut self, unit: &UnitName, swap_id: SwapId, to: Generation, forward: bool) {
-        let able = if forward { self.is_able(unit, to) } else { Ok(()) };
-        let event = match able.and_then(|()| self.lead_to(unit, swap_id, to)) {
+    /// `course`: what is known of whom it goes to.
+    pub(super) fn switch(&mut self, unit: &UnitName, swap_id: SwapId, to: Generation, course: Course) {
+        let able = if course == Course::Tried { self.is_able(unit, to) } else { Ok(()) };
+        let led = able.and_then(|()| match course {
+            Course::Tried | Course::Only => self.lead_to(unit, swap_id, to),
+            Course::Back => self.lead_back(unit, swap_id, to),
+        });
+        let led = led.and_then(|()| self.lives_or_back(unit, to));
+        let event = match led {
             Ok(()) => {
                 let took = self.intended.remove(unit).map(|since| since.elapsed()).unwrap_or_default();
                 Event::Switched { swap_id, took }
@@ -88,9 +94,22 @@ impl Hands {
         Err(format!("generation {to} is stopped by a signal and accepts nothing: kill -CONT {pids}"))
     }
 
-    fn lead_to(&mut self, unit: &UnitName, swap_id: SwapId, to: Generation) -> Result<(), String> {
+    /// Whoever must not stay has nothing that could be gone back to.
+    fn lead_back(&mut self, unit: &UnitName, swap_id: SwapId, to: Generation) -> Result<(), String> {
+        if let Err(stopped) = self.is_able(unit, to) {
+            note(unit, Level::Warning, Some(to), &stopped);
+        }
         let Some(listeners) = self.listeners.get_mut(unit) else { return Ok(()) };
-        listeners.switch(to, None, (false, self.salts.of(swap_id)), &mut self.sources)?;
+        let faults = listeners.lead_back(to, self.salts.of(swap_id), &mut self.sources)?;
+        for fault in faults {
+            let text = format!("not led back, until who has it ends: {fault}");
+            note(unit, Level::Error, Some(to), &text);
+        }
+        Ok(())
+    }
+
+    /// Whether somebody of it lives, to whom all are led by now; else they are led as before.
+    fn lives_or_back(&mut self, unit: &UnitName, to: Generation) -> Result<(), String> {
         // Looked at once it is done: whoever dies from here on dies as the active one. How it ended is why
         // nobody is led to it, so that is heard first.
         let is_over = |worker: &Worker| worker.main().is_some_and(PidFd::is_over);
@@ -107,6 +126,12 @@ impl Hands {
             listeners.switch_back(&mut self.sources)?;
         }
         Err(format!("generation {to} has just ended"))
+    }
+
+    fn lead_to(&mut self, unit: &UnitName, swap_id: SwapId, to: Generation) -> Result<(), String> {
+        let Some(listeners) = self.listeners.get_mut(unit) else { return Ok(()) };
+        listeners.switch(to, None, (false, self.salts.of(swap_id)), &mut self.sources)?;
+        Ok(())
     }
 
     pub(super) fn share(
@@ -130,6 +155,28 @@ impl Hands {
         let Some(listeners) = self.listeners.get_mut(unit) else { return };
         for fault in listeners.pass_on(generation) {
             note(unit, Level::Warning, Some(generation), &fault);
+        }
+    }
+}
+
+/// What is known of whom a switch goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Course {
+    /// It is tried out beside another, and what it cannot do now is a reason not to.
+    Tried,
+    /// It is that one or nobody.
+    Only,
+    /// It is where another one has to be gone back from.
+    Back,
+}
+
+impl Course {
+    /// As the swap stands that is under way.
+    pub(super) fn of(unit: &UnitName, to: Generation, machine: &Machine) -> Self {
+        match (machine.swap_step(unit), machine.on_trial(unit)) {
+            (Some(StepKind::TurnSwitching), _) => Self::Back,
+            (_, Some(tried)) if tried == to => Self::Tried,
+            (_, _) => Self::Only,
         }
     }
 }

@@ -52,6 +52,16 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// How much keeps who has these from being done: connections that nobody has accepted, and queues of
+    /// datagrams that are its own and that it has not read.
+    #[must_use]
+    pub fn unfinished(queues: &[Self]) -> u32 {
+        let unread =
+            |queue: &&Self| !queue.shared && queue.queued.and_then(Queued::bytes).is_some_and(|it| it > 0);
+        let unread = queues.iter().filter(unread).count();
+        Self::connections(queues).saturating_add(u32::try_from(unread).unwrap_or(u32::MAX))
+    }
+
     /// The connections of all of these.
     #[must_use]
     pub fn connections(queues: &[Self]) -> u32 {

@@ -29,6 +29,7 @@ mod notify;
 mod one_bound;
 mod output;
 mod own_slot;
+mod paths;
 mod peers;
 mod rare_binds;
 mod releases;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         load::tally::tests(),
         load::wrk::tests(),
         servers::tests(),
+        paths::tests(),
         peers::tests(),
         repeat::tests(),
         notify::tests(),

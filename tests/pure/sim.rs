@@ -519,13 +519,8 @@ impl<B: Brain> Sim<B> {
             });
             checked.for_each(|proc| proc.became_ready(now));
         }
-        match kind {
-            JobKind::TrafficOff if passes => (unit.offs, unit.ons) = (unit.offs + 1, 0),
-            JobKind::TrafficOn if passes => {
-                unit.ons += 1;
-                unit.offs = if unit.ons >= 2 { 0 } else { unit.offs };
-            }
-            _ => {}
+        if passes {
+            unit.balancer_told(kind);
         }
         if passes && kind == JobKind::StartPost {
             let posted = unit.procs.iter_mut().filter(|proc| job.worker == Some(proc.id));

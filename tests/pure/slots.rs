@@ -1,6 +1,7 @@
 //! The slots of the fake world: whom a new connection reaches, and where those wait that nobody has accepted.
 
 use crate::world::{Door, Listener, Unit};
+use supd::machine::JobKind;
 use supd::model::{Generation, Settings, Tick};
 
 impl Listener {
@@ -55,6 +56,16 @@ impl Unit {
     /// Whether this one may bind only once nobody is led to another.
     pub(crate) fn binds_alone(&self, generation: Generation) -> bool {
         self.settings_of(generation).is_some_and(|settings| self.knobs(settings).binds_alone())
+    }
+
+    /// A command has told it, if it was one of those.
+    pub(crate) fn balancer_told(&mut self, kind: JobKind) {
+        if kind == JobKind::TrafficOff {
+            (self.offs, self.ons) = (self.offs + 1, 0);
+        } else if kind == JobKind::TrafficOn {
+            self.ons += 1;
+            self.offs = if self.ons >= 2 { 0 } else { self.offs };
+        }
     }
 
     /// Whether a load balancer is to be told that nobody serves until this one does.

@@ -147,6 +147,50 @@ impl Listeners {
         Ok(took)
     }
 
+    /// Leads all new connections to this generation, as far as that can be: on the way back from one that must
+    /// not stay, one listener that cannot go back is no reason for the others to stay with it. Says what could
+    /// not be led.
+    ///
+    /// # Errors
+    /// Nothing of it could be, and there is no end to wait for.
+    pub fn lead_back(
+        &mut self,
+        to: Generation,
+        salt: u32,
+        sources: &mut Sources,
+    ) -> Result<Vec<String>, String> {
+        let active = self.lending.slot(to)?;
+        self.unwatch(sources);
+        let Self { bound, lending: Lending { steering, before, .. }, .. } = self;
+        let last = steering.split();
+        steering.set(Split { active, candidate: None, sticky: false, salt });
+        let (mut faults, mut ports) = (Vec::new(), 0);
+        for one in bound.iter_mut() {
+            let Err(error) = one.listener.steer(steering) else { continue };
+            // A path is led back at the latest when who has taken it has ended.
+            ports += usize::from(matches!(one.listener.address(), Address::Ip { .. }));
+            faults.push(error.to_string());
+        }
+        if ports > 0 && faults.len() == bound.len() {
+            steering.set(last);
+            return Err(faults.swap_remove(0));
+        }
+        steering.flip();
+        *before = last;
+        self.all_mut().for_each(Listener::close_idle);
+        faults.extend(self.guard(sources));
+        Ok(faults)
+    }
+
+    /// Leads the clients of paths where the split says, where somebody had the path at the switch.
+    pub(super) fn lead_paths(&mut self) {
+        let Self { bound, lending: Lending { steering, .. }, .. } = self;
+        for one in bound.iter_mut().filter(|one| matches!(one.listener.address(), Address::Unix { .. })) {
+            // As it was at the switch: the log has it.
+            let _ = one.listener.steer(steering);
+        }
+    }
+
     /// The last switch was a mistake: as before.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The addresses of one unit: bound, opened and closed as the machine says.
 
+mod fading;
 mod lending;
 mod overruled;
 mod revival;
@@ -10,6 +11,7 @@ use crate::model::settings::Settings;
 use crate::model::{Address, Tick, UnitName};
 use crate::os::listener::{Listener, Queues, Traffic};
 use crate::os::steering::Slot;
+use fading::Fading;
 use lending::Lending;
 use mio::Token;
 use std::os::fd::OwnedFd;
@@ -44,6 +46,8 @@ pub struct Listeners {
     told: Option<Tick>,
     /// While listening ends: until when the queues may take, and when to look again.
     last_call: Option<(Tick, Tick)>,
+    /// Addresses whose last clients are waited for.
+    fading: Fading,
     /// Which generation has which slot.
     lending: Lending,
 }
@@ -77,6 +81,7 @@ impl Listeners {
             revive_at: None,
             told: None,
             last_call: None,
+            fading: Fading::default(),
             lending: Lending::default(),
         }
     }
@@ -165,13 +170,14 @@ impl Listeners {
     }
 
     /// Opens exactly the listeners that any of these names, or holds new connections off there; the others
-    /// refuse. Gives what went wrong.
+    /// refuse, once what waits there is served where somebody is named at all. Gives what went wrong.
     pub fn listen(
         &mut self,
         named: &[Arc<Settings>],
-        traffic: Traffic,
+        (traffic, now): (Traffic, Tick),
         sources: &mut Sources,
     ) -> Vec<String> {
+        self.forget_fading(|address| named.is_empty() || names(named, address));
         self.last_call = None;
         self.revive_at = None;
         let mut faults = Vec::new();
@@ -179,7 +185,8 @@ impl Listeners {
         for bound in self.bound.iter_mut().filter(|bound| bound.listener.traffic() == Traffic::Refused) {
             bound.unguard(sources);
         }
-        for listener in self.all_mut() {
+        let mut unnamed = Vec::new();
+        for (at, listener) in self.all_mut().enumerate() {
             if names(named, listener.address()) && traffic == Traffic::HeldOff {
                 if listener.traffic() != traffic {
                     faults.extend(listener.hold_off().err().map(|error| error.to_string()));
@@ -190,10 +197,13 @@ impl Listeners {
                 if listener.traffic() != Traffic::Open || !fit {
                     faults.extend(listener.listen().err().map(|error| error.to_string()));
                 }
+            } else if listener.traffic() != Traffic::Refused && !named.is_empty() {
+                unnamed.push(at);
             } else if listener.traffic() != Traffic::Refused {
                 faults.extend(listener.refuse().err().map(|error| error.to_string()));
             }
         }
+        unnamed.into_iter().for_each(|at| self.fade(at, now, &mut faults));
         faults.extend(self.guard(sources));
         faults
     }
@@ -204,6 +214,7 @@ impl Listeners {
         for listener in self.all_mut().filter(|listener| listener.traffic() == Traffic::Open) {
             faults.extend(listener.hold_off().err().map(|error| error.to_string()));
         }
+        self.forget_fading(|_| true);
         self.revive_at = None;
         self.last_call = Some((now.after(LAST_CALL), now));
         faults.extend(self.guard(sources));
@@ -213,7 +224,8 @@ impl Listeners {
     /// When [`Listeners::look`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
-        self.last_call.map(|(_, look)| look).into_iter().chain(self.revive_at).min()
+        let last_call = self.last_call.map(|(_, look)| look);
+        last_call.into_iter().chain(self.revive_at).chain(self.fading.deadline()).min()
     }
 
     /// Whether listening has ended just now: every queue is served, or its time is over.
@@ -252,6 +264,17 @@ impl Listeners {
     /// The same at the price of one look: whether the private name is there as well is not asked.
     pub fn republish_if_gone(&self) -> Vec<String> {
         if self.all().all(Listener::is_published) { Vec::new() } else { self.republish() }
+    }
+
+    /// The same once somebody has ended, who may have had the path: new clients are led where the split says,
+    /// too, where they could not be led there as long as he lived.
+    pub fn put_back(&mut self) -> Vec<String> {
+        let paths = self.all().any(|listener| matches!(listener.address(), Address::Unix { .. }));
+        if !paths {
+            return Vec::new();
+        }
+        self.lead_paths();
+        self.republish_if_gone()
     }
 
     /// Closes the listeners that none of these names.

@@ -51,7 +51,11 @@ impl Stage {
             match listeners.bind(&settings, steered, &private, &mut Vec::new(), &mut sources) {
                 Ok(_) => {
                     assert_eq!(
-                        listeners.listen(std::slice::from_ref(&settings), Traffic::Open, &mut sources),
+                        listeners.listen(
+                            std::slice::from_ref(&settings),
+                            (Traffic::Open, Tick(0)),
+                            &mut sources
+                        ),
                         [""; 0]
                     );
                     return Self { listeners, sources, settings, folder };

@@ -135,7 +135,7 @@ impl Unit {
                 self.set_stage(Some(next));
             }
             (Stage::Diverting { .. }, Err(why)) => {
-                self.not_diverted(&format!("TrafficOff failed: {why}"), turn)
+                self.not_diverted(&format!("TrafficOff failed: {why}"), turn);
             }
             (Stage::Restoring { at, save, .. }, Ok(())) => {
                 let next = Self::tell_on(&launch, at + 1, save, turn);

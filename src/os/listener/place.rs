@@ -184,6 +184,9 @@ impl Place {
                 }
                 None => {}
             }
+            if !self.private_is_there() && self.private.exists() {
+                return Err(Error::new("find what was made for", self.public.display(), Errno::ENOENT).into());
+            }
             // A name that came back meanwhile is looked at anew: link(2) never replaces anything.
             match fs::hard_link(&self.private, &self.public) {
                 Ok(()) => return Ok(true),
@@ -209,6 +212,9 @@ impl Place {
 
     /// link(2) and rename(2): there is no moment without a public name.
     fn replace(&self) -> Result<(), Error> {
+        if !self.private_is_there() {
+            return Err(Error::new("find what was made for", self.public.display(), Errno::ENOENT));
+        }
         let beside = self.public.parent().unwrap_or(Path::new("/"));
         let temporary = link_fresh(&self.private, beside, ".supd-new")?;
         fs::rename(&temporary, &self.public).map_err(|error| {
@@ -262,6 +268,9 @@ fn folders(public: &Path) -> Result<(), Error> {
         .map_err(|error| Error::from_io("make the folder", parent.display(), &error))
 }
 
+/// What begins the name that a socket is made under, and has for a moment only.
+const AT_FIRST: &str = "at-first-";
+
 /// `make` under the first name that is free in `folder`, and given to its owner. `sibling` is known to
 /// have its name: to ask the kernel would take a list of every socket.
 fn fresh<T>(
@@ -275,17 +284,28 @@ fn fresh<T>(
     let mut number = 0;
     for _ in 0..MOST_NAMES {
         let path = folder.join(format!("{name}.{number}"));
-        match make(&path) {
-            Ok(made) => {
-                let id = owner.give_new(&path, kind).inspect_err(|_| {
-                    let _ = fs::remove_file(&path);
-                })?;
-                return Ok((path, id, made));
-            }
+        // getsockname(2) tells a worker under which name it was made: some remove that at their end.
+        let at_first = folder.join(format!("{AT_FIRST}{name}.{number}"));
+        let made = make(&at_first).and_then(|made| {
+            let given = owner.give_new(&at_first, kind).and_then(|id| {
+                let linked = fs::hard_link(&at_first, &path);
+                linked
+                    .map(|()| id)
+                    .map_err(|error| Error::from_io("make a link in", folder.display(), &error))
+            });
+            let _ = fs::remove_file(&at_first);
+            Ok((given?, made))
+        });
+        match made {
+            Ok((id, made)) => return Ok((path, id, made)),
             Err(Error { errno: Errno::EADDRINUSE | Errno::EEXIST, .. }) => {
-                let left = |id: &FileId| Some(*id) != sibling && is_left_behind(&path, kind, *id);
-                let stale = FileId::at(&path).filter(left);
-                if !stale.is_some_and(|id| remove_if(&path, id)) {
+                let left =
+                    |path: &PathBuf, id: &FileId| Some(*id) != sibling && is_left_behind(path, kind, *id);
+                let removed = [&at_first, &path].map(|path| {
+                    let stale = FileId::at(path).filter(|id| left(path, id));
+                    stale.is_some_and(|id| remove_if(path, id))
+                });
+                if !removed.contains(&true) {
                     number += 1;
                 }
             }
