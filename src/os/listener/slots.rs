@@ -34,6 +34,7 @@ impl Listener {
         if self.shared.is_some() {
             return Ok(());
         }
+        self.freshen(slot);
         if self.member(slot).is_none() {
             let made = if !self.front.lent && self.further.iter().all(|member| !member.lent) {
                 self.rename(slot)
@@ -44,6 +45,37 @@ impl Listener {
         }
         self.members_mut().filter(|member| member.slot == slot).for_each(|member| member.lent = true);
         Ok(())
+    }
+
+    /// Another socket in the place of one that nobody has and where nobody waits: what a worker did to it (its
+    /// options, a mark of shutdown(2), which every connection inherits, or that it can listen no more) is not for
+    /// the next one. Where slots are closed once nobody has them there is none.
+    fn freshen(&mut self, slot: Slot) {
+        let port = matches!(self.bound, Address::Ip { kind: SocketKind::Stream, .. });
+        let Self { socket, bound, front, further, group, traffic, .. } = self;
+        let Some(group) = group.as_deref_mut().filter(|group| port && !group.closes()) else { return };
+        let idle = |member: &Member| {
+            let waits =
+                queue::length(member.fd(), bound, &Queues::default()).is_some_and(|length| length > 0);
+            member.slot == slot && !member.lent && !(waits && member.is_listening())
+        };
+        let Some(at) = further.iter().position(idle).filter(|_| *traffic != Traffic::Refused) else { return };
+        if !(group.has(slot) && further[at].is_listening()) {
+            let _ = group.left(slot);
+            further.swap_remove(at);
+            return;
+        }
+        // Into the row behind all others, where nobody is led; the kernel puts the last one where one has left
+        // it, so that every other keeps its number.
+        let made = inet::join(front.fd(), bound, &socket.options, false).ok().filter(|fd| {
+            let held = *traffic == Traffic::HeldOff;
+            (!held || filter::drop_new_connections(fd.as_fd()).is_ok())
+                && inet::listen(fd.as_fd(), socket.options.backlog, false).is_ok()
+        });
+        let Some(made) = made else { return };
+        if inet::refuse(further[at].fd()).is_ok() {
+            further[at].fd = made;
+        }
     }
 
     /// Nobody has the active slot: whoever comes first gets it, with what waits there.
@@ -168,7 +200,7 @@ impl Listener {
     }
 
     fn attach(&mut self, steering: &Steering) -> Result<(), Why> {
-        let Self { bound, front, further, group, .. } = self;
+        let Self { bound, traffic, front, further, group, .. } = self;
         if let Some(group) = group {
             steering.tell(group);
             // A worker may have taken its slot out of the kernel's choice, or left it alone in it.
@@ -180,8 +212,21 @@ impl Listener {
                 entered
                     .or_else(|why| if steering.split().leads_to(member.slot) { Err(why) } else { Ok(()) })?;
             }
+            let tcp = matches!(bound, Address::Ip { kind: SocketKind::Stream, .. });
+            let deaf = |member: &Member| tcp && *traffic != Traffic::Refused && !member.is_listening();
+            let led = |member: &&Member| steering.split().leads_to(member.slot);
+            if let Some(deaf) = std::iter::once(&*front).chain(&*further).filter(led).find(|it| deaf(it)) {
+                let what = format!("lead clients to slot {} of", deaf.slot);
+                return Err(Error::new(
+                    "find somebody who listens, to",
+                    format!("{what} {bound}"),
+                    Errno::EPIPE,
+                )
+                .into());
+            }
             if !group.is_empty() {
-                group.attach(std::iter::once(&*front).chain(&*further).map(Member::fd), bound)?;
+                let heard = std::iter::once(&*front).chain(&*further).filter(|member| !tcp || !deaf(member));
+                group.attach(heard.map(Member::fd), bound)?;
             }
         }
         self.bring_forward(steering.split().active);
@@ -262,7 +307,9 @@ impl Listener {
         if group.is_empty() {
             return Ok(());
         }
-        group.attach(std::iter::once(&*front).chain(&*further).map(Member::fd), bound)
+        let tcp = matches!(bound, Address::Ip { kind: SocketKind::Stream, .. });
+        let heard = std::iter::once(&*front).chain(&*further).filter(|it| !tcp || it.is_listening());
+        group.attach(heard.map(Member::fd), bound)
     }
 
     /// Moves what waits in a slot to which nobody is led to the others: the kernel does that where a slot

@@ -63,6 +63,10 @@ impl Listener {
             return inet::listen(front.fd(), backlog, shared.is_none()).map_err(failed);
         };
         let mut begun: Vec<BorrowedFd<'_>> = Vec::new();
+        let listens = |member: &&Member| member.is_listening();
+        let others: Vec<BorrowedFd<'_>> =
+            std::iter::once(&*front).chain(&*further).filter(listens).map(Member::fd).collect();
+        let mut failed_first = None;
         for member in std::iter::once(&*front).chain(&*further) {
             let listened = member.is_listening();
             let result = inet::listen(member.fd(), backlog, false).map_err(failed).and_then(|()| {
@@ -71,16 +75,22 @@ impl Listener {
                 }
                 group.joined(member.slot, member.fd())?;
                 begun.push(member.fd());
-                Ok(group.attach(begun.iter().copied().chain([front.fd()]), bound)?)
+                // By one that was there before, if there is one: a worker may have shut the new one down
+                // already, and a program attached to that makes a group of its own, which never listens.
+                Ok(group.attach(others.iter().chain(&begun).copied().filter(|fd| listens_now(*fd)), bound)?)
             });
             if let Err(why) = result {
-                for fd in begun {
-                    let _ = inet::refuse(fd);
-                }
-                return Err(why);
+                failed_first.get_or_insert(why);
             }
         }
-        Ok(())
+        let Some(why) = failed_first else { return Ok(()) };
+        // Where somebody listens, one that cannot is no reason for the others not to.
+        if others.is_empty() {
+            for fd in begun {
+                let _ = inet::refuse(fd);
+            }
+        }
+        Err(why)
     }
 
     /// Takes the filter off TCP sockets. Tried even if there should be none, for a worker or a supd
@@ -211,6 +221,10 @@ impl Listener {
         self.traffic = Traffic::Refused;
         Ok(())
     }
+}
+
+fn listens_now(fd: BorrowedFd<'_>) -> bool {
+    inet::is_listening(fd) == Ok(true)
 }
 
 /// What a missing privilege takes away.
