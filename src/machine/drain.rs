@@ -13,7 +13,7 @@ pub struct Counts {
     pub connections: Option<u32>,
     /// So long at least the oldest has been open; `None`: that is not known.
     pub oldest: Option<Duration>,
-    /// Connections that nobody has accepted yet.
+    /// Connections that nobody has accepted yet, and queues with datagrams that nobody has read.
     pub queued: u32,
     /// Handshakes at its addresses that are half done, whosever they will be.
     pub half_open: u32,

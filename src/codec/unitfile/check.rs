@@ -71,6 +71,9 @@ impl Key {
     }
 }
 
+/// As many checks of one unit can be led to its candidate at a time.
+const CHECKED_MAX: usize = 16;
+
 /// Whether it is wrong, where, what is, and what to write.
 type Wrong = (bool, Key, &'static str, &'static str);
 
@@ -302,6 +305,13 @@ impl Rules<'_, '_> {
                         &[ready],
                         "the unit has no TCP listener",
                         "write another check, or a [[Socket]]",
+                    );
+                }
+                if self.settings.sockets.iter().filter(|socket| is_tcp(socket)).count() > CHECKED_MAX {
+                    self.refuse(
+                        &[ready],
+                        format!("not more than {CHECKED_MAX} TCP listeners can be checked at once"),
+                        "write \"notify\", or a check of one of them: \"http://{NAME}/health\"",
                     );
                 }
                 (0..self.settings.sockets.len()).for_each(|index| self.reachable(index));

@@ -67,8 +67,8 @@ impl Unit {
         match &mut group.role {
             Role::Draining(drain) => {
                 drain.counted(turn.now, counts);
-                let Counts { connections, oldest, queued, .. } = counts;
-                let (queued, left) = (Some(queued), drain.left(turn.now));
+                let Counts { connections, oldest, .. } = counts;
+                let (queued, left) = (Some(Queue::connections(&queues)), drain.left(turn.now));
                 let progress =
                     Progress::Draining { generation, workers, connections, oldest, queued, queues, left };
                 if !drain.is_over() {

@@ -198,3 +198,32 @@ fn a_second_slot_that_cannot_be_had_leaves_all_as_it_was() {
         assert_eq!(stage.reached(20), [(1, 20)]);
     });
 }
+
+#[test]
+fn whoever_is_lent_a_slot_has_nothing_of_who_had_it_before() {
+    both("slots_hostile::whoever_is_lent_a_slot_has_nothing_of_who_had_it_before", || {
+        let mut stage = stage(4);
+        for slot in [1, 2] {
+            // The last of the row is led to, and is not to move.
+            stage.steer(split(3, None));
+            let before = stage.worker(slot);
+            sockopt::set(before.as_fd(), libc::SOL_IP, libc::IP_MINTTL, 255).unwrap();
+            if slot == 2 {
+                // Twice: what listens then says the end of each connection at once.
+                for _ in 0..2 {
+                    let _ = shutdown(before.as_raw_fd(), Shutdown::Both);
+                }
+            }
+            stage.listener.give_back(slot);
+            drop(before);
+            stage.lend(slot);
+            assert_eq!(stage.reached(30), [(3, 30)], "whatever became of another slot");
+            let after = stage.worker(slot);
+            assert_eq!(sockopt::get(after.as_fd(), libc::SOL_IP, libc::IP_MINTTL), Ok(0));
+            for led in [slot, 0, 3] {
+                stage.steer(split(led, None));
+                assert_eq!(stage.reached(30), [(led, 30)]);
+            }
+        }
+    });
+}
