@@ -18,7 +18,7 @@ def notify(message):
 if os.environ.get("LISTEN_PID") != str(os.getpid()):
     raise SystemExit("start me under supd")
 server = socket.socket(fileno=3)
-# Two generations read one socket: select may tell both of one datagram, and only one gets it.
+# With Workers = 2 they read one socket: select may tell both of one datagram, and only one gets it.
 server.setblocking(False)
 
 # The signal wakes select through this pair; between two datagrams is where this server ends.

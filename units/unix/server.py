@@ -46,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
 if os.environ.get("LISTEN_PID") != str(os.getpid()):
     raise SystemExit("start me under supd")
 listener = socket.socket(fileno=3)
-# Two generations accept from one socket: select may tell both of one client, and only one gets it.
+# With Workers = 2 they accept from one socket: select may tell both of one client, and only one gets it.
 listener.setblocking(False)
 
 # The signal wakes select through this pair.
