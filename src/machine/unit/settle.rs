@@ -125,12 +125,12 @@ impl Unit {
     }
 
     /// Whether new connections are for somebody who is not ready, and would take them all the same: who binds
-    /// for itself may accept long before it says that it is ready.
+    /// for itself may accept long before it says that it is ready. Where a check decides on that it has to get
+    /// through, whoever makes it.
     fn holds_off(&self) -> bool {
         let early = |settings: &Settings| {
             let service = &settings.service;
-            let by_itself = matches!(service.ready, Ready::Listen | Ready::Started);
-            service.handoff == Handoff::Intercept && !by_itself
+            service.handoff == Handoff::Intercept && service.ready == Ready::Notify
         };
         if !matches!(self.life, Life::Up) {
             return false;
