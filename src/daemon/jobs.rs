@@ -206,9 +206,10 @@ impl Jobs {
             Ok(Wait::Unreaped) | Err(_) => WorkerExit::Unknown,
         };
         let result = if exit.is_success() { Ok(()) } else { Err(exit.to_string()) };
-        // What ExecStartPre leaves would stand in the worker's way; a check that hangs hangs with
-        // everything that it started.
-        let leaves = job.ended || job.kind == JobKind::StartPre;
+        // What ExecStartPre leaves would stand in the worker's way, and what TrafficOff leaves in that of
+        // TrafficOn; a check that hangs hangs with everything that it started.
+        let alone = matches!(job.kind, JobKind::StartPre | JobKind::TrafficOff | JobKind::TrafficOn);
+        let leaves = job.ended || alone;
         // What ExecInstall leaves has the release open, and could write into it behind the seal.
         let before = job.kind == JobKind::Install && !job.ended;
         // Reaped, its number is no mark any more.

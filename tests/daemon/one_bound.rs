@@ -14,6 +14,10 @@ pub(crate) fn tests() -> Vec<Test> {
     let python = &[Need::File("/usr/bin/python3", "apt-get install python3")];
     let setpriv =
         &[Need::File("/usr/bin/python3", "apt-get install python3"), Need::Program("setpriv", "util-linux")];
+    let curl = &[
+        Need::File("/usr/bin/python3", "apt-get install python3"),
+        Need::Program("curl", "apt-get install curl"),
+    ];
     vec![
         test_with("one_bound::nothing_is_lost", python, nothing_is_lost),
         test_with("one_bound::nothing_is_lost_without_ebpf", setpriv, nothing_is_lost_without_ebpf),
@@ -21,6 +25,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test_with("one_bound::it_dies_in_the_gap", python, dies),
         test_with("one_bound::the_old_one_dies_in_the_gap", python, old_dies),
         test_with("one_bound::held_by_a_person_first", python, held),
+        test_with("one_bound::checks_get_through", curl, checks_get_through),
+        test_with("one_bound::ready_without_a_bind", python, ready_without_a_bind),
         test_with("one_bound::what_cannot_be_is_refused", python, refused),
     ]
 }
@@ -183,6 +189,7 @@ fn refused() {
         ("Handoff = \"intercept\"", "Handoff = \"inherit\"", "binds nothing that could wait"),
         ("ReadySettleSec", "Ready = \"started\"\nReadySettleSec", "counts as ready before it binds"),
         ("Retain = \"warm\"", "Canary = [\"5% 1min\"]", "nobody else is bound"),
+        ("ReadySettleSec", "Ready = [\"/bin/true\"]\nReadySettleSec", "a command can only reach who serves"),
         ("Exclusive = \"port\"", "TrafficOff = [\"/bin/true\"]", "somebody serves at every moment"),
     ] {
         let text = unit(&supd, port, "2", "0", "");
@@ -191,5 +198,51 @@ fn refused() {
         let refused = supd.ctl(&["swap", "web"]).expect(78);
         assert!(refused.text().contains(what), "{refused}");
     }
+    assert!(answer(ask(port)).contains("X-Served-By: 1/"));
+}
+
+/// Who asks whether it is ready gets through to it, whoever else has to wait.
+fn checks_get_through() {
+    for exclusive in ["\"port\"", "\"process\"", "false"] {
+        for ready in
+            ["\"tcp\"", "\"http://{web}/\"", "[\"/usr/bin/curl\", \"-sf\", \"http://127.0.0.1:PORT/\"]"]
+        {
+            let (supd, port) = (Supd::start(), free_port());
+            if exclusive == "\"port\"" && ready.starts_with('[') {
+                continue; // Refused: it would reach who serves.
+            }
+            let ready = format!("Ready = {}", ready.replace("PORT", &port.to_string()));
+            let at = |version: &str| {
+                let text = unit(&supd, port, version, "0", &ready);
+                let text = text.replace("Exclusive = \"port\"", &format!("Exclusive = {exclusive}"));
+                // Two that live may both be asked by a command: which one answers is not for this test.
+                text.replace("Retain = \"warm\"", "Retain = \"cold\"")
+            };
+            supd.launch("web", &at("1"));
+            let first = supd.status("web").pids()[0];
+            proc::signal(first, Signal::SIGKILL);
+            wait_until("another in its place", SOON, || {
+                let status = supd.status("web");
+                status.state() == "active" && status.pids().first().is_some_and(|pid| *pid != first)
+            });
+            assert!(answer(ask(port)).contains("X-Served-By: 1/"), "{exclusive}, {ready}");
+            supd.write_unit("web", &at("2"));
+            supd.ctl(&["swap", "web"]).expect(0);
+            assert!(answer(ask(port)).contains("X-Served-By: 2/"), "{exclusive}, {ready}");
+        }
+    }
+}
+
+/// Nobody is led to who says that it is ready and has bound nothing.
+fn ready_without_a_bind() {
+    let supd = Supd::start();
+    let port = serving(&supd);
+    let text = unit(&supd, port, "2", "0", "Ready = \"notify\"");
+    let say = "import os, socket, time\ns = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n\
+               s.sendto(b'READY=1', os.environ['NOTIFY_SOCKET'])\ntime.sleep(600)\n";
+    std::fs::write(supd.app().join("server.py"), say).expect("a program");
+    supd.write_unit("web", &text);
+    let told = supd.ctl(&["swap", "web"]).expect(1);
+    assert!(told.text().contains("has bound no listener of the unit"), "{told}");
     assert!(answer(ask(port)).contains("X-Served-By: 1/"));
 }

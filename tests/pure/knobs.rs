@@ -117,7 +117,7 @@ impl Knobs {
 
     /// Only one may be led to. It needs a slot for each, and binds of its own.
     pub(crate) fn binds_alone(self) -> bool {
-        self.word(Knob::Exclusive) == "port" && self.word(Knob::Ready) != "started"
+        self.word(Knob::Exclusive) == "port" && !matches!(self.word(Knob::Ready), "started" | "command")
     }
 
     /// Whether somebody may not run, or be bound, beside another.

@@ -181,6 +181,12 @@ impl Rules<'_, '_> {
                 "write Ready = \"listen\"",
             ),
             (
+                matches!(service.ready, Ready::Command(_)),
+                Key::Service("Ready"),
+                "until it binds a command can only reach who serves",
+                "write \"listen\", or a check that reaches the candidate alone: \"http://{NAME}/health\"",
+            ),
+            (
                 sockets.is_empty() && self.sockets_are_whole(),
                 Key::Service("Exclusive"),
                 "there is no [[Socket]] that two could bind",

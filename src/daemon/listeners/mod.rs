@@ -187,7 +187,9 @@ impl Listeners {
         }
         let mut unnamed = Vec::new();
         for (at, listener) in self.all_mut().enumerate() {
-            if names(named, listener.address()) && traffic == Traffic::HeldOff {
+            // At a path whoever may not wait would fail (EAGAIN), as a proxy does: there they wait in the queue.
+            let holds = traffic == Traffic::HeldOff && matches!(listener.address(), Address::Ip { .. });
+            if names(named, listener.address()) && holds {
                 if listener.traffic() != traffic {
                     faults.extend(listener.hold_off().err().map(|error| error.to_string()));
                 }

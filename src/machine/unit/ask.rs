@@ -205,6 +205,7 @@ impl Unit {
             return Err(Reply::refused("is stopping", self.command("wait")));
         }
         self.may_stop_midway(&plan)?;
+        self.can_wait_unbound(&plan)?;
         if replace && self.swap.is_some() {
             return self.replace(plan, waiter, turn);
         }
@@ -213,7 +214,6 @@ impl Unit {
             SwapKind::Start | SwapKind::Restart | SwapKind::Rollback => format!("abort {}", self.name),
         };
         self.is_free(&instead)?;
-        self.can_wait_unbound(&plan)?;
         self.has_place(&plan)?;
         self.unwatch(turn);
         self.settings = plan.settings.clone();

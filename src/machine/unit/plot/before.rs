@@ -183,6 +183,9 @@ impl Unit {
         } else {
             self.take_share(swap, turn);
         }
+        // Who served serves again, as far as anybody does.
+        let back = self.again.is_none() && self.next.is_none();
+        swap.gap = swap.gap.or_else(|| swap.gap_since.filter(|_| back).map(|since| turn.now.since(since)));
         if swap.warm {
             // It stands by as before, for as long again.
             self.stand_by(swap.to, &swap.plan.settings.swap, turn);

@@ -12,13 +12,17 @@ use crate::machine::swap::table::SwapCueKind;
 use crate::machine::swap::{Plan, Step, Swap};
 use crate::machine::turn::Turn;
 use crate::model::settings::Exclusive;
-use crate::model::{ClientId, Ended, ExitStatus, Generation, Progress, Reply, Settings, Share, WaitFor};
+use crate::model::{
+    ClientId, Ended, ExitStatus, Generation, Progress, Reply, Settings, Share, Tick, WaitFor,
+};
 use std::sync::Arc;
 
 /// Who served is to be launched again, once nothing is left of what was to replace it.
 #[derive(Debug, Clone)]
 pub(in crate::machine::unit) struct Again {
     generation: Generation,
+    /// Since when nobody has accepted new connections.
+    gap_since: Option<Tick>,
     /// Why it is.
     cause: String,
     ended: Option<Ended>,
@@ -220,6 +224,7 @@ impl Unit {
                 let cause = swap.cause.clone().unwrap_or_default();
                 self.again = Some(Box::new(Again {
                     generation: from,
+                    gap_since: swap.gap_since,
                     cause,
                     ended: swap.ended.clone(),
                     waiters: Vec::new(),
@@ -287,7 +292,7 @@ impl Unit {
     pub(in crate::machine::unit) fn launch_again(&mut self, turn: &mut Turn<'_>) {
         let free = self.swap.is_none() && self.groups.is_empty();
         let Some(again) = self.again.take_if(|_| free) else { return };
-        let Again { generation, cause, ended, waiters, undoers } = *again;
+        let Again { generation, gap_since, cause, ended, waiters, undoers } = *again;
         turn.note(Level::Warning, Some(generation), "is launched again");
         self.waiters.extend(waiters);
         match self.plan_again(Some(generation)) {
@@ -295,6 +300,7 @@ impl Unit {
                 self.begin(plan, None, turn);
                 if let Some(swap) = &mut self.swap {
                     (swap.fell, swap.ended, swap.undoers) = (Some(cause), ended, undoers);
+                    swap.gap_since = gap_since;
                 }
             }
             Err(refused) => {

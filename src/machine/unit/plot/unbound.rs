@@ -93,12 +93,10 @@ impl Unit {
 
     /// It is ready and none of its binds ever had to wait: held, rather than let take over unasked.
     pub(super) fn ready_unbound(&mut self, swap: &mut Swap, turn: &mut Turn<'_>) -> bool {
-        if Self::binds_after(swap) && swap.plan.stops.unbound {
-            let text = "it is ready, and has bound no listener of the unit: it cannot be held unbound";
-            return self.undo(swap, text, turn);
-        }
         if Self::binds_after(swap) {
-            return self.make_way(swap, turn);
+            let text = "it is ready, and has bound no listener of the unit: nobody could be led to it";
+            swap.unfit = true;
+            return self.undo(swap, text, turn);
         }
         self.bind_now(swap, turn);
         let text =
