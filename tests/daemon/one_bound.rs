@@ -14,6 +14,8 @@ pub(crate) fn tests() -> Vec<Test> {
     let python = &[Need::File("/usr/bin/python3", "apt-get install python3")];
     let setpriv =
         &[Need::File("/usr/bin/python3", "apt-get install python3"), Need::Program("setpriv", "util-linux")];
+    // Holding connections off takes CAP_NET_ADMIN.
+    let holds = &[Need::File("/usr/bin/python3", "apt-get install python3"), Need::Root];
     let curl = &[
         Need::File("/usr/bin/python3", "apt-get install python3"),
         Need::Program("curl", "apt-get install curl"),
@@ -26,6 +28,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test_with("one_bound::the_old_one_dies_in_the_gap", python, old_dies),
         test_with("one_bound::held_by_a_person_first", python, held),
         test_with("one_bound::checks_get_through", curl, checks_get_through),
+        test_with("one_bound::held_off_until_a_check_passes", holds, held_off_until_a_check_passes),
         test_with("one_bound::ready_without_a_bind", python, ready_without_a_bind),
         test_with("one_bound::what_cannot_be_is_refused", python, refused),
     ]
@@ -199,6 +202,34 @@ fn refused() {
         assert!(refused.text().contains(what), "{refused}");
     }
     assert!(answer(ask(port)).contains("X-Served-By: 1/"));
+}
+
+/// Who asks whether it is ready gets through to it, and everybody else waits until it is: this one accepts at
+/// once, and says for a while that it is not.
+fn held_off_until_a_check_passes() {
+    let (supd, port) = (Supd::start(), free_port());
+    let late = SERVER.replace(
+        "        self.send_response(200)",
+        "        self.send_response(200 if time.monotonic() > began + 1.5 else 503)",
+    );
+    let late = late.replace("class Server", "began = time.monotonic()\nclass Server");
+    let at = |version: &str| {
+        let text = unit(&supd, port, version, "0", "Ready = \"http://{web}/\"");
+        std::fs::write(supd.app().join("server.py"), &late).expect("a program");
+        text.replace("Exclusive = \"port\"", "Exclusive = \"process\"")
+            .replace("Retain = \"warm\"", "Retain = \"cold\"")
+    };
+    supd.write_unit("web", &at("1"));
+    supd.ctl(&["daemon-reload"]).expect(0);
+    let start = supd.ctl_start(&["start", "web"]);
+    wait_until("it to be launched", SOON, || supd.log().contains("web/g1: launched"));
+    assert!(answer(ask(port)).contains("X-Served-By: 1/"), "held off");
+    start.finish(SOON).expect(0);
+    supd.write_unit("web", &at("2"));
+    let swap = supd.ctl_start(&["swap", "web"]);
+    wait_until("the next one to be launched", SOON, || supd.log().contains("web/g2: launched"));
+    assert!(answer(ask(port)).contains("X-Served-By: 2/"), "held off in the gap");
+    swap.finish(SOON).expect(0);
 }
 
 /// Who asks whether it is ready gets through to it, whoever else has to wait.

@@ -328,6 +328,7 @@ impl Listeners {
         }
         let slot = self.lending.slot(generation)?;
         self.lending.steering.probe(from, slot).map_err(|error| error.to_string())?;
+        self.let_checks_in()?;
         self.steer(self.lending.steering.split()).inspect_err(|_| {
             // Where not all are told, none is: nobody would end it.
             let _ = self.unprobe(from);
@@ -340,7 +341,14 @@ impl Listeners {
     /// In a sentence.
     pub fn unprobe(&mut self, from: SocketAddr) -> Result<(), String> {
         self.lending.steering.unprobe(from).map_err(|error| error.to_string())?;
+        self.let_checks_in()?;
         self.steer(self.lending.steering.split())
+    }
+
+    /// Whoever else is held off, what is led to one generation by its source is to get there.
+    fn let_checks_in(&self) -> Result<(), String> {
+        let ports: Vec<u16> = self.lending.steering.sources().map(|source| source.port()).collect();
+        self.all().try_for_each(|listener| listener.let_in_from(&ports)).map_err(|error| error.to_string())
     }
 
     /// Whether a connection can be made to this generation and to no other.

@@ -125,12 +125,22 @@ impl Unit {
     }
 
     /// Whether new connections are for somebody who is not ready, and would take them all the same: who binds
-    /// for itself may accept long before it says that it is ready. Where a check decides on that it has to get
-    /// through, whoever makes it.
+    /// for itself may accept long before it says, or a check says, that it is ready. supd's own checks get
+    /// through; a command that somebody wrote would not.
     fn holds_off(&self) -> bool {
+        let steered = match &self.swap {
+            Some(swap) => swap.steered,
+            None => self.groups.values().all(|group| group.steered),
+        };
         let early = |settings: &Settings| {
             let service = &settings.service;
-            service.handoff == Handoff::Intercept && service.ready == Ready::Notify
+            let by_itself = match &service.ready {
+                Ready::Notify => true,
+                Ready::Tcp => steered,
+                Ready::Http(url) => steered && url.starts_with("http://{"),
+                Ready::Listen | Ready::Started | Ready::Command(_) => false,
+            };
+            service.handoff == Handoff::Intercept && by_itself
         };
         if !matches!(self.life, Life::Up) {
             return false;

@@ -7,6 +7,8 @@ use std::os::fd::BorrowedFd;
 /// The byte of a TCP header with SYN and ACK, counted from where a TCP socket's filter starts to look.
 const FLAGS: u32 = 13;
 const SYN: u32 = 0x02;
+/// The two bytes of the client's port.
+const SOURCE: u32 = 0;
 const ACK: u32 = 0x10;
 
 const fn instruction(code: u32, k: u32, jump_false: u8) -> libc::sock_filter {
@@ -36,6 +38,17 @@ const NOTHING: [libc::sock_filter; 1] = [instruction(libc::BPF_RET | libc::BPF_K
 /// would end in a connection that has inherited it, and is deaf.
 pub(super) fn drop_new_connections(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     sockopt::attach_filter(fd, &NO_SYN)
+}
+
+/// The same, but for those from these ports.
+pub(super) fn drop_all_but(fd: BorrowedFd<'_>, ports: &[u16]) -> Result<(), Errno> {
+    let mut program = vec![instruction(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, SOURCE, 0)];
+    for port in ports {
+        program.push(instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, u32::from(*port), 1));
+        program.push(instruction(libc::BPF_RET | libc::BPF_K, u32::MAX, 0));
+    }
+    program.extend(NO_SYN);
+    sockopt::attach_filter(fd, &program)
 }
 
 /// New datagrams are dropped; those in the queue stay.

@@ -151,6 +151,19 @@ impl Listener {
         Ok(held)
     }
 
+    /// While it is held off: who comes from these ports is let in all the same.
+    ///
+    /// # Errors
+    /// EPERM: a worker has locked its filter. What else the kernel says.
+    pub fn let_in_from(&self, ports: &[u16]) -> Result<(), Error> {
+        let tcp = matches!(self.bound, Address::Ip { kind: SocketKind::Stream, .. });
+        if self.traffic != Traffic::HeldOff || !tcp {
+            return Ok(());
+        }
+        let failed = |errno| Error::new("let a check in at", &self.bound, errno);
+        self.members().try_for_each(|member| filter::drop_all_but(member.fd(), ports)).map_err(failed)
+    }
+
     fn shut_out(&mut self) -> Result<bool, Why> {
         match &self.bound {
             Address::Ip { kind: SocketKind::Stream, .. } => {

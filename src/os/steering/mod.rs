@@ -211,6 +211,11 @@ impl Steering {
         Ok(())
     }
 
+    /// From where it is probed.
+    pub fn sources(&self) -> impl Iterator<Item = SocketAddr> {
+        self.probes.iter().map(|(from, _)| *from)
+    }
+
     /// No longer; nothing is done where nobody probes from there.
     ///
     /// # Errors
