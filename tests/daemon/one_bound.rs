@@ -16,10 +16,7 @@ pub(crate) fn tests() -> Vec<Test> {
         &[Need::File("/usr/bin/python3", "apt-get install python3"), Need::Program("setpriv", "util-linux")];
     // Holding connections off takes CAP_NET_ADMIN.
     let holds = &[Need::File("/usr/bin/python3", "apt-get install python3"), Need::Root];
-    let curl = &[
-        Need::File("/usr/bin/python3", "apt-get install python3"),
-        Need::Program("curl", "apt-get install curl"),
-    ];
+    let curl = &[Need::File("/usr/bin/python3", "apt-get install python3"), Need::Program("curl", "curl")];
     vec![
         test_with("one_bound::nothing_is_lost", python, nothing_is_lost),
         test_with("one_bound::nothing_is_lost_without_ebpf", setpriv, nothing_is_lost_without_ebpf),
