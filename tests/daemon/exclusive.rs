@@ -115,6 +115,11 @@ fn failing(supd: &Supd) {
         supd.write_unit("web", &text);
         let told = supd.ctl(&["swap", "web"]).expect(6);
         assert!(told.text().contains("rolled back to generation"), "{told}");
+        assert!(
+            gap(supd) > 0,
+            "from the one that served to the next one that does: {}",
+            supd.status("web").0
+        );
         let status = supd.status("web");
         assert_eq!((status.state(), status.pids().len()), ("active", 1), "{}", status.0);
         more(&loads);

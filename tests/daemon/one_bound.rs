@@ -146,6 +146,7 @@ fn dies() {
     proc::signal(new, Signal::SIGKILL);
     let told = swap.finish(SOON).expect(1);
     assert!(told.text().contains("generation 1 was not touched"), "{told}");
+    assert!(supd.status("web").last_swap()["gap_ms"].is_u64(), "{}", supd.status("web").0);
     assert!(answer(early).contains(&format!("X-Served-By: 1/{old}")));
     more(&loads);
     for tally in loads.map(Load::stop) {
