@@ -3,7 +3,7 @@
 //! Whatever `ss -p`, lsof or a monitor looks up in /proc/PID/fd stays in the kernel's cache until the process
 //! is reaped, and whoever reaps it pays for that: of 10,000 descriptors 12 to 19 ms (Linux 6.18), in which
 //! supd does nothing else. An entry goes early if it is looked up once more after the process has ended
-//! (fs/proc/fd.c: tid_fd_revalidate), and that anybody can do.
+//! (fs/proc/fd.c: tid_fd_revalidate), by whom does not matter.
 
 use super::Error;
 use super::pidfd::PidFd;
