@@ -38,6 +38,7 @@ mod overruled;
 mod owner;
 mod place;
 mod queue;
+mod recount;
 mod slots;
 mod traffic;
 mod unix;

@@ -3,7 +3,7 @@
 use super::bind_error::{BindError, Why, in_use};
 use super::member::Member;
 use super::owner::Owner;
-use super::{Listener, Queues, Traffic, filter, inet, queue, unix};
+use super::{Listener, Queues, Traffic, filter, inet, queue, recount, unix};
 use crate::model::{Address, SocketKind, Waiting};
 use crate::os::steering::{self, Group, Mechanism, Slot, Steering};
 use crate::os::{Error, sockopt};
@@ -71,6 +71,7 @@ impl Listener {
             let held = *traffic == Traffic::HeldOff;
             (!held || filter::drop_new_connections(fd.as_fd()).is_ok())
                 && inet::listen(fd.as_fd(), socket.options.backlog, false).is_ok()
+                && recount::mark(fd.as_fd()).is_ok()
         });
         let Some(made) = made else { return };
         if inet::refuse(further[at].fd()).is_ok() {
@@ -121,26 +122,33 @@ impl Listener {
     /// The program that chooses who is there already comes first; only then SO_REUSEPORT is switched
     /// on, and the new one joins.
     fn add_socket(&mut self, slot: Slot, udp: bool, steering: &mut Steering) -> Result<(), Why> {
-        self.begin_group(udp, steering)?;
+        let begun = self.begin_group(udp, steering)?;
         let Self { socket, bound, traffic, front, further, group, .. } = self;
         let Some(group) = group else {
             return Err(Error::new("steer", &*bound, Errno::EINVAL).into());
         };
+        recount::recount(group, std::iter::once(&*front).chain(&*further), bound);
         let fd = inet::join(front.fd(), bound, &socket.options, *traffic == Traffic::Refused)?;
         if udp || *traffic != Traffic::Refused {
             let failed = |errno| Error::new("listen on", &*bound, errno);
+            let held = *traffic == Traffic::HeldOff;
             if !udp {
-                if *traffic == Traffic::HeldOff {
-                    filter::drop_new_connections(fd.as_fd()).map_err(failed)?;
+                if held || !begun {
+                    // Where it is for that moment alone and supd may not, a few stray into its queue.
+                    let kept_out = filter::drop_new_connections(fd.as_fd());
+                    kept_out.or_else(|errno| if held { Err(failed(errno)) } else { Ok(()) })?;
                 }
                 inet::listen(fd.as_fd(), socket.options.backlog, false)
                     .map_err(|errno| in_use(bound, failed(errno)))?;
             }
             let known = std::iter::once(&*front).chain(&*further).map(Member::fd);
-            let entered = group
-                .joined(slot, fd.as_fd())
+            let entered = recount::join(group, slot, fd.as_fd())
+                .and_then(|()| if begun { Ok(()) } else { group.enter(front.slot, front.fd()) })
                 // Whoever has locked its own slot cannot lock this one.
                 .and_then(|()| group.attach(std::iter::once(fd.as_fd()).chain(known), bound));
+            if !held && !begun {
+                let _ = filter::let_in(fd.as_fd());
+            }
             if let Err(error) = entered {
                 close(group, slot, fd, !udp);
                 return Err(error.into());
@@ -150,25 +158,28 @@ impl Listener {
         Ok(())
     }
 
-    /// Makes a group of the first slot, if it is not one yet.
-    fn begin_group(&mut self, udp: bool, steering: &mut Steering) -> Result<(), Why> {
+    /// Makes a group of the first slot, if it is not one yet. False: the kernel does so only when another joins,
+    /// for a worker has shut this one down, and let it listen again.
+    fn begin_group(&mut self, udp: bool, steering: &mut Steering) -> Result<bool, Why> {
         if self.group.is_some() {
-            return Ok(());
+            return Ok(true);
         }
         let Self { bound, front, group, .. } = self;
         let group = group.insert(Box::new(steering.group(udp)));
+        let mut begun = true;
         if udp || front.is_listening() {
-            group.joined(front.slot, front.fd())?;
-            match group.attach(std::iter::once(front.fd()), bound) {
+            let joined = recount::join(group, front.slot, front.fd());
+            match joined.and_then(|()| group.attach(std::iter::once(front.fd()), bound)) {
                 // Locked: the new one will let us, a moment after it has joined. Until then the program
                 // that chooses the first one is there, unless a worker has put another in its place.
                 Err(Error { errno: Errno::EPERM, .. }) => {}
+                Err(Error { errno: Errno::EINVAL, .. }) if !udp => begun = false,
                 other => other?,
             }
         }
         sockopt::set(front.fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
             .map_err(|errno| Error::new("share", &*bound, errno))?;
-        Ok(())
+        Ok(begun)
     }
 
     /// Where there is no second slot, the port is closed to all others again, from the next listen(2)
@@ -203,6 +214,7 @@ impl Listener {
         let Self { bound, traffic, front, further, group, .. } = self;
         if let Some(group) = group {
             steering.tell(group);
+            recount::recount(group, std::iter::once(&*front).chain(&*further), bound);
             // A worker may have taken its slot out of the kernel's choice, or left it alone in it.
             for member in std::iter::once(&*front).chain(&*further).filter(|it| group.has(it.slot)) {
                 sockopt::set(member.fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
@@ -287,18 +299,14 @@ impl Listener {
     }
 
     /// Lets the kernel's choice know again what it may have lost: somebody has shut a slot down and
-    /// let it listen again, before we looked.
-    ///
-    /// With a classic program that does not help: who listened again has another number by now, and the
-    /// kernel tells nobody which. The numbers are right again after [`Listener::refuse`]; the same goes
-    /// for two slots of four or more that were shut down before we looked, in an order that we do not
-    /// know.
+    /// let it listen again, before we looked. With a classic program the places are counted again then.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn remind(&mut self) -> Result<(), Error> {
         let Self { bound, front, further, group, .. } = self;
         let Some(group) = group else { return Ok(()) };
+        recount::recount(group, std::iter::once(&*front).chain(&*further), bound);
         for member in std::iter::once(&*front).chain(&*further) {
             if group.has(member.slot) {
                 group.enter(member.slot, member.fd())?;
@@ -356,7 +364,9 @@ impl Listener {
     #[must_use]
     pub fn waiting(&self, slot: Slot, steering: &Steering) -> Option<Waiting> {
         let waiting = queue::waiting(self.fd_of(slot)?, &self.bound)?;
-        let sent = self.group.as_ref().and_then(|group| steering.sent(group, slot));
+        // Datagrams are counted, and what they take is measured.
+        let group = self.group.as_ref().filter(|_| self.bound.listens());
+        let sent = group.and_then(|group| steering.sent(group, slot));
         Some(Waiting { sent, ..waiting })
     }
 

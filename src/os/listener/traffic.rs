@@ -4,7 +4,7 @@ use super::bind_error::{BindError, Why, in_use};
 use super::member::Member;
 use super::place::Place;
 use super::unix::{self, Park};
-use super::{Listener, Traffic, filter, inet, note};
+use super::{Listener, Traffic, filter, inet, note, recount};
 use crate::model::{Address, SocketKind};
 use crate::os::{Error, sockopt};
 use nix::errno::Errno;
@@ -73,7 +73,7 @@ impl Listener {
                 if listened && group.has(member.slot) {
                     return Ok(group.enter(member.slot, member.fd())?);
                 }
-                group.joined(member.slot, member.fd())?;
+                recount::join(group, member.slot, member.fd())?;
                 begun.push(member.fd());
                 // By one that was there before, if there is one: a worker may have shut the new one down
                 // already, and a program attached to that makes a group of its own, which never listens.

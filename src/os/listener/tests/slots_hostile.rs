@@ -2,7 +2,7 @@
 
 use super::slots::{Stage, both, split};
 use super::*;
-use crate::os::steering::{Mechanism, Steering, always};
+use crate::os::steering::{Mechanism, Slot, Steering, always};
 use nix::sys::socket::{Shutdown, shutdown};
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -97,15 +97,62 @@ fn a_worker_that_listens_by_itself_changes_nothing() {
             assert_eq!(stage.reached(3), [(slot, 3)]);
             sockopt::listen(stage.worker(slot).as_fd(), 64).unwrap();
         }
-        // Shut down and listening again before anybody looked: the kernel has forgotten it.
-        if stage.listener.mechanism() == Mechanism::Ebpf {
-            stage.steer(split(1, Some((0, "0"))));
-            let worker = stage.worker(1);
-            shutdown(worker.as_raw_fd(), Shutdown::Both).unwrap();
-            sockopt::listen(worker.as_fd(), 64).unwrap();
-            assert_eq!(stage.reached(30), [(0, 30)]);
-            stage.listener.remind().unwrap();
-            assert_eq!(stage.reached(30), [(1, 30)]);
+        // Shut down and listening again before anybody looked: the kernel has forgotten it, or another has its
+        // place in the row.
+        stage.steer(split(0, Some((1, "0"))));
+        listens_again(&stage, 0);
+        assert_eq!(stage.reached(30), [(1, 30)]);
+        stage.listener.remind().unwrap();
+        assert_eq!(stage.reached(30), [(0, 30)]);
+    });
+}
+
+fn listens_again(stage: &Stage, slot: Slot) {
+    let worker = stage.worker(slot);
+    shutdown(worker.as_raw_fd(), Shutdown::Both).unwrap();
+    sockopt::listen(worker.as_fd(), 64).unwrap();
+}
+
+/// Before there is a second slot the kernel forgets the group of the first with it.
+#[test]
+fn the_only_slot_that_listens_again_stops_no_second_one() {
+    both("slots_hostile::the_only_slot_that_listens_again_stops_no_second_one", || {
+        let mut stage = stage(1);
+        listens_again(&stage, 0);
+        stage.lend(1);
+        assert_eq!(stage.reached(30), [(0, 30)]);
+        for led in [1, 0] {
+            stage.steer(split(led, None));
+            assert_eq!(stage.reached(30), [(led, 30)]);
+        }
+    });
+}
+
+/// Each time before supd looks: none, one, two of four, one after the other; and one that stays shut.
+#[test]
+fn slots_that_listen_again_before_anybody_looks_are_told_apart() {
+    both("slots_hostile::slots_that_listen_again_before_anybody_looks_are_told_apart", || {
+        for address in ["127.0.0.1", "::1"] {
+            let mut stage = Stage::open(&socket(tcp(address, free_port())));
+            (0..4).for_each(|slot| stage.lend(slot));
+            let all: [&[Slot]; 7] = [&[], &[1], &[0, 2], &[3, 1], &[2, 3], &[0, 1], &[1, 3, 0]];
+            for again in all {
+                again.iter().for_each(|slot| listens_again(&stage, *slot));
+                for led in [2, 0, 3, 1] {
+                    stage.steer(split(led, None));
+                    assert_eq!(stage.reached(30), [(led, 30)], "{again:?} listened again at {address}");
+                }
+            }
+            shutdown(stage.worker(1).as_raw_fd(), Shutdown::Both).unwrap();
+            for led in [3, 0, 2] {
+                stage.steer(split(led, None));
+                assert_eq!(stage.reached(30), [(led, 30)], "1 is shut");
+            }
+            stage.listener.listen().unwrap();
+            for led in [1, 3, 0, 2] {
+                stage.steer(split(led, None));
+                assert_eq!(stage.reached(30), [(led, 30)], "1 listens again");
+            }
         }
     });
 }

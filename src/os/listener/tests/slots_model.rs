@@ -7,7 +7,7 @@ use super::*;
 use crate::os::steering::{Mechanism, Slot, Split};
 use nix::sys::socket::{Shutdown, shutdown};
 use std::collections::BTreeMap;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 /// How many seeds, and how many steps each.
 const SEEDS: u64 = 25;
@@ -64,13 +64,14 @@ impl World {
     }
 
     fn step(&mut self, dice: &mut Dice) {
-        match dice.below(8) {
+        match dice.below(9) {
             0 => self.borrow(dice),
             1 => self.die(dice),
             2 => self.switch(dice),
             3 => self.shut_down(dice),
             4 => self.leak(dice),
             5 => self.serve(dice),
+            6 => self.listen_again(dice),
             _ => self.connect(u32::try_from(1 + dice.below(12)).unwrap()),
         }
         self.check();
@@ -144,6 +145,17 @@ impl World {
             _ => self.count_again(),
         }
         self.stage.listener.listen().unwrap();
+    }
+
+    /// A worker shuts its slot down and lets it listen again, before supd looks at it at the next switch.
+    fn listen_again(&mut self, dice: &mut Dice) {
+        let Some(slot) = dice.pick(&self.lent()) else { return };
+        self.told.push(format!("listen again {slot}"));
+        let worker = self.stage.worker(slot);
+        shutdown(worker.as_raw_fd(), Shutdown::Both).unwrap();
+        sockopt::listen(worker.as_fd(), 4_096).unwrap();
+        self.steer(self.split);
+        self.count_again();
     }
 
     /// Takes the queues as they are: where the model cannot say.
