@@ -3,8 +3,8 @@
 //! The kernel counts no accepts. But where it counts whom it sends to a slot, those of them who do not
 //! wait there were accepted, or their handshake is half done; and where it tells who waits longest, a new
 //! one there means that the one before was accepted. Elsewhere a queue that is shorter than before is all
-//! there is, and new clients may have filled it up again between two looks: only one that stays half full
-//! is believed to stand still.
+//! there is, and new clients may have filled it up again between two looks: one that stays half full is
+//! believed to stand still, and a shorter one once it has been counted that nobody in it is new.
 //!
 //! Handshakes that are begun and never ended (a flood, or TCP_DEFER_ACCEPT and clients that say nothing)
 //! look like accepts where the kernel counts whom it sends. So where a queue is never seen to shrink, what
@@ -61,8 +61,8 @@ pub struct Stall {
 #[derive(Debug, Clone, Copy)]
 struct Doubt {
     since: Tick,
-    /// The first count since then, and how many had been sent and did not wait.
-    first: Option<(Tick, u64)>,
+    /// The first count since then, and how many had been sent and did not wait, where that is counted.
+    first: Option<(Tick, Option<u64>)>,
     /// At so many counts in a row, all that seem to have been accepted since then may have been on their way.
     explained: u32,
 }
@@ -87,7 +87,7 @@ impl Stall {
             (self.standing, self.doubt) = (None, None);
             return None;
         }
-        if waiting.length < before.length || waiting.sent.is_none() {
+        if waiting.length < before.length || waiting.first.is_some() {
             self.doubt = None;
         }
         let doubt = *self.doubt.get_or_insert(Doubt { since: now, first: None, explained: 0 });
@@ -131,7 +131,7 @@ impl Stall {
     /// What its generation holds was counted.
     pub fn counted(&mut self, held: &Held) {
         let taken = self.before.sent.map(|sent| sent.saturating_sub(self.before.length.into()));
-        let (Some(doubt), Some(taken)) = (&mut self.doubt, taken) else { return };
+        let Some(doubt) = &mut self.doubt else { return };
         if held.at < doubt.since {
             return;
         }
@@ -145,7 +145,13 @@ impl Stall {
             return;
         }
         let flooded = held.half_open >= self.before.most.div_ceil(2);
-        let explains = flooded || taken.saturating_sub(before) <= u64::from(held.half_open);
+        let explains = match (taken, before) {
+            (Some(taken), Some(before)) => {
+                flooded || taken.saturating_sub(before) <= u64::from(held.half_open)
+            }
+            // Whoever accepts holds at least the one that keeps it from accepting the next.
+            (None, _) | (_, None) => true,
+        };
         doubt.explained = if explains { doubt.explained + 1 } else { 0 };
     }
 
@@ -307,6 +313,23 @@ mod tests {
         assert!(counts(flood, held(None, 50)).is_some());
         let shrinks = |n: u32| counted(1000 + u64::from(n), 1 + u32::from(n % 8 == 0));
         assert_eq!(counts(shrinks, held(None, 40)), None, "one of two is accepted now and then");
+    }
+
+    /// Classic programs count nobody: what the generation holds says it.
+    #[test]
+    fn without_a_count_of_whom_it_is_sent_a_short_queue_is_told_by_what_it_holds() {
+        let held = |newest: Option<u64>| {
+            move |at| Held { at, newest: newest.map(Duration::from_millis), half_open: 0 }
+        };
+        let said = counts(|_| bare(1), held(None));
+        assert!(said.is_some_and(|said| said <= 2 * LONGEST), "{said:?}");
+        assert!(counts(|n| bare(1 + n / 10), held(Some(60_000))).is_some(), "what it holds it had before");
+        assert_eq!(counts(|_| bare(1), held(Some(0))), None, "it holds new ones at each count");
+        assert_eq!(
+            counts(|n| bare(1 + u32::from(n % 8 == 0)), held(None)),
+            None,
+            "it is shorter now and then"
+        );
     }
 
     #[test]

@@ -37,3 +37,6 @@ pub use signal::Signal;
 pub use stops::Stops;
 pub use tick::Tick;
 pub use waiting::{Queue, Queued, Waiting};
+
+/// So many of a unit can be reached at a time by whoever checks a generation, or connects to it alone.
+pub const PROBES_MAX: usize = 16;

@@ -2,7 +2,7 @@
 //!
 //! An infinite time ("infinity" in the file) is `None`.
 
-use super::address::Address;
+use super::address::{Address, SocketKind};
 use super::id::{ListenerName, UnitName};
 use super::signal::Signal;
 use std::path::PathBuf;
@@ -25,6 +25,18 @@ pub struct Settings {
     pub service: Service,
     /// `[Swap]`
     pub swap: Swap,
+}
+
+impl Settings {
+    /// Whether every listener is a path, which leads to one generation at a time.
+    #[must_use]
+    pub fn is_by_path_alone(&self) -> bool {
+        let path = |socket: &Arc<Socket>| {
+            let streams = [SocketKind::Stream, SocketKind::SequentialPacket];
+            matches!(&socket.address, Address::Unix { kind, .. } if streams.contains(kind))
+        };
+        !self.sockets.is_empty() && self.sockets.iter().all(path)
+    }
 }
 
 /// One `[[Socket]]`: a listener to be.

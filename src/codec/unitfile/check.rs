@@ -10,7 +10,7 @@ use super::service::is_in_release;
 use crate::model::settings::{
     Command, Exclusive, Handoff, NotifyAccess, Ready, Retain, Settings, Socket, Start,
 };
-use crate::model::{Address, SocketKind};
+use crate::model::{Address, PROBES_MAX, SocketKind};
 use std::net::{IpAddr, SocketAddr};
 
 /// Notes every broken rule.
@@ -70,9 +70,6 @@ impl Key {
         }
     }
 }
-
-/// As many checks of one unit can be led to its candidate at a time.
-const CHECKED_MAX: usize = 16;
 
 /// Whether it is wrong, where, what is, and what to write.
 type Wrong = (bool, Key, &'static str, &'static str);
@@ -313,10 +310,10 @@ impl Rules<'_, '_> {
                         "write another check, or a [[Socket]]",
                     );
                 }
-                if self.settings.sockets.iter().filter(|socket| is_tcp(socket)).count() > CHECKED_MAX {
+                if self.settings.sockets.iter().filter(|socket| is_tcp(socket)).count() > PROBES_MAX {
                     self.refuse(
                         &[ready],
-                        format!("not more than {CHECKED_MAX} TCP listeners can be checked at once"),
+                        format!("not more than {PROBES_MAX} TCP listeners can be checked at once"),
                         "write \"notify\", or a check of one of them: \"http://{NAME}/health\"",
                     );
                 }
@@ -458,14 +455,7 @@ impl Rules<'_, '_> {
 
     /// Listeners that lead to one generation at a time, and no other beside them.
     fn paths(&mut self) {
-        let path = |address: &Address| {
-            matches!(address, Address::Unix { kind: SocketKind::Stream | SocketKind::SequentialPacket, .. })
-        };
-        let sockets = &self.settings.sockets;
-        if !self.settings.swap.canary.is_empty()
-            && !sockets.is_empty()
-            && sockets.iter().all(|socket| path(&socket.address))
-        {
+        if !self.settings.swap.canary.is_empty() && self.settings.is_by_path_alone() {
             let what = "a path leads to one generation at a time, so no part of its clients gets to another";
             self.refuse(&[Key::Swap("Canary")], what, "write no Canary, or listen at a port");
         }

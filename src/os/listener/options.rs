@@ -2,8 +2,8 @@
 
 use crate::model::settings::{BindIpv6Only, SocketOptions};
 use crate::model::{Address, SocketKind};
-use crate::os::Error;
-use crate::os::sockopt;
+use crate::os::steering::{self, Mechanism};
+use crate::os::{Error, sockopt};
 use nix::errno::Errno;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
@@ -56,7 +56,7 @@ pub(super) fn at_any_time(
 ) -> Result<(), Error> {
     match address {
         Address::Fifo { .. } => return Ok(()),
-        Address::Ip { kind: SocketKind::Stream, .. } => tcp(fd, options)?,
+        Address::Ip { kind: SocketKind::Stream, .. } => tcp(fd, options, cuts)?,
         Address::Ip { .. } | Address::Unix { .. } | Address::Abstract { .. } => {}
     }
     if let Address::Ip { host, .. } = address {
@@ -78,7 +78,7 @@ pub(super) fn at_any_time(
     Ok(())
 }
 
-fn tcp(fd: BorrowedFd<'_>, options: &SocketOptions) -> Result<(), Error> {
+fn tcp(fd: BorrowedFd<'_>, options: &SocketOptions, cuts: &mut Vec<String>) -> Result<(), Error> {
     let tcp = libc::IPPROTO_TCP;
     switch(fd, "NoDelay", tcp, libc::TCP_NODELAY, options.no_delay.into())?;
     switch(fd, "KeepAlive", libc::SOL_SOCKET, libc::SO_KEEPALIVE, options.keep_alive.into())?;
@@ -92,7 +92,18 @@ fn tcp(fd: BorrowedFd<'_>, options: &SocketOptions) -> Result<(), Error> {
         let probes = i32::try_from(probes).unwrap_or(i32::MAX);
         set(fd, "KeepAliveProbes", tcp, libc::TCP_KEEPCNT, probes)?;
     }
-    switch(fd, "DeferAcceptSec", tcp, libc::TCP_DEFER_ACCEPT, options.defer_accept.map_or(0, seconds))?;
+    let defer = match (options.defer_accept, steering::best()) {
+        (Some(_), Mechanism::Classic(why)) => {
+            // They would be in no queue, and in that of nobody once their generation has ended.
+            cuts.push(format!(
+                "DeferAcceptSec is left out: without eBPF clients that say nothing cannot follow to the next \
+                 generation ({why})"
+            ));
+            0
+        }
+        (defer, _) => defer.map_or(0, seconds),
+    };
+    switch(fd, "DeferAcceptSec", tcp, libc::TCP_DEFER_ACCEPT, defer)?;
     if let Some(algorithm) = &options.tcp_congestion {
         sockopt::set_bytes(fd, tcp, libc::TCP_CONGESTION, algorithm.as_bytes())
             .map_err(|errno| Error::new("set", format!("TCPCongestion = \"{algorithm}\""), errno))?;

@@ -22,13 +22,13 @@ pub use hash::draw;
 
 pub(in crate::os) use classic::always;
 
-use crate::model::{Address, Share, SocketKind};
+use crate::model::{Address, PROBES_MAX, Share, SocketKind};
 use crate::os::Error;
 use nix::errno::Errno;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
-use table::{MOST_PROBES, Place, Table};
+use table::{Place, Table};
 
 /// The number of a slot, the same for every listener of a unit.
 pub type Slot = u8;
@@ -176,7 +176,7 @@ impl Steering {
     #[must_use]
     pub fn sent(&self, group: &Group, slot: Slot) -> Option<u64> {
         let (Some(Ok(table)), Some(place)) = (&self.table, group.place()) else { return None };
-        Some(table.sent(place, slot))
+        table.sent(place, slot)
     }
 
     fn make_table(&self) -> Result<Table, Error> {
@@ -200,7 +200,7 @@ impl Steering {
     pub fn probe(&mut self, from: SocketAddr, slot: Slot) -> Result<(), Error> {
         let failed = |errno| Error::new("probe from", from, errno);
         self.probes.retain(|(known, _)| *known != from);
-        if self.probes.len() >= MOST_PROBES {
+        if self.probes.len() >= PROBES_MAX {
             return Err(failed(Errno::EAGAIN));
         }
         if let Some(Ok(table)) = &self.table {

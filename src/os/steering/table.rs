@@ -3,14 +3,12 @@
 
 use super::program::{CANDIDATE_AT, PROBE_KEY, PROBES, SHARE_AT, STICKY};
 use super::{SLOTS, Slot, Split, hash};
+use crate::model::PROBES_MAX;
 use crate::os::Error;
 use crate::os::bpf::{Map, MapKind, Words};
 use nix::errno::Errno;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-
-/// How many may probe at a time.
-pub(super) const MOST_PROBES: usize = 16;
 
 /// For a candidate that there is none of: no slot has this number.
 const NOBODY: Slot = Slot::MAX;
@@ -21,16 +19,16 @@ const WORDS: usize = 512;
 /// Before the counts: the split and the salt.
 const FIRST_COUNT: usize = 2;
 
-/// A group's place among the counts. What there is no place for shares one: then both are counted there.
+/// A group's place among the counts. All that there is no place for share the last, which nobody reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Place(usize);
 
 impl Place {
-    /// So many have one to themselves.
-    const COUNT: usize = (WORDS - FIRST_COUNT) / SLOTS as usize;
+    /// The last one.
+    const LAST: usize = (WORDS - FIRST_COUNT) / SLOTS as usize - 1;
 
     pub(super) fn next(self) -> Self {
-        Self((self.0 + 1) % Self::COUNT)
+        Self((self.0 + 1).min(Self::LAST))
     }
 
     /// Where the count of its first slot is, in bytes.
@@ -52,7 +50,7 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new() -> Result<Self, Error> {
-        let entries = u32::try_from(MOST_PROBES).expect("a handful");
+        let entries = u32::try_from(PROBES_MAX).expect("a handful");
         Ok(Self { words: Words::new()?, probes: Map::new(MapKind::Hash, PROBE_KEY, 4, entries)? })
     }
 
@@ -66,10 +64,9 @@ impl Table {
         self.words.store(0, word(split, probes));
     }
 
-    /// How many the kernel has sent to this slot of a group so far; not what is wrong with a count that
-    /// two groups share.
-    pub(super) fn sent(&self, place: Place, slot: Slot) -> u64 {
-        self.words.load(place.word(slot))
+    /// How many the kernel has sent to this slot of a group so far, if it has a place to itself.
+    pub(super) fn sent(&self, place: Place, slot: Slot) -> Option<u64> {
+        (place.0 < Place::LAST).then(|| self.words.load(place.word(slot)))
     }
 
     pub(super) fn probe(&self, from: SocketAddr, slot: Slot) -> Result<(), Errno> {
