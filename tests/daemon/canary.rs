@@ -21,6 +21,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("canary::stop_in_the_middle", stop_in_the_middle),
         test("canary::a_client_stays_on_its_side", a_client_stays_on_its_side),
         test("canary::abort_says_what_is_left", abort_says_what_is_left),
+        test("canary::part_of_a_path_is_refused", part_of_a_path_is_refused),
         test("canary::status_says_the_mechanism", status_says_the_mechanism),
         test(
             "canary::status_says_the_mechanism_of_the_candidates_own",
@@ -197,6 +198,23 @@ fn abort_says_what_is_left() {
     let told = format!("{its} connections are still on generation 2 (as of ");
     assert!(aborted.text().contains(&told), "{aborted}");
     assert!(aborted.text().contains("s ago), which ends once they have"), "{aborted}");
+}
+
+/// A path leads to one generation, and nobody is told that half of its clients get to another.
+fn part_of_a_path_is_refused() {
+    let supd = Supd::start();
+    supd.install_worker("1");
+    let (port, path) = (free_port(), supd.path().join("web.sock"));
+    let unit = supd.worker(port, &[], "", "");
+    supd.launch("web", &unit.replace(&format!("127.0.0.1:{port}"), &path.display().to_string()));
+    let refused = supd.ctl(&["swap", "web", "--canary", "5%"]).expect(3);
+    assert!(refused.text().contains("a path leads to one generation at a time"), "{refused}");
+    supd.ctl(&["swap", "web", "--hold"]).expect(0);
+    let refused = supd.ctl(&["share", "web", "50"]).expect(3);
+    assert!(refused.text().contains("a path leads to one generation at a time"), "{refused}");
+    assert!(refused.text().contains("promote web"), "{refused}");
+    supd.ctl(&["share", "web", "100"]).expect(0);
+    assert_eq!(supd.status("web").active(), Some(2));
 }
 
 /// Which mechanism each listener has, and why not a better one.

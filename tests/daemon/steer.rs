@@ -392,8 +392,8 @@ fn unix_path_is_steered() {
     let unit = |version: &str| abrupt(&format!("{path:?}"), version, WARM);
     supd.launch("web", &unit("1"));
     supd.write_unit("web", &unit("2"));
-    let refused = supd.ctl(&["swap", "web", "--canary", "30%"]).expect(1);
-    assert!(refused.text().contains("leads to one at a time"), "{refused}");
+    let refused = supd.ctl(&["swap", "web", "--canary", "30%"]).expect(3);
+    assert!(refused.text().contains("a path leads to one generation at a time"), "{refused}");
     let steps = format!("{}Canary = [\"30% 1s\"]\n", unit("2"));
     supd.write_unit("steps", &steps);
     let file = supd.path().join("units/steps.unit");

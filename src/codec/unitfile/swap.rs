@@ -29,7 +29,7 @@ pub(super) fn read(rows: &Rows, report: &mut Report<'_>) -> Swap {
     section.set(&mut swap.probation, "ProbationSec", span);
     section.set(&mut swap.settle, "SettleSec", span);
     section.set(&mut swap.canary_sticky, "CanarySticky", boolean);
-    section.set(&mut swap.max_generations, "MaxGenerations", |node| unsigned(node, 2..=64));
+    section.set(&mut swap.max_generations, "MaxGenerations", |node| unsigned(node, 2..=16));
     section.set(&mut swap.standby_signal, "StandbySignal", state_signal);
     section.set(&mut swap.active_signal, "ActiveSignal", state_signal);
     section.set(&mut swap.keep_releases, "KeepReleases", |node| unsigned(node, 1..=1000));

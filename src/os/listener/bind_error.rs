@@ -1,7 +1,7 @@
 //! Why a listener could not be had, and what to do about it.
 
 use crate::model::settings::Socket;
-use crate::model::{Address, ListenerName};
+use crate::model::{Address, ListenerName, SocketKind};
 use crate::os::Error;
 use crate::os::port_holder::{self, Holder};
 use nix::errno::Errno;
@@ -144,6 +144,11 @@ fn kernel(socket: &Socket, error: &Error) -> String {
         ("steer", Errno::EPERM, _) => "workers have locked every slot of it (SO_LOCK_FILTER): mend the \
                                        program, and stop and start the unit"
             .into(),
+        ("steer", Errno::EINVAL, Address::Ip { kind: SocketKind::Datagram, .. }) => {
+            "a worker has tied the socket to one peer (connect(2)), which takes it out of the kernel's choice: \
+             mend the program, and stop and start the unit"
+                .into()
+        }
         ("steer", Errno::EINVAL, _) => "a worker had locked the socket (SO_LOCK_FILTER) before it \
                                         listened: mend the program, and stop and start the unit"
             .into(),

@@ -138,6 +138,10 @@ impl Unit {
             let text = "its listeners have one slot for all: new connections cannot be shared";
             return self.refuse(client, text, self.command("promote"), turn);
         }
+        if !share.is_zero() && !share.is_full() && swap.plan.settings.is_by_path_alone() {
+            let text = "a path leads to one generation at a time: new connections cannot be shared";
+            return self.refuse(client, text, self.command("promote"), turn);
+        }
         swap.wanted = share;
         self.swap_cue(SwapCueKind::Share, "", turn);
         match self.swap.as_ref().and_then(|swap| self.stands_at(swap)) {
