@@ -6,6 +6,7 @@ use super::hands::Hands;
 use super::lock::Lock;
 use super::sources::{Ready, Source};
 use super::thrift::{Thrift, Worth};
+use super::upward::{self, Pulse};
 use crate::machine::{Effect, Event, Input, Level, Machine};
 use crate::model::{Generation, Tick, UnitName, WorkerId};
 use crate::os::process::{Reaped, reap_orphans};
@@ -35,6 +36,7 @@ pub struct Reactor {
     /// Ended children may be left to be reaped.
     orphans: bool,
     thrift: Thrift,
+    pulse: Pulse,
     _locks: [Lock; 2],
 }
 
@@ -49,6 +51,7 @@ impl Reactor {
             signals,
             orphans: true,
             thrift: Thrift::default(),
+            pulse: Pulse::asked(clock::now()),
             _locks: locks,
         }
     }
@@ -59,8 +62,8 @@ impl Reactor {
     /// The poller itself is broken.
     pub fn run(mut self) -> std::io::Result<()> {
         self.step(clock::now());
-        super::upward::ready();
-        super::upward::status(&format!("{} units", self.machine.units().count()));
+        upward::ready();
+        upward::status(&format!("{} units", self.machine.units().count()));
         while !self.is_over(clock::now()) {
             let ready = self.wait()?;
             let now = clock::now();
@@ -71,6 +74,7 @@ impl Reactor {
             self.step(now);
             // Last: a step may leave something to begin that no descriptor will tell of.
             self.hands.tend(&self.machine, now);
+            self.pulse.beat(now);
             if let Some(worth) = self.thrift.due(now) {
                 self.give_back(worth);
             }
@@ -113,6 +117,7 @@ impl Reactor {
             || self.orphans;
         let due = || {
             let own = self.machine.deadline().into_iter().chain(self.thrift.deadline());
+            let own = own.chain(self.pulse.deadline());
             own.chain(hands.deadline()).min()
         };
         let timeout = if busy { Some(Duration::ZERO) } else { due().map(|due| due.since(clock::now())) };

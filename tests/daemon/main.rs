@@ -43,6 +43,7 @@ mod swap;
 mod traffic;
 mod trial;
 mod unbound;
+mod upward;
 
 use libtest_mimic::Arguments;
 use std::process::ExitCode;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         inherit::tests(),
         intercept::tests(),
         unbound::tests(),
+        upward::tests(),
         bind_as::tests(),
         rare_binds::tests(),
         hostile::tests(),
