@@ -53,8 +53,8 @@ impl Trials {
         let Some(trial) = self.0.get_mut(unit).filter(|trial| trial.generation == generation) else { return };
         let (Some(_), Some(arriving)) = (tally.connections, tally.arriving) else { return };
         let held = Held { at, newest: tally.newest, half_open: arriving.saturating_sub(queued) };
-        let streams = trial.queues.iter_mut().filter(|(socket, _)| socket.address.listens());
-        streams.for_each(|(_, stall)| stall.counted(&held));
+        let alone = trial.queues.len() == 1;
+        trial.queues.iter_mut().for_each(|(_, stall)| stall.counted(&held, alone));
     }
 }
 
@@ -67,8 +67,8 @@ impl Hands {
             return;
         }
         let Some(launch) = machine.launch(unit, generation) else { return };
-        let all = launch.settings.sockets.iter();
-        let queues = all.map(|socket| (socket.clone(), Stall::default())).collect();
+        let stream = launch.settings.sockets.iter().filter(|socket| socket.address.listens());
+        let queues = stream.map(|socket| (socket.clone(), Stall::default())).collect();
         self.trials
             .0
             .insert(unit.clone(), Trial { generation, queues, look: now.after(SELDOM), told: false });
@@ -89,10 +89,7 @@ impl Hands {
             }
             self.lead_again(unit, trial);
             let Some(reason) = self.look_at(unit, trial, now) else {
-                let doubtful = |(socket, stall): &(Arc<Socket>, Stall)| {
-                    socket.address.listens() && stall.is_doubtful(now)
-                };
-                if trial.queues.iter().any(doubtful) {
+                if trial.queues.iter().any(|(_, stall)| stall.is_doubtful(now)) {
                     self.counter.doubt(unit.clone());
                 }
                 return true;
@@ -120,15 +117,10 @@ impl Hands {
             let Some(waiting) = listeners.waiting(trial.generation, &socket.address) else { continue };
             let Some(waited) = stall.look(now, &waiting) else { continue };
             failed.get_or_insert_with(|| {
-                let (length, address) = (waiting.length, &socket.address);
-                if address.listens() {
-                    format!(
-                        "{length} connection(s) wait at {address}, and for {waited:.1?} it has accepted none or \
-                         hardly any"
-                    )
-                } else {
-                    format!("{length} bytes wait at {address}, and for {waited:.1?} it has read none")
-                }
+                format!(
+                    "{} connection(s) wait at {}, and for {waited:.1?} it has accepted none or hardly any",
+                    waiting.length, socket.address
+                )
             });
         }
         let busy = trial.queues.iter().any(|(_, stall)| stall.has_begun());

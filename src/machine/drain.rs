@@ -31,6 +31,10 @@ pub(super) struct Drain {
     /// When to count again; `None`: it is being counted.
     look: Option<Tick>,
     seen: Option<Counts>,
+    /// For as long as fewer wait at each count, its time is not over.
+    patient: bool,
+    /// Fewer waited at the last count than before.
+    serves: bool,
 }
 
 impl Drain {
@@ -38,12 +42,20 @@ impl Drain {
     pub(super) fn new(now: Tick, settle: Option<Tick>, span: Option<Duration>) -> Self {
         let over = span.is_some_and(|span| span.is_zero());
         let until = span.filter(|_| !over).map(|span| now.after(span));
-        Self { settle: settle.filter(|settle| *settle > now), until, over, look: None, seen: None }
+        Self {
+            settle: settle.filter(|settle| *settle > now),
+            until,
+            over,
+            look: None,
+            seen: None,
+            patient: false,
+            serves: false,
+        }
     }
 
-    /// From now on its connections may take so long.
+    /// From now on its connections may take so long, and longer for as long as it accepts those that wait.
     pub(super) fn give(&mut self, now: Tick, span: Option<Duration>) {
-        (self.until, self.over) = (span.map(|span| now.after(span)), false);
+        (self.until, self.over, self.patient) = (span.map(|span| now.after(span)), false, true);
     }
 
     pub(super) fn deadline(&self) -> Option<Tick> {
@@ -54,11 +66,16 @@ impl Drain {
     pub(super) fn due(&mut self, now: Tick) -> bool {
         let is_due = |at: &mut Option<Tick>| at.take_if(|at| *at <= now).is_some();
         is_due(&mut self.settle);
-        self.over |= is_due(&mut self.until);
+        if is_due(&mut self.until) {
+            let goes_on = self.patient && std::mem::take(&mut self.serves);
+            self.until = goes_on.then(|| now.after(2 * LOOK_EVERY));
+            self.over = !goes_on;
+        }
         is_due(&mut self.look)
     }
 
     pub(super) fn counted(&mut self, now: Tick, counts: Counts) {
+        self.serves = self.seen.is_some_and(|seen| counts.queued < seen.queued);
         self.seen = Some(counts);
         self.look = Some(now.after(LOOK_EVERY));
     }

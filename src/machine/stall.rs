@@ -3,8 +3,8 @@
 //! The kernel counts no accepts. But where it counts whom it sends to a slot, those of them who do not
 //! wait there were accepted, or their handshake is half done; and where it tells who waits longest, a new
 //! one there means that the one before was accepted. Elsewhere a queue that is shorter than before is all
-//! there is, and new clients may have filled it up again between two looks: one that stays half full is
-//! believed to stand still, and a shorter one once it has been counted that nobody in it is new.
+//! there is, and new clients may have filled it up again between two looks: only one that stays half full is
+//! believed to stand still, and not where what the generation holds says otherwise.
 //!
 //! Handshakes that are begun and never ended (a flood, or TCP_DEFER_ACCEPT and clients that say nothing)
 //! look like accepts where the kernel counts whom it sends. So where a queue is never seen to shrink, what
@@ -21,6 +21,9 @@ const LONGEST: Duration = Duration::from_secs(2);
 
 /// The same where half of what may wait does; a burst alone is no failure.
 const LONGEST_HALF_FULL: Duration = Duration::from_secs(1);
+
+/// The same where nobody counts anything.
+const LONGEST_UNCOUNTED: Duration = Duration::from_secs(4);
 
 /// What is sent and does not wait for so long was accepted: no handshake takes that time again and again.
 const BELIEVED: Duration = Duration::from_millis(500);
@@ -109,7 +112,7 @@ impl Stall {
                 false
             }
         };
-        if doubt.explained >= COUNTS {
+        if waiting.sent.is_some() && doubt.explained >= COUNTS {
             let longest = if waiting.is_half_full() { LONGEST_HALF_FULL } else { LONGEST };
             return Some(now.since(doubt.since)).filter(|stood| *stood >= longest);
         }
@@ -119,17 +122,19 @@ impl Stall {
             return None;
         }
         let half_full = waiting.is_half_full();
-        let longest = match taken.is_some() || waiting.first.is_some() {
-            true if half_full => LONGEST_HALF_FULL,
-            true => LONGEST,
-            false if half_full => LONGEST,
-            false => return None,
+        let longest = match (taken.is_some() || waiting.first.is_some(), half_full) {
+            (true, true) => LONGEST_HALF_FULL,
+            (true, false) => LONGEST,
+            // It has been counted that it holds nobody who is new; or that cannot be counted.
+            (false, true) if doubt.explained > 0 => LONGEST,
+            (false, true) => LONGEST_UNCOUNTED,
+            (false, false) => return None,
         };
         Some(now.since(standing.since)).filter(|stood| *stood >= longest && standing.more_since.is_none())
     }
 
-    /// What its generation holds was counted.
-    pub fn counted(&mut self, held: &Held) {
+    /// What its generation holds was counted. `alone`: it can only have come from here.
+    pub fn counted(&mut self, held: &Held, alone: bool) {
         let taken = self.before.sent.map(|sent| sent.saturating_sub(self.before.length.into()));
         let Some(doubt) = &mut self.doubt else { return };
         if held.at < doubt.since {
@@ -142,6 +147,7 @@ impl Stall {
         // Counted for the first time after that one.
         if held.newest.is_some_and(|age| age < held.at.since(first)) {
             self.doubt = None;
+            self.standing = self.standing.filter(|_| !alone);
             return;
         }
         let flooded = held.half_open >= self.before.most.div_ceil(2);
@@ -149,7 +155,6 @@ impl Stall {
             (Some(taken), Some(before)) => {
                 flooded || taken.saturating_sub(before) <= u64::from(held.half_open)
             }
-            // Whoever accepts holds at least the one that keeps it from accepting the next.
             (None, _) | (_, None) => true,
         };
         doubt.explained = if explains { doubt.explained + 1 } else { 0 };
@@ -216,7 +221,7 @@ mod tests {
                 return Some(said);
             }
             if n % 20 == 15 && stall.is_doubtful(now) {
-                stall.counted(&held(now));
+                stall.counted(&held(now), true);
             }
             now = now.after(Duration::from_millis(50));
         }
@@ -273,10 +278,10 @@ mod tests {
     #[test]
     fn what_is_sent_to_a_full_queue_is_not_accepted() {
         let full = |n: u32| counted(1000 + 40 * u64::from(n), 100);
-        assert_eq!(looks((0..40).map(full)), None);
-        assert_eq!(looks((0..=40).map(full)), Some(LONGEST));
+        assert_eq!(looks((0..80).map(full)), None);
+        assert_eq!(looks((0..=80).map(full)), Some(LONGEST_UNCOUNTED));
         let filling = (0..20).map(|n| counted(1000 + 5 * u64::from(n), 5 * n));
-        assert_eq!(looks(filling.chain((20..=41).map(full))), Some(LONGEST));
+        assert_eq!(looks(filling.chain((20..=81).map(full))), Some(LONGEST_UNCOUNTED));
         let slow = |n: u32| counted(1000 + u64::from(n), 99 + n % 2);
         assert_eq!(looks((0..2000).map(slow)), None, "it is shorter now and then");
     }
@@ -315,27 +320,25 @@ mod tests {
         assert_eq!(counts(shrinks, held(None, 40)), None, "one of two is accepted now and then");
     }
 
-    /// Classic programs count nobody: what the generation holds says it.
+    /// Classic programs count nobody, nor does a full queue: what the generation holds says that it accepts.
     #[test]
-    fn without_a_count_of_whom_it_is_sent_a_short_queue_is_told_by_what_it_holds() {
+    fn a_queue_that_stays_half_full_is_none_that_stands_still_if_new_ones_are_held() {
         let held = |newest: Option<u64>| {
             move |at| Held { at, newest: newest.map(Duration::from_millis), half_open: 0 }
         };
-        let said = counts(|_| bare(1), held(None));
-        assert!(said.is_some_and(|said| said <= 2 * LONGEST), "{said:?}");
-        assert!(counts(|n| bare(1 + n / 10), held(Some(60_000))).is_some(), "what it holds it had before");
-        assert_eq!(counts(|_| bare(1), held(Some(0))), None, "it holds new ones at each count");
-        assert_eq!(
-            counts(|n| bare(1 + u32::from(n % 8 == 0)), held(None)),
-            None,
-            "it is shorter now and then"
-        );
+        for full in [|_: u32| bare(60), |n: u32| counted(1000 + u64::from(n), 100)] {
+            let said = counts(full, held(None));
+            assert!(said.is_some_and(|said| said <= 2 * LONGEST), "{said:?}");
+            assert_eq!(counts(full, held(Some(0))), None, "it holds new ones at each count");
+        }
+        // Who closes each connection before it works on holds none at any count.
+        assert_eq!(counts(|_| bare(6), held(None)), None);
     }
 
     #[test]
     fn without_a_count_only_a_queue_that_stays_half_full_stands_still() {
         assert_eq!(looks((0..1000).map(|_| bare(49))), None);
-        assert_eq!(looks((0..=40).map(|_| bare(50))), Some(LONGEST));
+        assert_eq!(looks((0..=80).map(|_| bare(50))), Some(LONGEST_UNCOUNTED));
         assert_eq!(looks((0..1000).map(|n| bare(90 + n % 3))), None, "it is shorter now and then");
     }
 }

@@ -73,7 +73,7 @@ impl Queue {
 /// Who waits there, and what tells that somebody accepts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// So many connections; bytes of datagrams.
+    /// So many connections.
     pub length: u32,
     /// No more may.
     pub most: u32,

@@ -159,7 +159,7 @@ fn it_ends_once_more() {
     let (pid, mut clients) = frozen(&supd, &place, &["swap", "web", "--wait=active"], 3);
     std::fs::remove_file(supd.app().join("server-2.py")).expect("its program");
     proc::signal(pid, Signal::SIGKILL);
-    wait_until("that to be said", SOON, || supd.log().contains("3 connection(s) still wait for it"));
+    wait_until("that to be said", SOON, || supd.log().contains("3 client(s) still wait for it"));
     assert_eq!(supd.log().matches("it is launched once more").count(), 1, "{}", supd.log());
     assert_eq!(generations(&supd).len(), 1);
     assert_eq!(answer(place.ask().as_mut()).0, "1");

@@ -19,8 +19,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test("trial::canary_that_accepts_nothing", canary_that_accepts_nothing),
         test("trial::probation_that_accepts_nothing", probation_that_accepts_nothing),
         test("trial::path_where_nobody_accepts", path_where_nobody_accepts),
-        test("trial::datagrams_that_nobody_reads", datagrams_that_nobody_reads),
-        test_with("trial::short_queue_without_ebpf", SETPRIV, short_queue_without_ebpf),
+        test_with("trial::half_a_queue_without_ebpf", SETPRIV, half_a_queue_without_ebpf),
+        test_with("trial::slow_server_without_ebpf", SETPRIV, slow_server_without_ebpf),
         test("trial::slow_server_is_no_failure", slow_server_is_no_failure),
         test("trial::deferred_handshakes_hide_nobody", deferred_handshakes_hide_nobody),
         test("trial::slow_server_beside_deferred_handshakes", slow_server_beside_deferred_handshakes),
@@ -104,50 +104,37 @@ fn path_where_nobody_accepts() {
     drop(clients);
 }
 
-/// Nobody accepts datagrams; but one who reads none lets them fill the memory that there is for them.
-fn datagrams_that_nobody_reads() {
-    let supd = Supd::start();
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    supd.launch(
-        "web",
-        &format!(
-            "[[Socket]]\nListenDatagram = \"{address}\"\n\n[Service]\nExecStart = [\"/usr/bin/sleep\", \"600\"]\n\
-             Ready = \"started\"\nReadySettleSec = \"0\"\n\n[Swap]\nProbationSec = \"60s\"\nDrainSec = \"0\"\n"
-        ),
-    );
-    supd.ctl(&["swap", "web", "--wait=active"]).expect(0);
-    let client = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    for _ in 0..400 {
-        client.send_to(&[0; 1_000], address).expect("sent");
-    }
-    let wait = supd.ctl(&["wait", "web"]).expect(6);
-    assert!(wait.text().contains("bytes wait at") && wait.text().contains("it has read none"), "{wait}");
-}
-
-/// Where the kernel counts nobody, what the frozen one holds says that it accepts none; and DeferAcceptSec,
+/// Where the kernel counts nobody, half a queue that the frozen one holds none of is enough; and DeferAcceptSec,
 /// which would keep clients out of every queue, is left out.
-fn short_queue_without_ebpf() {
+fn half_a_queue_without_ebpf() {
     let supd = exclusive::without_ebpf();
     supd.install_worker("1");
     let port = free_port();
     let unit = supd
         .worker(port, &[], "", "ProbationSec = \"60s\"\nDrainSec = \"0\"")
-        .replace("[[Socket]]", "[[Socket]]\nDeferAcceptSec = \"600s\"");
+        .replace("[[Socket]]", "[[Socket]]\nBacklog = 4\nDeferAcceptSec = \"600s\"");
     supd.launch("web", &unit);
     assert!(supd.log().contains("DeferAcceptSec is left out"), "{}", supd.log());
     supd.install_worker("2");
     supd.ctl(&["swap", "web", "--wait=active"]).expect(0);
     freeze(&supd, 2);
     let clients: Vec<_> =
-        (0..2).map(|_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens")).collect();
+        (0..3).map(|_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens")).collect();
     let wait = supd.ctl(&["wait", "web"]).expect(6);
-    assert!(wait.text().contains("2 connection(s) wait at"), "{wait}");
+    assert!(wait.text().contains("3 connection(s) wait at"), "{wait}");
     drop(clients);
+}
+
+fn slow_server_without_ebpf() {
+    slow_server(&exclusive::without_ebpf());
 }
 
 /// Its clients come again as soon as they are answered: so many wait at every moment, and all are served.
 fn slow_server_is_no_failure() {
-    let supd = Supd::start();
+    slow_server(&Supd::start());
+}
+
+fn slow_server(supd: &Supd) {
     let port = free_port();
     let app = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemon/apps/abrupt.py");
     let unit = |version: &str| {

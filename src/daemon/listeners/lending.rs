@@ -288,7 +288,7 @@ impl Listeners {
         faults
     }
 
-    /// How many connections wait where a generation has ended, and nobody else is to accept them: where the
+    /// How many clients wait where a generation has ended, and nobody else is to accept them: where the
     /// kernel moves them to others there are none, and the active slot is for whoever comes next.
     #[must_use]
     pub fn left_to(&self, generation: Generation) -> u32 {
@@ -297,9 +297,14 @@ impl Listeners {
         let Some(slot) = lending.left.get(&generation).filter(alone) else { return 0 };
         let own = |listener: &&Listener| {
             let shared = matches!(listener.mechanism(), Mechanism::Shared(_));
-            listener.traffic() == Traffic::Open && listener.address().listens() && !shared
+            let port = matches!(listener.address(), Address::Ip { .. });
+            listener.traffic() == Traffic::Open && (port || listener.address().listens()) && !shared
         };
-        let queue = |one: &Listener| one.queue_length_of_slot(*slot, &Queues::default());
+        // Whoever's the datagrams are: there is one at least.
+        let queue = |one: &Listener| {
+            let length = one.queue_length_of_slot(*slot, &Queues::default())?;
+            Some(if one.address().listens() { length } else { length.min(1) })
+        };
         self.all().filter(own).filter_map(queue).fold(0, u32::saturating_add)
     }
 

@@ -54,7 +54,7 @@ impl Unit {
             Some(_) => self.drained(generation, turn),
             None if queued > 0 && up && !self.groups.contains_key(&generation) => {
                 let text = format!(
-                    "ended once more, and {queued} connection(s) still wait for it: they wait for the next \
+                    "ended once more, and {queued} client(s) still wait for it: they wait for the next \
                      generation that has its slot"
                 );
                 turn.note(Level::Warning, Some(generation), text);
@@ -66,7 +66,7 @@ impl Unit {
     fn rescue(&mut self, mut group: Group, queued: u32, turn: &mut Turn<'_>) {
         let generation = group.generation();
         let text = format!(
-            "ended, and {queued} connection(s) wait for it: it is launched once more for them, and receives \
+            "ended, and {queued} client(s) wait for it: it is launched once more for them, and receives \
              no new ones"
         );
         turn.note(Level::Warning, Some(generation), text);

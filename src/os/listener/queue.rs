@@ -24,14 +24,12 @@ impl Queues {
     }
 }
 
-/// What waits for accept(2), or to be received; `None` if the kernel does not tell.
+/// What waits for accept(2); `None` if the kernel does not tell.
 pub(super) fn waiting(fd: BorrowedFd<'_>, address: &Address) -> Option<Waiting> {
     match address {
-        Address::Fifo { .. } => None,
-        Address::Ip { kind: SocketKind::Datagram, .. } => {
-            let [length, most] = memory(fd)?;
-            Some(Waiting { length, most, ..Waiting::default() })
-        }
+        // The kernel gives the memory of datagrams back in large pieces: a server that reads all the time and is
+        // overloaded looks as one that reads none.
+        Address::Ip { kind: SocketKind::Datagram, .. } | Address::Fifo { .. } => None,
         // In tcpi_sacked it says how many may wait.
         Address::Ip { .. } => {
             let (length, most) = (info(fd, 24)?, info(fd, 28)?);
@@ -71,15 +69,9 @@ fn info(fd: BorrowedFd<'_>, at: usize) -> Option<u32> {
 
 /// FIONREAD shows the first datagram only; the memory that the queue takes counts them all.
 fn udp(fd: BorrowedFd<'_>) -> Option<u32> {
-    memory(fd).map(|[length, _]| length)
-}
-
-/// What the queue takes, and how much it may: SK_MEMINFO_RMEM_ALLOC and SK_MEMINFO_RCVBUF (linux/sock_diag.h).
-fn memory(fd: BorrowedFd<'_>) -> Option<[u32; 2]> {
-    let mut info = [0; 8];
+    let mut info = [0; 4];
     sockopt::get_bytes(fd, libc::SOL_SOCKET, SO_MEMINFO, &mut info).ok()?;
-    let [a, b, c, d, e, f, g, h] = info;
-    Some([[a, b, c, d], [e, f, g, h]].map(u32::from_ne_bytes))
+    Some(u32::from_ne_bytes(info))
 }
 
 fn unix(fd: BorrowedFd<'_>, known: &Queues) -> Option<u32> {

@@ -1,21 +1,27 @@
 //! Who has left the kernel's row of sockets, and come back, while nobody looked.
 //!
-//! A worker that calls shutdown(2) on its slot takes it out of the row, and listen(2) puts it back as the last:
-//! from then on a classic program, which goes by places, leads clients to somebody else. Once it listens again
-//! nothing polls, and the kernel tells nobody. But shutdown(2) of a listening socket takes back what was set on
-//! it with TCP_WINDOW_CLAMP (net/ipv4/tcp.c, tcp_disconnect), so that each carries a mark that only such a one
-//! has lost. The mark is the largest window that there is, which is what no clamp at all comes to.
+//! A worker that calls shutdown(2) on its slot takes it out of the row, and the last one gets its place; listen(2)
+//! puts it back as the last. From then on a classic program, which goes by places, leads clients to somebody
+//! else. Once it listens again nothing polls, and the kernel tells nobody. But shutdown(2) of a listening socket
+//! takes back what was set on it with TCP_WINDOW_CLAMP (net/ipv4/tcp.c, tcp_disconnect), so that each carries a
+//! mark that only such a one has lost. The mark is the largest window that there is, which is what no clamp at
+//! all comes to.
 //!
-//! **What is absent:** eBPF programs, which go by names; UDP, which is in the row for as long as it is bound.
+//! One that has moved has one place that it can have now. Of two nobody knows which was the first, and it makes
+//! a difference: then all but the active one are taken out and put back, in an order that is known. What waits
+//! there is reset by that, where a generation that is not the active one has a queue; anything else would lead
+//! clients to the wrong one for good.
+//!
+//! **What is absent:** eBPF programs, which go by names.
 
 use super::member::Member;
+use super::{filter, inet};
 use crate::model::{Address, SocketKind};
 use crate::os::steering::{Group, Slot};
-use crate::os::{Error, sock_diag, sockopt};
+use crate::os::{Error, sockopt};
 use nix::errno::Errno;
-use nix::sys::stat::fstat;
-use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use nix::sys::socket::{SockaddrStorage, getpeername};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// The largest window of TCP (RFC 7323, 2.3).
 const MARK: i32 = 65_535 << 14;
@@ -29,52 +35,72 @@ fn has_mark(fd: BorrowedFd<'_>) -> bool {
     sockopt::get(fd, libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP) != Ok(0)
 }
 
-/// Counts again who has which place. Where several have moved since the last time, they are taken to have done
-/// so one after the other, in the order in which they listen.
-pub(super) fn recount<'a>(
-    group: &mut Group,
-    members: impl Iterator<Item = &'a Member> + Clone,
-    address: &Address,
-) {
-    let Address::Ip { kind: SocketKind::Stream, host, port } = address else { return };
-    if group.closes() {
-        return;
-    }
-    let known = members.filter(|member| group.has(member.slot));
-    let (there, gone): (Vec<&Member>, Vec<&Member>) = known.partition(|member| member.is_listening());
-    let mut moved: Vec<&Member> = there.into_iter().filter(|member| !has_mark(member.fd())).collect();
-    if moved.len() > 1 {
-        let order = order(*host, *port);
-        let at = |member: &&Member| order.iter().position(|inode| Some(*inode) == inode_of(member.fd()));
-        moved.sort_by_key(at);
-    }
-    for member in gone {
-        let _ = group.left(member.slot);
-    }
-    for member in moved {
-        let _ = join(group, member.slot, member.fd());
-    }
-}
-
-/// Who listens at this port, in the order of listen(2). The kernel puts an IPv4 socket before those that were
-/// there, and one of IPv6 behind them (net/ipv4/inet_hashtables.c, __inet_hash).
-fn order(host: IpAddr, port: u16) -> Vec<u32> {
-    let all = sock_diag::inet(false, port, sock_diag::States::LISTENING).unwrap_or_default();
-    let mut inodes: Vec<u32> =
-        all.iter().filter(|socket| socket.host == host).map(|socket| socket.inode).collect();
-    if host.is_ipv4() {
-        inodes.reverse();
-    }
-    inodes
-}
-
-fn inode_of(fd: BorrowedFd<'_>) -> Option<u32> {
-    u32::try_from(fstat(fd).ok()?.st_ino).ok()
-}
-
 /// A socket that has just begun to listen, or (UDP) is bound, is the last of the row.
 pub(super) fn join(group: &mut Group, slot: Slot, fd: BorrowedFd<'_>) -> Result<(), Error> {
     // Of UDP there is none to be seen, and none is missed.
     let _ = mark(fd);
     group.joined(slot, fd)
+}
+
+/// Whether a worker has tied a UDP socket to one peer (connect(2)): the kernel takes it out of the row for good.
+pub(super) fn is_tied(fd: BorrowedFd<'_>) -> bool {
+    getpeername::<SockaddrStorage>(fd.as_raw_fd()).is_ok()
+}
+
+/// Counts again who has which place.
+pub(super) fn recount(
+    group: &mut Group,
+    active: &Member,
+    others: &[Member],
+    (address, backlog, held): (&Address, u32, bool),
+) {
+    if group.closes() {
+        return;
+    }
+    let all = || std::iter::once(active).chain(others);
+    if !matches!(address, Address::Ip { kind: SocketKind::Stream, .. }) {
+        let tied: Vec<Slot> =
+            all().filter(|it| group.has(it.slot) && is_tied(it.fd())).map(|it| it.slot).collect();
+        tied.into_iter().for_each(|slot| drop(group.left(slot)));
+        return;
+    }
+    let gone: Vec<&Member> = all().filter(|it| group.has(it.slot) && !it.is_listening()).collect();
+    let moved: Vec<&Member> =
+        all().filter(|it| it.is_listening() && !(group.has(it.slot) && has_mark(it.fd()))).collect();
+    match (gone.as_slice(), moved.as_slice()) {
+        ([], []) => {}
+        ([one], []) => drop(group.left(one.slot)),
+        ([], [one]) => drop(join(group, one.slot, one.fd())),
+        (_, _) => set_right(group, active, others, (address, backlog, held)),
+    }
+}
+
+/// Makes a row that is known: the active one, and the others in their order behind it.
+fn set_right(
+    group: &mut Group,
+    active: &Member,
+    others: &[Member],
+    (address, backlog, held): (&Address, u32, bool),
+) {
+    let there: Vec<&Member> = others.iter().filter(|member| member.is_listening()).collect();
+    for member in &there {
+        // For the moment until the program knows it, too.
+        let _ = inet::refuse(member.fd());
+    }
+    for member in others.iter().chain([active]) {
+        let _ = group.left(member.slot);
+    }
+    if active.is_listening() {
+        let _ = join(group, active.slot, active.fd());
+        let _ = group.attach(std::iter::once(active.fd()), address);
+    }
+    for member in there {
+        let kept_out = !held && filter::drop_new_connections(member.fd()).is_ok();
+        if inet::listen(member.fd(), backlog, false).is_ok() {
+            let _ = join(group, member.slot, member.fd());
+        }
+        if kept_out {
+            let _ = filter::let_in(member.fd());
+        }
+    }
 }

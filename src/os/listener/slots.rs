@@ -127,7 +127,12 @@ impl Listener {
         let Some(group) = group else {
             return Err(Error::new("steer", &*bound, Errno::EINVAL).into());
         };
-        recount::recount(group, std::iter::once(&*front).chain(&*further), bound);
+        recount::recount(
+            group,
+            front,
+            further,
+            (bound, socket.options.backlog, *traffic == Traffic::HeldOff),
+        );
         let fd = inet::join(front.fd(), bound, &socket.options, *traffic == Traffic::Refused)?;
         if udp || *traffic != Traffic::Refused {
             let failed = |errno| Error::new("listen on", &*bound, errno);
@@ -211,10 +216,15 @@ impl Listener {
     }
 
     fn attach(&mut self, steering: &Steering) -> Result<(), Why> {
-        let Self { bound, traffic, front, further, group, .. } = self;
+        let Self { socket, bound, traffic, front, further, group, .. } = self;
         if let Some(group) = group {
             steering.tell(group);
-            recount::recount(group, std::iter::once(&*front).chain(&*further), bound);
+            recount::recount(
+                group,
+                front,
+                further,
+                (bound, socket.options.backlog, *traffic == Traffic::HeldOff),
+            );
             // A worker may have taken its slot out of the kernel's choice, or left it alone in it.
             for member in std::iter::once(&*front).chain(&*further).filter(|it| group.has(it.slot)) {
                 sockopt::set(member.fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
@@ -227,6 +237,10 @@ impl Listener {
             let tcp = matches!(bound, Address::Ip { kind: SocketKind::Stream, .. });
             let deaf = |member: &Member| tcp && *traffic != Traffic::Refused && !member.is_listening();
             let led = |member: &&Member| steering.split().leads_to(member.slot);
+            let known = std::iter::once(&*front).chain(&*further).filter(led);
+            if !tcp && known.clone().any(|member| recount::is_tied(member.fd())) {
+                return Err(Error::new("steer", &*bound, Errno::EINVAL).into());
+            }
             if let Some(deaf) = std::iter::once(&*front).chain(&*further).filter(led).find(|it| deaf(it)) {
                 let what = format!("lead clients to slot {} of", deaf.slot);
                 return Err(Error::new(
@@ -304,9 +318,14 @@ impl Listener {
     /// # Errors
     /// What the kernel says.
     pub fn remind(&mut self) -> Result<(), Error> {
-        let Self { bound, front, further, group, .. } = self;
+        let Self { socket, bound, traffic, front, further, group, .. } = self;
         let Some(group) = group else { return Ok(()) };
-        recount::recount(group, std::iter::once(&*front).chain(&*further), bound);
+        recount::recount(
+            group,
+            front,
+            further,
+            (bound, socket.options.backlog, *traffic == Traffic::HeldOff),
+        );
         for member in std::iter::once(&*front).chain(&*further) {
             if group.has(member.slot) {
                 group.enter(member.slot, member.fd())?;
@@ -364,9 +383,7 @@ impl Listener {
     #[must_use]
     pub fn waiting(&self, slot: Slot, steering: &Steering) -> Option<Waiting> {
         let waiting = queue::waiting(self.fd_of(slot)?, &self.bound)?;
-        // Datagrams are counted, and what they take is measured.
-        let group = self.group.as_ref().filter(|_| self.bound.listens());
-        let sent = group.and_then(|group| steering.sent(group, slot));
+        let sent = self.group.as_ref().and_then(|group| steering.sent(group, slot));
         Some(Waiting { sent, ..waiting })
     }
 

@@ -62,6 +62,9 @@ impl Listener {
         let Some(group) = group else {
             return inet::listen(front.fd(), backlog, shared.is_none()).map_err(failed);
         };
+        let held = self.traffic == Traffic::HeldOff;
+        // What moved before is counted first: else what begins to listen now would stand before it in our count.
+        recount::recount(group, front, further, (bound, backlog, held));
         let mut begun: Vec<BorrowedFd<'_>> = Vec::new();
         let listens = |member: &&Member| member.is_listening();
         let others: Vec<BorrowedFd<'_>> =

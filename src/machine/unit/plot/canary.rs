@@ -126,6 +126,7 @@ impl Unit {
     ) {
         let Some(swap) = &mut self.swap else {
             let canary = Some(format!("swap {} --canary {share}%", self.name));
+            let canary = if self.settings.is_by_path_alone() { self.command("swap") } else { canary };
             let text = "no swap is under way, so there is no candidate to share with";
             let (text, next) = self.no_swap(text, canary);
             return self.refuse(client, text, next, turn);

@@ -59,7 +59,7 @@ impl Unit {
         } else if (stops.hold || shares) && binds_alone(&plan.settings) {
             "Exclusive = \"port\": only one may be bound, so nobody would serve meanwhile; --unbound holds it \
              before that"
-        } else if shares && plan.settings.is_by_path_alone() {
+        } else if shares && stops.canary != Some(Share::ZERO) && plan.settings.is_by_path_alone() {
             "a path leads to one generation at a time: new connections cannot be shared; --hold stops before them"
         } else {
             return Ok(());

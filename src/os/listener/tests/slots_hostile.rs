@@ -143,6 +143,32 @@ fn slots_that_listen_again_before_anybody_looks_are_told_apart() {
                     assert_eq!(stage.reached(30), [(led, 30)], "{again:?} listened again at {address}");
                 }
             }
+            // One that supd has seen beside one that it has not, and two that it has seen at once.
+            for (unseen, seen) in [(Some(0), [2, 2]), (Some(3), [1, 1]), (None, [0, 2]), (None, [3, 1])] {
+                unseen.iter().for_each(|slot| listens_again(&stage, *slot));
+                for slot in seen {
+                    let _ = shutdown(stage.worker(slot).as_raw_fd(), Shutdown::Both);
+                }
+                stage.listener.listen().unwrap();
+                stage.listener.remind().unwrap();
+                for led in [2, 0, 3, 1] {
+                    stage.steer(split(led, None));
+                    assert_eq!(
+                        stage.reached(30),
+                        [(led, 30)],
+                        "{unseen:?}, and {seen:?} were shut at {address}"
+                    );
+                }
+            }
+            // supd looks while it is shut, and then it listens by itself.
+            let worker = stage.worker(0);
+            shutdown(worker.as_raw_fd(), Shutdown::Both).unwrap();
+            let _ = stage.listener.remind();
+            sockopt::listen(worker.as_fd(), 64).unwrap();
+            for led in [0, 2, 1] {
+                stage.steer(split(led, None));
+                assert_eq!(stage.reached(30), [(led, 30)], "0 has listened by itself at {address}");
+            }
             shutdown(stage.worker(1).as_raw_fd(), Shutdown::Both).unwrap();
             for led in [3, 0, 2] {
                 stage.steer(split(led, None));

@@ -147,13 +147,25 @@ impl World {
         self.stage.listener.listen().unwrap();
     }
 
-    /// A worker shuts its slot down and lets it listen again, before supd looks at it at the next switch.
+    /// Workers shut their slots down, in any order, and let some of them listen again; then supd sees it.
     fn listen_again(&mut self, dice: &mut Dice) {
-        let Some(slot) = dice.pick(&self.lent()) else { return };
-        self.told.push(format!("listen again {slot}"));
-        let worker = self.stage.worker(slot);
-        shutdown(worker.as_raw_fd(), Shutdown::Both).unwrap();
-        sockopt::listen(worker.as_fd(), 4_096).unwrap();
+        for _ in 0..=dice.below(4) {
+            let Some(slot) = dice.pick(&self.lent()) else { return };
+            let worker = self.stage.worker(slot);
+            let _ = shutdown(worker.as_raw_fd(), Shutdown::Both);
+            let listens = dice.below(3) > 0;
+            self.told.push(format!("shutdown {slot}{}", if listens { ", listen" } else { "" }));
+            if listens {
+                sockopt::listen(worker.as_fd(), 4_096).unwrap();
+            }
+        }
+        // A look of its own may come first, or the word that somebody is shut down.
+        if dice.below(2) == 0 {
+            let _ = self.stage.listener.remind();
+        }
+        if self.stage.listener.is_shut_down() {
+            self.stage.listener.listen().unwrap();
+        }
         self.steer(self.split);
         self.count_again();
     }
