@@ -167,14 +167,15 @@ fn inode_of(stat: &Stat) -> Option<u64> {
     held(stat).and_then(|process| process.inode())
 }
 
-fn everyone() -> HashMap<i32, Stat> {
+/// Every process there is.
+pub(super) fn everyone() -> HashMap<i32, Stat> {
     let Ok(entries) = fs::read_dir("/proc") else { return HashMap::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter_map(Stat::read).take(PROCESSES_MAX).map(|stat| (stat.pid, stat)).collect()
 }
 
 /// Its parents, the nearest first.
-fn ancestors<'a>(stat: &Stat, all: &'a HashMap<i32, Stat>) -> impl Iterator<Item = i32> + use<'a> {
+pub(super) fn ancestors<'a>(stat: &Stat, all: &'a HashMap<i32, Stat>) -> impl Iterator<Item = i32> + use<'a> {
     let parents = std::iter::successors(Some(stat.parent), |pid| all.get(pid).map(|stat| stat.parent));
     parents.take_while(|pid| *pid != 0).take(ANCESTORS_MAX)
 }

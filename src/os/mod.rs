@@ -31,6 +31,7 @@ pub mod port_holder;
 pub mod process;
 pub mod random;
 pub mod remove;
+pub mod running;
 pub mod sock_diag;
 mod sockopt;
 pub mod spawn;

@@ -240,7 +240,7 @@ fn start_of(path: &str) -> Option<String> {
 }
 
 /// A program may be named after an escape sequence, and this ends on somebody's terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().take(64).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 

@@ -8,6 +8,7 @@ use super::pidfd::PidFd;
 use nix::errno::Errno;
 use nix::libc;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 /// What /proc/PID/stat says (proc_pid_stat(5)). Reading it never waits for the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,18 @@ impl Stat {
         let exiting = flags & PF_EXITING != 0;
         Some(Self { pid, parent, session, start, zombie, stopped, exiting })
     }
+}
+
+/// Whether a process is this user's in every respect: by all four of its ids, and by the owner that the
+/// kernel gives its files in /proc, which is root once it has run with rights that its user has not
+/// (proc(5), PR_SET_DUMPABLE). Such a user may do with it whatever it could do by itself.
+#[must_use]
+pub fn is_of(pid: i32, uid: u32) -> bool {
+    let owner = fs::metadata(format!("/proc/{pid}")).map(|folder| folder.uid());
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let ids = text.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+    let mut ids = ids.split_ascii_whitespace().map(|id| id.parse() == Ok(uid)).peekable();
+    ids.peek().is_some() && ids.all(|same| same) && owner.is_ok_and(|owner| owner == uid)
 }
 
 /// A process that can be found again, and told from a later one with the same number, after supd

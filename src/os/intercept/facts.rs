@@ -182,9 +182,7 @@ pub(super) fn take(thread: i32, place: RawFd) -> Result<OwnedFd, Errno> {
                 .map_err(|_| Errno::EMFILE)?
         }
     };
-    // SAFETY: three numbers.
-    let got = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), place, 0) };
-    own(Errno::result(got)?)
+    PidFd::from_fd(process, thread).descriptor(place)
 }
 
 fn own(number: libc::c_long) -> Result<OwnedFd, Errno> {
@@ -218,7 +216,7 @@ fn read(thread: i32, address: u64, length: usize) -> Result<Vec<u8>, Errno> {
 }
 
 /// By the socket, wherever its owner is by now. What cannot be said is taken for our own.
-fn is_elsewhere(socket: &OwnedFd) -> bool {
+pub(in crate::os) fn is_elsewhere(socket: &OwnedFd) -> bool {
     let network = |socket: &OwnedFd| {
         let mut cookie = [0; size_of::<u64>()];
         sockopt::get_bytes(socket.as_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, &mut cookie).ok()?;

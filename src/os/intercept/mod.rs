@@ -16,6 +16,7 @@ mod sets;
 mod tests;
 
 pub use calls::{Answer, Call, Calls, What};
+pub(in crate::os) use facts::is_elsewhere;
 pub use facts::{BYTES_MAX, Facts, Ours};
 pub(in crate::os) use filter::install;
 pub use options::{carry_over, is_listening, lengthen, set_nonblocking};

@@ -7,8 +7,8 @@ use super::place::Place;
 use super::{Listener, Traffic, inet, mismatch, options};
 use crate::model::settings::{BindIpv6Only, Socket};
 use crate::model::{Address, SocketKind};
-use crate::os::sockopt;
-use crate::os::{Error, sock_diag, steering};
+use crate::os::sock_diag::{self, BoundFile};
+use crate::os::{Error, sockopt, steering};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{self, SockaddrLike, SockaddrStorage, UnixAddr};
 use nix::sys::stat::{SFlag, fstat};
@@ -21,7 +21,24 @@ use std::sync::Arc;
 /// linux/in.h: newer Go, and systemd with SocketProtocol=mptcp, listen so; to clients it is TCP.
 const MPTCP: i32 = 262;
 
-pub(super) fn adopt(socket: &Arc<Socket>, fd: OwnedFd, folder: &Path) -> Result<Listener, Why> {
+/// Whose a socket was that supd did not bind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum From {
+    /// Whoever started supd handed it over.
+    Handed,
+    /// A server has it that goes on running.
+    Running,
+}
+
+/// Takes it in, if it is what `socket` says.
+pub(super) fn adopt(socket: &Arc<Socket>, fd: OwnedFd, folder: &Path, from: From) -> Result<Listener, Why> {
+    match (take_in(socket, fd, folder, from), from) {
+        (Err(Why::Mismatch(found)), From::Running) => Err(Why::Otherwise(found)),
+        (taken, _) => taken,
+    }
+}
+
+fn take_in(socket: &Arc<Socket>, fd: OwnedFd, folder: &Path, from: From) -> Result<Listener, Why> {
     let failed = |errno| Error::new("take over", &socket.address, errno);
     fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(failed)?;
     let mut bound = socket.address.clone();
@@ -59,10 +76,15 @@ pub(super) fn adopt(socket: &Arc<Socket>, fd: OwnedFd, folder: &Path) -> Result<
     let mut cuts = Vec::new();
     options::at_any_time(fd.as_fd(), &bound, &socket.options, &mut cuts)?;
     let traffic = if is_open(fd.as_fd(), &bound) { Traffic::Open } else { Traffic::Refused };
+    let borrowed = from == From::Running;
+    if borrowed && bound.listens() && traffic == Traffic::Open {
+        // Of what was handed over the queue is the .socket unit's to say.
+        sockopt::listen(fd.as_fd(), socket.options.backlog).map_err(failed)?;
+    }
     let private_folder = folder.into();
     let notes = Vec::new();
     let socket = socket.clone();
-    let shared = steering::shared(&bound).or_else(|| handed_shared(fd.as_fd(), place.as_ref()));
+    let shared = steering::shared(&bound).or_else(|| not_ours(fd.as_fd(), place.as_ref(), from));
     Ok(Listener {
         socket,
         bound,
@@ -71,6 +93,7 @@ pub(super) fn adopt(socket: &Arc<Socket>, fd: OwnedFd, folder: &Path) -> Result<
         notes,
         cuts,
         shared,
+        borrowed,
         park: None,
         front: Member::new(place, fd),
         further: Vec::new(),
@@ -79,19 +102,58 @@ pub(super) fn adopt(socket: &Arc<Socket>, fd: OwnedFd, folder: &Path) -> Result<
 }
 
 /// Why it can have no second slot, though another of its kind could.
-fn handed_shared(fd: BorrowedFd<'_>, place: Option<&Place>) -> Option<&'static str> {
+fn not_ours(fd: BorrowedFd<'_>, place: Option<&Place>, from: From) -> Option<&'static str> {
+    let said = |handed, taken| Some(if from == From::Handed { handed } else { taken });
     if let Some(place) = place {
-        return place.is_theirs().then_some("its path belongs to whoever handed it to supd");
+        let handed = "its path belongs to whoever handed it to supd";
+        return if place.is_theirs() {
+            said(handed, "its path was made by a server that runs")
+        } else {
+            None
+        };
     }
     let is = |name, value| sockopt::get(fd, libc::SOL_SOCKET, name) == Ok(value);
     if is(libc::SO_PROTOCOL, MPTCP) {
-        return Some("it was handed to supd as an MPTCP socket");
+        return said("it was handed to supd as an MPTCP socket", "it was taken as an MPTCP socket");
     }
     if !is(libc::SO_REUSEPORT, 1) {
-        return Some("it was handed to supd without SO_REUSEPORT (ReusePort=true in the .socket unit)");
+        return said(
+            "it was handed to supd without SO_REUSEPORT (ReusePort=true in the .socket unit)",
+            "it was taken from a server that bound it without SO_REUSEPORT",
+        );
     }
     let ours = fstat(fd).is_ok_and(|found| found.st_uid == geteuid().as_raw());
-    (!ours).then_some("it was handed to supd by another user")
+    if ours { None } else { said("it was handed to supd by another user", "it was taken from another user") }
+}
+
+/// Whether a socket is bound to this address, at a glance: the rest is looked at when it is taken in.
+pub(in crate::os) fn is_at(fd: BorrowedFd<'_>, address: &Address) -> bool {
+    match address {
+        Address::Ip { kind, host, port } => {
+            is_kind(fd, *kind).is_ok() && ip_name(fd) == Some(SocketAddr::new(*host, *port))
+        }
+        Address::Unix { kind, path } => {
+            is_kind(fd, *kind).is_ok() && FileId::at(path).is_some_and(|id| is_file(fd, id, path))
+        }
+        Address::Abstract { kind, name } => {
+            let found = || unix_name(fd).ok()?.as_abstract().map(|found| found == name.as_bytes());
+            is_kind(fd, *kind).is_ok() && found() == Some(true)
+        }
+        Address::Fifo { .. } => false,
+    }
+}
+
+/// Whether a UNIX socket is bound to this file, which has this path.
+fn is_file(fd: BorrowedFd<'_>, id: FileId, path: &Path) -> bool {
+    let name = unix_name(fd).ok();
+    let same_name = name.as_ref().and_then(UnixAddr::path) == Some(path);
+    file_of(fd).map_or(same_name, |file| id.is_file(file, same_name))
+}
+
+/// The file that a UNIX socket is bound to, where the kernel tells it.
+fn file_of(fd: BorrowedFd<'_>) -> Option<BoundFile> {
+    let inode = fstat(fd).ok().and_then(|found| u32::try_from(found.st_ino).ok())?;
+    sock_diag::unix_by_inode(inode).ok()?.file
 }
 
 /// Sockets that never listen are open as soon as they are bound.
@@ -173,8 +235,7 @@ fn unix_name(fd: BorrowedFd<'_>) -> Result<UnixAddr, Why> {
 fn path_of(fd: BorrowedFd<'_>, socket: &Socket, public: &Path, folder: &Path) -> Result<Place, Why> {
     let name = unix_name(fd)?;
     let Some(bound) = name.path() else { return Err(mismatch("bound to no path")) };
-    let inode = fstat(fd).ok().and_then(|found| u32::try_from(found.st_ino).ok());
-    let file = inode.and_then(|inode| sock_diag::unix_by_inode(inode).ok()).and_then(|socket| socket.file);
+    let file = file_of(fd);
     // Where the kernel does not tell the file, its name alone has to do.
     let is_ours =
         |id: FileId, path: &Path| file.map_or(bound == path, |file| id.is_file(file, bound == path));

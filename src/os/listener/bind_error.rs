@@ -34,6 +34,8 @@ pub enum Why {
     Unknown(&'static str, String),
     /// A descriptor that supd inherited is not what the unit file says: what it is.
     Mismatch(String),
+    /// What a server that runs has there is not what the unit file says: what it is.
+    Otherwise(String),
     /// The kernel refused.
     Kernel(Error),
 }
@@ -57,6 +59,7 @@ impl BindError {
             Why::Occupied(_) => "supd never removes what is no socket: remove it, or listen elsewhere".into(),
             Why::Unknown(directive, _) => format!("make it, or correct {directive}"),
             Why::Mismatch(_) => "make the .socket unit and the unit file say the same".into(),
+            Why::Otherwise(_) => "let the unit file say the same as the server".into(),
             Why::Kernel(error) => kernel(socket, error),
         };
         Self { listener: socket.name.clone(), address: socket.address.clone(), why, remedy }
@@ -69,7 +72,7 @@ impl BindError {
             Why::InUse(_) => Errno::EADDRINUSE,
             Why::Occupied(_) => Errno::EEXIST,
             Why::Unknown(..) => Errno::ENOENT,
-            Why::Mismatch(_) => Errno::EINVAL,
+            Why::Mismatch(_) | Why::Otherwise(_) => Errno::EINVAL,
             Why::Kernel(error) => error.errno,
         }
     }
@@ -93,6 +96,9 @@ impl fmt::Display for BindError {
             Why::Unknown(directive, name) => write!(f, "{directive} = \"{name}\" is not known here")?,
             Why::Mismatch(found) => {
                 write!(f, "the descriptor handed to supd for {} is {found}", self.address)?;
+            }
+            Why::Otherwise(found) => {
+                write!(f, "what the running server has at {} is {found}", self.address)?;
             }
             Why::Kernel(error) => write!(f, "{error}")?,
         }

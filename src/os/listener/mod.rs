@@ -43,6 +43,8 @@ mod slots;
 mod traffic;
 mod unix;
 
+use adopt::From;
+pub(in crate::os) use adopt::is_at;
 pub use bind_error::{BindError, Why};
 pub use queue::Queues;
 
@@ -84,6 +86,8 @@ pub struct Listener {
     cuts: Vec<String>,
     /// Why every generation gets the same slot, if it is so.
     shared: Option<&'static str>,
+    /// Another server may still accept there, by the same socket: it is neither refused nor held off.
+    borrowed: bool,
     // Dropped in this order, so that a client finds no file rather than a dead one.
     park: Option<Box<Park>>,
     /// The active slot: a path leads to this one.
@@ -128,6 +132,7 @@ impl Listener {
             notes,
             cuts,
             shared: steering::shared(&socket.address),
+            borrowed: false,
             park: None,
             front: Member::new(place, fd),
             further: Vec::new(),
@@ -143,7 +148,36 @@ impl Listener {
     /// # Errors
     /// [`Why::Mismatch`] says what it is instead; the descriptor is closed.
     pub fn adopt(socket: &Arc<Socket>, fd: OwnedFd, private_folder: &Path) -> Result<Self, BindError> {
-        adopt::adopt(socket, fd, private_folder).map_err(|why| BindError::new(socket, why))
+        adopt::adopt(socket, fd, private_folder, From::Handed).map_err(|why| BindError::new(socket, why))
+    }
+
+    /// The same for a socket of a server that runs and goes on accepting there, in which supd has no part
+    /// ([`crate::os::running`]). Until [`Listener::is_ours`] is called, nothing that is done here keeps a client
+    /// from it: what should be refused or held off is not.
+    ///
+    /// # Errors
+    /// [`Why::Otherwise`] says what is not as `socket` says; the descriptor is closed.
+    pub fn borrow(socket: &Arc<Socket>, fd: OwnedFd, private_folder: &Path) -> Result<Self, BindError> {
+        let adopted = adopt::adopt(socket, fd, private_folder, From::Running);
+        adopted.map_err(|why| BindError::new(socket, why))
+    }
+
+    /// Whether the server that it was taken from may still accept there.
+    #[must_use]
+    pub fn is_borrowed(&self) -> bool {
+        self.borrowed
+    }
+
+    /// That server is gone: what should be refused is, from here on, and its path goes with the listener.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn is_ours(&mut self) -> Result<(), Error> {
+        if let Some(place) = self.front.place.as_mut().filter(|_| self.borrowed) {
+            place.is_ours();
+        }
+        let refuses = std::mem::take(&mut self.borrowed) && self.traffic == Traffic::Refused;
+        if refuses { self.refuse() } else { Ok(()) }
     }
 
     /// Connections that wait for accept(2) in all slots; bytes that wait, for datagrams and FIFOs.

@@ -140,6 +140,11 @@ impl Place {
         &self.private
     }
 
+    /// Whoever made it is gone.
+    pub(super) fn is_ours(&mut self) {
+        self.theirs = false;
+    }
+
     /// Whether somebody else made it and may go on with it.
     pub(super) fn is_theirs(&self) -> bool {
         self.theirs

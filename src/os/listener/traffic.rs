@@ -168,6 +168,9 @@ impl Listener {
     }
 
     fn shut_out(&mut self) -> Result<bool, Why> {
+        if self.borrowed {
+            return Ok(false);
+        }
         match &self.bound {
             Address::Ip { kind: SocketKind::Stream, .. } => {
                 let dropped = |member: &Member| filter::drop_new_connections(member.fd());
@@ -210,6 +213,8 @@ impl Listener {
     pub fn refuse(&mut self) -> Result<(), Error> {
         let failed = |errno| Error::new("stop listening on", &self.bound, errno);
         match &self.bound {
+            // The socket is another server's as well, and so is the path.
+            _ if self.borrowed => {}
             Address::Ip { kind: SocketKind::Datagram, .. }
             | Address::Abstract { kind: SocketKind::Datagram, .. } => {
                 for member in self.members() {

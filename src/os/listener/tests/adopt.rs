@@ -162,3 +162,44 @@ fn a_fifo_of_before_is_ours_again_and_another_is_not() {
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     assert_eq!(found(&wanted, copy), "another one than what is at that path now");
 }
+
+#[test]
+fn whoever_it_was_taken_from_loses_nobody() {
+    let std = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).unwrap();
+    let port = std.local_addr().unwrap().port();
+    let wanted = socket(tcp("127.0.0.1", port));
+    let copy = std.try_clone().unwrap();
+    let mut listener = Listener::borrow(&wanted, copy.into(), Path::new("/nonexistent")).unwrap();
+    assert!(listener.is_borrowed() && listener.traffic() == Traffic::Open);
+    listener.refuse().unwrap();
+    assert_eq!(listener.traffic(), Traffic::Refused);
+    is_served(connect(port).unwrap(), std.accept().unwrap().0);
+    assert!(!listener.hold_off().unwrap(), "it would be held off from the server, too");
+    assert_eq!(listener.traffic(), Traffic::Open);
+    is_served(connect(port).unwrap(), std.accept().unwrap().0);
+    // Once that is gone, what should be refused is.
+    listener.refuse().unwrap();
+    listener.is_ours().unwrap();
+    assert!(!listener.is_borrowed() && refused(port));
+    listener.listen().unwrap();
+    is_served(connect(port).unwrap(), worker(&listener).accept().unwrap().0);
+}
+
+#[test]
+fn a_path_that_was_taken_goes_with_supd_once_its_server_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, private) = (folder.path().join("s"), folder.path().join("private"));
+    let wanted = socket(Address::Unix { kind: SocketKind::Stream, path: path.clone() });
+    let std = UnixListener::bind(&path).unwrap();
+    let mut listener = Listener::borrow(&wanted, std.try_clone().unwrap().into(), &private).unwrap();
+    listener.refuse().unwrap();
+    is_served(UnixStream::connect(&path).unwrap(), std.accept().unwrap().0);
+    listener.close();
+    assert!(path.exists(), "the server goes on");
+    let mut listener = Listener::borrow(&wanted, std.try_clone().unwrap().into(), &private).unwrap();
+    listener.is_ours().unwrap();
+    listener.close();
+    assert!(!path.exists());
+    let error = Listener::borrow(&wanted, std.into(), &private).unwrap_err();
+    assert!(error.to_string().contains("what the running server has at"), "{error}");
+}
