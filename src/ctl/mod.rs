@@ -27,6 +27,7 @@ mod is_active;
 mod kill;
 mod left;
 mod logs;
+mod main_pid;
 mod promote;
 mod releases;
 mod reload;

@@ -99,6 +99,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         jobs: Default::default(),
         chores: Default::default(),
         counter: Default::default(),
+        takings: Default::default(),
         trials: Default::default(),
         intercepts: Default::default(),
         installs: Default::default(),
@@ -116,8 +117,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         quit_by: None,
         story: Default::default(),
     };
-    hands.recorder.tell(began);
-    hands.tell_cut_installs();
+    hands.tell_past(began);
     hands.empty_old_trash();
     hands.add_all(&booted, &carried);
     Ok(Reactor::new(hands, signals, locks))
@@ -299,6 +299,12 @@ fn carried(replay: Replay, last: &BTreeMap<UnitName, Durable>) -> Carried {
 }
 
 impl Hands {
+    /// What is to be told of this supd's beginning, and of what the last one did not outlive.
+    fn tell_past(&mut self, began: HistoryEntry) {
+        self.recorder.tell(began);
+        self.tell_cut_installs();
+    }
+
     /// Every unit that has a file, and every one that the ledger says should serve.
     fn add_all(&mut self, booted: &BTreeMap<UnitName, bool>, carried: &Carried) {
         let listing = self.units.list();

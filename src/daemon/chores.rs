@@ -23,6 +23,8 @@ pub enum Chore {
     Probe(JobId),
     /// It connects to one generation, for this client.
     Connect(ClientId),
+    /// It looks for sockets in a server that runs, for this client.
+    TakeFrom(ClientId),
     /// It makes the kernel forget what others looked up of a worker that has ended.
     Forget(WorkerId),
     /// It copies the programs of generations.

@@ -19,6 +19,7 @@ use super::run_dirs::RunDirs;
 use super::sources::Sources;
 use super::steer::Salts;
 use super::sweeper::Sweeper;
+use super::taking::Takings;
 use super::trials::Trials;
 use super::unfinished::Unfinished;
 use super::units::Units;
@@ -71,6 +72,8 @@ pub struct Hands {
     pub chores: Chores,
     /// Counts of open connections.
     pub counter: Counter,
+    /// Sockets on their way out of servers that run.
+    pub takings: Takings,
     /// Whether those accept whom a swap tries out.
     pub trials: Trials,
     /// Programs that are to be copied.

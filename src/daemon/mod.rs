@@ -41,6 +41,7 @@ mod run_dirs;
 pub mod sources;
 mod steer;
 pub mod sweeper;
+pub mod taking;
 #[cfg(test)]
 mod testbed;
 pub mod thrift;

@@ -332,6 +332,7 @@ impl Hands {
             Chore::Forget(id) => self.forgotten(id, &result),
             Chore::Probe(job) => self.checked(job, result.map(|_| ())),
             Chore::Connect(client) => self.connected(client, result.map(|_| ())),
+            Chore::TakeFrom(client) => self.searched(client, result, (machine, now)),
             Chore::Trim(_) => self.logs.trimmed(result.map(|_| ()), now),
             Chore::Pin(batch) => self.copied(&batch, result),
             Chore::Clear(unit) => {

@@ -144,6 +144,7 @@ impl Reactor {
                 Source::Chore(number) => self.hands.chore(number, &self.machine, now),
                 Source::Knock(unit) => self.hands.knocked(&unit),
                 Source::Deaf(unit) => self.hands.revive(&unit, now),
+                Source::Lender(unit) => self.hands.lender_ended(&unit),
                 Source::Child(worker) => self.hands.child_over(worker),
                 Source::Main(worker) => self.hands.main_ended(worker),
                 Source::Left(worker) => self.hands.sweeper.left(worker, &mut self.hands.sources),

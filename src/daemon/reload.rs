@@ -135,6 +135,7 @@ impl Hands {
             return;
         }
         self.installs.forget(client);
+        let reply = &self.with_lender(client, reply);
         self.tell_done(client, reply);
         let (mut log, mut log_file, mut helps) = (Vec::new(), None, None);
         let onlooker = self.onlookers.remove(&client);

@@ -32,6 +32,7 @@ impl Hands {
                 self.counter.hung_up(client);
                 self.unwatch(client);
                 if let Some(unit) = self.clients.hung_up(client) {
+                    self.takings.hung_up(client);
                     self.say(&unit, Event::HungUp { client });
                 }
             }
@@ -188,13 +189,16 @@ impl Hands {
         let reply = machine.rehearse(now, &unit, request.clone()).or_else(|| {
             // supd would get to know the unit first.
             let (mut fresh, mut effects) = (Machine::default(), Vec::new());
-            let restored = self.restored(settings);
+            let restored = self.restored(settings.clone());
             fresh.step(now, Input::Add(Box::new(restored)), &mut effects);
-            fresh.rehearse(now, &unit, request)
+            fresh.rehearse(now, &unit, request.clone())
         });
-        match reply {
-            Some(reply) => self.control.reply(call.client, &reply, Vec::new(), None),
-            None => self.no_such_unit(call, machine),
+        match (reply, &call.method) {
+            (Some(reply), Method::Start { take_from: Some(pid), .. }) => {
+                self.take_from(call, *pid, (settings, request), Some(reply), (machine, now));
+            }
+            (Some(reply), _) => self.control.reply(call.client, &reply, Vec::new(), None),
+            (None, _) => self.no_such_unit(call, machine),
         }
     }
 
@@ -328,21 +332,33 @@ impl Hands {
                 return self.refuse(call.client, text, Some(next));
             }
         };
-        let launches =
-            matches!(request, Request::Start { .. } | Request::Swap { .. } | Request::Restart { .. })
-                || matches!(request, Request::Install { deploy: Some(_), .. });
         // What is not bound is in nobody's way: a unit that is down for its port has none.
         let conflict =
-            launches.then(|| Units::conflict(&settings, self.bound_elsewhere(&settings))).flatten();
+            launches(&request).then(|| Units::conflict(&settings, self.bound_elsewhere(&settings))).flatten();
         if let Some(conflict) = conflict {
             let next = format!("stop {}", conflict.second.0);
             return self.refuse(call.client, conflict.to_string(), Some(next));
         }
+        if let Method::Start { take_from: Some(pid), .. } = call.method {
+            return self.take_from(call, pid, (settings, request), None, (machine, now));
+        }
         self.asked(call, now);
         source.into_iter().for_each(|source| self.installs.keep(call.client, source));
+        self.bring(call.client, settings, request, machine);
+    }
+
+    /// Gives the machine what a client asks for, and the unit first if it does not know that.
+    pub(super) fn bring(
+        &mut self,
+        client: ClientId,
+        settings: Arc<Settings>,
+        request: Request,
+        machine: &Machine,
+    ) {
+        let unit = settings.unit.clone();
         if !machine.units().any(|known| *known == unit) {
             self.add(settings);
-        } else if launches {
+        } else if launches(&request) {
             self.units.set(settings);
         }
         // Somebody may have removed files, or put them back.
@@ -351,11 +367,11 @@ impl Hands {
                 self.say(&unit, Event::Looked { trees });
             }
         }
-        self.say(&unit, Event::Asked { client: call.client, request });
+        self.say(&unit, Event::Asked { client, request });
     }
 
     /// The machine has this call from now on; one with a name of its own is on the disk as begun.
-    fn asked(&mut self, call: &Call, now: Tick) {
+    pub(super) fn asked(&mut self, call: &Call, now: Tick) {
         let (stamp, seq) = (self.stamp(now), self.recorder.seq());
         let login_uid = self.control.login_uid(call.client);
         let Some(note) = self.clients.ask(call, login_uid, stamp, seq) else { return };
@@ -490,6 +506,12 @@ pub(super) fn bad_files(changed: bool, faults: &[Fault]) -> varlink::Error {
     };
     let faults = faults.iter().map(view).collect();
     varlink::Error::BadUnitFile(varlink::error::BadUnitFile { changed, faults })
+}
+
+/// Whether a request may launch what the unit's file says.
+fn launches(request: &Request) -> bool {
+    matches!(request, Request::Start { .. } | Request::Swap { .. } | Request::Restart { .. })
+        || matches!(request, Request::Install { deploy: Some(_), .. })
 }
 
 /// What the machine is asked; or why it is not, in a sentence.

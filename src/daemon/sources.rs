@@ -38,6 +38,8 @@ pub enum Source {
     Knock(UnitName),
     /// Somebody may have shut a listener of this unit down.
     Deaf(UnitName),
+    /// A server ended whose sockets this unit has taken.
+    Lender(UnitName),
     /// The first process of a worker ended.
     Child(WorkerId),
     /// The process that a worker named with MAINPID ended.

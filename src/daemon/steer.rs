@@ -20,6 +20,7 @@ impl Hands {
         let listeners =
             self.listeners.entry(unit.clone()).or_insert_with(|| Listeners::new(unit.clone()).into());
         let private = self.runtime.listeners(unit);
+        let takes = listeners.expects();
         let result = match conflict {
             Some(conflict) => Err(conflict.to_string()),
             None => listeners.bind(settings, true, &private, &mut self.inherited, &mut self.sources),
@@ -31,6 +32,9 @@ impl Hands {
                 listeners.set_steered(steered.is_ok());
                 notes.iter().for_each(|text| note(unit, Level::Warning, None, text));
                 self.say(unit, Event::Bound { job, steered });
+                if takes {
+                    self.tell_taken(unit);
+                }
             }
             Err(reason) => self.say(unit, Event::BindFailed { job, reason }),
         }

@@ -181,7 +181,8 @@ impl Sweeper {
             | Chore::History(_)
             | Chore::CatchUp(_)
             | Chore::Known(..)
-            | Chore::Clear(_) => {}
+            | Chore::Clear(_)
+            | Chore::TakeFrom(_) => {}
         }
         self.again = Some(now.after(AGAIN));
         if self.ending && now.since(since) >= GIVE_UP_AFTER && !self.waiting.is_empty() {

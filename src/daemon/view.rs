@@ -44,6 +44,8 @@ impl Hands {
         }
         status.notes.extend(fault.map(str::to_owned).or_else(|| changed(unit, &status, machine, file)));
         status.notes.extend(self.causes(unit, &status));
+        let lender = self.listeners.get(unit).and_then(|bound| bound.lender());
+        status.notes.extend(lender.map(|(name, remedy)| format!("{name} still accepts there: {remedy}")));
         let listeners = self.listener_views(unit, &status, machine, file, queues);
         let pid = |worker| Some(self.workers.get(worker)?.main()?.pid());
         let mut view = UnitView::new(unit, &file.description, &status, listeners, pid);

@@ -40,6 +40,7 @@ mod shown;
 mod steer;
 mod support;
 mod swap;
+mod take_from;
 mod traffic;
 mod trial;
 mod unbound;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         rare_binds::tests(),
         hostile::tests(),
         swap::tests(),
+        take_from::tests(),
         steer::tests(),
         canary::tests(),
         traffic::tests(),

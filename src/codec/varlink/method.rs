@@ -76,6 +76,8 @@ pub enum Method {
     Start {
         /// Which unit.
         unit: UnitName,
+        /// Go on with the listening sockets of this process and its kin.
+        take_from: Option<i32>,
         /// How far to wait.
         wait: WaitFor,
     },
@@ -427,7 +429,7 @@ impl Method {
             }
             "Undeploy" => Self::Undeploy { unit: p.unit()?, label: p.given_label()? },
             "Cat" => Self::Cat { unit: p.unit()?, generation: p.generation("generation")? },
-            "Start" => Self::Start { unit: p.unit()?, wait: p.wait()? },
+            "Start" => Self::Start { unit: p.unit()?, take_from: p.pid("take_from")?, wait: p.wait()? },
             "Stop" => {
                 Self::Stop { unit: p.unit()?, now: p.flag("now")?, keep_listening: p.flag("keep_listening")? }
             }
@@ -518,10 +520,13 @@ impl Method {
             }
             Self::Undeploy { label, .. } => put("label", label.as_str().into()),
             Self::Cat { generation, .. } => put("generation", generation.map(|one| one.0).into()),
-            Self::Start { wait, .. }
-            | Self::Restart { wait, .. }
-            | Self::Promote { wait, .. }
-            | Self::Wait { wait, .. } => put("wait", wait_word(*wait).into()),
+            Self::Start { take_from, wait, .. } => {
+                put("take_from", (*take_from).into());
+                put("wait", wait_word(*wait).into());
+            }
+            Self::Restart { wait, .. } | Self::Promote { wait, .. } | Self::Wait { wait, .. } => {
+                put("wait", wait_word(*wait).into());
+            }
             Self::Stop { now, keep_listening, .. } => {
                 put("now", (*now).into());
                 put("keep_listening", (*keep_listening).into());

@@ -85,6 +85,12 @@ impl Parameters {
         self.optional(name, Value::as_u64)
     }
 
+    /// The number of a process.
+    pub(super) fn pid(&mut self, name: &str) -> Result<Option<i32>, Invalid> {
+        let read = |value: &Value| value.as_u64().and_then(|number| i32::try_from(number).ok());
+        self.optional(name, |value| read(value).filter(|number| *number > 0))
+    }
+
     /// `label`
     pub(super) fn label(&mut self) -> Result<Option<Label>, Invalid> {
         let label = self.text("label", LABEL_MAX)?;

@@ -1,6 +1,7 @@
 //! The addresses of one unit: bound, opened and closed as the machine says.
 
 mod fading;
+mod lender;
 mod lending;
 mod overruled;
 mod revival;
@@ -12,6 +13,8 @@ use crate::model::{Address, Tick, UnitName};
 use crate::os::listener::{Listener, Queues, Traffic};
 use crate::os::steering::Slot;
 use fading::Fading;
+use lender::Lender;
+pub use lender::Taken;
 use lending::Lending;
 use mio::Token;
 use std::os::fd::OwnedFd;
@@ -50,6 +53,9 @@ pub struct Listeners {
     fading: Fading,
     /// Which generation has which slot.
     lending: Lending,
+    /// Boxed, both: hardly a unit has any.
+    taken: Option<Box<Taken>>,
+    lender: Option<Box<Lender>>,
 }
 
 /// One of them, and how supd hears of it.
@@ -83,6 +89,8 @@ impl Listeners {
             last_call: None,
             fading: Fading::default(),
             lending: Lending::default(),
+            taken: None,
+            lender: None,
         }
     }
 
@@ -98,9 +106,9 @@ impl Listeners {
         self.bound.iter_mut().map(|bound| &mut bound.listener)
     }
 
-    /// Binds what these settings name and is not bound, and lets the options of what is be as they
-    /// say. Gives what a person should know although it is no error. `steered`: each generation gets a
-    /// slot of its own from here on, where that can be.
+    /// Binds what these settings name and is not bound, or goes on with what was taken or inherited, and lets
+    /// the options of what is be as they say. Gives what a person should know although it is no error.
+    /// `steered`: each generation gets a slot of its own from here on, where that can be.
     ///
     /// # Errors
     /// The first that cannot be bound, in a sentence; of those that this would have added none is
@@ -114,6 +122,7 @@ impl Listeners {
         sources: &mut Sources,
     ) -> Result<Vec<String>, String> {
         self.lending.steered = steered;
+        let mut taken = self.taken.take();
         let mut notes = self.drop_dead(settings, sources);
         let reopened = !notes.is_empty();
         let mut added = Vec::new();
@@ -129,9 +138,13 @@ impl Listeners {
                 }
                 continue;
             }
-            let listener = match take(inherited, |fd| Listener::adopt(socket, fd, private_folder).ok()) {
-                Some(listener) => Ok(listener),
-                None => Listener::bind(socket, private_folder),
+            let from_server = taken.as_mut().and_then(|taken| taken.at(&socket.address));
+            let listener = match from_server {
+                Some(fd) => Listener::borrow(socket, fd, private_folder),
+                None => match take(inherited, |fd| Listener::adopt(socket, fd, private_folder).ok()) {
+                    Some(listener) => Ok(listener),
+                    None => Listener::bind(socket, private_folder),
+                },
             };
             match listener {
                 Ok(mut listener) => {
@@ -146,6 +159,9 @@ impl Listeners {
         }
         self.bound.reserve_exact(added.len());
         self.bound.extend(added);
+        if let Some(taken) = taken.filter(|_| self.borrowed().next().is_some()) {
+            notes.extend(self.borrow(*taken, sources));
+        }
         notes.extend(self.guard(sources));
         Ok(notes)
     }
@@ -285,6 +301,7 @@ impl Listeners {
         while let Some(at) = self.bound.iter().position(gone) {
             self.bound.remove(at).let_go(sources);
         }
+        self.forget_lender(sources);
     }
 
     /// Says [`Source::Knock`] when a connection waits.
