@@ -219,6 +219,10 @@ fn tell(imported: &Imported, file: Option<&Path>, json: bool) {
         true => format!("{shown}: complete; next: supctl check {shown}"),
         false => format!("{shown}: not complete; see the remarks above"),
     });
+    if let Some(service) = imported.lender.as_ref().filter(|_| imported.complete) {
+        let unit = &imported.unit;
+        lines.push(format!("without a gap while {service} runs: supctl start {unit} --take-from {service}"));
+    }
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     let _nobody_reads_it = io::stderr().lock().write_all(text.as_bytes());
 }

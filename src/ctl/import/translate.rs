@@ -21,6 +21,8 @@ pub(super) struct Imported {
     pub(super) remarks: Vec<Remark>,
     /// Whether `supctl check` accepts it, and nothing is left to do.
     pub(super) complete: bool,
+    /// The service, where nobody else holds its sockets: what supd can take them from while it runs.
+    pub(super) lender: Option<String>,
 }
 
 /// Translates one job.
@@ -52,7 +54,10 @@ pub(super) fn translate(
     let text = checked::finish(&unit, &mut draft, &mut remarks);
     remarks.sort();
     let complete = remarks.is_complete();
-    Ok(Imported { unit, text, remarks: remarks.0, complete })
+    let name = &job.service.name;
+    let is_template = name.instance.as_ref().is_some_and(String::is_empty);
+    let lender = (job.sockets.is_empty() && !is_template).then(|| name.to_string());
+    Ok(Imported { unit, text, remarks: remarks.0, complete, lender })
 }
 
 impl Work<'_> {
