@@ -10,6 +10,7 @@ use super::history;
 use super::launch::{Ground, prepare};
 use super::leftovers;
 use super::lock::Lock;
+use super::one_unit::{self, Alone, OneUnit};
 use super::pinning::Copy;
 use super::reactor::Reactor;
 use super::recorder::Recorder;
@@ -88,7 +89,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         clients,
         onlookers: Default::default(),
         gather: Default::default(),
-        units: units(&places),
+        units: units(&places, cli),
         recorder: Recorder::new(places.state.clone(), boot.to_string(), seq, last),
         listeners: BTreeMap::new(),
         salts: Default::default(),
@@ -115,16 +116,17 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         boot,
         unfinished,
         quit_by: None,
+        one: None,
         story: Default::default(),
     };
-    hands.tell_past(began);
-    hands.empty_old_trash();
+    hands.look_back(began, cli);
     hands.add_all(&booted, &carried);
     Ok(Reactor::new(hands, signals, locks))
 }
 
-fn units(places: &Places) -> Units {
-    Units::new(UnitFolders { folders: places.units.clone(), defaults: places.defaults.clone() })
+fn units(places: &Places, cli: &Cli) -> Units {
+    let folders = UnitFolders { folders: places.units.clone(), defaults: places.defaults.clone() };
+    one_unit::units(folders, cli.unit.as_deref())
 }
 
 /// From so many descriptors on, about four for each unit, workers are forked by the launcher. Measured:
@@ -299,10 +301,16 @@ fn carried(replay: Replay, last: &BTreeMap<UnitName, Durable>) -> Carried {
 }
 
 impl Hands {
-    /// What is to be told of this supd's beginning, and of what the last one did not outlive.
-    fn tell_past(&mut self, began: HistoryEntry) {
+    /// What is to be told of this supd's beginning, and what the last one has left.
+    fn look_back(&mut self, began: HistoryEntry, cli: &Cli) {
+        if let Some((file, alone)) = cli.unit.as_deref().and_then(|file| Some((file, Alone::of(file)?))) {
+            let (unit, runtime) = (&alone.unit, self.runtime.root().display());
+            log::info!("{}: supctl --runtime {runtime} status {unit}", file.display());
+            self.one = Some(OneUnit::new(alone.unit));
+        }
         self.recorder.tell(began);
         self.tell_cut_installs();
+        self.empty_old_trash();
     }
 
     /// Every unit that has a file, and every one that the ledger says should serve.

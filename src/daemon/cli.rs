@@ -5,14 +5,17 @@ use crate::os::places::Given;
 use lexopt::{Arg, Parser, ValueExt};
 use log::LevelFilter;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 /// What `supd --help` says.
 const HELP: &str = "\
 Owns your ports: a new release takes over, the old one comes back, without one request lost
 
 Usage: supd [OPTIONS]
+       supd --unit FILE [OPTIONS]
 
 Options:
+      --unit FILE        One unit alone, in the foreground, with its output here; supd ends as it does
       --units DIR        Folder of unit files
                          [default: /etc/supd/units, then /usr/lib/supd/units] [env: SUPD_UNITS]
       --runtime DIR      Folder of sockets, intents and the lock
@@ -30,6 +33,8 @@ pub struct Cli {
     /// The folders of the flags; what the environment says of them is for
     /// [`Places`](crate::os::places::Places).
     pub given: Given,
+    /// `--unit FILE`
+    pub unit: Option<PathBuf>,
     /// How much to say.
     pub log_level: LevelFilter,
 }
@@ -50,7 +55,7 @@ impl Cli {
     /// What is wrong with them and what to type instead, in a sentence.
     pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Asked, String> {
         let mut words = Parser::from_args(words);
-        let mut cli = Self { given: Given::default(), log_level: LevelFilter::Info };
+        let mut cli = Self { given: Given::default(), unit: None, log_level: LevelFilter::Info };
         let wrong = |error: lexopt::Error| format!("{error}; supd --help shows what there is");
         while let Some(word) = words.next().map_err(wrong)? {
             let folder = match word {
@@ -62,6 +67,7 @@ impl Cli {
                     cli.log_level = words.value().and_then(|level| level.parse()).map_err(wrong)?;
                     continue;
                 }
+                Arg::Long("unit") => &mut cli.unit,
                 Arg::Long("units") => &mut cli.given.units,
                 Arg::Long("runtime") => &mut cli.given.runtime,
                 Arg::Long("state") => &mut cli.given.state,
@@ -69,9 +75,14 @@ impl Cli {
             };
             let value = words.value().map_err(wrong)?;
             if value.is_empty() {
-                return Err("a folder with an empty name; supd --help shows what there is".into());
+                return Err("a file or folder with an empty name; supd --help shows what there is".into());
             }
             *folder = Some(value.into());
+        }
+        if cli.unit.is_some() && cli.given.units.is_some() {
+            return Err(
+                "--unit is one unit alone and --units are many; supd --help shows what there is".into()
+            );
         }
         Ok(Asked::Run(cli))
     }
@@ -88,10 +99,15 @@ mod tests {
     #[test]
     fn the_flags_are_read_in_both_forms() {
         let given = Given { units: Some("/u".into()), runtime: Some("r".into()), state: Some("/s".into()) };
-        let wanted = Cli { given, log_level: LevelFilter::Debug };
+        let wanted = Cli { given, unit: None, log_level: LevelFilter::Debug };
         let words = ["--units", "/u", "--runtime=r", "--state", "/s", "--log-level", "debug"];
         assert_eq!(read(&words), Ok(Asked::Run(wanted)));
-        let none = Cli { given: Given::default(), log_level: LevelFilter::Info };
+        let none = Cli { given: Given::default(), unit: None, log_level: LevelFilter::Info };
+        assert_eq!(
+            read(&["--unit", "web.unit"]),
+            Ok(Asked::Run(Cli { unit: Some("web.unit".into()), ..none }))
+        );
+        let none = Cli { given: Given::default(), unit: None, log_level: LevelFilter::Info };
         assert_eq!(read(&[]), Ok(Asked::Run(none)));
     }
 
@@ -104,7 +120,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_the_way_on() {
         for (words, what) in [
-            (&["--unit", "/u"][..], "--unit"),
+            (&["--unit", "u.unit", "--units", "/u"][..], "--unit"),
+            (&["--unit"], "--unit"),
             (&["-x"], "-x"),
             (&["run"], "run"),
             (&["--state"], "--state"),

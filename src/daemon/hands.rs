@@ -13,6 +13,7 @@ use super::launch::Ground;
 use super::listeners::{Inherited, Listeners};
 use super::logs::Logs;
 use super::notifier::Notifiers;
+use super::one_unit::OneUnit;
 use super::pinner::Pinner;
 use super::recorder::Recorder;
 use super::run_dirs::RunDirs;
@@ -104,6 +105,8 @@ pub struct Hands {
     pub story: Story,
     /// Set by [`Effect::Quit`](crate::machine::Effect::Quit): until when the last answers may take.
     pub quit_by: Option<Tick>,
+    /// The only unit, where there is to be no other (`supd --unit`).
+    pub one: Option<OneUnit>,
 }
 
 impl Hands {

@@ -27,6 +27,7 @@ mod log_request;
 pub mod logging;
 pub mod logs;
 pub mod notifier;
+pub mod one_unit;
 pub mod outcomes;
 mod overruled;
 pub mod perform;
@@ -54,6 +55,7 @@ pub mod view;
 pub mod watches;
 pub mod workers;
 
+use crate::model::ExitStatus;
 use cli::{Asked, Cli};
 use std::io::Write;
 use std::process::ExitCode;
@@ -73,8 +75,20 @@ pub fn main() -> ExitCode {
         }
     };
     logging::start(cli.log_level);
-    match boot::boot(&cli).map(reactor::Reactor::run) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
+    // What it made is removed when all is over.
+    let prepared = match one_unit::prepare(cli) {
+        Ok(prepared) => prepared,
+        Err(Ok(faulty)) => {
+            one_unit::tell(&faulty);
+            return ExitCode::from(ExitStatus::BadUnitFile as u8);
+        }
+        Err(Err(why)) => {
+            log::error!("cannot start: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match boot::boot(&prepared.cli).map(reactor::Reactor::run) {
+        Ok(Ok(status)) => ExitCode::from(status),
         Ok(Err(error)) => {
             log::error!("cannot go on: {error}");
             ExitCode::FAILURE

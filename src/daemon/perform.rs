@@ -232,7 +232,7 @@ impl Hands {
         self.workers.spawn(id, launch, &self.ground, &worker, &mut around)
     }
 
-    fn signal(&mut self, id: WorkerId, signal: Signal, everyone: bool) {
+    pub(super) fn signal(&mut self, id: WorkerId, signal: Signal, everyone: bool) {
         self.refuse_waiting(id);
         let Some(worker) = self.workers.get_mut(id) else { return };
         worker.signalled = true;

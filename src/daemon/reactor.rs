@@ -4,6 +4,7 @@ use super::chores::Chore;
 use super::control::Arrival;
 use super::hands::Hands;
 use super::lock::Lock;
+use super::one_unit::OneUnit;
 use super::sources::{Ready, Source};
 use super::thrift::{Thrift, Worth};
 use super::upward::{self, Pulse};
@@ -56,11 +57,11 @@ impl Reactor {
         }
     }
 
-    /// Runs until every unit has stopped.
+    /// Runs until every unit has stopped. Gives the exit status: 0, or that of the only unit.
     ///
     /// # Errors
     /// The poller itself is broken.
-    pub fn run(mut self) -> std::io::Result<()> {
+    pub fn run(mut self) -> std::io::Result<u8> {
         self.step(clock::now());
         upward::ready();
         upward::status(&format!("{} units", self.machine.units().count()));
@@ -75,12 +76,13 @@ impl Reactor {
             // Last: a step may leave something to begin that no descriptor will tell of.
             self.hands.tend(&self.machine, now);
             self.pulse.beat(now);
+            self.hands.end_with_unit(&self.machine, now);
             if let Some(worth) = self.thrift.due(now) {
                 self.give_back(worth);
             }
         }
         log::info!("supd ends");
-        Ok(())
+        Ok(self.hands.one.as_ref().map_or(0, OneUnit::status))
     }
 
     /// Memory that is not needed at rest.
@@ -174,6 +176,7 @@ impl Reactor {
                 libc::SIGUSR1 | libc::SIGUSR2 => {
                     log::warn!("signal {signal} means nothing to supd, and changes nothing");
                 }
+                _ if self.hands.one.is_some() && self.hands.story.ending.is_some() => self.hands.end_now(),
                 _ => {
                     log::info!("stopping every unit, as asked by signal {signal}");
                     self.hands.shutdown(None);
@@ -217,6 +220,7 @@ impl Reactor {
             taken += 1;
             log::trace!("{input:?}");
             self.hands.remember_launch(&input);
+            self.hands.one.iter_mut().for_each(|one| one.hear(&input));
             self.machine.step(now, input, &mut effects);
             launched += effects.iter().filter(|effect| effect.launches()).count();
             for effect in effects.drain(..) {

@@ -1,5 +1,6 @@
 //! The unit files as supd last read them.
 
+use super::one_unit::Alone;
 use crate::codec::fault::Fault;
 use crate::codec::unitfile::{self, Conflict, Loaded, Runner, collision_key};
 use crate::model::settings::Socket;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 pub struct Units {
     folders: UnitFolders,
     runner: Runner,
+    /// There is no other.
+    alone: Option<Alone>,
     known: BTreeMap<UnitName, Known>,
     /// Where each of them has listeners, by [`collision_key`].
     places: BTreeMap<u64, Vec<UnitName>>,
@@ -53,6 +56,7 @@ impl Units {
         Self {
             folders,
             runner,
+            alone: None,
             known: BTreeMap::new(),
             places: BTreeMap::new(),
             faulty: BTreeMap::new(),
@@ -60,10 +64,18 @@ impl Units {
         }
     }
 
+    /// The same of one unit alone, whatever lies beside its file.
+    #[must_use]
+    pub fn alone(self, alone: Alone) -> Self {
+        Self { alone: Some(alone), ..self }
+    }
+
     /// Every unit that has a file.
     #[must_use]
     pub fn list(&self) -> Listing {
-        self.folders.list()
+        let Some(alone) = &self.alone else { return self.folders.list() };
+        let there = self.folders.file(&alone.unit).map(|_| alone.unit.clone());
+        Listing { units: there.into_iter().collect(), faults: Vec::new() }
     }
 
     /// Reads the files of a unit as they are now, and remembers what is wrong with them.
@@ -91,12 +103,17 @@ impl Units {
     /// # Errors
     /// [`Unreadable`]
     pub fn read_afresh(&self, unit: &UnitName) -> Result<Loaded, Unreadable> {
+        if self.alone.as_ref().is_some_and(|alone| alone.unit != *unit) {
+            return Err(Unreadable::Missing);
+        }
         let sources = self.folders.read(unit).map_err(|error| match error {
             ReadError::NotFound { .. } => Unreadable::Missing,
             ReadError::Masked { .. } => Unreadable::Masked(error.to_string()),
             ReadError::Faults(faults) => Unreadable::Faulty(faults),
         })?;
-        unitfile::parse_for(&sources, self.runner).map_err(Unreadable::Faulty)
+        let mut loaded = unitfile::parse_for(&sources, self.runner).map_err(Unreadable::Faulty)?;
+        self.alone.iter().for_each(|alone| alone.suit(&mut loaded.settings));
+        Ok(loaded)
     }
 
     /// Logs the warnings, unless they are those of the last time: a file is read at each swap.

@@ -27,6 +27,7 @@ mod life;
 mod logs;
 mod notify;
 mod one_bound;
+mod one_unit;
 mod output;
 mod own_slot;
 mod paths;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         repeat::tests(),
         notify::tests(),
         one_bound::tests(),
+        one_unit::tests(),
         inherit::tests(),
         intercept::tests(),
         unbound::tests(),
