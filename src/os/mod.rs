@@ -21,6 +21,7 @@ pub mod logfile;
 pub mod looked_up;
 pub mod members;
 pub mod notify;
+pub mod open_file;
 pub mod original;
 mod own_proc;
 pub mod peer;
