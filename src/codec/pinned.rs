@@ -5,8 +5,8 @@ use super::shape::{Misfit, Shape, member, object, shape, shape_words, tagged, va
 use crate::model::Settings;
 use crate::model::settings::{
     BindIpv6Only, CanaryStep, Directory, DirectoryKind, EnvironmentFile, Exclusive, ExitSet, Handoff,
-    KillMode, Limit, NotifyAccess, Output, ProtectHome, ProtectSystem, Ready, Resource, Restart, Retain,
-    Service, Socket, SocketOptions, Start, Swap, WhenDown,
+    KillMode, Limit, NotifyAccess, Output, Preserve, ProtectHome, ProtectSystem, Ready, Resource, Restart,
+    Retain, Service, Socket, SocketOptions, Start, Swap, WhenDown,
 };
 use serde_json::Value;
 use std::fmt;
@@ -130,6 +130,7 @@ shape!(Service {
     kill_mode: "KillMode",
     log_max_size: "LogMaxSize",
     file_descriptor_store_max: "FileDescriptorStoreMax",
+    file_descriptor_store_preserve: "FileDescriptorStorePreserve",
     memory_max: "MemoryMax",
     tasks_max: "TasksMax",
     cpu_quota_percent: "CPUQuota",
@@ -193,6 +194,7 @@ shape_words!(KillMode {
     ControlGroup = "control-group",
     Process = "process",
 });
+shape_words!(Preserve { No = "no", Restart = "restart", Yes = "yes"; absent Restart });
 shape_words!(ProtectSystem { No = "no", Yes = "yes", Full = "full", Strict = "strict" });
 shape_words!(ProtectHome { No = "no", Yes = "yes", ReadOnly = "read-only", Tmpfs = "tmpfs" });
 shape_words!(DirectoryKind { Runtime = "runtime", State = "state", Cache = "cache", Logs = "logs" });
@@ -353,6 +355,7 @@ pub(crate) mod tests {
             kill_mode: KillMode::Mixed,
             log_max_size: 1,
             file_descriptor_store_max: 0,
+            file_descriptor_store_preserve: Preserve::Yes,
             memory_max: None,
             tasks_max: None,
             cpu_quota_percent: None,

@@ -99,9 +99,9 @@ macro_rules! shape {
     };
 }
 
-/// An enum without data: each variant with its word.
+/// An enum without data: each variant with its word; and what a file of a supd means that did not write it.
 macro_rules! shape_words {
-    ($Type:ident { $($Variant:ident = $word:literal),+ $(,)? }) => {
+    ($Type:ident { $($Variant:ident = $word:literal),+ $(,)? $(; absent $Absent:ident)? }) => {
         impl crate::codec::shape::Shape for $Type {
             fn write(&self) -> serde_json::Value {
                 match self { $(Self::$Variant => $word.into(),)+ }
@@ -115,6 +115,10 @@ macro_rules! shape_words {
                     }
                 }
             }
+
+            $(fn absent() -> Option<Self> {
+                Some(Self::$Absent)
+            })?
         }
     };
 }

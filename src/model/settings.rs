@@ -219,6 +219,18 @@ pub enum KillMode {
     Process,
 }
 
+/// FileDescriptorStorePreserve of systemd.service(5): how far the descriptors go that a generation's workers
+/// have stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preserve {
+    /// To the next run of the same worker of the same generation.
+    No,
+    /// To the generation that takes its place as well, or that goes back to it.
+    Restart,
+    /// Over a stop as well, to what is started then.
+    Yes,
+}
+
 /// StandardOutput and StandardError.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
@@ -416,6 +428,8 @@ pub struct Service {
     pub log_max_size: u64,
     /// FileDescriptorStoreMax
     pub file_descriptor_store_max: u32,
+    /// FileDescriptorStorePreserve
+    pub file_descriptor_store_preserve: Preserve,
     /// MemoryMax in bytes.
     pub memory_max: Option<u64>,
     /// TasksMax

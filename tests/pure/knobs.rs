@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 use supd::model::settings::{
-    BindIpv6Only, CanaryStep, Command, Exclusive, ExitSet, Handoff, KillMode, NotifyAccess, Output,
+    BindIpv6Only, CanaryStep, Command, Exclusive, ExitSet, Handoff, KillMode, NotifyAccess, Output, Preserve,
     ProtectHome, ProtectSystem, Ready, Restart, Retain, Service, Socket, SocketOptions, Start, Swap,
     WhenDown,
 };
@@ -318,6 +318,7 @@ fn service(knobs: Knobs) -> Service {
             [knobs.at(Knob::KillMode)],
         log_max_size: 1 << 20,
         file_descriptor_store_max: 0,
+        file_descriptor_store_preserve: Preserve::Restart,
         memory_max: None,
         tasks_max: None,
         cpu_quota_percent: None,

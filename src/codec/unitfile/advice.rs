@@ -42,6 +42,12 @@ pub(super) fn warnings(
     };
     rights(settings, runner, &mut warn);
     endings(settings, &mut warn);
+    let preserve = Key::Service("FileDescriptorStorePreserve");
+    let own = preserve.is_set(layer) && preserve.place(layer).file < own_files;
+    if own && settings.service.file_descriptor_store_max == 0 {
+        let remedy = "add FileDescriptorStoreMax = 16, or as many as there shall be";
+        warn(preserve, "nothing is stored".to_owned(), remedy);
+    }
     for (socket, row) in settings.sockets.iter().zip(rows) {
         // What supd.toml sets for every socket need not fit each.
         let set = |key: &'static str| {

@@ -295,6 +295,10 @@ impl Rules<'_, '_> {
                 let keys = [access, Key::Service("WatchdogSec")];
                 self.refuse(&keys, "WATCHDOG=1 would never be heard", remedy);
             }
+            if service.file_descriptor_store_max > 0 {
+                let keys = [access, Key::Service("FileDescriptorStoreMax")];
+                self.refuse(&keys, "FDSTORE=1 would never be heard", remedy);
+            }
         }
         match &service.ready {
             Ready::Listen if service.handoff == Handoff::Inherit => self.refuse(

@@ -2,8 +2,8 @@
 
 use crate::model::Signal;
 use crate::model::settings::{
-    BindIpv6Only, Command, Exclusive, ExitSet, Handoff, KillMode, NotifyAccess, Output, ProtectHome,
-    ProtectSystem, Ready, Restart, Retain, Service, SocketOptions, Start, Swap, WhenDown,
+    BindIpv6Only, Command, Exclusive, ExitSet, Handoff, KillMode, NotifyAccess, Output, Preserve,
+    ProtectHome, ProtectSystem, Ready, Restart, Retain, Service, SocketOptions, Start, Swap, WhenDown,
 };
 use std::time::Duration;
 
@@ -75,6 +75,7 @@ pub(super) const SERVICE: Service = Service {
     kill_mode: KillMode::Orderly,
     log_max_size: 16 << 20,
     file_descriptor_store_max: 0,
+    file_descriptor_store_preserve: Preserve::Restart,
     memory_max: None,
     tasks_max: None,
     cpu_quota_percent: None,

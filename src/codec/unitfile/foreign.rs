@@ -104,7 +104,6 @@ const GROUPS: &[(&str, &str)] = &[
     ),
     ("NonBlocking", "take it out: the flag is shared by both generations; let the program set it"),
     ("BusName USBFunctionDescriptors USBFunctionStrings RefreshOnReload", "take it out"),
-    ("FileDescriptorStorePreserve", "take it out; see FileDescriptorStoreMax"),
     ("Sockets Service", "take it out: the [[Socket]] tables of this file are the unit's listeners"),
     ("OpenFile", "let the program open the file itself"),
     ("OOMPolicy", "take it out: a worker that is killed is relaunched as Restart says"),

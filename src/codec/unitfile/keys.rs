@@ -98,6 +98,7 @@ pub(super) const SERVICE: &[&str] = &[
     "KillMode",
     "LogMaxSize",
     "FileDescriptorStoreMax",
+    "FileDescriptorStorePreserve",
     "MemoryMax",
     "TasksMax",
     "CPUQuota",

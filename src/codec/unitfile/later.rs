@@ -19,7 +19,6 @@ pub(super) fn faults(settings: &Settings, layer: &Layer, report: &mut Report<'_>
             !service.exec_on_failure.is_empty(),
             "let supctl status --check be asked, or use ExecStopPost",
         ),
-        (Key::Service("FileDescriptorStoreMax"), service.file_descriptor_store_max > 0, "write 0"),
         (Key::Service("MemoryMax"), service.memory_max.is_some(), no_limits),
         (Key::Service("TasksMax"), service.tasks_max.is_some(), no_limits),
         (Key::Service("CPUQuota"), service.cpu_quota_percent.is_some(), no_limits),

@@ -6,7 +6,8 @@ use super::{Loaded, Origin, Origins};
 use crate::codec::{size, timespan};
 use crate::model::settings::{
     BindIpv6Only, DirectoryKind, Exclusive, ExitSet, Handoff, KillMode, Limit, NotifyAccess, Output,
-    ProtectHome, ProtectSystem, Ready, Restart, Retain, Service, Settings, Socket, Start, Swap, WhenDown,
+    Preserve, ProtectHome, ProtectSystem, Ready, Restart, Retain, Service, Settings, Socket, Start, Swap,
+    WhenDown,
 };
 use crate::model::{Address, SocketKind};
 
@@ -276,6 +277,14 @@ fn output(output: &Output) -> String {
 fn confinement(page: &mut Page<'_>, service: &Service) {
     let infinity = || "\"infinity\"".to_owned();
     page.row("FileDescriptorStoreMax", service.file_descriptor_store_max.to_string());
+    page.row(
+        "FileDescriptorStorePreserve",
+        text(match service.file_descriptor_store_preserve {
+            Preserve::No => "no",
+            Preserve::Restart => "restart",
+            Preserve::Yes => "yes",
+        }),
+    );
     page.row("MemoryMax", service.memory_max.map_or_else(infinity, |bytes| text(&size::format(bytes))));
     page.row("TasksMax", service.tasks_max.map_or_else(infinity, |tasks| tasks.to_string()));
     page.row("CPUQuota", service.cpu_quota_percent.map_or_else(infinity, |share| text(&format!("{share}%"))));

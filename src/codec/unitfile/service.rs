@@ -12,8 +12,8 @@ use super::{defaults, exits, process, ready};
 use crate::codec::timespan;
 use crate::model::Signal;
 use crate::model::settings::{
-    Exclusive, Handoff, KillMode, NotifyAccess, ProtectHome, ProtectSystem, Ready, Restart, Service, Start,
-    WhenDown,
+    Exclusive, Handoff, KillMode, NotifyAccess, Preserve, ProtectHome, ProtectSystem, Ready, Restart,
+    Service, Start, WhenDown,
 };
 use std::time::Duration;
 
@@ -155,6 +155,13 @@ fn restart_delay(node: &Node) -> Reading<Duration> {
 fn confinement(section: &mut Section<'_, '_>, service: &mut Service) {
     section.set(&mut service.file_descriptor_store_max, "FileDescriptorStoreMax", |node| {
         unsigned(node, 0..=4096)
+    });
+    section.set(&mut service.file_descriptor_store_preserve, "FileDescriptorStorePreserve", |node| {
+        // systemd takes its words for yes and no as well.
+        match &node.value {
+            Value::Boolean(flag) => Ok(if *flag { Preserve::Yes } else { Preserve::No }),
+            _ => word(node, &[("no", Preserve::No), ("restart", Preserve::Restart), ("yes", Preserve::Yes)]),
+        }
     });
     section.set(&mut service.memory_max, "MemoryMax", |node| match size_or_infinity(node)? {
         Some(bytes) if bytes < 1 << 20 => bad("no program runs in less than 1M", "write a larger size"),

@@ -69,6 +69,7 @@ const KEYS: &[(&str, &str, &str, Shape)] = &[
     ("Service", "RestartPreventExitStatus", "RestartPreventExitStatus", Shape::Words),
     ("Service", "KillMode", "KillMode", Shape::Plain),
     ("Service", "FileDescriptorStoreMax", "FileDescriptorStoreMax", Shape::Number),
+    ("Service", "FileDescriptorStorePreserve", "FileDescriptorStorePreserve", Shape::SwitchOrWord),
     ("Service", "MemoryMax", "MemoryMax", Shape::Plain),
     ("Service", "TasksMax", "TasksMax", Shape::Number),
     ("Service", "CPUQuota", "CPUQuota", Shape::Plain),
