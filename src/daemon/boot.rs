@@ -67,8 +67,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     let (_, replay) = Ledger::open(&places.state).map_err(|error| error.to_string())?;
     tell_damage(&places.state, &replay);
     let boot = BootId::read().map_err(|error| error.to_string())?;
-    leftovers::end(&runtime, &boot);
-    runtime.clear_notify();
+    clear(&runtime, &boot);
 
     let mut sources = Sources::new().map_err(|error| format!("cannot make a poller: {error}"))?;
     let signals = signals(&mut sources).map_err(|error| format!("cannot catch signals: {error}"))?;
@@ -107,6 +106,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         pinner: Default::default(),
         logs: Default::default(),
         notifiers: Default::default(),
+        fdstore: super::fdstore::FdStore::of_process(),
         run_dirs: Default::default(),
         unlaunched: BTreeMap::new(),
         ground,
@@ -122,6 +122,12 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     hands.look_back(began, cli);
     hands.add_all(&booted, &carried);
     Ok(Reactor::new(hands, signals, locks))
+}
+
+/// What a supd before this one has left running, and its notify sockets.
+fn clear(runtime: &Runtime, boot: &BootId) {
+    leftovers::end(runtime, boot);
+    runtime.clear_notify();
 }
 
 fn units(places: &Places, cli: &Cli) -> Units {

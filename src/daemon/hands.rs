@@ -4,6 +4,7 @@ use super::chores::Chores;
 use super::clients::Clients;
 use super::control::Control;
 use super::counter::Counter;
+use super::fdstore::FdStore;
 use super::gather::Gather;
 use super::history::Story;
 use super::installs::Installs;
@@ -85,6 +86,8 @@ pub struct Hands {
     pub logs: Logs,
     /// Notify sockets.
     pub notifiers: Notifiers,
+    /// What workers gave to keep.
+    pub fdstore: FdStore,
     /// RuntimeDirectory of every unit.
     pub run_dirs: RunDirs,
     /// Why the last launch of a unit failed, until one succeeds.

@@ -49,6 +49,8 @@ pub struct Worker<'a> {
     pub notify_socket: &'a Path,
     /// The listeners, in the order of the file.
     pub listeners: Vec<(ListenerName, Address, BorrowedFd<'a>)>,
+    /// What workers before it have stored for it, with their names.
+    pub stored: Vec<(&'a str, BorrowedFd<'a>)>,
     /// The pinned copy, to run where what is on disk is another file by now.
     pub pinned: Option<Copy>,
 }
@@ -108,19 +110,23 @@ impl Ground {
             .filter(|_| !intercept)
             .map(|(name, address, _)| (name.clone(), address.clone()))
             .collect();
+        let stored: Vec<&str> = worker.stored.iter().map(|(name, _)| *name).collect();
         let (directories, home) = (self.directories(service), self.home(launch));
         let passed = self.passed(service);
         let facts = Facts {
             worker: Some(worker.index),
             notify_socket: Some(worker.notify_socket),
             watchdog: service.watchdog,
+            file_descriptor_store_max: service.file_descriptor_store_max,
             listeners: &listeners,
+            stored: &stored,
             ..self.facts(launch, home.as_deref(), worker.invocation, &directories, &passed)
         };
         let environment = Environment::new(&facts);
         let mut plan = self.plan(launch, &service.exec_start, environment);
         plan.spare = worker.pinned.as_ref().map(|copy| copy.spare(service));
         plan.listeners = worker.listeners.iter().filter(|_| !intercept).map(|(_, _, fd)| *fd).collect();
+        plan.listeners.extend(worker.stored.iter().map(|(_, fd)| *fd));
         plan.intercept = intercept;
         plan.pass_listen_pid = service.pass_listen_pid;
         plan.notify_socket = Some(worker.notify_socket.into());
@@ -177,6 +183,7 @@ impl Ground {
             watchdog: None,
             file_descriptor_store_max: 0,
             listeners: &[],
+            stored: &[],
             directories,
             lang: &self.lang,
             passed,

@@ -4,7 +4,7 @@
 use super::hands::Hands;
 use super::sources::{Source, Sources};
 use super::workers::Worker;
-use crate::codec::notify::{MainClaim, Message, parse};
+use crate::codec::notify::{MainClaim, Message, Store, parse};
 use crate::machine::Event;
 use crate::model::notice::Notice;
 use crate::model::settings::NotifyAccess;
@@ -49,6 +49,8 @@ struct Notifier {
     token: Token,
     warned: Warned,
     words: Warned,
+    /// It was told that nothing is stored.
+    unstored: bool,
 }
 
 /// Warnings in the current span of time.
@@ -91,8 +93,8 @@ impl Notifiers {
         let token = sources
             .watch(&socket, Source::Notify(unit.clone(), generation))
             .map_err(|error| format!("cannot hear {}: {error}", path.display()))?;
-        self.open
-            .insert(key, Notifier { socket, token, warned: Warned::default(), words: Warned::default() });
+        let (warned, words) = (Warned::default(), Warned::default());
+        self.open.insert(key, Notifier { socket, token, warned, words, unstored: false });
         Ok(())
     }
 
@@ -145,6 +147,15 @@ impl Notifiers {
             let before =
                 if kept_back > 0 { format!(" ({kept_back} others were not told)") } else { String::new() };
             log::warn!("{}/g{}: {text}{before}", key.0, key.1);
+        }
+    }
+
+    /// Its workers store what the unit wants none of: said once.
+    fn warn_unstored(&mut self, key: &Key, now: Tick) {
+        let told = self.open.get_mut(key).is_none_or(|open| std::mem::replace(&mut open.unstored, true));
+        if !told {
+            let text = "FDSTORE=1, and FileDescriptorStoreMax is 0: descriptors are closed, not stored";
+            self.warn(key, now, text);
         }
     }
 
@@ -229,10 +240,50 @@ impl Hands {
         for warning in &message.warnings {
             self.notifiers.warn(key, now, warning);
         }
-        if message.store.is_some() {
-            self.notifiers.warn(key, now, "FDSTORE is not available yet: the descriptors were closed");
-        }
+        let store = message.store.clone();
+        let given = std::mem::take(&mut datagram.descriptors);
+        let (main, given) = match message.main.as_ref().is_some_and(|claim| claim.by_descriptor) {
+            true => (given, Vec::new()),
+            false => (Vec::new(), given),
+        };
+        datagram.descriptors = main;
         self.take_message(key, sender.worker(), message, datagram, now);
+        if let Some(store) = store {
+            self.take_store(key, sender.worker(), &store, given, now);
+        }
+    }
+
+    /// What a worker gives to keep, or wants no longer.
+    fn take_store(&mut self, key: &Key, id: WorkerId, store: &Store, given: Vec<OwnedFd>, now: Tick) {
+        let Some(worker) = self.workers.get(id) else { return };
+        let most = worker.launch.settings.service.file_descriptor_store_max;
+        let owner = (key.0.clone(), key.1, worker.index);
+        let (name, poll) = match store {
+            Store::Remove { name } => {
+                self.fdstore.remove(&owner, name, &mut self.sources);
+                return;
+            }
+            Store::Keep { name, poll } => (name.as_str(), *poll),
+        };
+        if most == 0 {
+            return self.notifiers.warn_unstored(key, now);
+        }
+        if given.is_empty() {
+            return self.notifiers.warn(key, now, "FDSTORE=1 without a descriptor, ignored");
+        }
+        let outcome = self.fdstore.keep(&owner, (name, poll), given, most, &mut self.sources);
+        if let Some((count, why)) = outcome.closed {
+            self.notifiers.warn(key, now, &format!("{count} descriptors to be stored were closed: {why}"));
+        }
+    }
+
+    /// A stored descriptor is of no use any more.
+    pub fn stored_hung_up(&mut self, number: u64) {
+        if let Some(((unit, generation, worker), name)) = self.fdstore.hung_up(number, &mut self.sources) {
+            log::debug!(
+                "{unit}/g{generation}: {name}, which worker {worker} has stored, hung up and is closed"
+            );
+        }
     }
 
     fn take_message(&mut self, key: &Key, id: WorkerId, message: Message, datagram: Datagram, now: Tick) {
@@ -327,7 +378,7 @@ impl Hands {
         claim: &MainClaim,
         mut datagram: Datagram,
     ) -> Result<i32, String> {
-        let by_descriptor = datagram.descriptors.pop().filter(|_| claim.by_descriptor);
+        let by_descriptor = datagram.descriptors.pop();
         let process = match (by_descriptor, claim.pid) {
             (Some(fd), _) => PidFd::identify(fd).ok_or("MAINPIDFD is no pidfd of a living process")?,
             (None, Some(pid)) => PidFd::open(pid).map_err(|error| error.to_string())?,

@@ -11,7 +11,9 @@ use super::verdict;
 use super::workers::Around;
 use crate::machine::{Action, Effect, Event, Fault, JobKind, JobWork, Launch, Level, Machine};
 use crate::model::settings::Settings;
-use crate::model::{ClientId, Generation, Intent, JobId, Progress, Signal, Tick, UnitName, WorkerId};
+use crate::model::{
+    ClientId, Generation, Intent, JobId, Progress, Record, RecordId, Signal, Tick, UnitName, WorkerId,
+};
 use crate::os::listener::Traffic;
 use crate::os::task::Task;
 use crate::store::pins;
@@ -73,19 +75,13 @@ impl Hands {
                 self.try_out(unit, candidate, machine, now);
             }
             Action::Lend(launch) => self.lend_ahead(unit, &launch),
+            Action::Bequeath { from, to } => self.bequeath(unit, (from, to), machine),
+            Action::CloseStored { keep } => self.fdstore.close_except(unit, &keep, &mut self.sources),
             Action::HoldBinds(generation) => self.hold_binds(unit, generation),
             Action::AnswerBinds(generation) => self.answer_binds(unit, generation, now),
             Action::PassOn(generation) => self.pass_on(unit, generation),
             Action::Count(generation) => self.counter.ask(unit.clone(), generation),
-            Action::Record { id, record, client } => {
-                let asker = client.and_then(|client| self.clients.author(client)).cloned();
-                let by = asker.or_else(|| self.unfinished.author(unit, &record.happening));
-                let course = course(unit, &record.happening, machine);
-                let settings = |generation| machine.launch(unit, generation).map(|launch| &*launch.settings);
-                if let Err(event) = self.recorder.record(id, record, (by, course), settings) {
-                    self.say(unit, event);
-                }
-            }
+            Action::Record { id, record, client } => self.record(unit, id, record, client, machine),
             Action::Pin(launch) => self.pin(launch),
             Action::Unpack { job, label, settings, client } => {
                 self.unpack(unit, job, label, &settings, client);
@@ -110,6 +106,23 @@ impl Hands {
         }
     }
 
+    fn record(
+        &mut self,
+        unit: &UnitName,
+        id: RecordId,
+        record: Record,
+        client: Option<ClientId>,
+        machine: &Machine,
+    ) {
+        let asker = client.and_then(|client| self.clients.author(client)).cloned();
+        let by = asker.or_else(|| self.unfinished.author(unit, &record.happening));
+        let course = course(unit, &record.happening, machine);
+        let settings = |generation| machine.launch(unit, generation).map(|launch| &*launch.settings);
+        if let Err(event) = self.recorder.record(id, record, (by, course), settings) {
+            self.say(unit, event);
+        }
+    }
+
     /// No process of it is left.
     fn retire(&mut self, unit: &UnitName, generation: Generation, machine: &Machine, now: Tick) {
         let queued = self.give_back(unit, generation);
@@ -128,6 +141,7 @@ impl Hands {
 
     fn forget(&mut self, unit: &UnitName) {
         self.close_except(unit, &[]);
+        self.fdstore.close_except(unit, &[], &mut self.sources);
         self.listeners.remove(unit);
         self.units.forget(unit);
         self.unlaunched.remove(unit);
@@ -220,9 +234,17 @@ impl Hands {
             let fd = fd.ok_or_else(|| format!("the listener {} is not bound", socket.name))?;
             listeners.push((socket.name.clone(), socket.address.clone(), fd));
         }
+        let owner = (unit.clone(), launch.generation, index);
+        let stored = self.fdstore.of(&owner);
         let pinned = launch.pinned.then(|| Copy::of(&self.pins, unit, launch.origin));
-        let worker =
-            launch::Worker { index, invocation: &invocation, notify_socket: &notify, listeners, pinned };
+        let worker = launch::Worker {
+            index,
+            invocation: &invocation,
+            notify_socket: &notify,
+            listeners,
+            stored,
+            pinned,
+        };
         let mut around = Around {
             sources: &mut self.sources,
             inbox: &mut self.inbox,
@@ -230,6 +252,12 @@ impl Hands {
             boot: &self.boot,
         };
         self.workers.spawn(id, launch, &self.ground, &worker, &mut around)
+    }
+
+    fn bequeath(&mut self, unit: &UnitName, way: (Generation, Generation), machine: &Machine) {
+        let Some(launch) = machine.launch(unit, way.1) else { return };
+        let service = &launch.settings.service;
+        self.fdstore.bequeath(unit, way, (service.workers, service.file_descriptor_store_max));
     }
 
     pub(super) fn signal(&mut self, id: WorkerId, signal: Signal, everyone: bool) {

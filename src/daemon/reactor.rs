@@ -152,6 +152,7 @@ impl Reactor {
                 Source::Left(worker) => self.hands.sweeper.left(worker, &mut self.hands.sources),
                 Source::Job(job) => self.hands.job_ended(job),
                 Source::Logs => self.hands.logs.fired(now),
+                Source::Stored(number) => self.hands.stored_hung_up(number),
                 Source::Signals => self.signalled(),
             }
         }

@@ -50,6 +50,8 @@ pub enum Source {
     Job(JobId),
     /// Log files were written to.
     Logs,
+    /// A stored descriptor hung up.
+    Stored(u64),
     /// A signal for supd itself.
     Signals,
 }
@@ -122,6 +124,16 @@ impl Sources {
     pub fn watch_end(&mut self, fd: &impl AsFd, source: Source) -> io::Result<Token> {
         let fd = fd.as_fd().as_raw_fd();
         self.register(&mut SourceFd(&fd), Interest::WRITABLE, source)
+    }
+
+    /// Waits for whatever this is to hang up, or to fail. What comes in wakes nobody but for urgent data,
+    /// and mio wants something to be asked for.
+    ///
+    /// # Errors
+    /// As [`Sources::watch`].
+    pub fn watch_hang_up(&mut self, fd: &impl AsFd, source: Source) -> io::Result<Token> {
+        let fd = fd.as_fd().as_raw_fd();
+        self.register(&mut SourceFd(&fd), Interest::PRIORITY, source)
     }
 
     fn register(&mut self, it: &mut impl event::Source, how: Interest, source: Source) -> io::Result<Token> {

@@ -81,6 +81,7 @@ impl Bed {
             invocation: &invocation,
             notify_socket: &notify,
             listeners: Vec::new(),
+            stored: Vec::new(),
             pinned: None,
         };
         let Self { sources, inbox, runtime, boot, workers, ground, .. } = self;

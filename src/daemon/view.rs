@@ -50,6 +50,10 @@ impl Hands {
         let pid = |worker| Some(self.workers.get(worker)?.main()?.pid());
         let mut view = UnitView::new(unit, &file.description, &status, listeners, pid);
         for (generation, shown) in status.generations.iter().zip(&mut view.generations) {
+            let launch = machine.launch(unit, generation.generation);
+            let stores = launch.is_some_and(|launch| launch.settings.service.file_descriptor_store_max > 0);
+            let count = || self.fdstore.count(unit, generation.generation);
+            shown.stored = stores.then(|| u64::try_from(count()).unwrap_or(u64::MAX));
             let known = self.counter.known(unit, generation.generation, now);
             let Some((Seen { tally, queues }, age)) = known else { continue };
             shown.connections = tally.connections.map(u64::from);

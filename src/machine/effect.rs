@@ -128,6 +128,19 @@ pub enum Action {
     HoldBinds(Generation),
     /// It is answered from now on, what waits and what comes.
     AnswerBinds(Generation),
+    /// Give this generation, of which nothing runs yet, copies of all that the workers of another have stored:
+    /// each the same index's.
+    Bequeath {
+        /// Whose they are, and stay.
+        from: Generation,
+        /// Who begins with them.
+        to: Generation,
+    },
+    /// Close what the workers of every generation but these have stored.
+    CloseStored {
+        /// Who may get theirs once more, or hand it on.
+        keep: Vec<Generation>,
+    },
     /// Launch one worker. Comes back as `Spawned` or `SpawnFailed`, later `Exited`.
     Spawn {
         /// Its number, new.

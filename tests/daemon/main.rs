@@ -15,6 +15,7 @@ mod cut_short;
 mod demo;
 mod examples;
 mod exclusive;
+mod fdstore;
 mod history;
 mod hostile;
 mod hour;
@@ -97,6 +98,7 @@ fn main() -> ExitCode {
         demo::tests(),
         examples::tests(),
         exclusive::tests(),
+        fdstore::tests(),
         hour::tests(),
     ];
     let trials = tests.into_iter().flatten().map(Test::trial).collect();

@@ -36,34 +36,34 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// A supd with one unit of a puppet.
-struct Stage {
-    supd: Supd,
-    port: u16,
+pub(crate) struct Stage {
+    pub(crate) supd: Supd,
+    pub(crate) port: u16,
 }
 
 /// One puppet, by its process number; connected once it is asked.
-struct Puppet {
+pub(crate) struct Puppet {
     path: std::path::PathBuf,
-    pid: u32,
+    pub(crate) pid: u32,
     line: OnceCell<BufReader<UnixStream>>,
 }
 
 impl Stage {
     /// The unit serves: its puppet has said READY=1 by itself.
-    fn serving(service: &str) -> Self {
+    pub(crate) fn serving(service: &str) -> Self {
         let stage = Self::new();
         stage.supd.launch("web", &stage.unit(&["READY=1"], service));
         stage
     }
 
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let supd = Supd::start();
         copy_apps(&supd.app());
         Self { supd, port: free_port() }
     }
 
     /// `says` is sent one by one as soon as the puppet runs.
-    fn unit(&self, says: &[&str], service: &str) -> String {
+    pub(crate) fn unit(&self, says: &[&str], service: &str) -> String {
         let program = self.supd.app().join("puppet.py");
         let says: String = says.iter().map(|text| format!(", {:?}", text.replace('\n', "\\n"))).collect();
         let mut text = format!(
@@ -83,12 +83,12 @@ impl Stage {
         )
     }
 
-    fn now(&self) -> Status {
+    pub(crate) fn now(&self) -> Status {
         self.supd.status("web")
     }
 
     /// The puppet of the unit's only process.
-    fn puppet(&self) -> Puppet {
+    pub(crate) fn puppet(&self) -> Puppet {
         let pid = wait_for("one process", SOON, || match self.now().pids()[..] {
             [pid] => Some(pid),
             _ => None,
@@ -96,7 +96,7 @@ impl Stage {
         self.puppet_of(pid)
     }
 
-    fn puppet_of(&self, pid: u32) -> Puppet {
+    pub(crate) fn puppet_of(&self, pid: u32) -> Puppet {
         let path = self.supd.app().join(format!("puppet-{pid}.sock"));
         Puppet { path, pid, line: OnceCell::new() }
     }
@@ -109,12 +109,12 @@ impl Stage {
         listed.and_then(|listed| listed["status_text"].as_str()).unwrap_or_default().to_owned()
     }
 
-    fn logged(&self, text: &str) {
+    pub(crate) fn logged(&self, text: &str) {
         wait_until(&format!("{text:?} in supd's log"), SOON, || self.supd.log().contains(text));
     }
 
     /// The puppet ends and another takes its place in the same generation.
-    fn relaunched_after(&self, before: &Status) -> Puppet {
+    pub(crate) fn relaunched_after(&self, before: &Status) -> Puppet {
         let old = before.pids();
         wait_until("the old process to end", SOON, || old.iter().all(|pid| !proc::alive(*pid)));
         let after = wait_for("a relaunch", SOON, || {
@@ -128,7 +128,7 @@ impl Stage {
 
 impl Puppet {
     /// One verb of apps/puppet.py, and its answer.
-    fn ask(&mut self, request: &Value) -> Value {
+    pub(crate) fn ask(&mut self, request: &Value) -> Value {
         self.tell(request);
         let mut answer = String::new();
         let line = self.line.get_mut().expect("connected by tell");
@@ -137,7 +137,7 @@ impl Puppet {
     }
 
     /// One that it may not live to answer.
-    fn tell(&mut self, request: &Value) {
+    pub(crate) fn tell(&mut self, request: &Value) {
         self.line.get_or_init(|| {
             let stream = wait_for("the puppet to listen", SOON, || UnixStream::connect(&self.path).ok());
             stream.set_read_timeout(Some(SOON)).expect("a socket");
@@ -147,16 +147,16 @@ impl Puppet {
         writeln!(line.get_mut(), "{request}").expect("the puppet listens");
     }
 
-    fn say(&mut self, text: &str) {
+    pub(crate) fn say(&mut self, text: &str) {
         self.ask(&json!(["say", text]));
     }
 
     /// Everything that was said before has reached supd's machine.
-    fn sync(&mut self) {
+    pub(crate) fn sync(&mut self) {
         assert!(self.ask(&json!(["barrier"])).is_number(), "the barrier did not come back");
     }
 
-    fn say_and_sync(&mut self, text: &str) {
+    pub(crate) fn say_and_sync(&mut self, text: &str) {
         self.say(text);
         self.sync();
     }

@@ -58,6 +58,8 @@ enum Choice {
 /// The will behind one seed.
 pub(crate) struct Driver {
     rng: Rng,
+    /// For what changes nothing else of a seed's story.
+    aside: Rng,
     weights: [u64; CLASSES],
     moods: Vec<Mood>,
     mood_of: BTreeMap<(u32, WorkerId), Mood>,
@@ -88,6 +90,7 @@ impl Driver {
         let moods = (0..rng.below(4)).map(|_| rng.pick(&MOODS)).collect();
         Self {
             rng,
+            aside: Rng::new(!seed),
             weights,
             moods,
             mood_of: BTreeMap::new(),
@@ -145,9 +148,11 @@ impl Driver {
         let usual = self.rng.pick(&[50, 70, 90]);
         let mut knobs = Knobs::default();
         for knob in Knob::ALL {
-            if !self.rng.chance(usual) {
+            let aside = matches!(knob, Knob::Store | Knob::Preserve);
+            let rng = if aside { &mut self.aside } else { &mut self.rng };
+            if !rng.chance(usual) {
                 let count = knob.words().len() as u64;
-                knobs = knobs.with(*knob, usize::try_from(self.rng.below(count)).unwrap());
+                knobs = knobs.with(*knob, usize::try_from(rng.below(count)).unwrap());
             }
         }
         // Together they are rare, and much of the plot needs them together.

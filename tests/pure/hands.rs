@@ -39,6 +39,7 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
         Action::Unwatch => unit.watched = false,
         Action::Spawn { worker, index, launch } => {
             unit.borrow(launch.generation);
+            unit.store_of(&launch);
             unit.procs.push(Proc::new(worker, index, launch, now));
         }
         Action::Signal { worker, signal, everyone } => {
@@ -111,6 +112,8 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
             let files = std::mem::take(&mut unit.files);
             *unit = Unit { known: false, files, ..Unit::new(unit.place, crate::knobs::Knobs::default()) };
         }
+        Action::Bequeath { from, to } => unit.bequeath(from, to),
+        Action::CloseStored { keep } => unit.stored.retain(|number, _| keep.contains(number)),
         Action::PassOn(generation) => unit.migrate(generation),
         Action::Lend(launch) => {
             unit.borrow(launch.generation);

@@ -69,6 +69,8 @@ knobs! {
     Rests "rests" ["no" "yes"],
     Exclusive "exclusive" ["no" "process" "port"],
     Traffic "traffic" ["no" "told" "slow"],
+    Store "store" ["no" "yes"],
+    Preserve "preserve" ["restart" "no" "yes"],
 }
 
 /// StandbySignal and ActiveSignal, of who has them.
@@ -317,8 +319,9 @@ fn service(knobs: Knobs) -> Service {
         kill_mode: [KillMode::Orderly, KillMode::ControlGroup, KillMode::Process, KillMode::Mixed]
             [knobs.at(Knob::KillMode)],
         log_max_size: 1 << 20,
-        file_descriptor_store_max: 0,
-        file_descriptor_store_preserve: Preserve::Restart,
+        file_descriptor_store_max: u32::from(knobs.is(Knob::Store)),
+        file_descriptor_store_preserve: [Preserve::Restart, Preserve::No, Preserve::Yes]
+            [knobs.at(Knob::Preserve)],
         memory_max: None,
         tasks_max: None,
         cpu_quota_percent: None,

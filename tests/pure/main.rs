@@ -22,6 +22,7 @@ mod sim;
 mod simulation;
 mod slots;
 mod step;
+mod stored;
 mod story;
 mod world;
 mod wrong;

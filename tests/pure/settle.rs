@@ -106,6 +106,9 @@ impl<B: Brain> Sim<B> {
             }
         }
         self.goes_on()?;
+        if self.brain.deadline().is_none() {
+            self.oracle.stored_at_rest(&self.world, &self.status)?;
+        }
         self.oracle.all_ended(&self.world, |unit| self.brain.swap_step(&unit.name).is_some())
     }
 

@@ -88,6 +88,8 @@ pub(crate) struct Unit {
     pub(crate) held: BTreeSet<Generation>,
     /// Those that were lent their slots before anything of them runs.
     pub(crate) lent: BTreeMap<Generation, Arc<Launch>>,
+    /// What workers gave into the descriptor store.
+    pub(crate) stored: BTreeMap<Generation, crate::stored::Stored>,
     pub(crate) procs: Vec<Proc>,
     pub(crate) jobs: Vec<Job>,
     /// The last job that ended, and whose it was.
@@ -318,6 +320,7 @@ impl Unit {
             trees: BTreeSet::new(),
             held: BTreeSet::new(),
             lent: BTreeMap::new(),
+            stored: BTreeMap::new(),
             procs: Vec::new(),
             jobs: Vec::new(),
             last_job: None,

@@ -464,6 +464,21 @@ const WRONGS: &[Wrong] = &[
         unit.trees.insert(release().label);
         story.tries("web/1.0 says status", vec![Action::Remove { label: release().label }])
     }),
+    (Rule::Stored, "who takes over does not get what was stored", || {
+        let mut story = Story::new("store=yes");
+        story.happens("c1 asks web swap", vec![]);
+        let began = story.began(2, SwapKind::Swap, Some(1), up(2, Some(1), None));
+        story.happens("web/1.0 says status", vec![began]);
+        let spawn = story.spawn(2, 2);
+        story.tries("web recorded", vec![spawn])
+    }),
+    (Rule::Stored, "what who serves has stored is closed", || {
+        Story::new("store=yes").tries("clock", vec![Action::CloseStored { keep: vec![] }])
+    }),
+    (Rule::Stored, "given once more to who runs already", || {
+        let from_itself = Action::Bequeath { from: Generation(1), to: Generation(1) };
+        Story::new("store=yes").tries("clock", vec![from_itself])
+    }),
     (Rule::Ends, "supd comes up, and the end of what it did not outlive is not said", || {
         let mut story = Story::new("");
         let began = story.began(2, SwapKind::Swap, Some(1), challenged(2, 1));

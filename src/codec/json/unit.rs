@@ -90,6 +90,8 @@ pub struct GenerationView {
     pub status_text: String,
     /// Whether a relaunch runs the same program; null: not yet known.
     pub pinned: Option<bool>,
+    /// How many descriptors its workers have stored; null: the unit stores none.
+    pub stored: Option<u64>,
     /// Its workers, in the order of SUPD_WORKER.
     pub workers: Vec<WorkerView>,
 }
@@ -261,6 +263,7 @@ impl GenerationView {
             uptime_ms: millis(status.uptime),
             status_text: said.join(" | "),
             pinned: status.pinned,
+            stored: None,
             workers,
         }
     }
@@ -360,7 +363,7 @@ mod tests {
             r#""listeners":[{"name":"http","address":"0.0.0.0:80","steered":false,"mechanism":"shared: a FIFO","queue":2,"queue_bytes":null,"note":""}],"#,
             r#""generations":[{"generation":8,"release":"1.5.0","state":"active","share":99.5,"#,
             r#""pids":[103,104],"connections":null,"oldest_ms":null,"queues":[],"counted_ms":null,"#,
-            r#""uptime_ms":1500,"status_text":"idle","pinned":null,"workers":["#,
+            r#""uptime_ms":1500,"status_text":"idle","pinned":null,"stored":null,"workers":["#,
             r#"{"worker":0,"pid":103,"phase":"serving","status_text":"idle","last_exit":null},"#,
             r#"{"worker":1,"pid":104,"phase":"serving","status_text":"idle","last_exit":null},"#,
             r#"{"worker":2,"pid":null,"phase":"serving","status_text":"","last_exit":null}]}],"#,

@@ -200,6 +200,7 @@ fn full_unit() -> UnitView {
             queues: vec![full_queue()],
             counted_ms: Some(0),
             pinned: Some(true),
+            stored: Some(1),
             workers: vec![WorkerView {
                 pid: Some(1),
                 last_exit: Some(String::new()),

@@ -189,6 +189,7 @@ fn generation_line(generation: &GenerationView) -> String {
     }
     parts.extend(generation.queues.iter().filter_map(waiting));
     parts.extend(generation.pinned.map(|pinned| if pinned { "pinned" } else { "pinned: no" }.to_owned()));
+    parts.extend(generation.stored.map(|stored| format!("{stored} stored")));
     parts.join(", ")
 }
 
@@ -356,6 +357,7 @@ supd: no bpf(2): EPERM";
         });
         web.generations[0].oldest_ms = Some(180_000);
         web.generations[0].pinned = Some(false);
+        web.generations[0].stored = Some(3);
         let queue = |name: &str, connections, bytes, shared| QueueView {
             name: name.into(),
             shared,
@@ -394,7 +396,7 @@ supd: no bpf(2): EPERM";
   listener      http 0.0.0.0:8082 (of generation 9, a slot for each generation, ebpf)
   listener      dns 0.0.0.0:53 (shared, 768 bytes waiting)
   generation 8  active, release 1.5.0, up 5s, 61 open (the oldest for at least 3min), \
-                2 waiting at http, 512 bytes waiting at log for any generation, pinned: no
+                2 waiting at http, 512 bytes waiting at log for any generation, pinned: no, 3 stored
                 worker 0 pid 42 serving: idle\u{fffd} (the one before it: exit status 3)
   last swap     3: 7 to 8, running, ready after 1.42s, switched in 90us
   note          probation: 8s left";

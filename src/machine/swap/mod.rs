@@ -298,6 +298,8 @@ pub(super) struct Swap {
     /// `None`: nothing to go back to, so no probation either.
     pub(super) from: Option<Generation>,
     pub(super) to: Generation,
+    /// Whose stored descriptors it begins with, until they are given to it.
+    pub(super) heir_of: Option<Generation>,
     pub(super) step: Step,
     /// Whether its listeners have a slot for each generation.
     pub(super) steered: bool,

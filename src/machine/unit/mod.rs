@@ -13,6 +13,7 @@
 //! | `life`, `stop`, `part` | on demand, blocked, stopping, stopped; what a stop or supd's end cuts short |
 //! | `standby`, `retire` | a generation that receives nothing: it stands by, or is let go |
 //! | `traffic` | what a load balancer is told where nobody serves for a moment |
+//! | `stored` | what workers gave into the descriptor store: who gets it, until when |
 //! | `rescue` | one that ended while clients waited in its slot |
 //! | `ledger`, `untold` | what is on its way to the disk; an end that a later record hides |
 //! | `clients` | who waits for an answer |
@@ -38,6 +39,7 @@ mod rollback;
 mod settle;
 mod standby;
 mod stop;
+mod stored;
 mod traffic;
 mod untold;
 mod view;
@@ -124,6 +126,8 @@ pub(super) struct Unit {
     held_off: bool,
     bound: Vec<Arc<Socket>>,
     stored: BTreeSet<Generation>,
+    /// Those of whose workers something may be in the descriptor store.
+    storing: BTreeSet<Generation>,
     /// What the last record of an earlier life names, until one of this life is on disk.
     on_disk: BTreeSet<Generation>,
     /// The last record, unless it is on disk: until then a crash goes back to an earlier one.

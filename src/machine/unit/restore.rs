@@ -44,6 +44,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         held_off: false,
         bound: Vec::new(),
         stored,
+        storing: BTreeSet::new(),
         on_disk,
         unsaved: None,
         untold: Vec::new(),

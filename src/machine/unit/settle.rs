@@ -34,6 +34,7 @@ impl Unit {
         self.listen(start, turn);
         self.close_unnamed(start, turn);
         self.tell_untold(turn);
+        self.close_stored(turn);
         self.prune(turn);
         self.remove_unlisted(turn);
         if self.is_forgettable() {

@@ -38,7 +38,8 @@ fn launch(
     // Ctrl-C at supd's terminal is for supd to act on. It cannot fail in a new process.
     let _ = setsid();
     umask(Mode::from_bits_truncate(plan.umask));
-    // One that binds for itself has no listeners; the way to supd is there until it is used.
+    // One that binds for itself has no listeners, and nothing comes after what was stored but the way to supd,
+    // which is there until it is used.
     let kept: Vec<BorrowedFd<'_>> = plan.listeners.iter().copied().chain(way).collect();
     let report_at = place(&kept, reporter).map_err(passing)?;
     open_streams(&plan.standard_output, &plan.standard_error)?;

@@ -61,6 +61,8 @@ pub struct Facts<'a> {
     pub file_descriptor_store_max: u32,
     /// The listeners, in the order of their descriptors from 3 on.
     pub listeners: &'a [(ListenerName, Address)],
+    /// The names of what comes after them: stored descriptors.
+    pub stored: &'a [&'a str],
     /// RUNTIME_DIRECTORY and its sisters.
     pub directories: &'a [(DirectoryKind, PathBuf)],
     /// LANG, as [`language`] found it.
@@ -158,9 +160,10 @@ fn ours(facts: &Facts<'_>) -> Vec<Variable> {
     if facts.file_descriptor_store_max > 0 {
         all.push(variable("FDSTORE", facts.file_descriptor_store_max.to_string()));
     }
-    if !facts.listeners.is_empty() {
-        let names: Vec<&str> = facts.listeners.iter().map(|(name, _)| name.as_str()).collect();
-        all.push(variable("LISTEN_FDS", facts.listeners.len().to_string()));
+    let listeners = facts.listeners.iter().map(|(name, _)| name.as_str());
+    let names: Vec<&str> = listeners.chain(facts.stored.iter().copied()).collect();
+    if !names.is_empty() {
+        all.push(variable("LISTEN_FDS", names.len().to_string()));
         all.push(variable("LISTEN_FDNAMES", names.join(":")));
         let ports = server_starter_port(facts.listeners);
         if !ports.is_empty() {
@@ -241,6 +244,7 @@ mod tests {
             watchdog: None,
             file_descriptor_store_max: 0,
             listeners: &[],
+            stored: &[],
             directories: &[],
             lang: "C.UTF-8",
             passed: &[],
@@ -289,6 +293,7 @@ mod tests {
             watchdog: Some(Duration::from_millis(1500)),
             file_descriptor_store_max: 7,
             listeners: &listeners,
+            stored: &["stored", "a b"],
             directories: &directories,
             ..facts(&unit)
         });
@@ -296,7 +301,7 @@ mod tests {
             text(&all.ours),
             "SUPD_UNIT=web INVOCATION_ID=0123456789abcdef0123456789abcdef SUPD_GENERATION=8 SUPD_WORKER=2 \
              SUPD_RELEASE=1.5.0 SUPD_RELEASE_DIR=/r/1.5.0 NOTIFY_SOCKET=/run/supd/notify/web.8 \
-             WATCHDOG_USEC=1500000 FDSTORE=7 LISTEN_FDS=2 LISTEN_FDNAMES=http:api \
+             WATCHDOG_USEC=1500000 FDSTORE=7 LISTEN_FDS=4 LISTEN_FDNAMES=http:api:stored:a b \
              SERVER_STARTER_PORT=0.0.0.0:80=3;[::1]:81=4 SERVER_STARTER_GENERATION=8"
         );
         let defaults = text(&all.defaults);

@@ -56,7 +56,7 @@ pub struct Plan<'a> {
     pub environment_files: Vec<EnvironmentFile>,
     /// The pinned copy of the program, for [`Common::prepare`].
     pub spare: Option<Spare>,
-    /// The listeners, descriptor 3 first.
+    /// The listeners, descriptor 3 first; then what is stored for it.
     pub listeners: Vec<BorrowedFd<'a>>,
     /// PassListenPID: LISTEN_PID, LISTEN_PIDFDID and WATCHDOG_PID.
     pub pass_listen_pid: bool,

@@ -94,7 +94,67 @@ def inode(pid):
         os.close(fd)
 
 
+def given():
+    """What sd_listen_fds(3) would see, and FDSTORE."""
+    names = os.environ.get("LISTEN_FDNAMES")
+    return {
+        "fds": int(os.environ.get("LISTEN_FDS", "0")),
+        "names": names.split(":") if names else [],
+        "mine": os.environ.get("LISTEN_PID") == str(os.getpid()),
+        "fdstore": os.environ.get("FDSTORE"),
+        "inherited": sum(1 for fd in range(3, 300) if is_inherited(fd)),
+    }
+
+
+def is_inherited(fd):
+    """Whatever Python itself opens is not."""
+    try:
+        return os.get_inheritable(fd)
+    except OSError:
+        return False
+
+
+def make(kind, text=""):
+    """New descriptors, by number; they stay open."""
+    if kind == "memfd":
+        fd = os.memfd_create("state")
+        os.write(fd, text.encode())
+        return [fd]
+    if kind == "pair":
+        return [sock.detach() for sock in socket.socketpair()]
+    if kind == "accepted":
+        with socket.socket(fileno=os.dup(3)) as listener:
+            listener.setblocking(True)
+            connection, _ = listener.accept()
+            return [connection.detach()]
+    return [os.open("/dev/null", os.O_RDONLY)]
+
+
+def content(fd):
+    return os.pread(fd, 4096, 0).decode()
+
+
+def flood(count, each):
+    """So many messages, each with so many descriptors of its own."""
+    for _ in range(count):
+        files = [os.open("/dev/null", os.O_RDONLY) for _ in range(each)]
+        send("FDSTORE=1\nFDNAME=flood", files)
+        for fd in files:
+            os.close(fd)
+
+
+def hung_up(fd):
+    """Whether nobody has the other end any more, once everything that was said before has counted."""
+    barrier()
+    poll = select.poll()
+    poll.register(fd, 0)
+    return bool(poll.poll(5000))
+
+
 verbs = {
+    "hung_up": hung_up,
+    "given": given, "make": make, "content": content, "flood": flood, "close": os.close,
+    "give": lambda text, *fds: send(text, fds), "write": lambda fd, text: os.write(fd, text.encode()),
     "say": say, "say_from_child": say_from_child, "barrier": barrier, "stamp": stamp, "bear": bear,
     "fork": fork, "inode": inode, "seen": lambda: list(seen), "exit": os._exit,
     "exit_saying": lambda text, code: (send(text), os._exit(code)),

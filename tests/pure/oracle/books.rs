@@ -119,6 +119,8 @@ pub(super) struct Book {
     pub(super) rescued: BTreeMap<Generation, Option<BTreeSet<u32>>>,
     /// Somebody waits for this one, says the present event for the first time.
     pub(super) owed: Option<Generation>,
+    /// Whose stored descriptors a generation was given.
+    pub(super) given: BTreeMap<Generation, Generation>,
     /// A person wants no wait.
     pub(super) in_haste: bool,
     /// The swap that was committed just before the present event, by the disk; and by this event.
@@ -168,6 +170,7 @@ impl Book {
             ended: BTreeSet::new(),
             rescued: BTreeMap::new(),
             owed: None,
+            given: BTreeMap::new(),
             in_haste: false,
             saved_commit: None,
             committed_now: None,
@@ -208,6 +211,7 @@ impl Book {
         self.standbys.clear();
         self.ended.clear();
         self.rescued.clear();
+        self.given.clear();
         self.in_haste = false;
         self.left = None;
         self.saved_commit = None;

@@ -10,6 +10,7 @@ mod releases;
 mod reply;
 mod rescue;
 mod serve;
+mod stored;
 
 use crate::world::{Unit, World};
 use books::Book;
@@ -75,6 +76,8 @@ rules! {
     Releases = "releases",
     /// Crash restarts and rollbacks run what ran, everything else what is on disk.
     Pinned = "pinned",
+    /// What workers stored is given to who comes after them, and is closed once nobody does.
+    Stored = "stored",
     /// Each swap that began has one end in the history, over crashes too.
     Ends = "ends",
     /// What a rollback goes back to.
@@ -247,6 +250,7 @@ impl Oracle {
                 must(Rule::Accounts, !self.worker_ids.contains(worker), || format!("worker {worker} twice"))?;
                 self.worker_ids.push(*worker);
                 Book::runs_release(unit, launch)?;
+                self.book(place).is_given(unit, launch)?;
                 self.book(place).spawns(world, unit, *index, launch)
             }
             Action::Signal { worker, signal, everyone } => {
@@ -313,6 +317,8 @@ impl Oracle {
                 self.book(place).shares(world, unit, *swap_id, (*candidate, *share))
             }
             Action::Lend(launch) => serve::lends(unit, launch),
+            Action::Bequeath { from, to } => self.book(place).bequeaths(unit, *from, *to),
+            Action::CloseStored { keep } => self.book(place).closes_stored(unit, keep),
             Action::HoldBinds(generation) => serve::holds_binds(unit, *generation),
             Action::AnswerBinds(generation) => serve::answers_binds(unit, *generation),
             Action::PassOn(generation) => serve::passes_on(unit, *generation),
@@ -405,6 +411,7 @@ impl Oracle {
             book.ends_well(world)?;
             book.says_slow(world, unit, shown, clock)?;
             book.rescues_well(shown)?;
+            book.stores_well(unit, shown)?;
             book.commits_well(world, unit)?;
             book.closed_well(unit)?;
             book.refused_well(unit)?;

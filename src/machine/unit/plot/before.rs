@@ -44,6 +44,7 @@ impl Unit {
         let release = swap.plan.release.clone();
         // A release never changes: it is its own pin.
         let named = Kept { generation: swap.to, pinned: release.is_some(), release };
+        swap.heir_of = self.heir_of(&swap.plan);
         if swap.is_first() {
             self.durable.want = want_of(&swap.plan.settings);
             let last = self.durable.active.as_ref().map(|kept| kept.generation);
@@ -88,6 +89,7 @@ impl Unit {
         turn.note(Level::Info, Some(swap.to), format!("launched with {workers} worker(s)"));
         let role = if swap.is_first() { Role::Active } else { Role::Candidate };
         self.hold_binds(swap, turn);
+        self.bequeath(swap, turn);
         let mut group = Group::new(launch, role, swap.steered, turn);
         let told = group.launch_all(turn);
         self.groups.insert(swap.to, group);

@@ -94,6 +94,7 @@ impl Unit {
             plan,
             from,
             to,
+            heir_of: None,
             step,
             steered,
             share: Share::ZERO,

@@ -78,6 +78,7 @@ fn inheritance(
         notify_socket: Some(Path::new("/run/supd/notify/web.8")),
         watchdog: Some(std::time::Duration::from_secs(3)),
         file_descriptor_store_max: 0,
+        stored: &[],
         listeners: &listeners,
         directories: &[(DirectoryKind::Runtime, PathBuf::from("/run/web"))],
         lang: "C.UTF-8",
