@@ -117,6 +117,21 @@ mod tests {
         NOW.after(Duration::from_secs(seconds))
     }
 
+    /// Two seconds at a time, and no longer than that after it has accepted the last.
+    #[test]
+    fn whoever_is_launched_for_those_that_wait_has_time_while_it_accepts_them() {
+        let mut drain = Drain::new(NOW, None, None);
+        drain.give(NOW, Some(Duration::from_secs(5)));
+        for second in 1..=20 {
+            drain.due(at(second));
+            assert!(!drain.is_over(), "after {second} s");
+            drain.counted(at(second), Counts { queued: 100 - u32::try_from(second).unwrap(), ..EMPTY });
+        }
+        drain.counted(at(20), Counts { queued: 80, ..EMPTY });
+        drain.due(at(23));
+        assert!(drain.is_over(), "it accepts nobody any more");
+    }
+
     #[test]
     fn it_is_over_once_nobody_is_left() {
         let mut drain = Drain::new(NOW, Some(at(3)), Some(Duration::from_secs(30)));

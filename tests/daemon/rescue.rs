@@ -19,6 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test_with("rescue::probation_of_a_path", NEEDS, probation_of_a_path),
         test_with("rescue::it_ends_once_more", NEEDS, it_ends_once_more),
         test_with("rescue::stopped_meanwhile", NEEDS, stopped_meanwhile),
+        test_with("rescue::datagrams", NEEDS, datagrams),
     ]
 }
 
@@ -167,6 +168,43 @@ fn it_ends_once_more() {
     supd.ctl(&["swap", "web"]).expect(0);
     for client in &mut clients {
         assert_eq!(answer(client.as_mut()).0, "3");
+    }
+}
+
+/// Nobody moves datagrams to another socket, with eBPF or without.
+fn datagrams() {
+    for supd in [start(), Supd::start()] {
+        let (port, first) = (free_port(), supd.app().join("first"));
+        // The second version reads nothing when it runs for the first time.
+        let program = "import os, socket, sys, time\n\
+            s = socket.socket(fileno=3)\n\
+            if sys.argv[1] == '2' and not os.path.exists(sys.argv[2]):\n    \
+                open(sys.argv[2], 'w').write(str(os.getpid()))\n    time.sleep(600)\n\
+            while True:\n    s.sendto(sys.argv[1].encode(), s.recvfrom(99)[1])\n";
+        let unit = |version: &str| {
+            format!(
+                "[[Socket]]\nListenDatagram = \"127.0.0.1:{port}\"\n\n[Service]\nExecStart = [\"/usr/bin/python3\", \
+                 \"-c\", {program:?}, {version:?}, {first:?}]\nReady = \"started\"\nReadySettleSec = \"0\"\n\n[Swap]\n\
+                 ProbationSec = \"60s\"\nSettleSec = \"0\"\n"
+            )
+        };
+        supd.launch("echo", &unit("1"));
+        supd.write_unit("echo", &unit("2"));
+        supd.ctl(&["swap", "echo", "--wait=active"]).expect(0);
+        let pid = || std::fs::read_to_string(&first).ok()?.parse::<u32>().ok();
+        let pid = crate::wait::wait_for("the second version to sleep", SOON, pid);
+        let clients = [(); 8].map(|()| std::net::UdpSocket::bind(("127.0.0.1", 0)).expect("a port"));
+        for client in &clients {
+            client.set_read_timeout(Some(SOON)).expect("a limit");
+            client.send_to(b"?", ("127.0.0.1", port)).expect("sent");
+        }
+        proc::signal(pid, Signal::SIGKILL);
+        for client in &clients {
+            let mut answer = [0; 1];
+            assert_eq!(client.recv(&mut answer).expect("an answer"), 1, "{}", supd.log());
+            assert_eq!(&answer, b"2", "who it was sent to answers it");
+        }
+        wait_until("it to be over", SOON, || supd.status("echo").active() == Some(1));
     }
 }
 

@@ -152,7 +152,7 @@ fn kernel(socket: &Socket, error: &Error) -> String {
             .into(),
         ("steer", Errno::EINVAL, Address::Ip { kind: SocketKind::Datagram, .. }) => {
             "a worker has tied the socket to one peer (connect(2)), which takes it out of the kernel's choice: \
-             mend the program, and stop and start the unit"
+             mend the program, and where that serves already, stop and start the unit"
                 .into()
         }
         ("steer", Errno::EINVAL, _) => "a worker had locked the socket (SO_LOCK_FILTER) before it \
