@@ -15,12 +15,11 @@ pub struct Message {
     /// the notices of the same datagram.
     pub main: Option<MainClaim>,
     /// What it announces, in the order in which it counts whatever the order in the datagram:
-    /// who may notify; stopping, or else reloading, then ready; status; errors; time; watchdog.
+    /// who may notify; stopping, or else reloading, then ready; status; errors; time; watchdog;
+    /// restarts.
     pub notices: Vec<Notice>,
     /// FDSTORE=1 or FDSTOREREMOVE=1.
     pub store: Option<Store>,
-    /// RESTART_RESET=1
-    pub restart_reset: bool,
     /// What was ignored, and why: one line each, never more than [`WARNINGS_MAX`].
     pub warnings: Vec<String>,
 }
@@ -66,12 +65,8 @@ pub fn parse(text: &str, descriptors: usize) -> Message {
     if reader.lines.contains(&"BARRIER=1") {
         return reader.barrier(descriptors);
     }
-    let mut message = Message {
-        main: reader.main(descriptors),
-        notices: reader.notices(),
-        restart_reset: reader.flag("RESTART_RESET"),
-        ..Message::default()
-    };
+    let mut message =
+        Message { main: reader.main(descriptors), notices: reader.notices(), ..Message::default() };
     message.store = reader.store();
     let by_pidfd = message.main.as_ref().is_some_and(|claim| claim.by_descriptor);
     let wanted = by_pidfd || matches!(message.store, Some(Store::Keep { .. }));
@@ -159,6 +154,7 @@ impl<'a> Reader<'a> {
         notices.extend(micros("EXTEND_TIMEOUT_USEC").map(Notice::ExtendTimeout));
         notices.extend(micros("WATCHDOG_USEC").map(Notice::WatchdogPeriod));
         notices.extend(self.watchdog());
+        notices.extend(self.flag("RESTART_RESET").then_some(Notice::RestartReset));
         notices
     }
 
@@ -282,10 +278,10 @@ mod tests {
             ("WATCHDOG_USEC=20000000", Notice::WatchdogPeriod(micros(20_000_000))),
             ("WATCHDOG_USEC=18446744073709551615", Notice::WatchdogPeriod(micros(u64::MAX))),
             ("EXTEND_TIMEOUT_USEC=500", Notice::ExtendTimeout(micros(500))),
+            ("RESTART_RESET=1", Notice::RestartReset),
         ] {
             assert_eq!(notices(text), [notice], "{text:?}");
         }
-        assert!(parse("RESTART_RESET=1", 0).restart_reset);
     }
 
     #[test]
@@ -413,7 +409,7 @@ mod tests {
                 texts.iter().flat_map(|t| pieces.iter().map(move |piece| format!("{t}{piece}"))).collect();
             for text in &texts {
                 let message = parse(text, text.len() % 3);
-                assert!(message.notices.len() < 14 && message.warnings.len() <= WARNINGS_MAX);
+                assert!(message.notices.len() < 15 && message.warnings.len() <= WARNINGS_MAX);
             }
         }
     }

@@ -84,6 +84,8 @@ pub(super) struct Pace {
     launches: VecDeque<Tick>,
     /// Launches in a row that did not hold.
     streak: u32,
+    /// The present run has said that they count no more.
+    reset: bool,
 }
 
 /// When the next launch is due.
@@ -103,14 +105,21 @@ impl Pace {
         }
     }
 
+    /// The run that is there says that what was before it counts no more (RESTART_RESET=1).
+    pub(super) fn reset(&mut self) {
+        self.launches.clear();
+        (self.streak, self.reset) = (0, true);
+    }
+
     /// A run ended that served for `served`.
     pub(super) fn ended(&mut self, now: Tick, served: Duration, service: &Service) -> Rest {
         if served >= service.start_limit_interval.max(Duration::from_secs(1)) {
             self.streak = 0;
         }
         // RestartSec = 0 is meant for the first relaunch, not for a hundred a second.
-        let first =
-            if self.streak == 0 { service.restart_delay } else { service.restart_delay.max(SHORTEST) };
+        // Nor is it for who says so with every run.
+        let spins = self.streak > 0 || std::mem::take(&mut self.reset);
+        let first = if spins { service.restart_delay.max(SHORTEST) } else { service.restart_delay };
         let doubled = first.saturating_mul(1 << self.streak.min(16));
         self.streak = self.streak.saturating_add(1);
         let delay = doubled.min(PAUSE.max(service.restart_delay));

@@ -36,6 +36,8 @@ pub enum Notice {
     WatchdogTrigger,
     /// WATCHDOG_USEC=…: the new period, from now on.
     WatchdogPeriod(Duration),
+    /// RESTART_RESET=1: how it ended before counts no more.
+    RestartReset,
     /// EXTEND_TIMEOUT_USEC=…: the running deadline moves to now plus this.
     ExtendTimeout(Duration),
 }

@@ -31,6 +31,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("notify::watchdog_trigger", watchdog_trigger),
         test("notify::extend_timeout_of_a_start", extend_timeout_of_a_start),
         test("notify::extend_timeout_of_a_stop", extend_timeout_of_a_stop),
+        test("notify::restart_reset", restart_reset),
         test("notify::barrier", barrier),
     ]
 }
@@ -477,6 +478,24 @@ fn extend_timeout_of_a_stop() {
     let done = stop.finish(SOON).expect(0);
     assert!(done.took >= Duration::from_millis(1_500), "{done}");
     assert!(!stage.supd.log().contains("SIGKILL"), "it was killed:\n{}", stage.supd.log());
+}
+
+/// Who says that its earlier ends count no more is launched again as if it had never ended; only who does.
+fn restart_reset() {
+    let stage = Stage::serving("StartLimitBurst = 2\nStartLimitIntervalSec = \"1min\"");
+    for _ in 0..4 {
+        let before = stage.now();
+        let mut puppet = stage.puppet();
+        puppet.say_and_sync("RESTART_RESET=1");
+        proc::signal(puppet.pid, Signal::SIGKILL);
+        stage.relaunched_after(&before);
+    }
+    assert!(!stage.supd.log().contains("StartLimitBurst"), "{}", stage.supd.log());
+    let before = stage.now();
+    proc::signal(stage.puppet().pid, Signal::SIGKILL);
+    let last = stage.relaunched_after(&before);
+    proc::signal(last.pid, Signal::SIGKILL);
+    stage.logged("StartLimitBurst");
 }
 
 /// The descriptor is closed once everything before has counted; a barrier with something beside it,

@@ -287,6 +287,7 @@ fn said(notice: &Notice) -> Word {
         Notice::WatchdogPeriod(_) => "period",
         Notice::ExtendTimeout(_) => "extend",
         Notice::Status(_)
+        | Notice::RestartReset
         | Notice::Errno(_)
         | Notice::Error(_)
         | Notice::ExitStatus(_)

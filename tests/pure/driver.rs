@@ -396,6 +396,7 @@ impl Driver {
         if let Some((choice, weight)) = usual {
             self.may(choice, weight);
         }
+        self.may(says(Say::Reset), if matches!(mood, Mood::CrashLoop | Mood::DiesServing) { 2 } else { 0 });
         self.may(says(Say::Ready), if proc.reloading && mood != Mood::NeverReady { 20 } else { 0 });
         if proc.period.is_some() && mood != Mood::Silent {
             self.may(says(Say::Alive), 12);
@@ -412,6 +413,7 @@ impl Driver {
             Say::Period(Duration::from_secs(3)),
             Say::Extend(Duration::from_secs(60)),
             Say::Reloading,
+            Say::Reset,
         ])
     }
 

@@ -196,6 +196,7 @@ pub(crate) fn said(worker: WorkerId, say: Say, now: Tick) -> Event {
         Say::Trigger => Notice::WatchdogTrigger,
         Say::Period(span) => Notice::WatchdogPeriod(span),
         Say::Extend(span) => Notice::ExtendTimeout(span),
+        Say::Reset => Notice::RestartReset,
         Say::Status => Notice::Status("busy".to_owned()),
     };
     Event::Noticed { worker, notice }

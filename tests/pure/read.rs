@@ -135,6 +135,7 @@ fn parse_say(word: &str) -> Result<Say, String> {
         ("stopping", Say::Stopping),
         ("alive", Say::Alive),
         ("trigger", Say::Trigger),
+        ("reset", Say::Reset),
         ("status", Say::Status),
     ];
     if let Some(span) = word.strip_prefix("period=") {

@@ -496,7 +496,7 @@ impl<B: Brain> Sim<B> {
                     proc.period = Some(span);
                     proc.fed = proc.fed.max(now);
                 }
-                Say::Extend(_) | Say::Status => {}
+                Say::Extend(_) | Say::Reset | Say::Status => {}
             }
         }
         self.tell(place, said(id, say, now))

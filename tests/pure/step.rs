@@ -87,6 +87,7 @@ pub(crate) enum Say {
     Trigger,
     Period(Duration),
     Extend(Duration),
+    Reset,
     Status,
 }
 
@@ -352,6 +353,7 @@ impl fmt::Display for Say {
             Self::Stopping => f.write_str("stopping"),
             Self::Alive => f.write_str("alive"),
             Self::Trigger => f.write_str("trigger"),
+            Self::Reset => f.write_str("reset"),
             Self::Period(span) => write!(f, "period={}", print_span(span)),
             Self::Extend(span) => write!(f, "extend={}", print_span(span)),
             Self::Status => f.write_str("status"),

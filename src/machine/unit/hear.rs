@@ -44,6 +44,7 @@ impl Unit {
             Notice::WatchdogTrigger => Cue::Trigger,
             Notice::WatchdogPeriod(period) => Cue::Period(period),
             Notice::ExtendTimeout(span) => Cue::Extend(span),
+            Notice::RestartReset => return self.reset_restarts(worker, turn),
             Notice::Status(text) => return self.says(worker, text),
             Notice::Errno(errno) => return self.note_said(worker, &format!("ERRNO={errno}"), turn),
             Notice::Error(error) => return self.note_said(worker, &error, turn),
@@ -61,6 +62,17 @@ impl Unit {
         let group = self.groups.get_mut(&generation);
         if let Some(worker) = group.and_then(|group| group.workers.get_mut(index)) {
             worker.status_text = text;
+        }
+    }
+
+    /// Its earlier ends count no more: the next delay is RestartSec again, and StartLimitBurst begins anew.
+    fn reset_restarts(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
+        let Some((generation, index)) = self.find(worker) else { return };
+        let group = self.groups.get_mut(&generation);
+        let run = group.and_then(|group| group.workers.get_mut(index)).filter(|run| run.exit().is_none());
+        if let Some(run) = run {
+            run.pace.reset();
+            turn.note(Level::Debug, Some(generation), format!("worker {index} says RESTART_RESET=1"));
         }
     }
 

@@ -179,6 +179,7 @@ fn rank(notice: &Notice) -> u8 {
         Notice::ExtendTimeout(_) => 7,
         Notice::WatchdogPeriod(_) => 8,
         Notice::Watchdog | Notice::WatchdogTrigger => 9,
+        Notice::RestartReset => 10,
         Notice::MainPid(_) => 10,
     }
 }
@@ -206,6 +207,7 @@ fn written(message: &Message) -> String {
             Notice::MainPid(pid) => format!("MAINPID={pid}"),
             Notice::Watchdog => "WATCHDOG=1".into(),
             Notice::WatchdogTrigger => "WATCHDOG=trigger".into(),
+            Notice::RestartReset => "RESTART_RESET=1".into(),
             Notice::WatchdogPeriod(period) => format!("WATCHDOG_USEC={}", period.as_micros()),
             Notice::ExtendTimeout(more) => format!("EXTEND_TIMEOUT_USEC={}", more.as_micros()),
         });

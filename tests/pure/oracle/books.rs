@@ -9,7 +9,8 @@ use supd::machine::{Event, Request};
 use supd::model::settings::Retain;
 use supd::model::status::SwapResult;
 use supd::model::{
-    Address, ClientId, Durable, Generation, Happening, Kept, Record, Signal, SwapId, SwapKind, Tick, Want,
+    Address, ClientId, Durable, Generation, Happening, Kept, Notice, Record, Signal, SwapId, SwapKind, Tick,
+    Want,
 };
 
 /// One swap, rollback, restart or start.
@@ -358,6 +359,10 @@ impl Book {
             self.drains.entry(*generation).and_modify(|(_, last)| *last = quiet);
             self.quiet.remove(generation);
             self.quiet.extend(quiet.then_some(*generation));
+        }
+        if let Event::Noticed { worker, notice: Notice::RestartReset } = event {
+            let live = unit.proc(*worker).filter(|proc| proc.told_end.is_none());
+            live.and_then(|proc| self.relaunches.remove(&(proc.generation(), proc.index)));
         }
         if let Event::Retired { generation, queued: 1.. } = event {
             self.waited_for(*generation);
