@@ -9,9 +9,9 @@
 //! Handshakes that are begun and never ended (a flood, or TCP_DEFER_ACCEPT and clients that say nothing)
 //! look like accepts where the kernel counts whom it sends. So where a queue is never seen to shrink, what
 //! the generation holds is counted too, again and again: whoever holds a connection that is new since the first
-//! time accepts. Who holds none at two more counts does not, if those on their way are as many as seem to have been accepted, or so many that the
-//! kernel may keep nothing of them (SYN cookies). Who accepts and has ended each connection before it is
-//! counted is known by what is sent, as ever.
+//! time accepts. Who holds none at two more counts does not, if those on their way are as many as seem to have
+//! been accepted, or so many that the kernel may keep nothing of them (SYN cookies). Who accepts and has ended
+//! each connection before it is counted is known by what is sent, as ever.
 
 use crate::model::{Tick, Waiting};
 use std::time::Duration;
