@@ -1,6 +1,6 @@
 //! Servers of which only one may run: the one before ends first, and whoever comes meanwhile waits.
 
-use crate::harness::{Setup, Supd, free_port};
+use crate::harness::{Supd, free_port};
 use crate::load::{Load, Mode, Plan, Target};
 use crate::wait::{SOON, wait_until};
 use crate::{Need, Test, proc, test, test_with};
@@ -24,14 +24,6 @@ pub(crate) fn tests() -> Vec<Test> {
         test_with("exclusive::a_path", PYTHON, a_path),
         test("exclusive::what_cannot_be_is_refused", what_cannot_be_is_refused),
     ]
-}
-
-/// A supd that may load no eBPF program, as an ordinary user's.
-pub(crate) fn without_ebpf() -> Supd {
-    let words = ["setpriv", "--bounding-set=-bpf,-sys_admin"];
-    let root = nix::unistd::geteuid().is_root();
-    let wrapper = words.into_iter().filter(|_| root).map(str::to_owned).collect();
-    Supd::start_with(&Setup { wrapper, ..Setup::default() })
 }
 
 /// A second one beside the first finds the first one's lock, and fails.
@@ -102,7 +94,7 @@ fn nothing_is_lost() {
 }
 
 fn nothing_is_lost_without_ebpf() {
-    to_and_fro(&without_ebpf());
+    to_and_fro(&Supd::without_ebpf());
 }
 
 /// Who served before is launched again, as it was, and the answer says so.
@@ -133,7 +125,7 @@ fn one_that_fails() {
 }
 
 fn one_that_fails_without_ebpf() {
-    failing(&without_ebpf());
+    failing(&Supd::without_ebpf());
 }
 
 /// Begins a swap to one that takes long, and waits until the old one is gone.

@@ -1,7 +1,7 @@
 //! Servers of which two may run and only one may be bound: the next waits in its bind, and whoever comes
 //! meanwhile waits for it.
 
-use crate::exclusive::{answer, ask, gap, more, without_ebpf};
+use crate::exclusive::{answer, ask, gap, more};
 use crate::harness::{Supd, free_port};
 use crate::load::{Load, Mode, Plan, Target};
 use crate::wait::{SOON, holds_for, wait_until};
@@ -105,7 +105,7 @@ fn nothing_is_lost() {
 }
 
 fn nothing_is_lost_without_ebpf() {
-    to_and_fro(&without_ebpf());
+    to_and_fro(&Supd::without_ebpf());
 }
 
 /// Begins a swap to one that does not listen for long, and waits until it has bound.

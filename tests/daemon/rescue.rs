@@ -1,7 +1,7 @@
 //! Clients that wait in the slot of a generation that ended, where the kernel does not move them: with the
 //! classic program, and over a UNIX path.
 
-use crate::harness::{Setup, Supd, free_port};
+use crate::harness::{Supd, free_port};
 use crate::wait::{SOON, wait_until};
 use crate::{Need, Test, proc, test_with};
 use nix::sys::signal::Signal;
@@ -64,14 +64,6 @@ fn answer(client: &mut dyn Client) -> (String, u32) {
     let by = text.lines().find_map(|line| line.strip_prefix("X-Served-By: ")).expect("a name");
     let (version, pid) = by.split_once('/').expect("version/pid");
     (version.to_owned(), pid.parse().expect("a pid"))
-}
-
-/// A supd that may load no eBPF program, as an ordinary user's.
-fn start() -> Supd {
-    let words = ["setpriv", "--bounding-set=-bpf,-sys_admin"];
-    let root = nix::unistd::geteuid().is_root();
-    let wrapper = words.into_iter().filter(|_| root).map(str::to_owned).collect();
-    Supd::start_with(&Setup { wrapper, ..Setup::default() })
 }
 
 /// A unit of this version of a small server, whose program is a file of its own.
@@ -137,7 +129,7 @@ fn all_are_answered(supd: &Supd, place: &Place, (pid, mut clients): (u32, Vec<Bo
 }
 
 fn canary_of_a_port() {
-    let supd = start();
+    let supd = Supd::without_ebpf();
     let place = Place::Port(free_port());
     let frozen = frozen(&supd, &place, &["swap", "web", "--canary", "50%"], 32);
     let status = supd.status("web");
@@ -147,7 +139,7 @@ fn canary_of_a_port() {
 }
 
 fn probation_of_a_path() {
-    let supd = start();
+    let supd = Supd::without_ebpf();
     let place = Place::Path(supd.path().join("web.sock"));
     let frozen = frozen(&supd, &place, &["swap", "web", "--wait=active"], 8);
     all_are_answered(&supd, &place, frozen);
@@ -155,7 +147,7 @@ fn probation_of_a_path() {
 
 /// It cannot serve any more: that is said, it is not tried for ever, and the next one has its slot.
 fn it_ends_once_more() {
-    let supd = start();
+    let supd = Supd::without_ebpf();
     let place = Place::Path(supd.path().join("web.sock"));
     let (pid, mut clients) = frozen(&supd, &place, &["swap", "web", "--wait=active"], 3);
     std::fs::remove_file(supd.app().join("server-2.py")).expect("its program");
@@ -173,7 +165,7 @@ fn it_ends_once_more() {
 
 /// Nobody moves datagrams to another socket, with eBPF or without.
 fn datagrams() {
-    for supd in [start(), Supd::start()] {
+    for supd in [Supd::without_ebpf(), Supd::start()] {
         let (port, first) = (free_port(), supd.app().join("first"));
         // The second version reads nothing when it runs for the first time.
         let program = "import os, socket, sys, time\n\
@@ -210,7 +202,7 @@ fn datagrams() {
 
 /// Who is launched for those that wait is stopped as everybody.
 fn stopped_meanwhile() {
-    let supd = start();
+    let supd = Supd::without_ebpf();
     let place = Place::Port(free_port());
     let (pid, mut clients) = frozen(&supd, &place, &["swap", "web", "--canary", "50%"], 32);
     proc::signal(pid, Signal::SIGKILL);

@@ -3,7 +3,7 @@
 use crate::harness::{Supd, free_port};
 use crate::load::{Load, Mode, Plan, Target};
 use crate::wait::{SOON, holds_for, pause, wait_until};
-use crate::{Need, Test, exclusive, proc, test, test_with};
+use crate::{Need, Test, proc, test, test_with};
 use nix::sys::signal::Signal;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -107,7 +107,7 @@ fn path_where_nobody_accepts() {
 /// Where the kernel counts nobody, half a queue that the frozen one holds none of is enough; and DeferAcceptSec,
 /// which would keep clients out of every queue, is left out.
 fn half_a_queue_without_ebpf() {
-    let supd = exclusive::without_ebpf();
+    let supd = Supd::without_ebpf();
     supd.install_worker("1");
     let port = free_port();
     let unit = supd.worker(port, &[], "", "ProbationSec = \"60s\"\nDrainSec = \"0\"");
@@ -127,7 +127,7 @@ fn half_a_queue_without_ebpf() {
 }
 
 fn slow_server_without_ebpf() {
-    slow_server(&exclusive::without_ebpf());
+    slow_server(&Supd::without_ebpf());
 }
 
 /// Its clients come again as soon as they are answered: so many wait at every moment, and all are served.

@@ -154,6 +154,15 @@ impl Supd {
         Self::start_in(folder, setup)
     }
 
+    /// One that may load no eBPF program, as an ordinary user's.
+    #[allow(dead_code, reason = "the benchmarks do not ask")]
+    pub(crate) fn without_ebpf() -> Self {
+        let words = ["setpriv", "--bounding-set=-bpf,-sys_admin"];
+        let root = nix::unistd::geteuid().is_root();
+        let wrapper = words.into_iter().filter(|_| root).map(str::to_owned).collect();
+        Self::start_with(&Setup { wrapper, ..Setup::default() })
+    }
+
     fn start_in(folder: TempDir, setup: &Setup) -> Self {
         let child = Self::command(folder.path(), setup)
             .stdout(log(folder.path()))

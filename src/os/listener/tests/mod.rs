@@ -1,5 +1,6 @@
 //! Against the real kernel, on loopback and in folders that go with the test.
 
+mod abstract_names;
 mod adopt;
 mod bad_luck;
 mod fifo;
