@@ -9,9 +9,12 @@ use crate::machine::swap_table::StepKind;
 use crate::machine::{Event, Launch, Level, Machine};
 use crate::model::settings::Settings;
 use crate::model::{Generation, JobId, Share, SwapId, UnitName, WorkerId};
+use crate::os::family::{Look, Standing};
 use crate::os::pidfd::PidFd;
-use crate::os::process::Stat;
 use std::hash::{BuildHasher, RandomState};
+
+/// So many processes are named in an error.
+const NAMED: usize = 32;
 
 impl Hands {
     pub(super) fn bind(&mut self, unit: &UnitName, job: JobId, settings: &Settings) {
@@ -83,19 +86,29 @@ impl Hands {
         self.say(unit, event);
     }
 
-    /// Whoever is stopped by a signal is alive and ready, and would accept nothing.
+    /// Whoever is stopped by a signal is alive and ready, and would accept nothing; and so is a master that runs
+    /// while all who accept for it are stopped.
     fn is_able(&self, unit: &UnitName, to: Generation) -> Result<(), String> {
         let its = self.workers.of_unit(unit).filter(|(_, worker)| worker.launch.generation == to);
-        let mains = its.filter_map(|(_, worker)| worker.main()).map(|main| main.pid());
-        let stopped: Vec<String> = mains
-            .filter(|pid| Stat::read(*pid).is_some_and(|stat| stat.stopped))
-            .map(|pid| pid.to_string())
-            .collect();
-        if stopped.is_empty() {
+        let mains = its.filter_map(|(_, worker)| worker.main()).map(PidFd::pid);
+        let mut look = Look::default();
+        let standing: Vec<Standing> = mains.map(|pid| look.at(pid)).collect();
+        if look.stopped().is_empty() {
             return Ok(());
         }
-        let pids = stopped.join(" ");
-        Err(format!("generation {to} is stopped by a signal and accepts nothing: kill -CONT {pids}"))
+        let cure = cure(look.stopped());
+        if standing.contains(&Standing::Stopped) {
+            return Err(format!("generation {to} is stopped by a signal and accepts nothing: {cure}"));
+        }
+        if standing.iter().all(|it| *it == Standing::ChildrenStopped) {
+            return Err(format!(
+                "all that generation {to} has forked are stopped by a signal, and it accepts nothing: {cure}"
+            ));
+        }
+        let text =
+            format!("some of generation {to} are stopped by a signal, and only the others accept: {cure}");
+        note(unit, Level::Warning, Some(to), &text);
+        Ok(())
     }
 
     /// Whoever must not stay has nothing that could be gone back to.
@@ -161,6 +174,14 @@ impl Hands {
             note(unit, Level::Warning, Some(generation), &fault);
         }
     }
+}
+
+/// What to type where these are stopped.
+fn cure(stopped: &[i32]) -> String {
+    let (named, further) = stopped.split_at(stopped.len().min(NAMED));
+    let pids: Vec<String> = named.iter().map(ToString::to_string).collect();
+    let more = if further.is_empty() { String::new() } else { format!(" and {} more", further.len()) };
+    format!("kill -CONT {}{more}", pids.join(" "))
 }
 
 /// What is known of whom a switch goes to.

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod code;
 pub mod dial;
 pub mod error;
+pub mod family;
 pub mod fork;
 pub mod groups;
 pub mod heap;

@@ -14,6 +14,12 @@ pub(crate) fn tests() -> Vec<Test> {
         test("steer::standby_has_its_time", standby_has_its_time),
         test("steer::standby_is_told", standby_is_told),
         test("steer::standby_that_is_stopped", standby_that_is_stopped),
+        test("steer::standby_whose_children_are_stopped", standby_whose_children_are_stopped),
+        test_with(
+            "steer::standby_whose_children_are_stopped_without_ebpf",
+            &[Need::Program("setpriv", "util-linux")],
+            standby_whose_children_are_stopped_without_ebpf,
+        ),
         test(
             "steer::server_without_a_graceful_stop_loses_nothing",
             server_without_a_graceful_stop_loses_nothing,
@@ -135,6 +141,50 @@ fn standby_that_is_stopped() {
     assert_eq!((supd.status("web").active(), supd.status("web").pids_in(1)), (Some(1), standby));
     let tally = load.stop();
     assert_eq!(tally.lost(), 0, "{tally}");
+}
+
+fn standby_whose_children_are_stopped() {
+    children_are_stopped(&Supd::start());
+}
+
+fn standby_whose_children_are_stopped_without_ebpf() {
+    children_are_stopped(&Supd::without_ebpf());
+}
+
+/// The first process runs, and nobody who accepts for it.
+fn children_are_stopped(supd: &Supd) {
+    let port = free_port();
+    let app = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemon/apps/forking.py");
+    let unit = |version: &str| {
+        format!(
+            "[[Socket]]\nListenStream = \"127.0.0.1:{port}\"\n\n[Service]\nExecStart = \
+             [\"/usr/bin/python3\", {app:?}, {version:?}, \"2\"]\nReadySettleSec = \"0\"\n\n[Swap]\n{WARM}\n"
+        )
+    };
+    supd.launch("web", &unit("1"));
+    supd.write_unit("web", &unit("2"));
+    supd.ctl(&["swap", "web"]).expect(0);
+    let [first] = supd.status("web").pids_in(1)[..] else { panic!("one worker") };
+    let [one, other] = proc::children(first)[..] else { panic!("two children") };
+    let send = |pid, signal, stopped| {
+        proc::signal(pid, signal);
+        wait_until("the signal to count", SOON, || proc::is_stopped(pid) == stopped);
+    };
+    send(one, Signal::SIGSTOP, true);
+    send(other, Signal::SIGSTOP, true);
+    let refused = supd.ctl(&["rollback", "web"]).expect(1);
+    let cure = format!("accepts nothing: kill -CONT {one} {other}");
+    assert!(refused.text().contains(&cure), "{refused}");
+    assert_eq!(supd.status("web").active(), Some(2));
+    only(&target(port), "2");
+    // One of them is enough, and of the other it is told.
+    send(one, Signal::SIGCONT, false);
+    supd.ctl(&["rollback", "web"]).expect(0);
+    let told = format!("only the others accept: kill -CONT {other}");
+    wait_until("that to be told", SOON, || supd.log().contains(&told));
+    assert_eq!(supd.status("web").active(), Some(1));
+    only(&target(port), "1");
+    send(other, Signal::SIGCONT, false);
 }
 
 /// StandbySignal once nobody waits for it any more, ActiveSignal before anybody does again.

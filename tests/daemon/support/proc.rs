@@ -9,6 +9,12 @@ pub(crate) fn alive(pid: u32) -> bool {
     state(pid).is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
+/// Whether a signal has stopped it.
+#[allow(dead_code, reason = "the benchmarks do not ask")]
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    state(pid) == Some('T')
+}
+
 /// The state letter of /proc/PID/stat, behind the last parenthesis of the name.
 fn state(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
