@@ -17,9 +17,9 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 
 impl Listeners {
     /// Hears from here on when somebody shuts an open listener down, and of no other: what refuses
-    /// already, or can never listen again, has nothing to be told.
+    /// already, or can never listen again, has nothing to be told. Says what has gone wrong with slots before.
     pub(super) fn guard(&mut self, sources: &mut Sources) -> Vec<String> {
-        let mut faults = Vec::new();
+        let mut faults: Vec<String> = self.all_mut().flat_map(Listener::take_troubles).collect();
         let resting = self.last_call.is_some() || self.revive_at.is_some();
         for bound in &mut self.bound {
             let (listener, address) = (&bound.listener, bound.listener.address());

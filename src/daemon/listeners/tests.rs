@@ -2,10 +2,11 @@
 
 use super::Listeners;
 use crate::codec::unitfile::{self, Sources as Files};
-use crate::daemon::sources::Sources;
+use crate::daemon::sources::{Source, Sources};
 use crate::model::{Address, Generation, Settings, Tick, UnitName};
 use crate::os::listener::{Queues, Traffic};
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::sys::socket::sockopt::ReusePort;
+use nix::sys::socket::{Backlog, Shutdown, listen, setsockopt, shutdown};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -248,6 +249,40 @@ fn a_standby_that_shuts_its_slot_down_listens_again() {
     stage.reach(1);
     stage.switch(2, None).unwrap();
     stage.reach(2);
+}
+
+/// Two that were shut down and listen again before anybody looked are taken out and put back (slots_hostile). One
+/// that cannot be says HUP, and nothing else is needed.
+#[test]
+fn one_that_cannot_be_put_back_is_told_and_heard_of() {
+    let body = || {
+        // Capabilities are the thread's: without eBPF the kernel goes by places.
+        caps::clear(None, caps::CapSet::Effective).unwrap();
+        let mut stage = Stage::new(true);
+        (1..=3).for_each(|generation| stage.lend(generation));
+        for generation in [2, 3] {
+            let fd = stage.fd(generation, 0);
+            shutdown(fd.as_raw_fd(), Shutdown::Both).unwrap();
+            listen(&fd, Backlog::new(64).unwrap()).unwrap();
+        }
+        setsockopt(&stage.fd(2, 0), ReusePort, &false).unwrap();
+        assert_eq!(stage.listeners.lead_again(), [""; 0], "nobody is led there");
+        let end = Instant::now() + LONG;
+        let deaf = Source::Deaf(UnitName::new("web").unwrap());
+        while !stage.sources.wait(Some(LONG)).unwrap().sources.contains(&deaf) {
+            assert!(Instant::now() < end, "nobody says so");
+        }
+        let Stage { listeners, sources, .. } = &mut stage;
+        let notes = listeners.revive(Tick(1), false, sources);
+        let told = |what: &str| notes.iter().filter(|note| note.contains(what)).count();
+        assert_eq!((told("listen again at slot"), told("it listens again")), (1, 1), "{notes:?}");
+        assert_eq!(listeners.revive(Tick(2), false, sources), [""; 0], "told once");
+        for active in [2, 3, 1] {
+            stage.switch(active, None).unwrap();
+            stage.reach(active);
+        }
+    };
+    std::thread::spawn(body).join().unwrap();
 }
 
 #[test]

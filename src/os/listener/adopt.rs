@@ -92,6 +92,7 @@ fn take_in(socket: &Arc<Socket>, fd: OwnedFd, folder: &Path, from: From) -> Resu
         traffic,
         notes,
         cuts,
+        troubles: Vec::new(),
         shared,
         borrowed,
         park: None,

@@ -84,6 +84,8 @@ pub struct Listener {
     notes: Vec<String>,
     /// What the kernel cut of the options in force.
     cuts: Vec<String>,
+    /// What went wrong beside what was to be done, and was not told yet.
+    troubles: Vec<String>,
     /// Why every generation gets the same slot, if it is so.
     shared: Option<&'static str>,
     /// Another server may still accept there, by the same socket: it is neither refused nor held off.
@@ -131,6 +133,7 @@ impl Listener {
             traffic: Traffic::Refused,
             notes,
             cuts,
+            troubles: Vec::new(),
             shared: steering::shared(&socket.address),
             borrowed: false,
             park: None,
@@ -313,6 +316,11 @@ impl Listener {
     /// What a person should know although it is no error, such as a backlog that the kernel cut.
     pub fn notes(&self) -> impl Iterator<Item = &str> {
         self.notes.iter().chain(&self.cuts).map(String::as_str)
+    }
+
+    /// What went wrong beside what was to be done, each once: a slot that could not be put back where it belongs.
+    pub fn take_troubles(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.troubles)
     }
 
     /// Closes supd's copy. Its public path goes if it is still its own, and the private one. Clients

@@ -10,12 +10,13 @@
 //! One that has moved has one place that it can have now. Of two nobody knows which was the first, and it makes
 //! a difference: then all but the active one are taken out and put back, in an order that is known. What waits
 //! there is reset by that, where a generation that is not the active one has a queue; anything else would lead
-//! clients to the wrong one for good.
+//! clients to the wrong one for good. One that cannot listen again (its worker has taken SO_REUSEPORT from it) is
+//! told, and says HUP, which leads to another attempt ([`super::Listener::listen`]).
 //!
 //! **What is absent:** eBPF programs, which go by names.
 
 use super::member::Member;
-use super::{filter, inet};
+use super::{filter, inet, note};
 use crate::model::{Address, SocketKind};
 use crate::os::steering::{Group, Slot};
 use crate::os::{Error, sockopt};
@@ -47,12 +48,13 @@ pub(super) fn is_tied(fd: BorrowedFd<'_>) -> bool {
     getpeername::<SockaddrStorage>(fd.as_raw_fd()).is_ok()
 }
 
-/// Counts again who has which place.
+/// Counts again who has which place. What cannot be put right is added to `troubles`.
 pub(super) fn recount(
     group: &mut Group,
     active: &Member,
     others: &[Member],
     (address, backlog, held): (&Address, u32, bool),
+    troubles: &mut Vec<String>,
 ) {
     if group.closes() {
         return;
@@ -61,7 +63,7 @@ pub(super) fn recount(
     if !matches!(address, Address::Ip { kind: SocketKind::Stream, .. }) {
         let tied: Vec<Slot> =
             all().filter(|it| group.has(it.slot) && is_tied(it.fd())).map(|it| it.slot).collect();
-        tied.into_iter().for_each(|slot| drop(group.left(slot)));
+        tied.into_iter().for_each(|slot| tell(group.left(slot), troubles));
         return;
     }
     let gone: Vec<&Member> = all().filter(|it| group.has(it.slot) && !it.is_listening()).collect();
@@ -69,9 +71,9 @@ pub(super) fn recount(
         all().filter(|it| it.is_listening() && !(group.has(it.slot) && has_mark(it.fd()))).collect();
     match (gone.as_slice(), moved.as_slice()) {
         ([], []) => {}
-        ([one], []) => drop(group.left(one.slot)),
-        ([], [one]) => drop(join(group, one.slot, one.fd())),
-        (_, _) => set_right(group, active, others, (address, backlog, held)),
+        ([one], []) => tell(group.left(one.slot), troubles),
+        ([], [one]) => tell(join(group, one.slot, one.fd()), troubles),
+        (_, _) => set_right(group, active, others, (address, backlog, held), troubles),
     }
 }
 
@@ -81,26 +83,37 @@ fn set_right(
     active: &Member,
     others: &[Member],
     (address, backlog, held): (&Address, u32, bool),
+    troubles: &mut Vec<String>,
 ) {
+    let failed = |verb: &'static str, member: &Member| {
+        let what = format!("slot {} of {address}", member.slot);
+        move |errno| Error::new(verb, what, errno)
+    };
     let there: Vec<&Member> = others.iter().filter(|member| member.is_listening()).collect();
     for member in &there {
         // For the moment until the program knows it, too.
-        let _ = inet::refuse(member.fd());
+        tell(inet::refuse(member.fd()).map_err(failed("take out", member)), troubles);
     }
     for member in others.iter().chain([active]) {
-        let _ = group.left(member.slot);
+        tell(group.left(member.slot), troubles);
     }
     if active.is_listening() {
-        let _ = join(group, active.slot, active.fd());
-        let _ = group.attach(std::iter::once(active.fd()), address);
+        tell(join(group, active.slot, active.fd()), troubles);
+        tell(group.attach(std::iter::once(active.fd()), address), troubles);
     }
     for member in there {
+        // Where supd may not, a few stray into its queue.
         let kept_out = !held && filter::drop_new_connections(member.fd()).is_ok();
-        if inet::listen(member.fd(), backlog, false).is_ok() {
-            let _ = join(group, member.slot, member.fd());
-        }
+        let listens = inet::listen(member.fd(), backlog, false).map_err(failed("listen again at", member));
+        tell(listens.and_then(|()| join(group, member.slot, member.fd())), troubles);
         if kept_out {
-            let _ = filter::let_in(member.fd());
+            tell(filter::let_in(member.fd()).map_err(failed("let clients in at", member)), troubles);
         }
+    }
+}
+
+fn tell(result: Result<(), Error>, troubles: &mut Vec<String>) {
+    if let Err(error) = result {
+        note(troubles, &error.to_string());
     }
 }

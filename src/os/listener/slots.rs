@@ -123,7 +123,7 @@ impl Listener {
     /// on, and the new one joins.
     fn add_socket(&mut self, slot: Slot, udp: bool, steering: &mut Steering) -> Result<(), Why> {
         let begun = self.begin_group(udp, steering)?;
-        let Self { socket, bound, traffic, front, further, group, .. } = self;
+        let Self { socket, bound, traffic, front, further, group, troubles, .. } = self;
         let Some(group) = group else {
             return Err(Error::new("steer", &*bound, Errno::EINVAL).into());
         };
@@ -132,6 +132,7 @@ impl Listener {
             front,
             further,
             (bound, socket.options.backlog, *traffic == Traffic::HeldOff),
+            troubles,
         );
         let fd = inet::join(front.fd(), bound, &socket.options, *traffic == Traffic::Refused)?;
         if udp || *traffic != Traffic::Refused {
@@ -216,7 +217,7 @@ impl Listener {
     }
 
     fn attach(&mut self, steering: &Steering) -> Result<(), Why> {
-        let Self { socket, bound, traffic, front, further, group, .. } = self;
+        let Self { socket, bound, traffic, front, further, group, troubles, .. } = self;
         if let Some(group) = group {
             steering.tell(group);
             recount::recount(
@@ -224,6 +225,7 @@ impl Listener {
                 front,
                 further,
                 (bound, socket.options.backlog, *traffic == Traffic::HeldOff),
+                troubles,
             );
             // A worker may have taken its slot out of the kernel's choice, or left it alone in it.
             for member in std::iter::once(&*front).chain(&*further).filter(|it| group.has(it.slot)) {
@@ -318,13 +320,14 @@ impl Listener {
     /// # Errors
     /// What the kernel says.
     pub fn remind(&mut self) -> Result<(), Error> {
-        let Self { socket, bound, traffic, front, further, group, .. } = self;
+        let Self { socket, bound, traffic, front, further, group, troubles, .. } = self;
         let Some(group) = group else { return Ok(()) };
         recount::recount(
             group,
             front,
             further,
             (bound, socket.options.backlog, *traffic == Traffic::HeldOff),
+            troubles,
         );
         for member in std::iter::once(&*front).chain(&*further) {
             if group.has(member.slot) {

@@ -56,7 +56,7 @@ impl Listener {
         if self.further.is_empty() && !self.front.is_listening() {
             self.be_alone_again();
         }
-        let Self { socket, bound, shared, front, further, group, .. } = self;
+        let Self { socket, bound, shared, front, further, group, troubles, .. } = self;
         let backlog = socket.options.backlog;
         let failed = |errno| in_use(bound, Error::new("listen on", &*bound, errno));
         let Some(group) = group else {
@@ -64,7 +64,7 @@ impl Listener {
         };
         let held = self.traffic == Traffic::HeldOff;
         // What moved before is counted first: else what begins to listen now would stand before it in our count.
-        recount::recount(group, front, further, (bound, backlog, held));
+        recount::recount(group, front, further, (bound, backlog, held), troubles);
         let mut begun: Vec<BorrowedFd<'_>> = Vec::new();
         let listens = |member: &&Member| member.is_listening();
         let others: Vec<BorrowedFd<'_>> =
@@ -72,6 +72,10 @@ impl Listener {
         let mut failed_first = None;
         for member in std::iter::once(&*front).chain(&*further) {
             let listened = member.is_listening();
+            if !listened {
+                // A worker may have taken it from its slot. Where even this is not to be had, listen(2) says so.
+                let _ = sockopt::set(member.fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1);
+            }
             let result = inet::listen(member.fd(), backlog, false).map_err(failed).and_then(|()| {
                 if listened && group.has(member.slot) {
                     return Ok(group.enter(member.slot, member.fd())?);

@@ -183,6 +183,34 @@ fn slots_that_listen_again_before_anybody_looks_are_told_apart() {
     });
 }
 
+/// Two are taken out and put back; a worker has kept one of them from it.
+#[test]
+fn a_slot_that_cannot_be_put_back_is_told_and_listens_again_later() {
+    both("slots_hostile::a_slot_that_cannot_be_put_back_is_told_and_listens_again_later", || {
+        let mut stage = stage(4);
+        listens_again(&stage, 1);
+        listens_again(&stage, 2);
+        sockopt::set(stage.worker(1).as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 0).unwrap();
+        stage.steer(split(0, None));
+        let troubles = stage.listener.take_troubles();
+        if stage.listener.mechanism() == Mechanism::Ebpf {
+            assert_eq!(troubles, [""; 0]);
+        } else {
+            let [trouble] = &troubles[..] else { panic!("{troubles:?}") };
+            assert!(trouble.contains("listen again at slot 1"), "{trouble}");
+            assert!(stage.listener.is_shut_down());
+            assert_eq!(stage.reached(30), [(0, 30)]);
+            stage.listener.listen().unwrap();
+        }
+        assert!(!stage.listener.is_shut_down());
+        for led in [1, 3, 2, 0] {
+            stage.steer(split(led, None));
+            assert_eq!(stage.reached(30), [(led, 30)]);
+        }
+        assert_eq!(stage.listener.take_troubles(), [""; 0], "told once");
+    });
+}
+
 #[test]
 fn a_copy_that_leaked_keeps_no_slot_alive_and_shifts_nobody() {
     both("slots_hostile::a_copy_that_leaked_keeps_no_slot_alive_and_shifts_nobody", || {
