@@ -9,8 +9,8 @@ use super::hands::Hands;
 use super::view::MANY;
 use crate::machine::{Counts, Event, Machine};
 use crate::model::settings::Socket;
-use crate::model::{ClientId, Generation, Queue, Queued, Settings, Tick, UnitName};
-use crate::os::census::{self, Ages, Group, Place, Tally};
+use crate::model::{Address, ClientId, Generation, Queue, Queued, Settings, Tick, UnitName};
+use crate::os::census::{self, Ages, Count, Group, Place, Tally};
 use crate::os::listener::Queues;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -35,6 +35,9 @@ const FEW: usize = 64;
 /// One count is for no more generations: its answer has to fit into a pipe. The others have the next.
 const MOST: usize = 1024;
 
+/// One count looks closer at so many of those that are tried out; the others have the next.
+const CLOSER: usize = 16;
+
 /// So many people are answered in a turn, as many as are heard in one.
 const ANSWERS_PER_TURN: usize = 16;
 
@@ -48,8 +51,8 @@ pub struct Counter {
     asked: VecDeque<(UnitName, Generation)>,
     /// Asked by people.
     looks: VecDeque<Look>,
-    /// Units of which one is tried out that seems to accept nothing.
-    doubted: BTreeSet<UnitName>,
+    /// Units of which one is tried out that seems to accept nothing, in that order.
+    doubted: VecDeque<UnitName>,
     /// Some of them may be answered by now.
     news: bool,
     under_way: Option<Vec<Row>>,
@@ -77,6 +80,8 @@ struct Row {
     unit: UnitName,
     generation: Generation,
     queues: Vec<Queue>,
+    /// The listeners that have connections.
+    places: Vec<Address>,
     /// By the machine.
     asked: bool,
 }
@@ -104,8 +109,10 @@ impl Counter {
     }
 
     /// Whether one that is tried out accepts anybody is to be looked at.
-    pub fn doubt(&mut self, unit: UnitName) {
-        self.doubted.insert(unit);
+    pub fn doubt(&mut self, unit: &UnitName) {
+        if !self.doubted.contains(unit) {
+            self.doubted.push_back(unit.clone());
+        }
     }
 
     fn is_wanted(&self) -> bool {
@@ -214,7 +221,14 @@ impl Hands {
 
     fn begin_count(&mut self, machine: &Machine, now: Tick) {
         self.counter.begun = Some(now);
-        let (rows, groups) = self.rows(machine);
+        let doubted: Vec<UnitName> = {
+            let doubted = &mut self.counter.doubted;
+            doubted.drain(..doubted.len().min(CLOSER)).collect()
+        };
+        let (rows, mut groups) = self.rows(&doubted, machine);
+        for (row, group) in rows.iter().zip(&mut groups).filter(|(row, _)| doubted.contains(&row.unit)) {
+            self.look_closer(row, group);
+        }
         self.set_some_right(rows.iter().map(|row| &row.unit));
         let ages = match self.counter.ages.take() {
             Some(ages) => Some(ages),
@@ -233,7 +247,7 @@ impl Hands {
 
     /// Every generation that the next count is for. Of a unit that is asked about it is each one: what the
     /// others hold is not to be taken for a connection that nobody was seen with.
-    fn rows(&mut self, machine: &Machine) -> (Vec<Row>, Vec<Group>) {
+    fn rows(&mut self, doubted: &[UnitName], machine: &Machine) -> (Vec<Row>, Vec<Group>) {
         let mut running: BTreeMap<(UnitName, Generation), (Group, Arc<Settings>)> = BTreeMap::new();
         for worker in self.workers.all() {
             let key = (worker.unit.clone(), worker.launch.generation);
@@ -250,7 +264,6 @@ impl Hands {
         }
         if running.len() > FEW {
             let looked = self.counter.looks.iter().filter_map(|look| look.unit.as_ref());
-            let doubted = self.counter.doubted.iter();
             let units: BTreeSet<&UnitName> =
                 asked.iter().map(|(unit, _)| unit).chain(looked).chain(doubted).collect();
             running.retain(|(unit, _), _| units.contains(unit));
@@ -262,13 +275,13 @@ impl Hands {
                 running.entry(key).or_insert_with(|| (Group::default(), launch.settings.clone()));
             }
         }
-        self.counter.doubted.clear();
         let queues = if running.len() >= MANY { Queues::read() } else { Queues::default() };
         let counted = running.into_iter().take(MOST).map(|((unit, generation), (mut group, settings))| {
             let (places, queues) = self.slots(&unit, generation, &settings, &queues);
+            let (addresses, places) = places.into_iter().unzip();
             group.places = places;
             let asked = asked.remove(&(unit.clone(), generation));
-            (Row { unit, generation, queues, asked }, group)
+            (Row { unit, generation, queues, places: addresses, asked }, group)
         });
         let counted = counted.unzip();
         // Forgotten meanwhile, or too many at once.
@@ -286,7 +299,7 @@ impl Hands {
         generation: Generation,
         settings: &Settings,
         queues: &Queues,
-    ) -> (Vec<Place>, Vec<Queue>) {
+    ) -> (Vec<(Address, Place)>, Vec<Queue>) {
         let Some(bound) = self.listeners.get(unit) else { return (Vec::new(), Vec::new()) };
         let of = |socket: &Arc<Socket>| {
             let (name, address) = (socket.name.clone(), socket.address.clone());
@@ -299,9 +312,20 @@ impl Hands {
         };
         let at = |socket: &Arc<Socket>| {
             let fd = bound.fd(generation, &socket.address)?;
-            Place::of(&socket.address, fd)
+            Some((socket.address.clone(), Place::of(&socket.address, fd)?))
         };
         (settings.sockets.iter().filter_map(at).collect(), settings.sockets.iter().map(of).collect())
+    }
+
+    /// Each listener of one that is tried out is looked at by itself. What waits in its slot, and in the others, is
+    /// looked at before the kernel lists it, so that whoever waited then and is not accepted is there.
+    fn look_closer(&mut self, row: &Row, group: &mut Group) {
+        let Some(bound) = self.listeners.get(&row.unit) else { return };
+        let queued = |address: &Address| {
+            let own = bound.queue_of(row.generation, address, &Queues::default())?;
+            Some((own, bound.queue(address, &Queues::default())?.saturating_sub(own)))
+        };
+        group.closer = self.trials.begin_count(&row.unit, row.generation, &row.places, queued);
     }
 
     /// The child has counted, or not.
@@ -310,24 +334,19 @@ impl Hands {
         let answer = result.and_then(|answer| {
             census::decode(&answer, rows.len()).ok_or_else(|| "the child's answer is cut short".to_owned())
         });
-        let tallies = match answer {
-            Ok(tallies) => tallies,
+        let counts = match answer {
+            Ok(counts) => counts,
             Err(why) => return self.not_counted(rows, &why, now),
         };
         let at = self.counter.begun.unwrap_or(now);
         self.counter.known.retain(|_, known| now.since(known.at) < SHOWN_FOR);
-        let mut queued: BTreeMap<UnitName, u32> = BTreeMap::new();
-        for row in &rows {
-            let all = queued.entry(row.unit.clone()).or_default();
-            *all = all.saturating_add(Queue::connections(&row.queues));
-        }
-        for (row, tally) in rows.into_iter().zip(tallies) {
+        for (row, count) in rows.into_iter().zip(counts) {
             let known = self.counter.known.entry(row.unit.clone()).or_default();
             if known.at != at {
                 *known = Known { at, of: BTreeMap::new() };
             }
-            let all = queued.get(&row.unit).copied().unwrap_or_default();
-            self.trials.counted(&row.unit, row.generation, &tally, (at, all));
+            self.trials.counted(&row.unit, row.generation, (row.places.as_slice(), &count), (at, now));
+            let Count { tally, .. } = count;
             self.workers.counted(&row.unit, row.generation, tally.connections.unwrap_or(0));
             known.of.insert(row.generation, Seen { tally, queues: row.queues.clone() });
             self.say_counted(row, tally);
@@ -345,7 +364,7 @@ impl Hands {
         self.counter.news = true;
         for row in rows {
             self.counter.known.remove(&row.unit);
-            self.say_counted(row, Tally { connections: None, arriving: None, oldest: None, newest: None });
+            self.say_counted(row, Tally { connections: None, arriving: None, oldest: None });
         }
     }
 

@@ -9,8 +9,8 @@ use super::perform::note;
 use crate::machine::stall::{Held, Stall};
 use crate::machine::{Event, Level, Machine};
 use crate::model::settings::Socket;
-use crate::model::{Generation, Tick, UnitName};
-use crate::os::census::Tally;
+use crate::model::{Address, Generation, Tick, UnitName};
+use crate::os::census::Count;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,20 +41,56 @@ impl Trials {
         self.0.values().map(|trial| trial.look).min()
     }
 
-    /// What a generation holds, and what is on its way to all of the unit's; counted `at` then, while so many
-    /// waited in the queues of all.
+    /// A count begins that looks closer at these listeners of a generation; `queued` says how many wait in its slot
+    /// there, and in all others. Until when what was counted at each is known; nothing: it is not tried out.
+    pub fn begin_count(
+        &mut self,
+        unit: &UnitName,
+        generation: Generation,
+        at: &[Address],
+        queued: impl Fn(&Address) -> Option<(u32, u32)>,
+    ) -> Vec<Tick> {
+        let Some(trial) = self.of(unit, generation) else { return Vec::new() };
+        let until = |address: &Address| {
+            let (own, others) = queued(address).unwrap_or_default();
+            trial.stall(address).map_or(Tick(0), |stall| stall.begin_count(own, others))
+        };
+        at.iter().map(until).collect()
+    }
+
+    /// What there is at each of these listeners of a generation, from `began` till `over`.
     pub fn counted(
         &mut self,
         unit: &UnitName,
         generation: Generation,
-        tally: &Tally,
-        (at, queued): (Tick, u32),
+        (at, count): (&[Address], &Count),
+        (began, over): (Tick, Tick),
     ) {
-        let Some(trial) = self.0.get_mut(unit).filter(|trial| trial.generation == generation) else { return };
-        let (Some(_), Some(arriving)) = (tally.connections, tally.arriving) else { return };
-        let held = Held { at, newest: tally.newest, half_open: arriving.saturating_sub(queued) };
-        let alone = trial.queues.len() == 1;
-        trial.queues.iter_mut().for_each(|(_, stall)| stall.counted(&held, alone));
+        let Some(trial) = self.of(unit, generation) else { return };
+        // Who holds what, and who is on the way, has to be known.
+        let (Some(_), Some(_)) = (count.tally.connections, count.tally.arriving) else { return };
+        for (address, spot) in at.iter().zip(&count.spots) {
+            let Some(stall) = trial.stall(address) else { continue };
+            stall.counted(&Held {
+                at: began,
+                over,
+                fresh: spot.held_since,
+                half_open: spot.half_open,
+                half_open_fresh: spot.half_open_since,
+                waiting: spot.waiting,
+                waited: spot.waited,
+            });
+        }
+    }
+
+    fn of(&mut self, unit: &UnitName, generation: Generation) -> Option<&mut Trial> {
+        self.0.get_mut(unit).filter(|trial| trial.generation == generation)
+    }
+}
+
+impl Trial {
+    fn stall(&mut self, address: &Address) -> Option<&mut Stall> {
+        self.queues.iter_mut().find(|(socket, _)| socket.address == *address).map(|(_, stall)| stall)
     }
 }
 
@@ -90,7 +126,7 @@ impl Hands {
             self.lead_again(unit, trial);
             let Some(reason) = self.look_at(unit, trial, now) else {
                 if trial.queues.iter().any(|(_, stall)| stall.is_doubtful(now)) {
-                    self.counter.doubt(unit.clone());
+                    self.counter.doubt(unit);
                 }
                 return true;
             };

@@ -2,16 +2,20 @@
 //!
 //! The kernel counts no accepts. But where it counts whom it sends to a slot, those of them who do not
 //! wait there were accepted, or their handshake is half done; and where it tells who waits longest, a new
-//! one there means that the one before was accepted. Elsewhere a queue that is shorter than before is all
-//! there is, and new clients may have filled it up again between two looks: only one that stays half full is
-//! believed to stand still, and not where what the generation holds says otherwise.
+//! one there means that the one before was accepted. Elsewhere a queue that is shorter than before is what
+//! there is, and new clients may have filled it up again between two looks: one that stays half full is
+//! believed to stand still, but not where what the generation holds says otherwise.
 //!
-//! Handshakes that are begun and never ended (a flood, or TCP_DEFER_ACCEPT and clients that say nothing)
-//! look like accepts where the kernel counts whom it sends. So where a queue is never seen to shrink, what
-//! the generation holds is counted too, again and again: whoever holds a connection that is new since the first
-//! time accepts. Who holds none at two more counts does not, if those on their way are as many as seem to have
-//! been accepted, or so many that the kernel may keep nothing of them (SYN cookies). Who accepts and has ended
-//! each connection before it is counted is known by what is sent, as ever.
+//! So where a queue is never seen to shrink, what there is at its listener is counted too, again and again.
+//! Whoever holds a connection that is new since the first count accepts. Who holds none at two more counts may
+//! still accept, and have ended each connection before it is counted.
+//! - Where the kernel counts whom it sends, handshakes that are begun and never ended (a flood, or
+//!   TCP_DEFER_ACCEPT and clients that say nothing) look like accepts. Nobody accepts there if those that are half
+//!   done are as many as seem to have been accepted, or so many that the kernel may keep nothing of them (SYN cookies).
+//! - Where it does not, it lists at least the connections at the address that nobody has accepted, and each by
+//!   its name. In whose slot they wait it does not tell. But a queue is served in its order: if as many of those
+//!   that waited at the first count are there still as waited in this slot then, beside all that may wait in the
+//!   others, then none of this slot's was accepted.
 
 use crate::model::{Tick, Waiting};
 use std::time::Duration;
@@ -41,15 +45,23 @@ const DOUBTED: Duration = Duration::from_millis(500);
 /// A server that accepts may hold nobody in the moment of a count, but not again and again.
 const COUNTS: u32 = 2;
 
-/// What a generation held at a count.
+/// What there was at a listener at a count. What is new was not there at the first one ([`Stall::begin_count`]).
 #[derive(Debug, Clone, Copy)]
 pub struct Held {
-    /// When.
+    /// When it began.
     pub at: Tick,
-    /// So long ago its newest connection was counted for the first time; `None`: it holds none.
-    pub newest: Option<Duration>,
-    /// Handshakes at its addresses that are half done, whosever they will be.
+    /// When it was over.
+    pub over: Tick,
+    /// Connections that the generation holds, new ones.
+    pub fresh: u32,
+    /// Handshakes that are half done, whosever they will be.
     pub half_open: u32,
+    /// Those of them that are new.
+    pub half_open_fresh: u32,
+    /// Connections that wait in any slot.
+    pub waiting: u32,
+    /// Those of them that are not new.
+    pub waited: u32,
 }
 
 /// A slot's queue, as it is looked at from time to time.
@@ -58,16 +70,31 @@ pub struct Stall {
     before: Waiting,
     standing: Option<Standing>,
     doubt: Option<Doubt>,
+    /// How many waited in this slot, and in all others, when the last count began.
+    queued: (u32, u32),
 }
 
 /// Somebody waits, and the queue was not seen to shrink.
 #[derive(Debug, Clone, Copy)]
 struct Doubt {
     since: Tick,
-    /// The first count since then, and how many had been sent and did not wait, where that is counted.
-    first: Option<(Tick, Option<u64>)>,
-    /// At so many counts in a row, all that seem to have been accepted since then may have been on their way.
+    /// The first count since then.
+    first: Option<First>,
+    /// At so many counts in a row none that is new was held, and all that seem to have been accepted since then, if
+    /// that is counted, may have been on their way.
     explained: u32,
+    /// At so many counts in a row all were there who waited in this slot at the first one.
+    stayed: u32,
+}
+
+/// What the counts that follow are compared with.
+#[derive(Debug, Clone, Copy)]
+struct First {
+    over: Tick,
+    /// How many had been sent and did not wait, where that is counted.
+    taken: Option<u64>,
+    /// How many waited in this slot, of whom the kernel shows: whoever was reset waits and is not shown.
+    waiting: u32,
 }
 
 /// Somebody waits, and none was seen to be accepted.
@@ -93,7 +120,7 @@ impl Stall {
         if waiting.length < before.length || waiting.first.is_some() {
             self.doubt = None;
         }
-        let doubt = *self.doubt.get_or_insert(Doubt { since: now, first: None, explained: 0 });
+        let doubt = *self.doubt.get_or_insert(Doubt { since: now, first: None, explained: 0, stayed: 0 });
         let full = waiting.length >= waiting.most;
         // Of what is sent to a full queue the kernel drops some, and nobody has accepted that.
         let sent = waiting.sent.filter(|_| !full);
@@ -128,36 +155,51 @@ impl Stall {
             // It has been counted that it holds nobody who is new; or that cannot be counted.
             (false, true) if doubt.explained > 0 => LONGEST,
             (false, true) => LONGEST_UNCOUNTED,
+            (false, false) if doubt.stayed >= COUNTS => LONGEST,
             (false, false) => return None,
         };
         Some(now.since(standing.since)).filter(|stood| *stood >= longest && standing.more_since.is_none())
     }
 
-    /// What its generation holds was counted. `alone`: it can only have come from here.
-    pub fn counted(&mut self, held: &Held, alone: bool) {
+    /// A count begins, while so many wait in this slot, and so many in all others of its listener. What was
+    /// counted until the moment that this gives is not new.
+    pub fn begin_count(&mut self, own: u32, others: u32) -> Tick {
+        self.queued = (own, others);
+        self.doubt.and_then(|doubt| doubt.first).map_or(Tick(0), |first| first.over)
+    }
+
+    /// What there is at its listener was counted.
+    pub fn counted(&mut self, held: &Held) {
         let taken = self.before.sent.map(|sent| sent.saturating_sub(self.before.length.into()));
         let Some(doubt) = &mut self.doubt else { return };
         if held.at < doubt.since {
             return;
         }
-        let Some((first, before)) = doubt.first else {
-            doubt.first = Some((held.at, taken));
+        let (own, others) = self.queued;
+        let this = First { over: held.over, taken, waiting: own.min(held.waiting) };
+        let Some(first) = doubt.first else {
+            doubt.first = Some(this);
             return;
         };
-        // Counted for the first time after that one.
-        if held.newest.is_some_and(|age| age < held.at.since(first)) {
-            self.doubt = None;
-            self.standing = self.standing.filter(|_| !alone);
+        if held.fresh > 0 {
+            (self.doubt, self.standing) = (None, None);
             return;
         }
         let flooded = held.half_open >= self.before.most.div_ceil(2);
-        let explains = match (taken, before) {
+        let explains = match (taken, first.taken) {
             (Some(taken), Some(before)) => {
                 flooded || taken.saturating_sub(before) <= u64::from(held.half_open)
             }
             (None, _) | (_, None) => true,
         };
         doubt.explained = if explains { doubt.explained + 1 } else { 0 };
+        // All that waited there since then and waits in another slot was there when this count began.
+        let stays = first.waiting > 0 && held.waited.saturating_sub(others) >= first.waiting;
+        doubt.stayed = if stays { doubt.stayed + 1 } else { 0 };
+        if taken.is_none() && !stays {
+            // Somebody was accepted or reset, or the others have kept many waiting: from here on, then.
+            doubt.first = Some(this);
+        }
     }
 
     /// Whether it is to be counted what its generation holds.
@@ -213,20 +255,41 @@ mod tests {
         Waiting { length, most: 100, sent: Some(sent), first: None }
     }
 
-    /// Fifty looks, and at each twentieth a count; what is said, and whether it was doubted.
-    fn counts(waiting: impl Fn(u32) -> Waiting, held: impl Fn(Tick) -> Held) -> Option<Duration> {
-        let (mut stall, mut now) = (Stall::default(), Tick(1_000_000));
+    /// A hundred looks, and at each twentieth a count, when so many wait in other slots; what is said. `held` is
+    /// told since which of the looks it is new, and which this is.
+    fn counts_beside(
+        others: u32,
+        waiting: impl Fn(u32) -> Waiting,
+        held: impl Fn(u32, u32) -> Held,
+    ) -> Option<Duration> {
+        let (mut stall, start) = (Stall::default(), Tick(1_000_000));
+        let look = |tick: Tick| u32::try_from(tick.since(start).as_millis() / 50).unwrap();
         for n in 0..100 {
+            let now = start.after(Duration::from_millis(50) * n);
             if let Some(said) = stall.look(now, &waiting(n)) {
                 return Some(said);
             }
             if n % 20 == 15 && stall.is_doubtful(now) {
-                stall.counted(&held(now), true);
+                let until = look(stall.begin_count(waiting(n).length, others));
+                stall.counted(&Held { at: now, over: now, ..held(until, n) });
             }
-            now = now.after(Duration::from_millis(50));
         }
         None
     }
+
+    fn counts(waiting: impl Fn(u32) -> Waiting, held: impl Fn(u32, u32) -> Held) -> Option<Duration> {
+        counts_beside(0, waiting, held)
+    }
+
+    const NOBODY: Held = Held {
+        at: Tick(0),
+        over: Tick(0),
+        fresh: 0,
+        half_open: 0,
+        half_open_fresh: 0,
+        waiting: 0,
+        waited: 0,
+    };
 
     fn ordered(first: u32, length: u32) -> Waiting {
         Waiting { length, most: 100, sent: None, first: Some(first) }
@@ -305,34 +368,68 @@ mod tests {
     #[test]
     fn handshakes_that_never_end_hide_nobody_who_accepts_nothing() {
         let noise = |n: u32| counted(1000 + u64::from(n), 1);
-        let held = |newest: Option<u64>, half_open| {
-            move |at| Held { at, newest: newest.map(Duration::from_millis), half_open }
-        };
-        assert_eq!(counts(noise, |at| Held { at, newest: None, half_open: 0 }), None, "they were accepted");
-        let said = counts(noise, held(None, 40));
+        let begun = |since: u32, now: u32| Held { half_open: 40, half_open_fresh: now - since, ..NOBODY };
+        assert_eq!(counts(noise, |_, _| NOBODY), None, "they were accepted");
+        let said = counts(noise, begun);
         assert!(said.is_some_and(|said| said <= 2 * LONGEST), "{said:?}");
-        assert!(counts(noise, held(Some(60_000), 40)).is_some(), "what it holds it had before");
-        assert_eq!(counts(noise, held(Some(0), 40)), None, "it holds new ones at each count");
+        assert_eq!(
+            counts(noise, |since, now| Held { fresh: 1, ..begun(since, now) }),
+            None,
+            "it holds new ones"
+        );
         // The kernel may forget most of so many.
         let flood = |n: u32| counted(1000 + 90 * u64::from(n), 1);
-        assert!(counts(flood, held(None, 50)).is_some());
+        assert!(counts(flood, |_, _| Held { half_open: 50, ..NOBODY }).is_some());
         let shrinks = |n: u32| counted(1000 + u64::from(n), 1 + u32::from(n % 8 == 0));
-        assert_eq!(counts(shrinks, held(None, 40)), None, "one of two is accepted now and then");
+        assert_eq!(counts(shrinks, begun), None, "one of two is accepted now and then");
     }
 
     /// Classic programs count nobody, nor does a full queue: what the generation holds says that it accepts.
     #[test]
     fn a_queue_that_stays_half_full_is_none_that_stands_still_if_new_ones_are_held() {
-        let held = |newest: Option<u64>| {
-            move |at| Held { at, newest: newest.map(Duration::from_millis), half_open: 0 }
-        };
         for full in [|_: u32| bare(60), |n: u32| counted(1000 + u64::from(n), 100)] {
-            let said = counts(full, held(None));
+            let said = counts(full, |_, _| NOBODY);
             assert!(said.is_some_and(|said| said <= 2 * LONGEST), "{said:?}");
-            assert_eq!(counts(full, held(Some(0))), None, "it holds new ones at each count");
+            assert_eq!(counts(full, |_, _| Held { fresh: 1, ..NOBODY }), None, "new ones at each count");
         }
-        // Who closes each connection before it works on holds none at any count.
-        assert_eq!(counts(|_| bare(6), held(None)), None);
+    }
+
+    /// Without a count of those that are sent: three wait, and the kernel lists who was not accepted.
+    #[test]
+    fn those_who_waited_from_the_first_count_on_are_not_accepted() {
+        let three = |_: u32| bare(3);
+        let stay = |_: u32, _: u32| Held { waiting: 3, waited: 3, ..NOBODY };
+        let said = counts(three, stay);
+        assert!(said.is_some_and(|said| said <= 2 * LONGEST), "{said:?}");
+        // More come; those who were there are still.
+        let said = counts(|n| bare(3 + n / 10), |_, now| Held { waiting: 3 + now / 10, waited: 4, ..NOBODY });
+        assert!(said.is_some_and(|said| said <= 2 * LONGEST), "{said:?}");
+        assert_eq!(counts(three, |_, _| Held { fresh: 1, ..stay(0, 0) }), None, "it holds new ones");
+        // One of them was reset: it waits, and the kernel does not list it.
+        assert!(counts(three, |_, _| Held { waiting: 2, waited: 2, ..NOBODY }).is_some());
+        assert_eq!(counts(three, |_, _| NOBODY), None, "it cannot be told");
+        // One was accepted after the first count, and none after the second.
+        let once = |since: u32, _: u32| Held { waited: if since < 20 { 2 } else { 3 }, ..stay(0, 0) };
+        assert!(counts(three, once).is_some());
+    }
+
+    /// It has ended each connection before it is counted, and as many come as it accepts.
+    #[test]
+    fn a_queue_where_one_of_those_who_waited_is_gone_is_served() {
+        for (length, left) in [(1, 0), (3, 0), (3, 2), (30, 29), (30, 10)] {
+            let served = |_: u32, _: u32| Held { waiting: length, waited: left, ..NOBODY };
+            assert_eq!(counts(|_| bare(length), served), None, "{left} of {length}");
+        }
+    }
+
+    /// Nobody tells in which slot they wait.
+    #[test]
+    fn those_who_may_wait_elsewhere_prove_nothing() {
+        let three = |_: u32| bare(3);
+        let slow = |waited: u32| move |_: u32, _: u32| Held { waiting: 33, waited, ..NOBODY };
+        assert_eq!(counts_beside(30, three, slow(30)), None, "all of them may be the others'");
+        assert_eq!(counts_beside(30, three, slow(32)), None, "one of this slot was accepted");
+        assert!(counts_beside(30, three, slow(33)).is_some(), "nobody was, in any slot");
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub(crate) fn tests() -> Vec<Test> {
         test("trial::path_where_nobody_accepts", path_where_nobody_accepts),
         test_with("trial::half_a_queue_without_ebpf", SETPRIV, half_a_queue_without_ebpf),
         test_with("trial::slow_server_without_ebpf", SETPRIV, slow_server_without_ebpf),
+        test_with("trial::slow_closer_without_ebpf", SETPRIV, slow_closer_without_ebpf),
+        test_with("trial::deaf_at_one_listener_without_ebpf", SETPRIV, deaf_at_one_listener_without_ebpf),
+        test("trial::deaf_at_one_listener", deaf_at_one_listener),
         test("trial::slow_server_is_no_failure", slow_server_is_no_failure),
         test("trial::deferred_handshakes_hide_nobody", deferred_handshakes_hide_nobody),
         test("trial::slow_server_beside_deferred_handshakes", slow_server_beside_deferred_handshakes),
@@ -128,6 +131,77 @@ fn half_a_queue_without_ebpf() {
 
 fn slow_server_without_ebpf() {
     slow_server(&Supd::without_ebpf());
+}
+
+/// A unit of the server that takes ten requests a second and holds none of them meanwhile.
+fn closing(port: u16, version: &str, swap: &str) -> String {
+    let app = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemon/apps/closing.py");
+    format!(
+        "[[Socket]]\nListenStream = \"127.0.0.1:{port}\"\nBacklog = 1024\n\n[Service]\n\
+         ExecStart = [\"/usr/bin/python3\", {app:?}, {version:?}, \"0.1\"]\nReadySettleSec = \"0\"\n\n\
+         [Swap]\n{swap}\nDrainSec = \"10s\"\n"
+    )
+}
+
+/// Far from half of what may wait does, always as many, some of them for two seconds, and nobody is held at any
+/// count: only that they are others each time says that they are accepted.
+fn slow_closer_without_ebpf() {
+    let (supd, port) = (Supd::without_ebpf(), free_port());
+    let swap = "Canary = [\"50% 5s\"]\nProbationSec = \"5s\"";
+    supd.launch("web", &closing(port, "1", swap));
+    supd.write_unit("web", &closing(port, "2", swap));
+    let load = Load::start(Plan::new(target(port), Mode::Close, 24));
+    supd.ctl(&["swap", "web"]).expect(0);
+    let tally = load.stop();
+    assert_eq!(tally.lost(), 0, "{tally}");
+    assert!(tally.versions().keys().eq(["1", "2"]), "{tally}");
+}
+
+fn deaf_at_one_listener_without_ebpf() {
+    deaf_at_one_of_two(&Supd::without_ebpf());
+}
+
+fn deaf_at_one_listener() {
+    deaf_at_one_of_two(&Supd::start());
+}
+
+/// A new version that accepts all the time at one of its listeners, and nothing at the other, where three wait: that
+/// is seen. With eBPF they are moved to the old one, which has who comes then in any case.
+fn deaf_at_one_of_two(supd: &Supd) {
+    let [port, deaf] = [free_port(), free_port()];
+    let app = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemon/apps/apart.py");
+    let unit = |version: &str| {
+        format!(
+            "[[Socket]]\nName = \"one\"\nListenStream = \"127.0.0.1:{port}\"\n\n[[Socket]]\nName = \"two\"\n\
+             ListenStream = \"127.0.0.1:{deaf}\"\n\n[Service]\nExecStart = [\"/usr/bin/python3\", {app:?}, \
+             {version:?}, {folder:?}]\nReady = \"started\"\nReadySettleSec = \"100ms\"\n\n[Swap]\n\
+             ProbationSec = \"60s\"\nDrainSec = \"60s\"\n",
+            folder = supd.app()
+        )
+    };
+    supd.launch("web", &unit("1"));
+    let deafness = supd.app().join("deaf-2-1");
+    std::fs::write(&deafness, "").expect("a file");
+    supd.write_unit("web", &unit("2"));
+    supd.ctl(&["swap", "web", "--wait=active"]).expect(0);
+    let load = Load::start(Plan::new(target(port), Mode::Close, 2));
+    let ask = |_| {
+        let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, deaf)).expect("it listens");
+        client.set_read_timeout(Some(SOON)).expect("a limit");
+        client.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("a request");
+        client
+    };
+    let clients: Vec<TcpStream> = (0..3).map(ask).collect();
+    let wait = supd.ctl(&["wait", "web"]).expect(6);
+    assert!(wait.text().contains(&format!("3 connection(s) wait at 127.0.0.1:{deaf}")), "{wait}");
+    assert_eq!((supd.status("web").active(), served_by(deaf)), (Some(1), "1".to_owned()));
+    // It is let go, and may still accept what waits for it.
+    let by = if is_ebpf(supd) { "1" } else { "2" };
+    std::fs::remove_file(&deafness).expect("it was there");
+    clients.into_iter().for_each(|client| assert_eq!(answered_by(client), by));
+    let tally = load.stop();
+    assert_eq!(tally.lost(), 0, "{tally}");
+    supd.ctl(&["stop", "web", "--now"]).expect(0);
 }
 
 /// Its clients come again as soon as they are answered: so many wait at every moment, and all are served.
@@ -312,6 +386,11 @@ fn worker_that_sends_clients_to_who_drains() {
 fn served_by(port: u16) -> String {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("a listener");
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("a request");
+    answered_by(stream)
+}
+
+/// The version that answers one that was asked.
+fn answered_by(mut stream: TcpStream) -> String {
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("an answer");
     let served = text.lines().find_map(|line| line.strip_prefix("X-Served-By: "));

@@ -20,7 +20,8 @@ use super::members::{self, Marks};
 use super::own_proc;
 use super::process::Stat;
 use super::task::Task;
-use crate::model::{Address, SocketKind};
+use crate::model::{Address, SocketKind, Tick};
+use ages::Kind;
 use nix::sys::socket::{UnixAddr, getsockname};
 use sockets::Sockets;
 use std::collections::HashSet;
@@ -100,6 +101,8 @@ pub struct Group {
     pub marks: Marks,
     /// The listeners that it was lent.
     pub places: Vec<Place>,
+    /// The first so many of them are looked at closer ([`Spot`]): what was counted there until then is told apart.
+    pub closer: Vec<Tick>,
 }
 
 /// What clients have of a group.
@@ -112,8 +115,47 @@ pub struct Tally {
     pub arriving: Option<u32>,
     /// So long at least its oldest has been open; `None`: none was there at an earlier count.
     pub oldest: Option<Duration>,
-    /// So long ago its newest was counted for the first time; `None`: it has none, or that is not known.
-    pub newest: Option<Duration>,
+}
+
+/// What there is at a place that is looked at closer. Of UNIX sockets only who is held is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spot {
+    /// Connections that the group's processes hold, and did not hold at any count until the moment in question.
+    pub held_since: u32,
+    /// Handshakes that are half done, whosever they will be.
+    pub half_open: u32,
+    /// Those of them that were not there at any count until then.
+    pub half_open_since: u32,
+    /// Connections that wait to be accepted, by whomever.
+    pub waiting: u32,
+    /// Those of them that waited at a count until then.
+    pub waited: u32,
+}
+
+impl Spot {
+    /// One more. `known`: it was the same at a count until the moment in question.
+    fn add(&mut self, kind: Kind, known: bool) {
+        match kind {
+            Kind::Held => self.held_since += u32::from(!known),
+            Kind::HalfOpen => {
+                self.half_open += 1;
+                self.half_open_since += u32::from(!known);
+            }
+            Kind::Waits => {
+                self.waiting += 1;
+                self.waited += u32::from(known);
+            }
+        }
+    }
+}
+
+/// What a count came to for a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Count {
+    /// All of it.
+    pub tally: Tally,
+    /// Each of the places that were looked at closer; none: that cannot be told.
+    pub spots: Vec<Spot>,
 }
 
 /// So many connections are looked at for all groups together.
@@ -131,63 +173,79 @@ pub fn begin(groups: &[Group], ages: Option<&Ages>, bound: Duration) -> Result<T
     let kept: Vec<BorrowedFd<'_>> = ages.iter().map(|ages| ages.as_fd()).collect();
     Task::run("the count of connections", bound, &kept, || {
         let end = Instant::now() + PATIENCE;
-        let (pass, mut tallies) = tally(groups, us, end);
+        let (pass, mut counts) = count(groups, us, end);
         if let Some(ages) = ages {
             // Out of memory: what was counted is as good without.
-            let _ = ages.tell(&pass.held, &mut tallies);
+            let _ = ages.tell(groups, &pass, &mut counts);
         }
-        Ok(encode(&tallies))
+        Ok(encode(&counts))
     })
 }
 
-/// One line for each group: `CONNECTIONS ARRIVING OLDEST_MS NEWEST_MS`, `-` for what is not known.
-fn encode(tallies: &[Tally]) -> Vec<u8> {
+/// One line for each group: `CONNECTIONS ARRIVING OLDEST_MS`, `-` for what is not known, and the five numbers of
+/// each [`Spot`].
+fn encode(counts: &[Count]) -> Vec<u8> {
     let word = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     let mut text = String::new();
-    for tally in tallies {
+    for Count { tally, spots } in counts {
         let millis = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        let (oldest, newest) = (tally.oldest.map(millis), tally.newest.map(millis));
         let (connections, arriving) = (tally.connections.map(u64::from), tally.arriving.map(u64::from));
-        let words = [connections, arriving, oldest, newest].map(word);
-        let _ = writeln!(text, "{}", words.join(" "));
+        text.push_str(&[connections, arriving, tally.oldest.map(millis)].map(word).join(" "));
+        for spot in spots {
+            let Spot { held_since, half_open, half_open_since, waiting, waited } = spot;
+            let _ = write!(text, " {held_since} {half_open} {half_open_since} {waiting} {waited}");
+        }
+        text.push('\n');
     }
     text.into_bytes()
 }
 
 /// What [`begin`] came to: as many as there were groups, in their order. `None`: it is no answer.
 #[must_use]
-pub fn decode(answer: &[u8], groups: usize) -> Option<Vec<Tally>> {
-    let number = |word: Option<&str>| -> Option<Option<u64>> {
-        match word? {
+pub fn decode(answer: &[u8], groups: usize) -> Option<Vec<Count>> {
+    let number = |word: &str| -> Option<Option<u64>> {
+        match word {
             "-" => Some(None),
             digits => digits.parse().ok().map(Some),
         }
     };
-    let small = |number: Option<u64>| number.map(|number| u32::try_from(number).unwrap_or(u32::MAX));
-    let tally = |line: &str| {
-        let mut words = line.split(' ');
-        let (connections, arriving) = (number(words.next())?, number(words.next())?);
-        let [oldest, newest] = [words.next(), words.next()];
-        let age = |word| Some(number(word)?.map(Duration::from_millis));
-        let (oldest, newest) = (age(oldest)?, age(newest)?);
-        Some(Tally { connections: small(connections), arriving: small(arriving), oldest, newest })
+    let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let count = |line: &str| {
+        let words: Vec<Option<u64>> = line.split(' ').map(number).collect::<Option<_>>()?;
+        let (&[connections, arriving, oldest], further) = words.split_first_chunk()?;
+        let further = further.chunks_exact(5);
+        let spot = |words: &[Option<u64>]| {
+            let word = |at: usize| words[at].map_or(0, small);
+            let [held_since, half_open, half_open_since, waiting, waited] = [0, 1, 2, 3, 4].map(word);
+            Spot { held_since, half_open, half_open_since, waiting, waited }
+        };
+        let whole = further.remainder().is_empty();
+        let spots = further.map(spot).collect();
+        let oldest = oldest.map(Duration::from_millis);
+        let tally = Tally { connections: connections.map(small), arriving: arriving.map(small), oldest };
+        whole.then_some(Count { tally, spots })
     };
     let text = std::str::from_utf8(answer).ok()?;
-    let tallies: Vec<Tally> = text.lines().map(tally).collect::<Option<_>>()?;
-    (tallies.len() == groups).then_some(tallies)
+    let counts: Vec<Count> = text.lines().map(count).collect::<Option<_>>()?;
+    (counts.len() == groups).then_some(counts)
 }
 
 /// One look at the kernel's list and at every process.
 struct Pass {
     sockets: Sockets,
-    /// The cookies that each group holds; `None`: it cannot be told.
-    held: Vec<Option<Vec<u64>>>,
+    /// The cookies that each group holds, and at which of its places; `None`: it cannot be told.
+    held: Vec<Option<Vec<(u64, usize)>>>,
 }
 
 impl Pass {
     fn make(groups: &[Group], supd: i32, end: Instant) -> Self {
         let places = groups.iter().flat_map(|group| &group.places);
-        let mut sockets = Sockets::list(places, MOST_CONNECTIONS);
+        let closer: Vec<&Place> = groups
+            .iter()
+            .flat_map(|group| group.places.iter().zip(&group.closer))
+            .map(|(it, _)| it)
+            .collect();
+        let mut sockets = Sockets::list(places, &closer, MOST_CONNECTIONS);
         let marks: Vec<Marks> = groups.iter().map(|group| group.marks.clone()).collect();
         let members = members::find_each(&marks, supd);
         let proc = own_proc::folder().ok();
@@ -203,7 +261,7 @@ impl Pass {
 
     /// Whether a group seems to have none while there are some that nobody was seen with.
     fn is_doubtful(&self, groups: &[Group]) -> bool {
-        let alone = |held: &Option<Vec<u64>>| held.as_ref().is_some_and(Vec::is_empty);
+        let alone = |held: &Option<Vec<(u64, usize)>>| held.as_ref().is_some_and(Vec::is_empty);
         groups.iter().zip(&self.held).any(|(group, held)| {
             group.marks != Marks::default()
                 && alone(held)
@@ -221,7 +279,7 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    fn held(&mut self, group: &Group, members: &[Stat], whose: u32) -> Option<Vec<u64>> {
+    fn held(&mut self, group: &Group, members: &[Stat], whose: u32) -> Option<Vec<(u64, usize)>> {
         if group.marks == Marks::default() || group.places.is_empty() {
             return Some(Vec::new());
         }
@@ -233,7 +291,7 @@ impl Look<'_> {
     }
 }
 
-fn tally(groups: &[Group], supd: i32, end: Instant) -> (Pass, Vec<Tally>) {
+fn count(groups: &[Group], supd: i32, end: Instant) -> (Pass, Vec<Count>) {
     let mut pass = Pass::make(groups, supd, end);
     let mut nobodys = HashSet::new();
     if pass.is_doubtful(groups) {
@@ -241,18 +299,19 @@ fn tally(groups: &[Group], supd: i32, end: Instant) -> (Pass, Vec<Tally>) {
         pass = Pass::make(groups, supd, end);
         nobodys = pass.sockets.all_unclaimed().filter(|cookie| before.contains(cookie)).collect();
     }
-    let tallies = groups.iter().zip(&pass.held).map(|(group, held)| {
-        let count = |held: &Vec<u64>| u32::try_from(held.len()).unwrap_or(u32::MAX);
+    let counts = groups.iter().zip(&pass.held).map(|(group, held)| {
+        let count = |held: &Vec<(u64, usize)>| u32::try_from(held.len()).unwrap_or(u32::MAX);
         // With its processes a group has lost its connections.
         let maybe = || {
             group.marks != Marks::default()
                 && pass.sockets.unclaimed(&group.places).any(|cookie| nobodys.contains(&cookie))
         };
         let connections = held.as_ref().map(count).filter(|count| *count > 0 || !maybe());
-        Tally { connections, arriving: pass.sockets.arriving(&group.places), oldest: None, newest: None }
+        let arriving = pass.sockets.arriving(&group.places);
+        Count { tally: Tally { connections, arriving, oldest: None }, spots: Vec::new() }
     });
-    let tallies = tallies.collect();
-    (pass, tallies)
+    let counts = counts.collect();
+    (pass, counts)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The kernel's list of the connections at some addresses.
 
 use super::Place;
+use super::ages::Kind;
 use crate::os::sock_diag::{self, States, TcpPhase};
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -19,6 +20,8 @@ pub(super) struct Sockets {
     held: Vec<Row>,
     /// Those that nobody holds yet, by address.
     arriving: HashMap<(IpAddr, u16), u32>,
+    /// Each of them at places that are looked at closer.
+    pending: HashMap<(IpAddr, u16), Vec<(u64, Kind)>>,
     /// Names of UNIX sockets.
     names: Vec<Vec<u8>>,
     /// Whether the kernel has listed all of them.
@@ -43,14 +46,14 @@ enum At {
 }
 
 impl Sockets {
-    /// As it is now. `most`: no more are listed.
-    pub(super) fn list<'a>(places: impl Iterator<Item = &'a Place>, most: usize) -> Self {
+    /// As it is now. `closer`: whoever waits there is told one by one. `most`: no more are listed.
+    pub(super) fn list<'a>(places: impl Iterator<Item = &'a Place>, closer: &[&Place], most: usize) -> Self {
         let places: HashSet<&Place> = places.collect();
         let mut list = Self { knows_tcp: true, knows_unix: true, ..Self::default() };
         for six in [false, true] {
             let its = |place: &&&Place| matches!(place, Place::Tcp { host, .. } if host.is_ipv6() == six);
             let its: Vec<&Place> = places.iter().filter(its).copied().collect();
-            list.list_tcp(six, &its, most);
+            list.list_tcp(six, &its, closer, most);
         }
         let unix: Vec<&Place> = places.into_iter().filter(|it| matches!(it, Place::Unix { .. })).collect();
         list.list_unix(&unix, most);
@@ -59,7 +62,7 @@ impl Sockets {
         list
     }
 
-    fn list_tcp(&mut self, six: bool, places: &[&Place], most: usize) {
+    fn list_tcp(&mut self, six: bool, places: &[&Place], closer: &[&Place], most: usize) {
         let mut by_port: HashMap<u16, Vec<&Place>> = HashMap::new();
         for place in places {
             if let Place::Tcp { port, .. } = place {
@@ -81,7 +84,13 @@ impl Sockets {
                 match (row.inode, row.phase) {
                     // The server has closed it; what it has said the kernel brings there by itself.
                     (0, TcpPhase::Finishing) => {}
-                    (0, TcpPhase::Arriving | TcpPhase::Open) => *self.arriving.entry(at).or_default() += 1,
+                    (0, phase) => {
+                        *self.arriving.entry(at).or_default() += 1;
+                        if closer.iter().any(|place| place.takes(at)) {
+                            let kind = if phase == TcpPhase::Open { Kind::Waits } else { Kind::HalfOpen };
+                            self.pending.entry(at).or_default().push((row.cookie, kind));
+                        }
+                    }
                     (inode, _) => {
                         let (cookie, at) = (row.cookie, At::Tcp(row.host, row.port));
                         self.held.push(Row { inode, whose: NOBODY, cookie, at });
@@ -112,28 +121,29 @@ impl Sockets {
         self.knows_unix = matches!(listed, Ok(true));
     }
 
-    fn is_at(&self, row: &Row, places: &[Place]) -> bool {
+    /// At which of these places it is.
+    fn place(&self, row: &Row, places: &[Place]) -> Option<usize> {
         match row.at {
-            At::Tcp(host, port) => places.iter().any(|place| place.takes((host, port))),
-            At::Unix(name) => places.iter().any(|place| place.is_named(&self.names[name])),
+            At::Tcp(host, port) => places.iter().position(|place| place.takes((host, port))),
+            At::Unix(name) => places.iter().position(|place| place.is_named(&self.names[name])),
         }
     }
 
-    /// Group `whose` holds this socket. Its cookie, if it is a connection at one of these places and was
-    /// not seen with this group before.
-    pub(super) fn claim(&mut self, inode: u32, whose: u32, places: &[Place]) -> Option<u64> {
+    /// Group `whose` holds this socket. Its cookie, and at which of these places it is a connection, if it is one and
+    /// was not seen with this group before.
+    pub(super) fn claim(&mut self, inode: u32, whose: u32, places: &[Place]) -> Option<(u64, usize)> {
         let at = self.held.binary_search_by_key(&inode, |row| row.inode).ok()?;
-        let its = self.held[at].whose != whose && self.is_at(&self.held[at], places);
+        let place = self.place(&self.held[at], places)?;
         let row = &mut self.held[at];
-        its.then(|| {
+        (row.whose != whose).then(|| {
             row.whose = whose;
-            row.cookie
+            (row.cookie, place)
         })
     }
 
     /// Connections at these places that no group was seen with.
     pub(super) fn unclaimed<'a>(&'a self, places: &'a [Place]) -> impl Iterator<Item = u64> + 'a {
-        let its = |row: &&Row| row.whose == NOBODY && self.is_at(row, places);
+        let its = |row: &&Row| row.whose == NOBODY && self.place(row, places).is_some();
         self.held.iter().filter(its).map(|row| row.cookie)
     }
 
@@ -146,6 +156,11 @@ impl Sockets {
         let tcp = places.iter().any(|place| matches!(place, Place::Tcp { .. }));
         let its = self.arriving.iter().filter(|(at, _)| places.iter().any(|place| place.takes(**at)));
         (!tcp || self.knows_tcp).then(|| its.map(|(_, count)| *count).fold(0, u32::saturating_add))
+    }
+
+    /// Each of those at this place, if it was to be looked at closer.
+    pub(super) fn pending<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = (u64, Kind)> + 'a {
+        self.pending.iter().filter(|(at, _)| place.takes(**at)).flat_map(|(_, all)| all).copied()
     }
 
     /// Whether the kernel has listed all that there may be at these places.

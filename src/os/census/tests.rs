@@ -1,6 +1,7 @@
 use super::*;
 use crate::model::Signal;
 use crate::os::alone::{alone, alone_as};
+use crate::os::clock;
 use crate::os::pidfd::PidFd;
 use crate::os::task::tests::finish;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -89,7 +90,7 @@ impl Server {
     fn group(&self, place: &Place) -> Group {
         let pid = i32::try_from(self.child.id()).unwrap();
         let marks = Marks { workers: vec![pid], ..Marks::default() };
-        Group { marks, places: vec![place.clone()] }
+        Group { marks, places: vec![place.clone()], closer: Vec::new() }
     }
 }
 
@@ -122,9 +123,13 @@ fn port(place: &Place) -> u16 {
     *port
 }
 
-fn count_with(groups: &[Group], ages: Option<&Ages>) -> Vec<Tally> {
+fn count_all(groups: &[Group], ages: Option<&Ages>) -> Vec<Count> {
     let answer = finish(begin(groups, ages, Duration::from_secs(60)).unwrap()).unwrap();
     decode(&answer, groups.len()).unwrap()
+}
+
+fn count_with(groups: &[Group], ages: Option<&Ages>) -> Vec<Tally> {
+    count_all(groups, ages).into_iter().map(|count| count.tally).collect()
 }
 
 fn count(group: &Group) -> Tally {
@@ -144,7 +149,7 @@ fn a_connection_counts_from_its_acceptance_to_the_servers_close() {
     let mut server = Server::new();
     let place = server.listen("127.0.0.1", "");
     let group = server.group(&place);
-    let nothing = Tally { connections: Some(0), arriving: Some(0), oldest: None, newest: None };
+    let nothing = Tally { connections: Some(0), arriving: Some(0), oldest: None };
     assert_eq!(count(&group), nothing);
 
     let one = connect(&place);
@@ -177,10 +182,10 @@ fn half_done_handshakes_are_told_apart() {
     let group = server.group(&place);
     // With TCP_DEFER_ACCEPT the kernel takes no notice of the handshake's end until there is data.
     let mut client = connect(&place);
-    assert_eq!(count(&group), Tally { connections: Some(0), arriving: Some(1), oldest: None, newest: None });
+    assert_eq!(count(&group), Tally { connections: Some(0), arriving: Some(1), oldest: None });
     client.write_all(b"x").unwrap();
     server.tell("accept(l)");
-    assert_eq!(count(&group), Tally { connections: Some(1), arriving: Some(0), oldest: None, newest: None });
+    assert_eq!(count(&group), Tally { connections: Some(1), arriving: Some(0), oldest: None });
 }
 
 #[test]
@@ -238,7 +243,7 @@ fn unix_sockets_by_path_and_by_name() {
     server.tell(&format!("p = local('\\0{abstracted}', socket.SOCK_SEQPACKET)"));
     let by_path = server.group(&Place::Unix { name: path.to_str().unwrap().into() });
     let by_name = server.group(&Place::Unix { name: format!("\0{abstracted}").into() });
-    let nothing = Tally { connections: Some(0), arriving: Some(0), oldest: None, newest: None };
+    let nothing = Tally { connections: Some(0), arriving: Some(0), oldest: None };
     assert_eq!([count(&by_path), count(&by_name)], [nothing, nothing]);
     let client = UnixStream::connect(&path).unwrap();
     server.tell("accept(l)");
@@ -394,11 +399,8 @@ fn an_ordinary_user_counts_its_own_and_says_what_it_may_not_look_at() {
             let (pid, port) = text.split_once(' ').unwrap();
             let place = Place::Tcp { host: "127.0.0.1".parse().unwrap(), port: port.parse().unwrap() };
             let marks = Marks { workers: vec![pid.parse().unwrap()], ..Marks::default() };
-            let roots = Group { marks, places: vec![place] };
-            assert_eq!(
-                count(&roots),
-                Tally { connections: None, arriving: Some(0), oldest: None, newest: None }
-            );
+            let roots = Group { marks, places: vec![place], closer: Vec::new() };
+            assert_eq!(count(&roots), Tally { connections: None, arriving: Some(0), oldest: None });
             String::new()
         },
     );
@@ -424,11 +426,55 @@ fn the_age_is_what_earlier_counts_knew() {
     let young = connect(&place);
     server.tell("b = accept(l)");
     server.tell("held[1].close()");
-    let seen = count_with(&groups, Some(&ages))[0];
-    assert_eq!(seen.newest, Some(Duration::ZERO), "it was not there before");
-    let age = seen.oldest.unwrap_or_default();
-    assert!(age <= later.elapsed() + Duration::from_millis(2), "the older one is gone: {age:?}");
+    // The older one is gone, and the younger one nobody has seen before.
+    assert_eq!(aged(), None);
+    until("it is known", || aged().is_some());
+    let age = aged().unwrap();
+    assert!(age <= later.elapsed() + Duration::from_millis(2), "{age:?}");
     drop(young);
+}
+
+#[test]
+fn who_waits_for_long_and_who_is_held_anew_are_told_apart_at_each_place() {
+    let ages = Ages::new().unwrap();
+    let mut server = Server::new();
+    let places = [server.listen("127.0.0.1", ""), server.listen("127.0.0.1", ", defer=30")];
+    let [first, other] = &places;
+    let marks = server.group(first).marks;
+    let look = |until: Tick| {
+        let closer = vec![until; 2];
+        let group = Group { marks: marks.clone(), places: places.to_vec(), closer };
+        let spots = count_all(&[group], Some(&ages)).swap_remove(0).spots;
+        (<[Spot; 2]>::try_from(spots).unwrap(), clock::now())
+    };
+    let nothing = Spot::default();
+    let _waits = [connect(first), connect(first)];
+    let silent = [connect(other), connect(other)];
+    let waiting = Spot { waiting: 2, ..nothing };
+    let half_open = Spot { half_open: 2, half_open_since: 2, ..nothing };
+    let mut told = look(Tick(0));
+    until("all to be there", || {
+        told = look(Tick(0));
+        told.0 == [waiting, half_open]
+    });
+    // Another one comes to each; who was there is known.
+    let until_then = told.1;
+    let _third = connect(first);
+    let more = connect(other);
+    let known =
+        [Spot { waiting: 3, waited: 2, ..nothing }, Spot { half_open: 3, half_open_since: 1, ..nothing }];
+    until("the others to be there", || look(until_then).0 == known);
+    // Whoever is accepted is held anew, however long it has waited; the first one is accepted first.
+    server.tell("accept(held[0])");
+    let accepted = Spot { held_since: 1, waiting: 2, waited: 1, ..nothing };
+    let (spots, later) = look(until_then);
+    assert_eq!(spots, [accepted, known[1]]);
+    let accepted = Spot { held_since: 0, waiting: 2, waited: 2, ..nothing };
+    assert_eq!(look(later).0, [accepted, Spot { half_open: 3, ..nothing }]);
+    drop((silent, more));
+    // Where nothing is kept from count to count, nothing of it can be told.
+    let group = Group { closer: vec![Tick(0)], ..server.group(first) };
+    assert!(count_all(&[group], None)[0].spots.is_empty());
 }
 
 #[test]
@@ -437,14 +483,33 @@ fn garbage_is_no_answer() {
         connections,
         arriving,
         oldest: oldest.map(Duration::from_millis),
-        newest: oldest.map(|age| Duration::from_millis(age / 2)),
     };
-    let tallies = [tally(Some(3), Some(0), Some(1500)), tally(None, None, None)];
-    assert_eq!(decode(&encode(&tallies), 2).unwrap(), tallies);
-    assert_eq!(decode(b"99999999999 1 - -\n", 1).unwrap(), [tally(Some(u32::MAX), Some(1), None)]);
-    for (garbage, groups) in
-        [(&b""[..], 1), (b"1 2 3 4\n", 2), (b"1 2 3\n", 1), (b"x 2 3 4\n", 1), (b"\xff", 1)]
-    {
+    let count = |tally, spots: &[[u32; 5]]| {
+        let spot = |[held_since, half_open, half_open_since, waiting, waited]: &[u32; 5]| Spot {
+            held_since: *held_since,
+            half_open: *half_open,
+            half_open_since: *half_open_since,
+            waiting: *waiting,
+            waited: *waited,
+        };
+        Count { tally, spots: spots.iter().map(spot).collect() }
+    };
+    let counts = [
+        count(tally(Some(3), Some(0), Some(1500)), &[[1, 2, 3, 4, 5], [0; 5]]),
+        count(tally(None, None, None), &[]),
+    ];
+    assert_eq!(decode(&encode(&counts), 2).unwrap(), counts);
+    let most = count(tally(Some(u32::MAX), Some(1), None), &[]);
+    assert_eq!(decode(b"99999999999 1 -\n", 1).unwrap(), [most]);
+    for (garbage, groups) in [
+        (&b""[..], 1),
+        (b"1 2 3\n", 2),
+        (b"1 2\n", 1),
+        (b"1 2 3 4\n", 1),
+        (b"1 2 3 1 2 3 4 5 6\n", 1),
+        (b"x 2 3\n", 1),
+        (b"\xff", 1),
+    ] {
         assert_eq!(decode(garbage, groups), None);
     }
 }
