@@ -10,8 +10,9 @@
 //! Whoever holds a connection that is new since the first count accepts. Who holds none at two more counts may
 //! still accept, and have ended each connection before it is counted.
 //! - Where the kernel counts whom it sends, handshakes that are begun and never ended (a flood, or
-//!   TCP_DEFER_ACCEPT and clients that say nothing) look like accepts. Nobody accepts there if those that are half
-//!   done are as many as seem to have been accepted, or so many that the kernel may keep nothing of them (SYN cookies).
+//!   TCP_DEFER_ACCEPT and clients that say nothing) look like accepts. Nobody accepts there if those that have
+//!   begun since the first count are as many as seem to have been accepted, or so many that the kernel may keep
+//!   nothing of them (SYN cookies).
 //! - Where it does not, it lists at least the connections at the address that nobody has accepted, and each by
 //!   its name. In whose slot they wait it does not tell. But a queue is served in its order: if as many of those
 //!   that waited at the first count are there still as waited in this slot then, beside all that may wait in the
@@ -188,7 +189,7 @@ impl Stall {
         let flooded = held.half_open >= self.before.most.div_ceil(2);
         let explains = match (taken, first.taken) {
             (Some(taken), Some(before)) => {
-                flooded || taken.saturating_sub(before) <= u64::from(held.half_open)
+                flooded || taken.saturating_sub(before) <= u64::from(held.half_open_fresh)
             }
             (None, _) | (_, None) => true,
         };
@@ -377,6 +378,9 @@ mod tests {
             None,
             "it holds new ones"
         );
+        // Those that were begun before it was doubted say nothing about who was sent since.
+        let old = |_: u32, _: u32| Held { half_open: 40, half_open_fresh: 0, ..NOBODY };
+        assert_eq!(counts(noise, old), None, "it ends each connection before it is counted");
         // The kernel may forget most of so many.
         let flood = |n: u32| counted(1000 + 90 * u64::from(n), 1);
         assert!(counts(flood, |_, _| Held { half_open: 50, ..NOBODY }).is_some());

@@ -25,6 +25,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test_with("trial::deaf_at_one_listener_without_ebpf", SETPRIV, deaf_at_one_listener_without_ebpf),
         test("trial::deaf_at_one_listener", deaf_at_one_listener),
         test("trial::slow_server_is_no_failure", slow_server_is_no_failure),
+        test("trial::slow_closer_beside_silent_clients", slow_closer_beside_silent_clients),
         test("trial::deferred_handshakes_hide_nobody", deferred_handshakes_hide_nobody),
         test("trial::slow_server_beside_deferred_handshakes", slow_server_beside_deferred_handshakes),
         test("trial::worker_that_takes_more_than_its_share", worker_that_takes_more_than_its_share),
@@ -134,10 +135,10 @@ fn slow_server_without_ebpf() {
 }
 
 /// A unit of the server that takes ten requests a second and holds none of them meanwhile.
-fn closing(port: u16, version: &str, swap: &str) -> String {
+fn closing(port: u16, version: &str, socket: &str, swap: &str) -> String {
     let app = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemon/apps/closing.py");
     format!(
-        "[[Socket]]\nListenStream = \"127.0.0.1:{port}\"\nBacklog = 1024\n\n[Service]\n\
+        "[[Socket]]\nListenStream = \"127.0.0.1:{port}\"\nBacklog = 1024\n{socket}\n\n[Service]\n\
          ExecStart = [\"/usr/bin/python3\", {app:?}, {version:?}, \"0.1\"]\nReadySettleSec = \"0\"\n\n\
          [Swap]\n{swap}\nDrainSec = \"10s\"\n"
     )
@@ -148,8 +149,8 @@ fn closing(port: u16, version: &str, swap: &str) -> String {
 fn slow_closer_without_ebpf() {
     let (supd, port) = (Supd::without_ebpf(), free_port());
     let swap = "Canary = [\"50% 5s\"]\nProbationSec = \"5s\"";
-    supd.launch("web", &closing(port, "1", swap));
-    supd.write_unit("web", &closing(port, "2", swap));
+    supd.launch("web", &closing(port, "1", "", swap));
+    supd.write_unit("web", &closing(port, "2", "", swap));
     let load = Load::start(Plan::new(target(port), Mode::Close, 24));
     supd.ctl(&["swap", "web"]).expect(0);
     let tally = load.stop();
@@ -300,6 +301,23 @@ fn slow_server_beside_deferred_handshakes() {
     let tally = load.stop();
     silent.end();
     assert!(tally.versions().keys().eq(["1", "2"]), "{tally}");
+}
+
+/// Clients who have said nothing for long are no reason to think that nobody is accepted now.
+fn slow_closer_beside_silent_clients() {
+    let (supd, port) = (Supd::start(), free_port());
+    let unit = |version: &str| closing(port, version, "DeferAcceptSec = \"60s\"", "ProbationSec = \"6s\"");
+    supd.launch("web", &unit("1"));
+    let connect = |_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
+    let silent: Vec<TcpStream> = (0..200).map(connect).collect();
+    supd.write_unit("web", &unit("2"));
+    supd.ctl(&["swap", "web", "--wait=active"]).expect(0);
+    let load = Load::start(Plan::new(target(port), Mode::Close, 8));
+    supd.ctl(&["wait", "web"]).expect(0);
+    let tally = load.stop();
+    drop(silent);
+    assert!(tally.versions().keys().eq(["2"]), "{tally}");
+    supd.ctl(&["stop", "web", "--now"]).expect(0);
 }
 
 /// One that changes who receives how much, each time it gets SIGUSR1.
