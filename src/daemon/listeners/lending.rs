@@ -106,6 +106,8 @@ impl Listeners {
             let had = one.listener.slots().any(|(known, lent)| known == slot && lent);
             if let Err(error) = one.listener.lend(slot, &mut lending.steering) {
                 done.into_iter().for_each(|at: usize| bound[at].listener.give_back(slot));
+                // Those before it may have another socket now.
+                self.guard(sources).into_iter().for_each(|fault| log::warn!("{}: {fault}", self.unit));
                 return Err(error.to_string());
             }
             if !had {

@@ -72,6 +72,8 @@ struct Bound {
 #[derive(Debug)]
 struct Guard {
     slot: Slot,
+    /// See [`Listener::socket_of`].
+    socket: u64,
     copy: OwnedFd,
     token: Token,
 }

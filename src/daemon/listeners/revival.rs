@@ -28,8 +28,9 @@ impl Listeners {
                 bound.unguard(sources);
                 continue;
             }
+            // By its socket: a slot that is lent anew may have another one.
             bound.guards.retain(|guard| {
-                let stays = listener.slots().any(|(slot, _)| slot == guard.slot);
+                let stays = listener.socket_of(guard.slot) == Some(guard.socket);
                 if !stays {
                     sources.unwatch(guard.token, &guard.copy);
                 }
@@ -39,10 +40,12 @@ impl Listeners {
                 if bound.guards.iter().any(|guard| guard.slot == slot) {
                     continue;
                 }
-                let Some(fd) = listener.fd_of(slot) else { continue };
+                let (Some(fd), Some(socket)) = (listener.fd_of(slot), listener.socket_of(slot)) else {
+                    continue;
+                };
                 let guarded = fd.try_clone_to_owned().and_then(|copy| {
                     let token = sources.watch_end(&copy, Source::Deaf(self.unit.clone()))?;
-                    Ok(Guard { slot, copy, token })
+                    Ok(Guard { slot, socket, copy, token })
                 });
                 match guarded {
                     Ok(guard) => bound.guards.push(guard),

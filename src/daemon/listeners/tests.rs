@@ -7,6 +7,7 @@ use crate::model::{Address, Generation, Settings, Tick, UnitName};
 use crate::os::listener::{Queues, Traffic};
 use nix::sys::socket::sockopt::ReusePort;
 use nix::sys::socket::{Backlog, Shutdown, listen, setsockopt, shutdown};
+use nix::sys::stat::fstat;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -283,6 +284,48 @@ fn one_that_cannot_be_put_back_is_told_and_heard_of() {
         }
     };
     std::thread::spawn(body).join().unwrap();
+}
+
+/// Without eBPF a slot that is free gets another socket for whoever is lent it next.
+#[test]
+fn whoever_has_a_slot_that_was_used_before_is_heard_as_well() {
+    let body = || {
+        caps::clear(None, caps::CapSet::Effective).unwrap();
+        let mut stage = Stage::new(true);
+        (1..=2).for_each(|generation| stage.lend(generation));
+        let deaf = Source::Deaf(UnitName::new("web").unwrap());
+        for (leaves, comes, tick) in [(1, 3, 1), (2, 4, 2), (3, 5, 3)] {
+            stage.switch(comes - 1, None).unwrap();
+            let before = fstat(stage.fd(leaves, 0)).unwrap().st_ino;
+            let Stage { listeners, sources, .. } = &mut stage;
+            assert_eq!(listeners.give_back(Generation(leaves), sources), [""; 0]);
+            stage.lend(comes);
+            assert_ne!(fstat(stage.fd(comes, 0)).unwrap().st_ino, before, "nothing is shown then");
+            assert_eq!(copies(before), 0, "the socket before is closed");
+            stage.switch(comes, None).unwrap();
+            // What the socket before said at its end is no news.
+            while !stage.sources.wait(Some(Duration::ZERO)).unwrap().sources.is_empty() {}
+            shutdown(stage.fd(comes, 0).as_raw_fd(), Shutdown::Both).unwrap();
+            let end = Instant::now() + LONG;
+            while !stage.sources.wait(Some(LONG)).unwrap().sources.contains(&deaf) {
+                assert!(Instant::now() < end, "nobody says that generation {comes} was shut down");
+            }
+            let Stage { listeners, sources, .. } = &mut stage;
+            let notes = listeners.revive(Tick(tick), false, sources);
+            assert!(notes.len() == 1 && notes[0].contains("it listens again"), "{notes:?}");
+            stage.reach(comes);
+        }
+    };
+    std::thread::spawn(body).join().unwrap();
+}
+
+/// How many descriptors of this process are this socket.
+fn copies(inode: u64) -> usize {
+    let name = format!("socket:[{inode}]");
+    let all = std::fs::read_dir("/proc/self/fd").unwrap();
+    let is =
+        |path: std::path::PathBuf| std::fs::read_link(path).is_ok_and(|to| to.as_os_str() == name.as_str());
+    all.filter(|entry| is(entry.as_ref().unwrap().path())).count()
 }
 
 #[test]

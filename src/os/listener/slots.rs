@@ -371,6 +371,12 @@ impl Listener {
         self.member(slot).map(Member::fd)
     }
 
+    /// Which socket of the machine this slot is (SO_COOKIE): one that is lent anew may be another one than before.
+    #[must_use]
+    pub fn socket_of(&self, slot: Slot) -> Option<u64> {
+        self.fd_of(slot).and_then(|fd| sockopt::cookie(fd).ok())
+    }
+
     /// Every slot that is there, and whether a generation has it.
     pub fn slots(&self) -> impl Iterator<Item = (Slot, bool)> {
         self.members().map(|member| (member.slot, member.lent))
