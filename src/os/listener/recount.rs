@@ -7,16 +7,18 @@
 //! mark that only such a one has lost. The mark is the largest window that there is, which is what no clamp at
 //! all comes to.
 //!
-//! One that has moved has one place that it can have now. Of two nobody knows which was the first, and it makes
-//! a difference: then all but the active one are taken out and put back, in an order that is known. What waits
-//! there is reset by that, where a generation that is not the active one has a queue; anything else would lead
-//! clients to the wrong one for good. One that cannot listen again (its worker has taken SO_REUSEPORT from it) is
-//! told, and says HUP, which leads to another attempt ([`super::Listener::listen`]).
+//! One that has moved has one place that it can have now. Of several nobody knows which was the first, and it may
+//! make a difference: then those are taken out and put back without whom all others have one place that they can
+//! have ([`crate::os::steering::row::Row::settle`]). That resets what waits there, and an accept(2) that waits says
+//! EINVAL, so it is done to those that have just done so themselves, the active one of them last; to others only
+//! where nothing else would tell, for clients would be led to the wrong one for good. One that cannot listen again
+//! (its worker has taken SO_REUSEPORT from it) is told, and says HUP, which leads to another attempt
+//! ([`super::Listener::listen`]).
 //!
 //! **What is absent:** eBPF programs, which go by names.
 
 use super::member::Member;
-use super::{filter, inet, note};
+use super::{Queues, filter, inet, note, queue};
 use crate::model::{Address, SocketKind};
 use crate::os::steering::{Group, Slot};
 use crate::os::{Error, sockopt};
@@ -66,50 +68,69 @@ pub(super) fn recount(
         tied.into_iter().for_each(|slot| tell(group.left(slot), troubles));
         return;
     }
-    let gone: Vec<&Member> = all().filter(|it| group.has(it.slot) && !it.is_listening()).collect();
-    let moved: Vec<&Member> =
-        all().filter(|it| it.is_listening() && !(group.has(it.slot) && has_mark(it.fd()))).collect();
-    match (gone.as_slice(), moved.as_slice()) {
-        ([], []) => {}
-        ([one], []) => tell(group.left(one.slot), troubles),
-        ([], [one]) => tell(join(group, one.slot, one.fd()), troubles),
-        (_, _) => set_right(group, active, others, (address, backlog, held), troubles),
+    let movers: Vec<&Member> = all().filter(|it| has_moved(group, it)).collect();
+    if movers.is_empty() {
+        return;
+    }
+    let seen: Vec<(Slot, bool)> = movers.iter().map(|it| (it.slot, it.is_listening())).collect();
+    let costs: Vec<(Slot, u8)> = all()
+        .map(|it| {
+            let idle = !it.lent && queue::length(it.fd(), address, &Queues::default()) == Some(0);
+            let moved = seen.iter().any(|(mover, _)| *mover == it.slot);
+            (it.slot, u8::from(!idle) * (u8::from(it.slot == active.slot) + 2 * u8::from(!moved)))
+        })
+        .collect();
+    // From here on it is seen whether they do it again.
+    for it in &movers {
+        let _ = mark(it.fd());
+    }
+    let out = group.settle(&seen, |slot| {
+        costs.iter().find(|(known, _)| *known == slot).map_or(u8::MAX, |(_, cost)| *cost)
+    });
+    // The active one comes back first: as long as it is out, clients get to others.
+    let mut out: Vec<&Member> = out.iter().filter_map(|slot| all().find(|it| it.slot == *slot)).collect();
+    for member in &out {
+        // For the moment until the program knows it, too.
+        tell(inet::refuse(member.fd()).map_err(failed("take out", member, address)), troubles);
+    }
+    out.sort_by_key(|it| it.slot != active.slot);
+    let stayed = |it: &&Member| group.has(it.slot);
+    let told =
+        if group.is_empty() { Ok(()) } else { group.attach(all().filter(stayed).map(Member::fd), address) };
+    tell(told, troubles);
+    for member in out {
+        let kept_out = !held && member.slot != active.slot;
+        tell(put_back(group, member, (address, backlog, kept_out)), troubles);
+        if member.slot == active.slot {
+            tell(group.attach(std::iter::once(member.fd()), address), troubles);
+        }
     }
 }
 
-/// Makes a row that is known: the active one, and the others in their order behind it.
-fn set_right(
+/// Whether a socket has left the row, or come, since it was counted last.
+fn has_moved(group: &Group, member: &Member) -> bool {
+    let there = group.has(member.slot);
+    if member.is_listening() { !(there && has_mark(member.fd())) } else { there }
+}
+
+/// `kept_out`: nobody is to come before the program knows it.
+fn put_back(
     group: &mut Group,
-    active: &Member,
-    others: &[Member],
-    (address, backlog, held): (&Address, u32, bool),
-    troubles: &mut Vec<String>,
-) {
-    let failed = |verb: &'static str, member: &Member| {
-        let what = format!("slot {} of {address}", member.slot);
-        move |errno| Error::new(verb, what, errno)
-    };
-    let there: Vec<&Member> = others.iter().filter(|member| member.is_listening()).collect();
-    for member in &there {
-        // For the moment until the program knows it, too.
-        tell(inet::refuse(member.fd()).map_err(failed("take out", member)), troubles);
-    }
-    for member in others.iter().chain([active]) {
-        tell(group.left(member.slot), troubles);
-    }
-    if active.is_listening() {
-        tell(join(group, active.slot, active.fd()), troubles);
-        tell(group.attach(std::iter::once(active.fd()), address), troubles);
-    }
-    for member in there {
-        // Where supd may not, a few stray into its queue.
-        let kept_out = !held && filter::drop_new_connections(member.fd()).is_ok();
-        let listens = inet::listen(member.fd(), backlog, false).map_err(failed("listen again at", member));
-        tell(listens.and_then(|()| join(group, member.slot, member.fd())), troubles);
-        if kept_out {
-            tell(filter::let_in(member.fd()).map_err(failed("let clients in at", member)), troubles);
-        }
-    }
+    member: &Member,
+    (address, backlog, kept_out): (&Address, u32, bool),
+) -> Result<(), Error> {
+    // Where supd may not, a few stray into its queue.
+    let kept_out = kept_out && filter::drop_new_connections(member.fd()).is_ok();
+    let listens =
+        inet::listen(member.fd(), backlog, false).map_err(failed("listen again at", member, address));
+    let joined = listens.and_then(|()| join(group, member.slot, member.fd()));
+    let let_in = if kept_out { filter::let_in(member.fd()) } else { Ok(()) };
+    joined.and(let_in.map_err(failed("let clients in at", member, address)))
+}
+
+fn failed(verb: &'static str, member: &Member, address: &Address) -> impl FnOnce(Errno) -> Error {
+    let what = format!("slot {} of {address}", member.slot);
+    move |errno| Error::new(verb, what, errno)
 }
 
 fn tell(result: Result<(), Error>, troubles: &mut Vec<String>) {

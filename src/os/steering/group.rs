@@ -95,6 +95,14 @@ impl Group {
         self.enter(to, fd)
     }
 
+    /// Nobody looked while these left and joined: see [`Row::settle`]. From here on the row is as if those that
+    /// are to be taken out were out already. For classic programs; an eBPF program goes by names.
+    pub fn settle(&mut self, movers: &[(Slot, bool)], cost: impl Fn(Slot) -> u8) -> Vec<Slot> {
+        let (out, row) = self.row.settle(movers, cost);
+        self.row = row;
+        out
+    }
+
     /// Whether a slot is among those that the kernel chooses from.
     #[must_use]
     pub fn has(&self, slot: Slot) -> bool {

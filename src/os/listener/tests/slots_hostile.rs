@@ -1,6 +1,6 @@
 //! Workers and strangers that do to a slot what they can.
 
-use super::slots::{Stage, both, split};
+use super::slots::{Stage, both, place, split};
 use super::*;
 use crate::os::steering::{Mechanism, Slot, Steering, always};
 use nix::sys::socket::{Shutdown, shutdown};
@@ -324,6 +324,45 @@ fn whoever_is_lent_a_slot_has_nothing_of_who_had_it_before() {
             for led in [slot, 0, 3] {
                 stage.steer(split(led, None));
                 assert_eq!(stage.reached(30), [(led, 30)]);
+            }
+        }
+    });
+}
+
+/// Two that were shut down and listen again are told apart, and what waits in all others still waits.
+#[test]
+fn who_was_not_shut_down_is_left_alone_where_others_were() {
+    both("slots_hostile::who_was_not_shut_down_is_left_alone_where_others_were", || {
+        let cases: [(u8, Slot, &[Slot]); 7] = [
+            (3, 1, &[1, 2]),
+            (3, 2, &[1, 2]),
+            (3, 2, &[2, 1]),
+            (3, 0, &[2, 0]),
+            (4, 1, &[1, 2]),
+            (4, 0, &[2, 1]),
+            (5, 3, &[2, 4, 3]),
+        ];
+        for (slots, led, again) in cases {
+            let mut stage = stage(slots);
+            let bystanders: Vec<Slot> =
+                (0..slots).filter(|slot| !again.contains(slot) && *slot != led).collect();
+            let mut clients = Vec::new();
+            for slot in &bystanders {
+                stage.steer(split(*slot, None));
+                clients.push(TcpStream::connect_timeout(&place(stage.listener.address()), LONG).unwrap());
+                until("it is queued", || stage.queue(*slot) == 1);
+            }
+            stage.steer(split(led, None));
+            again.iter().for_each(|slot| listens_again(&stage, *slot));
+            stage.steer(split(led, None));
+            for slot in &bystanders {
+                assert_eq!(stage.queue(*slot), 1, "{slot} of {slots} was touched for {again:?}");
+                let worker: TcpListener = stage.worker(*slot).into();
+                drop(worker.accept().unwrap());
+            }
+            for led in 0..slots {
+                stage.steer(split(led, None));
+                assert_eq!(stage.reached(30), [(led, 30)], "{again:?} of {slots} listened again");
             }
         }
     });
