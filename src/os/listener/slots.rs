@@ -52,7 +52,7 @@ impl Listener {
     /// the next one. Where slots are closed once nobody has them there is none.
     fn freshen(&mut self, slot: Slot) {
         let port = matches!(self.bound, Address::Ip { kind: SocketKind::Stream, .. });
-        let Self { socket, bound, front, further, group, traffic, .. } = self;
+        let Self { socket, bound, front, further, group, traffic, troubles, .. } = self;
         let Some(group) = group.as_deref_mut().filter(|group| port && !group.closes()) else { return };
         let idle = |member: &Member| {
             let waits =
@@ -60,6 +60,9 @@ impl Listener {
             member.slot == slot && !member.lent && !(waits && member.is_listening())
         };
         let Some(at) = further.iter().position(idle).filter(|_| *traffic != Traffic::Refused) else { return };
+        // What it did is seen by its mark, which goes with it.
+        let held = *traffic == Traffic::HeldOff;
+        recount::recount(group, front, further, (bound, socket.options.backlog, held), troubles);
         if !(group.has(slot) && further[at].is_listening()) {
             let _ = group.left(slot);
             further.swap_remove(at);
@@ -68,7 +71,6 @@ impl Listener {
         // Into the row behind all others, where nobody is led; the kernel puts the last one where one has left
         // it, so that every other keeps its number.
         let made = inet::join(front.fd(), bound, &socket.options, false).ok().filter(|fd| {
-            let held = *traffic == Traffic::HeldOff;
             (!held || filter::drop_new_connections(fd.as_fd()).is_ok())
                 && inet::listen(fd.as_fd(), socket.options.backlog, false).is_ok()
                 && recount::mark(fd.as_fd()).is_ok()

@@ -329,6 +329,30 @@ fn whoever_is_lent_a_slot_has_nothing_of_who_had_it_before() {
     });
 }
 
+/// A candidate does it while it starts, and fails; nobody has looked when the next one gets its slot.
+#[test]
+fn whoever_gets_the_slot_of_one_that_listened_again_receives_nothing_that_is_not_led_there() {
+    both(
+        "slots_hostile::whoever_gets_the_slot_of_one_that_listened_again_receives_nothing_that_is_not_led_there",
+        || {
+            for (gone, led) in [(0, 2), (1, 2), (2, 0), (1, 0)] {
+                let mut stage = stage(3);
+                stage.steer(split(led, None));
+                let before = stage.listener.socket_of(gone);
+                listens_again(&stage, gone);
+                stage.listener.give_back(gone);
+                stage.lend(gone);
+                assert_ne!(stage.listener.socket_of(gone), before, "nothing is shown then");
+                assert_eq!(stage.reached(30), [(led, 30)], "{gone} has listened again, and nobody steers");
+                for led in [led, gone, 0, 1, 2] {
+                    stage.steer(split(led, None));
+                    assert_eq!(stage.reached(30), [(led, 30)], "{gone} has listened again");
+                }
+            }
+        },
+    );
+}
+
 /// Two that were shut down and listen again are told apart, and what waits in all others still waits.
 #[test]
 fn who_was_not_shut_down_is_left_alone_where_others_were() {
