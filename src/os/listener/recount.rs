@@ -14,6 +14,8 @@
 //! where nothing else would tell, for clients would be led to the wrong one for good. One that cannot listen again
 //! (its worker has taken SO_REUSEPORT from it) is told, and says HUP, which leads to another attempt
 //! ([`super::Listener::listen`]).
+//! One that was known to be shut, listens and is shut again before supd looks leaves no trace; beside others that
+//! move meanwhile it could make a difference.
 //!
 //! **What is absent:** eBPF programs, which go by names.
 
