@@ -5,6 +5,7 @@ pub mod fault;
 pub mod history;
 pub mod installing;
 pub mod json;
+pub mod kept;
 pub mod ledger;
 pub mod notify;
 pub mod pinned;

@@ -8,6 +8,7 @@ pub mod exit;
 pub mod few;
 pub mod id;
 pub mod interpreters;
+pub mod kept;
 pub mod ledger;
 pub mod notice;
 pub mod release;

@@ -17,6 +17,8 @@ pub mod heap;
 pub mod holders;
 pub mod inherited;
 pub mod intercept;
+pub mod keeper;
+pub mod kept;
 pub mod listener;
 pub mod logfile;
 pub mod looked_up;

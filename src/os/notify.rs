@@ -100,6 +100,12 @@ pub fn make_folder(path: &Path) -> Result<(), Error> {
 }
 
 impl NotifySocket {
+    /// One that another supd bound at `path`.
+    #[must_use]
+    pub fn of(fd: OwnedFd, path: &Path) -> Self {
+        Self { fd, path: path.into() }
+    }
+
     /// Binds a socket at `path`, in the place of whatever an earlier supd left there: the folder is
     /// supd's alone.
     ///

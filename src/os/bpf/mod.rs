@@ -98,6 +98,12 @@ impl Map {
         Self::with(kind, key, value, entries, 0)
     }
 
+    /// One that is there, for keys and values of so many bytes.
+    #[must_use]
+    pub fn of(fd: OwnedFd, key: usize, value: usize) -> Self {
+        Self { fd, key, value }
+    }
+
     fn with(kind: MapKind, key: usize, value: usize, entries: u32, flags: u32) -> Result<Self, Error> {
         let failed = |errno| Error::new("make", "a BPF map", errno);
         let size = |bytes: usize| u32::try_from(bytes).map_err(|_| failed(Errno::E2BIG));
@@ -200,7 +206,15 @@ impl<const N: usize> Words<N> {
     /// As [`Map::new`].
     pub fn new() -> Result<Self, Error> {
         const { assert!(N > 0 && N * 8 <= MAPPED) };
-        let map = Map::with(MapKind::Array, 4, N * 8, 1, MMAPABLE)?;
+        Self::of(Map::with(MapKind::Array, 4, N * 8, 1, MMAPABLE)?.fd)
+    }
+
+    /// Those of a map that is there.
+    ///
+    /// # Errors
+    /// What mmap(2) says: EINVAL where it is no such map.
+    pub fn of(fd: OwnedFd) -> Result<Self, Error> {
+        let map = Map::of(fd, 4, N * 8);
         let (rights, fd) = (libc::PROT_READ | libc::PROT_WRITE, map.fd.as_raw_fd());
         // SAFETY: a new mapping, where the kernel likes, of a descriptor that is open.
         let at = unsafe { libc::mmap(std::ptr::null_mut(), MAPPED, rights, libc::MAP_SHARED, fd, 0) };

@@ -41,38 +41,7 @@ pub(super) fn adopt(socket: &Arc<Socket>, fd: OwnedFd, folder: &Path, from: From
 fn take_in(socket: &Arc<Socket>, fd: OwnedFd, folder: &Path, from: From) -> Result<Listener, Why> {
     let failed = |errno| Error::new("take over", &socket.address, errno);
     fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(failed)?;
-    let mut bound = socket.address.clone();
-    let place = match &socket.address {
-        Address::Fifo { path } => {
-            let found = fstat(&fd).map_err(failed)?;
-            if SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT != SFlag::S_IFIFO {
-                return Err(mismatch("no FIFO"));
-            }
-            let id = FileId::of(&found);
-            let name = socket.name.as_str();
-            match Place::resume(path, folder, name, SFlag::S_IFIFO, |found, _| found == id) {
-                Some(place) => Some(place),
-                None => Some(Place::adopt(path, folder, name, SFlag::S_IFIFO, id, true).map_err(another)?),
-            }
-        }
-        Address::Ip { kind, host, port } => {
-            is_kind(fd.as_fd(), *kind)?;
-            bound = ip(fd.as_fd(), socket, *kind, *host, *port)?;
-            None
-        }
-        Address::Unix { kind, path } => {
-            is_kind(fd.as_fd(), *kind)?;
-            Some(path_of(fd.as_fd(), socket, path, folder)?)
-        }
-        Address::Abstract { kind, name } => {
-            is_kind(fd.as_fd(), *kind)?;
-            let found = unix_name(fd.as_fd())?;
-            if found.as_abstract() != Some(name.as_bytes()) {
-                return Err(mismatch(format!("a socket of another name, {found}")));
-            }
-            None
-        }
-    };
+    let (place, bound) = look_at(socket, fd.as_fd(), folder)?;
     let mut cuts = Vec::new();
     options::at_any_time(fd.as_fd(), &bound, &socket.options, &mut cuts)?;
     let traffic = if is_open(fd.as_fd(), &bound) { Traffic::Open } else { Traffic::Refused };
@@ -100,6 +69,49 @@ fn take_in(socket: &Arc<Socket>, fd: OwnedFd, folder: &Path, from: From) -> Resu
         further: Vec::new(),
         group: None,
     })
+}
+
+/// Another slot of it. A path has names of its own.
+pub(super) fn adopt_member(socket: &Socket, fd: BorrowedFd<'_>, folder: &Path) -> Result<Option<Place>, Why> {
+    look_at(socket, fd, folder).map(|(place, _)| place)
+}
+
+/// Its names in the file system, and where it is bound: if it is what the unit file says.
+fn look_at(socket: &Socket, fd: BorrowedFd<'_>, folder: &Path) -> Result<(Option<Place>, Address), Why> {
+    let failed = |errno| Error::new("take over", &socket.address, errno);
+    let mut bound = socket.address.clone();
+    let place = match &socket.address {
+        Address::Fifo { path } => {
+            let found = fstat(fd).map_err(failed)?;
+            if SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT != SFlag::S_IFIFO {
+                return Err(mismatch("no FIFO"));
+            }
+            let id = FileId::of(&found);
+            let name = socket.name.as_str();
+            match Place::resume(path, folder, name, SFlag::S_IFIFO, |found, _| found == id) {
+                Some(place) => Some(place),
+                None => Some(Place::adopt(path, folder, name, SFlag::S_IFIFO, id, true).map_err(another)?),
+            }
+        }
+        Address::Ip { kind, host, port } => {
+            is_kind(fd, *kind)?;
+            bound = ip(fd, socket, *kind, *host, *port)?;
+            None
+        }
+        Address::Unix { kind, path } => {
+            is_kind(fd, *kind)?;
+            Some(path_of(fd, socket, path, folder)?)
+        }
+        Address::Abstract { kind, name } => {
+            is_kind(fd, *kind)?;
+            let found = unix_name(fd)?;
+            if found.as_abstract() != Some(name.as_bytes()) {
+                return Err(mismatch(format!("a socket of another name, {found}")));
+            }
+            None
+        }
+    };
+    Ok((place, bound))
 }
 
 /// Why it can have no second slot, though another of its kind could.

@@ -31,6 +31,7 @@ mod bind_error;
 mod fifo;
 mod filter;
 mod inet;
+mod kept;
 mod member;
 mod occupant;
 mod options;

@@ -4,8 +4,10 @@ use super::program::load_for;
 use super::row::Row;
 use super::table::{Place, Table};
 use super::{Mechanism, Slot, Split, classic};
+use crate::model::kept::{KeptGroup, KeptProgram};
 use crate::os::Error;
 use crate::os::bpf::{Map, MapKind};
+use crate::os::kept::Giving;
 use crate::os::sockopt;
 use nix::errno::Errno;
 use std::fmt;
@@ -39,6 +41,34 @@ impl Group {
             }
         };
         Self { row: Row::default(), udp, way, split, probes: Vec::new() }
+    }
+
+    /// That of another supd.
+    pub(super) fn of(
+        row: Vec<Slot>,
+        udp: bool,
+        ebpf: Option<(OwnedFd, OwnedFd, Place)>,
+        why: String,
+        split: Split,
+    ) -> Self {
+        let way = match ebpf {
+            Some((sockets, program, place)) => Way::Ebpf { sockets: Map::of(sockets, 4, 8), program, place },
+            None => Way::Classic(why),
+        };
+        Self { row: Row::of(row), udp, way, split, probes: Vec::new() }
+    }
+
+    /// What another supd needs to go on with it.
+    pub(in crate::os) fn keep<'a>(&'a self, giving: &mut Giving<'a>) -> KeptGroup {
+        let (ebpf, why) = match &self.way {
+            Way::Ebpf { sockets, program, place } => {
+                let sockets = giving.put(sockets.as_fd());
+                let program = giving.put(program.as_fd());
+                (Some(KeptProgram { sockets, program, place: place.number() }), String::new())
+            }
+            Way::Classic(why) => (None, why.clone()),
+        };
+        KeptGroup { row: self.row.slots().map(u32::from).collect(), ebpf, why }
     }
 
     /// The split from here on. It is in force once [`Group::attach`] has succeeded.

@@ -13,6 +13,7 @@
 mod classic;
 mod group;
 mod hash;
+mod kept;
 mod program;
 pub mod row;
 mod table;

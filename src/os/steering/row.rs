@@ -15,6 +15,17 @@ const ROWS_MAX: usize = 1_024;
 pub struct Row(Vec<Slot>);
 
 impl Row {
+    /// As another supd has counted it.
+    #[must_use]
+    pub fn of(slots: Vec<Slot>) -> Self {
+        Self(slots)
+    }
+
+    /// The slots, in the order of the kernel's numbers.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.0.iter().copied()
+    }
+
     /// A slot is the last from here on. One that is in the row already left and came back, while
     /// nobody looked.
     pub fn join(&mut self, slot: Slot) {

@@ -8,7 +8,7 @@ use crate::os::Error;
 use crate::os::bpf::{Map, MapKind, Words};
 use nix::errno::Errno;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// For a candidate that there is none of: no slot has this number.
 const NOBODY: Slot = Slot::MAX;
@@ -36,6 +36,16 @@ impl Place {
         i16::try_from(self.word(0) * 8).expect("within a page")
     }
 
+    /// For another supd.
+    pub(super) fn number(self) -> u32 {
+        u32::try_from(self.0).unwrap_or(u32::MAX)
+    }
+
+    /// That of another supd.
+    pub(super) fn of(number: u32) -> Self {
+        Self(usize::try_from(number).unwrap_or(Self::LAST).min(Self::LAST))
+    }
+
     fn word(self, slot: Slot) -> usize {
         FIRST_COUNT + self.0 * usize::from(SLOTS) + usize::from(slot.min(SLOTS - 1))
     }
@@ -52,6 +62,11 @@ impl Table {
     pub(super) fn new() -> Result<Self, Error> {
         let entries = u32::try_from(PROBES_MAX).expect("a handful");
         Ok(Self { words: Words::new()?, probes: Map::new(MapKind::Hash, PROBE_KEY, 4, entries)? })
+    }
+
+    /// That of another supd. Whoever probed for it probes no longer.
+    pub(super) fn of(words: OwnedFd, probes: OwnedFd) -> Result<Self, Error> {
+        Ok(Self { words: Words::of(words)?, probes: Map::of(probes, PROBE_KEY, 4) })
     }
 
     pub(super) fn words(&self) -> BorrowedFd<'_> {

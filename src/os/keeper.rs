@@ -1,0 +1,461 @@
+//! The keeper: a small process that holds copies of descriptors, each lot under a key with some bytes that say
+//! what they are, and hands them to the next supd. It knows nothing of what they are for.
+//!
+//! It outlives supd. It is reached by a socket in a folder that is supd's alone, serves one supd at a time, and
+//! takes in only who is of supd's own user by the kernel's word. It waits for nothing but the next message, so
+//! each of them is answered at once; a supd that hears nothing for [`BOUND`] takes it for gone and begins another.
+//!
+//! **What is absent:** whoever kills it loses nothing while supd lives, which begins another and gives it
+//! everything again. When both are gone at once, what nobody else holds is closed.
+#![allow(unsafe_code)]
+
+use super::Error;
+use super::ancillary::{Raw, receive_datagram, send_packet};
+use super::clock;
+use super::fork::{close_all_but, fork};
+use super::pidfd::PidFd;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::SigSet;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, connect, getsockopt, listen, socket,
+    sockopt,
+};
+use nix::unistd::{geteuid, setsid};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+/// No message has more bytes.
+pub const BYTES_MAX: usize = 128 * 1024;
+
+/// No message has more descriptors (SCM_MAX_FD of the kernel).
+pub const DESCRIPTORS_MAX: usize = 253;
+
+/// How long supd waits for its word.
+const BOUND: Duration = Duration::from_millis(500);
+
+/// How long a new supd waits to be taken in, where another was before it a moment ago.
+const TAKEN_IN: Duration = Duration::from_secs(2);
+
+// The first byte of a message.
+const KEEP: u8 = b'k';
+const DROP: u8 = b'd';
+const LIST: u8 = b'l';
+const QUIT: u8 = b'q';
+const DONE: u8 = b'.';
+
+/// What is kept under one key.
+#[derive(Debug)]
+pub struct Lot {
+    /// What they are.
+    pub bytes: Vec<u8>,
+    /// In the order in which they were given.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+/// supd's end of it.
+#[derive(Debug)]
+pub struct Keeper {
+    socket: OwnedFd,
+    /// So many messages are not answered yet.
+    unanswered: usize,
+}
+
+impl Keeper {
+    /// Begins one that is reached at `path`, in the place of what is there.
+    ///
+    /// # Errors
+    /// What the kernel says; the path is too long.
+    pub fn begin(path: &Path) -> Result<(Self, PidFd), Error> {
+        const WHAT: &str = "the keeper";
+        let failed = |errno| Error::new("make a socket for", WHAT, errno);
+        match nix::unistd::unlink(path) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+        let door = packets().map_err(failed)?;
+        bind(door.as_raw_fd(), &UnixAddr::new(path).map_err(failed)?).map_err(failed)?;
+        listen(&door, Backlog::new(1).map_err(failed)?).map_err(failed)?;
+        let forked = fork(WHAT, |_| {
+            if close_all_but(&[door.as_raw_fd()]).is_err() {
+                return;
+            }
+            // Whoever stops supd with all that is around it must not take this with it.
+            let _ = SigSet::all().thread_block();
+            let _ = prctl::set_name(c"supd-keeper");
+            let _ = setsid();
+            serve(&door);
+        })?;
+        Ok((Self::reach(path)?, forked.process))
+    }
+
+    /// Reaches one that is there.
+    ///
+    /// # Errors
+    /// ENOENT, ECONNREFUSED: there is none. EPERM: it is not of supd's own user. ETIME: it does not answer.
+    pub fn reach(path: &Path) -> Result<Self, Error> {
+        let failed = |errno| Error::new("reach the keeper at", path.display(), errno);
+        let socket = packets().map_err(failed)?;
+        connect(socket.as_raw_fd(), &UnixAddr::new(path).map_err(failed)?).map_err(failed)?;
+        if !is_ours(socket.as_fd()) {
+            return Err(failed(Errno::EPERM));
+        }
+        Ok(Self { socket, unanswered: 0 })
+    }
+
+    /// Everything that is kept, by its key.
+    ///
+    /// # Errors
+    /// ETIME: it does not answer. EMFILE: this process may not have so many open. EPROTO: it says what no keeper
+    /// says.
+    pub fn take(&mut self) -> Result<BTreeMap<String, Lot>, Error> {
+        let failed = |errno| Error::new("ask", "the keeper", errno);
+        self.settle()?;
+        send_packet(&self.socket, &[LIST], &[]).map_err(failed)?;
+        let mut all = BTreeMap::new();
+        let mut bytes = vec![0; BYTES_MAX];
+        loop {
+            let raw = self.receive(&mut bytes, TAKEN_IN).map_err(failed)?;
+            let said = bytes.get(..raw.length).ok_or_else(|| failed(Errno::EPROTO))?;
+            match (said.split_first(), raw.truncated) {
+                (Some((&DONE, [])), _) => return Ok(all),
+                (Some((&KEEP, _)), true) => return Err(failed(Errno::EMFILE)),
+                (Some((&KEEP, rest)), false) => {
+                    let (key, said) = lot(rest).ok_or_else(|| failed(Errno::EPROTO))?;
+                    let key = String::from_utf8_lossy(key).into_owned();
+                    all.insert(key, Lot { bytes: said.to_vec(), descriptors: raw.ancillary.descriptors });
+                }
+                (_, _) => return Err(failed(Errno::EPROTO)),
+            }
+        }
+    }
+
+    /// Gives it these, in the place of what it keeps under that key. [`Keeper::settle`] says whether it has them.
+    ///
+    /// # Errors
+    /// EMSGSIZE: too much for one message. EPIPE: it is gone. ETIME: it does not answer.
+    pub fn keep(&mut self, key: &str, bytes: &[u8], all: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        let failed = |errno| Error::new("give to the keeper", key, errno);
+        let message = [&[KEEP], key.as_bytes(), &[0], bytes].concat();
+        if message.len() > BYTES_MAX || all.len() > DESCRIPTORS_MAX || key.contains('\0') {
+            return Err(failed(Errno::EMSGSIZE));
+        }
+        self.send(&message, all).map_err(failed)
+    }
+
+    /// It keeps nothing under that key from here on.
+    ///
+    /// # Errors
+    /// As of [`Keeper::keep`].
+    pub fn forget(&mut self, key: &str) -> Result<(), Error> {
+        let message = [&[DROP], key.as_bytes()].concat();
+        self.send(&message, &[]).map_err(|errno| Error::new("take from the keeper", key, errno))
+    }
+
+    /// It has done all that it was told.
+    ///
+    /// # Errors
+    /// As of [`Keeper::keep`].
+    pub fn settle(&mut self) -> Result<(), Error> {
+        self.answers(0).map_err(|errno| Error::new("hear", "the keeper", errno))
+    }
+
+    /// Takes the answers that are there, and waits for none.
+    ///
+    /// # Errors
+    /// EPIPE: it is gone. EPROTO: it says what no keeper says.
+    pub fn hear(&mut self) -> Result<(), Error> {
+        let failed = |errno| Error::new("hear", "the keeper", errno);
+        loop {
+            match receive_datagram(&self.socket, &mut [0; 1]) {
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(failed(errno)),
+                Ok(Raw { length: 0, .. }) => return Err(failed(Errno::EPIPE)),
+                Ok(_) => {
+                    self.unanswered = self.unanswered.checked_sub(1).ok_or_else(|| failed(Errno::EPROTO))?;
+                }
+            }
+        }
+    }
+
+    /// It ends, with all that it keeps.
+    pub fn end(self) {
+        if send_packet(&self.socket, &[QUIT], &[]).is_ok() {
+            // Nothing more comes but its end.
+            while self.receive(&mut [0; 1], BOUND).is_ok() {}
+        }
+    }
+
+    fn send(&mut self, message: &[u8], all: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        loop {
+            match send_packet(&self.socket, message, all) {
+                Err(Errno::EAGAIN) if self.unanswered > 0 => self.answers(self.unanswered - 1)?,
+                other => {
+                    self.unanswered += usize::from(other.is_ok());
+                    return other;
+                }
+            }
+        }
+    }
+
+    /// Waits until no more than so many answers are to come.
+    fn answers(&mut self, left: usize) -> Result<(), Errno> {
+        while self.unanswered > left {
+            let raw = self.receive(&mut [0; 1], BOUND)?;
+            if raw.length != 1 {
+                return Err(Errno::EPIPE);
+            }
+            self.unanswered -= 1;
+        }
+        Ok(())
+    }
+
+    fn receive(&self, bytes: &mut [u8], bound: Duration) -> Result<Raw, Errno> {
+        let end = clock::now().after(bound);
+        loop {
+            match receive_datagram(&self.socket, bytes) {
+                Err(Errno::EAGAIN) => {}
+                Ok(Raw { length: 0, .. }) => return Err(Errno::EPIPE),
+                other => return other,
+            }
+            let left = end.since(clock::now());
+            if left.is_zero() {
+                return Err(Errno::ETIME);
+            }
+            let limit = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], limit) {
+                Err(Errno::EINTR) | Ok(_) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
+
+impl AsFd for Keeper {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn packets() -> Result<OwnedFd, Errno> {
+    socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)
+}
+
+/// Whether the other end is of supd's own user.
+fn is_ours(fd: BorrowedFd<'_>) -> bool {
+    getsockopt(&fd, sockopt::PeerCredentials).is_ok_and(|peer| peer.uid() == geteuid().as_raw())
+}
+
+/// A key and what is behind it.
+fn lot(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = rest.iter().position(|byte| *byte == 0)?;
+    Some((rest.get(..end)?, rest.get(end + 1..)?))
+}
+
+/// The process. One supd after the other.
+fn serve(door: &OwnedFd) {
+    let mut all: BTreeMap<Vec<u8>, Lot> = BTreeMap::new();
+    loop {
+        let Ok(number) = accept4(door.as_raw_fd(), SockFlag::SOCK_CLOEXEC) else {
+            // Out of memory or descriptors, for a moment or for good: it is not to spin.
+            let _ = poll(&mut [], PollTimeout::from(100_u8));
+            continue;
+        };
+        // SAFETY: the kernel has just made it for us alone.
+        let supd = unsafe { OwnedFd::from_raw_fd(number) };
+        if is_ours(supd.as_fd()) && serve_one(&supd, &mut all) {
+            return;
+        }
+    }
+}
+
+/// One supd, until it is gone. True: it said that this is the end.
+fn serve_one(supd: &OwnedFd, all: &mut BTreeMap<Vec<u8>, Lot>) -> bool {
+    let mut bytes = vec![0; BYTES_MAX];
+    loop {
+        let raw = match receive_datagram(supd, &mut bytes) {
+            Ok(Raw { length: 0, .. }) => return false,
+            Ok(raw) => raw,
+            Err(Errno::EAGAIN) => {
+                let _ = poll(&mut [PollFd::new(supd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+                continue;
+            }
+            Err(Errno::EINTR) => continue,
+            Err(_) => return false,
+        };
+        let Some((what, rest)) = bytes.get(..raw.length).and_then(<[u8]>::split_first) else { return false };
+        match *what {
+            KEEP => {
+                // What it could not take whole it does not say that it has.
+                let Some((key, said)) = lot(rest).filter(|_| !raw.truncated) else { return false };
+                let lot = Lot { bytes: said.to_vec(), descriptors: raw.ancillary.descriptors };
+                all.insert(key.to_vec(), lot);
+            }
+            DROP => drop(all.remove(rest)),
+            LIST => {
+                if !all.iter().all(|(key, lot)| tell(supd, key, lot)) {
+                    return false;
+                }
+            }
+            QUIT => return true,
+            _ => return false,
+        }
+        if send_waiting(supd, &[DONE], &[]).is_err() {
+            return false;
+        }
+    }
+}
+
+fn tell(supd: &OwnedFd, key: &[u8], lot: &Lot) -> bool {
+    let message = [&[KEEP], key, &[0], &lot.bytes].concat();
+    let all: Vec<BorrowedFd<'_>> = lot.descriptors.iter().map(AsFd::as_fd).collect();
+    send_waiting(supd, &message, &all).is_ok()
+}
+
+/// However long supd takes to read: it is what this process is for.
+fn send_waiting(supd: &OwnedFd, message: &[u8], all: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    loop {
+        match send_packet(supd, message, all) {
+            Err(Errno::EAGAIN) => {
+                let _ = poll(&mut [PollFd::new(supd.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE);
+            }
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Signal;
+    use crate::os::alone::alone;
+    use nix::sys::stat::fstat;
+    use std::fs::File;
+
+    fn inode(fd: impl AsFd) -> u64 {
+        fstat(fd).unwrap().st_ino
+    }
+
+    /// A keeper of a test's own, its process, and where it is.
+    fn begun() -> (Keeper, PidFd, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let (keeper, process) = Keeper::begin(&folder.path().join("socket")).unwrap();
+        (keeper, process, folder)
+    }
+
+    fn is_over_soon(process: &PidFd) {
+        let limit = PollTimeout::from(20_000_u16);
+        assert_eq!(poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], limit), Ok(1));
+    }
+
+    #[test]
+    fn what_one_supd_gives_the_next_one_gets() {
+        alone("os::keeper::tests::what_one_supd_gives_the_next_one_gets", || {
+            let (mut keeper, process, folder) = begun();
+            let files: Vec<File> = (0..3).map(|_| tempfile::tempfile().unwrap()).collect();
+            keeper.keep("web", b"old", &[files[0].as_fd()]).unwrap();
+            keeper.keep("api", b"gone", &[files[1].as_fd()]).unwrap();
+            keeper.keep("web", b"new\0\xff", &[files[1].as_fd(), files[2].as_fd()]).unwrap();
+            keeper.forget("api").unwrap();
+            keeper.forget("nobody").unwrap();
+            keeper.settle().unwrap();
+            for _ in 0..3 {
+                drop(keeper);
+                keeper = Keeper::reach(&folder.path().join("socket")).unwrap();
+                let all = keeper.take().unwrap();
+                assert_eq!(all.keys().collect::<Vec<_>>(), ["web"]);
+                assert_eq!(all["web"].bytes, b"new\0\xff");
+                let found: Vec<u64> = all["web"].descriptors.iter().map(inode).collect();
+                assert_eq!(found, [inode(&files[1]), inode(&files[2])]);
+            }
+            keeper.end();
+            is_over_soon(&process);
+            assert!(Keeper::reach(&folder.path().join("socket")).is_err());
+            String::new()
+        });
+    }
+
+    /// More messages than a socket has room for, and nobody takes the answers meanwhile.
+    #[test]
+    fn a_thousand_lots_are_kept_and_none_is_mixed_up() {
+        alone("os::keeper::tests::a_thousand_lots_are_kept_and_none_is_mixed_up", || {
+            let (mut keeper, _process, folder) = begun();
+            let file = tempfile::tempfile().unwrap();
+            for number in 0..1000 {
+                keeper.keep(&format!("u{number}"), format!("{number}").as_bytes(), &[file.as_fd()]).unwrap();
+            }
+            drop(keeper);
+            let mut next = Keeper::reach(&folder.path().join("socket")).unwrap();
+            let all = next.take().unwrap();
+            assert_eq!(all.len(), 1000);
+            assert!(all.iter().all(|(key, lot)| key[1..].as_bytes() == lot.bytes));
+            next.end();
+            String::new()
+        });
+    }
+
+    #[test]
+    fn too_much_for_one_message_is_refused_and_changes_nothing() {
+        alone("os::keeper::tests::too_much_for_one_message_is_refused_and_changes_nothing", || {
+            let (mut keeper, _process, _folder) = begun();
+            let file = tempfile::tempfile().unwrap();
+            keeper.keep("web", b"as it is", &[file.as_fd()]).unwrap();
+            let many = vec![file.as_fd(); DESCRIPTORS_MAX + 1];
+            assert_eq!(keeper.keep("web", b"", &many).unwrap_err().errno, Errno::EMSGSIZE);
+            assert_eq!(keeper.keep("web", &vec![0; BYTES_MAX], &[]).unwrap_err().errno, Errno::EMSGSIZE);
+            assert_eq!(keeper.keep("we\0b", b"", &[]).unwrap_err().errno, Errno::EMSGSIZE);
+            assert_eq!(keeper.take().unwrap()["web"].bytes, b"as it is");
+            keeper.end();
+            String::new()
+        });
+    }
+
+    /// What is no message of supd's ends the connection, and no more.
+    #[test]
+    fn nonsense_is_no_harm() {
+        alone("os::keeper::tests::nonsense_is_no_harm", || {
+            let (mut keeper, _process, folder) = begun();
+            let file = tempfile::tempfile().unwrap();
+            keeper.keep("web", b"x", &[file.as_fd()]).unwrap();
+            keeper.settle().unwrap();
+            for nonsense in [&b"?"[..], b"kno end", b"\0", b"lll?"] {
+                drop(keeper);
+                keeper = Keeper::reach(&folder.path().join("socket")).unwrap();
+                send_packet(&keeper.socket, nonsense, &[]).unwrap();
+                let answer = keeper.receive(&mut [0; 16], TAKEN_IN);
+                assert!(
+                    nonsense == b"lll?" || matches!(answer, Err(Errno::EPIPE)),
+                    "{nonsense:?}: {answer:?}"
+                );
+            }
+            drop(keeper);
+            let mut keeper = Keeper::reach(&folder.path().join("socket")).unwrap();
+            assert_eq!(keeper.take().unwrap().len(), 1);
+            keeper.end();
+            String::new()
+        });
+    }
+
+    #[test]
+    fn one_that_is_killed_or_hangs_is_told_from_one_that_answers() {
+        alone("os::keeper::tests::one_that_is_killed_or_hangs_is_told_from_one_that_answers", || {
+            let (mut keeper, process, _folder) = begun();
+            keeper.keep("web", b"", &[]).unwrap();
+            keeper.settle().unwrap();
+            keeper.hear().unwrap();
+            process.send(Signal(19)).unwrap();
+            keeper.keep("web", b"", &[]).unwrap();
+            assert_eq!(keeper.settle().unwrap_err().errno, Errno::ETIME);
+            process.send(Signal::KILL).unwrap();
+            is_over_soon(&process);
+            assert_eq!(keeper.hear().unwrap_err().errno, Errno::EPIPE);
+            assert_eq!(keeper.keep("web", b"", &[]).unwrap_err().errno, Errno::EPIPE);
+            String::new()
+        });
+    }
+}
