@@ -10,7 +10,7 @@ use crate::model::ExitStatus;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  supctl shutdown   as SIGTERM to supd; what ran runs again when supd starts")]
+  supctl shutdown   what ran runs again when supd starts (SIGTERM to supd leaves it running)")]
 pub(super) struct Shutdown {}
 
 impl Shutdown {

@@ -7,15 +7,18 @@ use super::clients::Clients;
 use super::control::{Control, Limits};
 use super::hands::Hands;
 use super::history;
+use super::keeping::Keeping;
 use super::launch::{Ground, prepare};
 use super::leftovers;
 use super::lock::Lock;
 use super::one_unit::{self, Alone, OneUnit};
+use super::parcels::Lots;
 use super::pinning::Copy;
 use super::reactor::Reactor;
 use super::recorder::Recorder;
 use super::requests::Carried;
 use super::sources::{CONTROL_FIRST, Source, Sources};
+use super::survivors::Survivors;
 use super::unfinished::Unfinished;
 use super::units::{Units, Unreadable};
 use crate::codec::json::HistoryEntry;
@@ -61,20 +64,17 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     let (runtime, locks) = folders(&places)?;
     take_for_itself(&original)?;
     let (roots, launcher) = launcher(&places, &original);
-
-    Lock::wait_for_writer(&places.state, WRITER_BOUND, |writer| log::warn!("{writer}; waiting for it"))
-        .map_err(|locked| locked.to_string())?;
-    let (_, replay) = Ledger::open(&places.state).map_err(|error| error.to_string())?;
-    tell_damage(&places.state, &replay);
+    let replay = replay(&places.state)?;
     let boot = BootId::read().map_err(|error| error.to_string())?;
-    clear(&runtime, &boot);
-
+    let (last, booted) = last_words(&replay, &boot);
+    let pins = Pins::new(&places.state);
+    let (keeping, lots) = Keeping::begin(&runtime, &boot, comes_again(cli), clock::now());
+    let survivors = survivors(&runtime, &boot, lots, (&last, &booted), &pins);
     let mut sources = Sources::new().map_err(|error| format!("cannot make a poller: {error}"))?;
     let signals = signals(&mut sources).map_err(|error| format!("cannot catch signals: {error}"))?;
     let control = Control::bind(&places.control(), sources.registry(), CONTROL_FIRST, Limits::of_process())
         .map_err(|error| error.to_string())?;
     let (seq, began) = past(&places.state, &replay, &boot);
-    let (last, booted) = last_words(&replay, &boot);
     let unfinished = Unfinished::of(&replay, &last, |unit| runtime.intent(unit));
     let clients = clients(&places.state, &replay, &unfinished, &boot);
     let releases = releases(&places.state, &last, replay.damaged.is_empty());
@@ -94,6 +94,8 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         salts: Default::default(),
         last_calls: Default::default(),
         inherited: inherited::take(),
+        keeping,
+        survivors,
         workers: Default::default(),
         sweeper: Default::default(),
         jobs: Default::default(),
@@ -112,10 +114,11 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         ground,
         runtime,
         intended: BTreeMap::new(),
-        pins: Pins::new(&places.state),
+        pins,
         boot,
         unfinished,
         quit_by: None,
+        leaving: None,
         one: None,
         story: Default::default(),
     };
@@ -124,10 +127,33 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     Ok(Reactor::new(hands, signals, locks))
 }
 
-/// What a supd before this one has left running, and its notify sockets.
-fn clear(runtime: &Runtime, boot: &BootId) {
-    leftovers::end(runtime, boot);
-    runtime.clear_notify();
+/// What the ledger says, once whoever wrote it for the last supd has finished.
+fn replay(state: &Path) -> Result<Replay, String> {
+    Lock::wait_for_writer(state, WRITER_BOUND, |writer| log::warn!("{writer}; waiting for it"))
+        .map_err(|locked| locked.to_string())?;
+    let (_, replay) = Ledger::open(state).map_err(|error| error.to_string())?;
+    tell_damage(state, &replay);
+    Ok(replay)
+}
+
+/// Who has outlived the last supd. Everything else that it has left is ended, and its notify sockets go.
+fn survivors(
+    runtime: &Runtime,
+    boot: &BootId,
+    lots: Lots,
+    known: (&BTreeMap<UnitName, Durable>, &BTreeMap<UnitName, bool>),
+    pins: &Pins,
+) -> Survivors {
+    let recipe = |unit: &UnitName, generation| pins.load(unit, generation).ok().map(Arc::new);
+    let survivors = Survivors::find(runtime, boot, lots, known, recipe);
+    leftovers::end(runtime, boot, |path| survivors.has(path));
+    runtime.clear_notify(&survivors.notify(|unit, generation| runtime.notify(unit, generation)));
+    survivors
+}
+
+/// Whether another supd may come after this one: not in a container of its own, nor for one unit alone.
+fn comes_again(cli: &Cli) -> bool {
+    cli.unit.is_none() && std::process::id() != 1
 }
 
 fn units(places: &Places, cli: &Cli) -> Units {
@@ -362,6 +388,7 @@ impl Hands {
         };
         self.units.set(settings.clone());
         let intent = self.runtime.intent(unit);
+        let (bound, survived) = self.go_on(unit);
         let restored = Restored {
             settings,
             durable,
@@ -370,6 +397,8 @@ impl Hands {
             intent,
             machine_booted: machine_booted.unwrap_or(true),
             supd_booting: true,
+            bound,
+            survived,
         };
         self.inbox.push_back(Input::Add(Box::new(restored)));
         if gone {

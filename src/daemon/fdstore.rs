@@ -183,6 +183,20 @@ impl FdStore {
         rows.into_iter().map(|row| (row.name.as_str(), row.file.file.as_fd())).collect()
     }
 
+    /// What all workers of a unit have stored, in the order in which each of them gave it: whose, its name, and
+    /// whether a hang-up ends it.
+    #[must_use]
+    pub fn of_unit(&self, unit: &UnitName) -> Vec<((Generation, u32), &str, bool, BorrowedFd<'_>)> {
+        let its = self.shelves.range((unit.clone(), Generation(0), 0)..);
+        let its = its.take_while(|((of, ..), _)| of == unit);
+        let rows = its.flat_map(|((_, generation, worker), shelf)| {
+            let mut rows: Vec<&Row> = shelf.rows.iter().collect();
+            rows.sort_by_key(|row| row.serial);
+            rows.into_iter().map(|row| ((*generation, *worker), &*row.name, row.poll, row.file.file.as_fd()))
+        });
+        rows.collect()
+    }
+
     /// How many a generation has stored.
     #[must_use]
     pub fn count(&self, unit: &UnitName, generation: Generation) -> usize {

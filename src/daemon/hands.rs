@@ -10,6 +10,7 @@ use super::history::Story;
 use super::installs::Installs;
 use super::intercept::Intercepts;
 use super::jobs::Jobs;
+use super::keeping::Keeping;
 use super::launch::Ground;
 use super::listeners::{Inherited, Listeners};
 use super::logs::Logs;
@@ -20,6 +21,7 @@ use super::recorder::Recorder;
 use super::run_dirs::RunDirs;
 use super::sources::Sources;
 use super::steer::Salts;
+use super::survivors::Survivors;
 use super::sweeper::Sweeper;
 use super::taking::Takings;
 use super::trials::Trials;
@@ -62,6 +64,10 @@ pub struct Hands {
     pub last_calls: BTreeSet<UnitName>,
     /// Descriptors that supd was given.
     pub inherited: Inherited,
+    /// What the next supd is to have.
+    pub keeping: Keeping,
+    /// Those who have outlived the last supd, until the machine goes on with them.
+    pub survivors: Survivors,
     /// Every worker.
     pub workers: Workers,
     /// Workers whose bind(2) supd answers.
@@ -108,6 +114,8 @@ pub struct Hands {
     pub story: Story,
     /// Set by [`Effect::Quit`](crate::machine::Effect::Quit): until when the last answers may take.
     pub quit_by: Option<Tick>,
+    /// supd goes, and its workers stay: until then its last words may take.
+    pub leaving: Option<Tick>,
     /// The only unit, where there is to be no other (`supd --unit`).
     pub one: Option<OneUnit>,
 }
@@ -156,7 +164,9 @@ impl Hands {
             .chain(self.trials.deadline())
             .chain(self.intercepts.deadline())
             .chain(self.story.crashes.deadline())
+            .chain(self.keeping.deadline())
             .chain(self.quit_by)
+            .chain(self.leaving)
             .min()
     }
 
@@ -164,6 +174,7 @@ impl Hands {
     pub fn tend(&mut self, machine: &Machine, now: Tick) {
         for unit in self.last_calls.clone() {
             let Some(listeners) = self.listeners.get_mut(&unit) else { continue };
+            self.keeping.touch(&unit);
             let mut faults = Vec::new();
             faults.extend(listeners.revive(now, true, &mut self.sources));
             listeners.look_at_fading(now, &mut faults);
@@ -190,6 +201,7 @@ impl Hands {
     /// Lets listeners listen again that somebody has shut down.
     pub fn revive(&mut self, unit: &UnitName, now: Tick) {
         let Some(listeners) = self.listeners.get_mut(unit) else { return };
+        self.keeping.touch(unit);
         for note in listeners.revive(now, false, &mut self.sources) {
             log::warn!("{unit}: {note}");
         }

@@ -9,6 +9,7 @@ use crate::os::process::Identity;
 use crate::store::runtime::{Runtime, WorkerRecord};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -24,14 +25,15 @@ const SEARCH: Duration = Duration::from_secs(10);
 /// How often what they left is looked for: a process may start another while it is looked for.
 const ROUNDS: usize = 5;
 
-/// Ends what the last supd left behind, within a bound. Only what is proven to be a worker is
-/// signalled: by start time and boot, held by pidfd; or by an INVOCATION_ID that supd made up.
-pub fn end(runtime: &Runtime, boot: &BootId) {
-    end_within(GRACE, runtime, boot);
+/// Ends what the last supd left behind, within a bound, but for those whose file `stays`. Only what is proven to
+/// be a worker is signalled: by start time and boot, held by pidfd; or by an INVOCATION_ID that supd made up.
+pub fn end(runtime: &Runtime, boot: &BootId, stays: impl Fn(&Path) -> bool) {
+    end_within(GRACE, runtime, boot, stays);
 }
 
-fn end_within(grace: Duration, runtime: &Runtime, boot: &BootId) {
-    let left = runtime.leftovers();
+fn end_within(grace: Duration, runtime: &Runtime, boot: &BootId, stays: impl Fn(&Path) -> bool) {
+    let mut left = runtime.leftovers();
+    left.retain(|(path, _)| !stays(path));
     let records: Vec<WorkerRecord> = left.iter().filter_map(|(_, record)| record.clone()).collect();
     let records: Vec<WorkerRecord> =
         records.into_iter().filter(|record| record.boot == boot.to_string()).collect();
@@ -173,7 +175,7 @@ mod tests {
         dead.wait().unwrap();
         runtime.save_worker(WorkerId(5), &gone).unwrap();
 
-        end_within(Duration::from_millis(500), &runtime, &boot);
+        end_within(Duration::from_millis(500), &runtime, &boot, |_| false);
         worker.wait().unwrap();
         stubborn.wait().unwrap();
         assert!(runtime.leftovers().is_empty());

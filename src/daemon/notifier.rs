@@ -14,7 +14,7 @@ use crate::os::notify::{Datagram, NotifySocket, Received};
 use crate::os::pidfd::PidFd;
 use mio::Token;
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -96,6 +96,32 @@ impl Notifiers {
         let (warned, words) = (Warned::default(), Warned::default());
         self.open.insert(key, Notifier { socket, token, warned, words, unstored: false });
         Ok(())
+    }
+
+    /// Goes on with the socket that another supd had of a generation, and what was said there meanwhile.
+    ///
+    /// # Errors
+    /// As of [`Notifiers::open`].
+    pub fn go_on(
+        &mut self,
+        (unit, generation): Key,
+        fd: OwnedFd,
+        path: &Path,
+        sources: &mut Sources,
+    ) -> Result<(), String> {
+        let socket = NotifySocket::of(fd, path);
+        let token = sources
+            .watch(&socket, Source::Notify(unit.clone(), generation))
+            .map_err(|error| format!("cannot hear {}: {error}", path.display()))?;
+        let (warned, words) = (Warned::default(), Warned::default());
+        self.open.insert((unit, generation), Notifier { socket, token, warned, words, unstored: false });
+        Ok(())
+    }
+
+    /// Those of one unit.
+    pub fn of<'a>(&'a self, unit: &'a UnitName) -> impl Iterator<Item = (Generation, BorrowedFd<'a>)> {
+        let its = self.open.iter().filter(move |((of, _), _)| of == unit);
+        its.map(|((_, generation), notifier)| (*generation, notifier.socket.as_fd()))
     }
 
     /// Whether a generation has one.
@@ -260,6 +286,7 @@ impl Hands {
         let owner = (key.0.clone(), key.1, worker.index);
         let (name, poll) = match store {
             Store::Remove { name } => {
+                self.keeping.touch(&key.0);
                 self.fdstore.remove(&owner, name, &mut self.sources);
                 return;
             }
@@ -271,6 +298,7 @@ impl Hands {
         if given.is_empty() {
             return self.notifiers.warn(key, now, "FDSTORE=1 without a descriptor, ignored");
         }
+        self.keeping.touch(&key.0);
         let outcome = self.fdstore.keep(&owner, (name, poll), given, most, &mut self.sources);
         if let Some((count, why)) = outcome.closed {
             self.notifiers.warn(key, now, &format!("{count} descriptors to be stored were closed: {why}"));
@@ -280,6 +308,7 @@ impl Hands {
     /// A stored descriptor is of no use any more.
     pub fn stored_hung_up(&mut self, number: u64) {
         if let Some(((unit, generation, worker), name)) = self.fdstore.hung_up(number, &mut self.sources) {
+            self.keeping.touch(&unit);
             log::debug!(
                 "{unit}/g{generation}: {name}, which worker {worker} has stored, hung up and is closed"
             );

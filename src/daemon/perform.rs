@@ -33,7 +33,10 @@ impl Hands {
     /// Does what the machine decided.
     pub fn perform(&mut self, effect: Effect, machine: &Machine, now: Tick) {
         match effect {
-            Effect::Unit(unit, action) => self.act(&unit, action, machine, now),
+            Effect::Unit(unit, action) => {
+                self.keeping.touch(&unit);
+                self.act(&unit, action, machine, now);
+            }
             Effect::Reply(client, reply) => self.reply(client, &reply, machine, now),
             Effect::Quit => {
                 self.quit_by = Some(now.after(FAREWELL));
@@ -48,7 +51,10 @@ impl Hands {
             Action::Listen(named) => self.listen(unit, &named, (Traffic::Open, now)),
             Action::HoldOff(named) => self.listen(unit, &named, (Traffic::HeldOff, now)),
             Action::Unlisten => self.unlisten(unit, now),
-            Action::CloseExcept(named) => self.close_except(unit, &named),
+            Action::CloseExcept(named) => {
+                self.close_except(unit, &named);
+                self.let_go(unit, machine, now);
+            }
             Action::Watch => self.watch(unit),
             Action::Unwatch => self.end_watch(unit),
             Action::Spawn { worker, index, launch } => {
@@ -56,6 +62,7 @@ impl Hands {
                     self.say(unit, Event::SpawnFailed { worker, reason });
                 }
             }
+            Action::Adopt { worker, index, launch } => self.adopt(unit, worker, index, &launch),
             Action::Signal { worker, signal, everyone } => self.signal(worker, signal, everyone),
             Action::Sweep { worker, signal } => self.sweep(unit, worker, signal),
             Action::Run { job, kind, work, launch, worker, fault } => {
@@ -370,6 +377,7 @@ impl Hands {
             }
             Chore::History(client) => self.history_read(client, result),
             Chore::CatchUp(client) => self.watcher_read(client, result),
+            Chore::Machine => self.machine_told(&result, now),
             Chore::Known(client, unit) => self.watched_unit(client, &unit, result, machine),
             Chore::Unpack(unit, job) => self.unpacked(&unit, job, result),
             Chore::End(unit, job, of) => self.left_ended(&unit, job, of, result.map(|_| ())),

@@ -47,7 +47,7 @@ impl Reactor {
     pub fn new(hands: Hands, signals: Signals, locks: [Lock; 2]) -> Self {
         // A child may have ended before its signal could be caught.
         Self {
-            machine: Machine::default(),
+            machine: Machine::after(hands.runtime.last_worker()),
             hands,
             signals,
             orphans: true,
@@ -75,11 +75,22 @@ impl Reactor {
             self.step(now);
             // Last: a step may leave something to begin that no descriptor will tell of.
             self.hands.tend(&self.machine, now);
+            self.hands.keep(&self.machine, now);
+            // Whoever waits at one knows that the next supd knows.
+            if self.hands.inbox.is_empty() {
+                self.hands.notifiers.lift_barriers();
+            }
             self.pulse.beat(now);
             self.hands.end_with_unit(&self.machine, now);
             if let Some(worth) = self.thrift.due(now) {
                 self.give_back(worth);
             }
+        }
+        if self.hands.leaving.is_some() {
+            self.hands.keep(&self.machine, clock::now());
+            self.hands.keeping.part();
+        } else {
+            self.hands.keeping.end();
         }
         log::info!("supd ends");
         Ok(self.hands.one.as_ref().map_or(0, OneUnit::status))
@@ -99,14 +110,17 @@ impl Reactor {
     /// Every unit has stopped, nothing is left of a command that was ended meanwhile, and the last word is
     /// written and told; or that takes too long.
     fn is_over(&self, now: Tick) -> bool {
-        let Some(quit_by) = self.hands.quit_by else { return false };
         let told = self.hands.inbox.is_empty()
             && self.hands.recorder.is_idle()
             && !self.hands.control.pending()
             && !self.hands.story.watches.pending();
         let left =
             !self.hands.jobs.is_idle() || self.hands.sweeper.is_asked() || self.hands.chores.searches() > 0;
-        (told && !left) || now >= quit_by
+        match (self.hands.quit_by, self.hands.leaving) {
+            (Some(quit_by), _) => (told && !left) || now >= quit_by,
+            (None, Some(leave_by)) => told || now >= leave_by,
+            (None, None) => false,
+        }
     }
 
     fn wait(&mut self) -> std::io::Result<Ready> {
@@ -153,6 +167,7 @@ impl Reactor {
                 Source::Job(job) => self.hands.job_ended(job),
                 Source::Logs => self.hands.logs.fired(now),
                 Source::Stored(number) => self.hands.stored_hung_up(number),
+                Source::Keeper => self.hands.keeper_spoke(now),
                 Source::Signals => self.signalled(),
             }
         }
@@ -177,6 +192,7 @@ impl Reactor {
                 libc::SIGUSR1 | libc::SIGUSR2 => {
                     log::warn!("signal {signal} means nothing to supd, and changes nothing");
                 }
+                libc::SIGTERM if self.hands.one.is_none() => self.hands.terminated(clock::now()),
                 _ if self.hands.one.is_some() && self.hands.story.ending.is_some() => self.hands.end_now(),
                 _ => {
                     log::info!("stopping every unit, as asked by signal {signal}");
@@ -220,6 +236,9 @@ impl Reactor {
             let Some(input) = self.hands.inbox.pop_front() else { break };
             taken += 1;
             log::trace!("{input:?}");
+            if let Input::Unit(unit, _) = &input {
+                self.hands.keeping.touch(unit);
+            }
             self.hands.remember_launch(&input);
             self.hands.one.iter_mut().for_each(|one| one.hear(&input));
             self.machine.step(now, input, &mut effects);
@@ -231,7 +250,7 @@ impl Reactor {
         }
         self.thrift.took(taken, now);
         if self.hands.inbox.is_empty() {
-            self.hands.notifiers.lift_barriers();
+            self.hands.end_survivors();
         }
         if !self.hands.recorder.is_idle() {
             self.hands.flush();

@@ -128,6 +128,8 @@ impl Hands {
 
     /// The machine has answered.
     pub(super) fn reply(&mut self, client: ClientId, reply: &Reply, machine: &Machine, now: Tick) {
+        // Whoever is answered may count on it, whoever dies next.
+        self.keep(machine, now);
         if super::clients::Clients::is_internal(client) {
             if let Some(round) = self.gather.answer(client, reply) {
                 self.inbox_answer(&round);

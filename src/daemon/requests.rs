@@ -399,6 +399,8 @@ impl Hands {
             intent: None,
             machine_booted: false,
             supd_booting: false,
+            bound: Vec::new(),
+            survived: None,
         }
     }
 
@@ -446,6 +448,16 @@ impl Hands {
                 Err(why) => log::warn!("{unit}/g{}: {why}; it cannot be launched again", kept.generation),
             }
         }
+        // Who lives is told how to go on, whatever the ledger has to say of it.
+        let alive = self.survivors.of(unit);
+        let alive = alive.into_iter().map(|alive| alive.generation);
+        let untold: Vec<Generation> = alive.filter(|it| !launches.contains_key(it)).collect();
+        for generation in untold {
+            if let Ok(settings) = self.pins.load(unit, generation) {
+                self.recorder.is_stored(unit, generation);
+                launches.insert(generation, Arc::new(settings));
+            }
+        }
         // A ledger that lost its last line must not give a number out twice.
         let highest = self.pins.generations(unit).last().map_or(0, |generation| generation.0);
         durable.generation_last = durable.generation_last.max(highest);
@@ -455,6 +467,7 @@ impl Hands {
     /// Stops every unit, then supd.
     pub fn shutdown(&mut self, client: Option<ClientId>) {
         super::upward::stopping();
+        self.leaving = None;
         self.sweeper.end();
         self.story.ending.get_or_insert_with(|| self.clients.author(client?).map(by));
         self.inbox.push_back(Input::Shutdown { client });

@@ -52,6 +52,8 @@ pub enum Source {
     Logs,
     /// A stored descriptor hung up.
     Stored(u64),
+    /// The keeper has answered, or it is gone.
+    Keeper,
     /// A signal for supd itself.
     Signals,
 }

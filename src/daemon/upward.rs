@@ -12,6 +12,12 @@ use std::time::Duration;
 /// However little time a service manager gives, it is told no more often.
 const SHORTEST: Duration = Duration::from_millis(10);
 
+/// Whether whoever started supd wants to hear of it.
+#[must_use]
+pub fn is_heard() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some_and(|place| !place.is_empty())
+}
+
 /// Every unit is known, and those that should serve are being launched.
 pub fn ready() {
     tell(&[NotifyState::Ready]);

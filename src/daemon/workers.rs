@@ -3,6 +3,7 @@
 
 use super::launch::{self, Ground};
 use super::sources::{Source, Sources};
+use super::survivors::Survivor;
 use crate::machine::{Event, Input, Launch};
 use crate::model::settings::{KillMode, NotifyAccess};
 use crate::model::{Generation, Signal, UnitName, WorkerExit, WorkerId};
@@ -147,6 +148,49 @@ impl Workers {
             main: None,
             outcome,
             asks,
+            parent: None,
+            signalled: false,
+            reaping: Reaping::default(),
+        };
+        self.all.insert(id, Box::new(worker));
+        Ok(())
+    }
+
+    /// Goes on with one that has outlived its supd.
+    ///
+    /// # Errors
+    /// Why not, in a sentence.
+    pub fn adopt(
+        &mut self,
+        id: WorkerId,
+        launch: &Arc<Launch>,
+        index: u32,
+        survivor: Survivor,
+        around: &mut Around<'_>,
+    ) -> Result<(), String> {
+        let Survivor { process, record: known, path } = survivor;
+        let token = around
+            .sources
+            .watch(&process, Source::Child(id))
+            .map_err(|error| format!("cannot wait for process {}: {error}", process.pid()))?;
+        // In this order: should supd die in between, the next one finds it twice, and not at all otherwise.
+        if let Some(identity) = Identity::of(&process, around.boot) {
+            record(id, launch, index, &known.invocation, &identity, around);
+        }
+        let _ = std::fs::remove_file(path);
+        let worker = Worker {
+            unit: launch.settings.unit.clone(),
+            index,
+            launch: launch.clone(),
+            invocation: known.invocation,
+            access: None,
+            exited: false,
+            exit: None,
+            sessions: vec![process.pid()],
+            child: Held { process, token: Some(token) },
+            main: None,
+            outcome: None,
+            asks: None,
             parent: None,
             signalled: false,
             reaping: Reaping::default(),

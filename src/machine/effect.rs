@@ -150,6 +150,15 @@ pub enum Action {
         /// The generation's recipe.
         launch: Arc<Launch>,
     },
+    /// Go on with a worker that has outlived its supd: it runs, and has said that it is ready.
+    Adopt {
+        /// Its number from here on.
+        worker: WorkerId,
+        /// SUPD_WORKER
+        index: u32,
+        /// Its recipe.
+        launch: Arc<Launch>,
+    },
     /// Send a signal by pidfd; a worker that has exited meanwhile is no error.
     Signal {
         /// To whom.

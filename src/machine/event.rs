@@ -2,8 +2,10 @@
 
 use super::drain::Counts;
 use super::unit::install::Deploy;
+use crate::model::kept::KeptGeneration;
 use crate::model::ledger::Durable;
 use crate::model::release::Content;
+use crate::model::settings::Socket;
 use crate::model::{
     ClientId, Generation, Intent, JobId, Label, Notice, Queue, RecordId, Settings, Share, Signal, Stops,
     SwapId, UnitName, WaitFor, WorkerExit, WorkerId,
@@ -49,6 +51,19 @@ pub struct Restored {
     /// Whether supd is booting: then what should serve is launched. A unit that becomes known
     /// later waits for its `start`.
     pub supd_booting: bool,
+    /// What the hands have got back that the last supd had bound.
+    pub bound: Vec<Arc<Socket>>,
+    /// Who has outlived the last supd, and can be gone on with.
+    pub survived: Option<Survived>,
+}
+
+/// What of a unit has outlived its supd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survived {
+    /// Every generation that has a slot or a worker, with those of its workers that live and were ready.
+    pub generations: Vec<KeptGeneration>,
+    /// Whether they have a slot of their own at each listener.
+    pub steered: bool,
 }
 
 /// What a person asks of a unit, after the daemon has checked who it is and has read the files.

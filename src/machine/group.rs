@@ -248,6 +248,20 @@ impl Group {
         (0..self.workers.len()).flat_map(|index| self.with(index, turn, Worker::launch)).collect()
     }
 
+    /// Goes on with those that live, by SUPD_WORKER, and launches the others if that is for it to do.
+    pub(super) fn adopt(&mut self, alive: &[u32], turn: &mut Turn<'_>) -> Vec<(usize, Told)> {
+        let keeps = self.role.is_kept() && self.role != Role::Replaced;
+        let each = |group: &mut Self, at: usize, turn: &mut Turn<'_>| {
+            let lives = group.workers.get(at).is_some_and(|worker| alive.contains(&worker.index));
+            match (lives, keeps) {
+                (true, _) => group.with(at, turn, Worker::adopt),
+                (false, true) => group.with(at, turn, Worker::launch),
+                (false, false) => Vec::new(),
+            }
+        };
+        (0..self.workers.len()).flat_map(|at| each(self, at, turn)).collect()
+    }
+
     /// Launches again what is gone, whatever `Restart` says, and goes on doing so: a rollback
     /// needs it.
     pub(super) fn revive(&mut self, turn: &mut Turn<'_>) -> Vec<(usize, Told)> {

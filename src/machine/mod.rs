@@ -28,11 +28,12 @@ mod turn;
 mod unit;
 mod worker;
 
+use crate::model::kept::KeptGeneration;
 use crate::model::status::{ReleaseStatus, SwapStatus, UnitStatus};
-use crate::model::{ClientId, Generation, Reply, SwapId, Tick, UnitName};
+use crate::model::{ClientId, Generation, Reply, SwapId, Tick, UnitName, WorkerId};
 pub use drain::Counts;
 pub use effect::{Action, Effect, JobKind, JobWork, Launch, Level};
-pub use event::{Event, Input, Request, Restored};
+pub use event::{Event, Input, Request, Restored, Survived};
 pub use restart::Fault;
 use std::collections::BTreeMap;
 pub use succession::{RESTARTED, unfinished};
@@ -62,6 +63,12 @@ struct Ending {
 }
 
 impl Machine {
+    /// None, which gives no worker a number up to this one: another supd has used them.
+    #[must_use]
+    pub fn after(worker: WorkerId) -> Self {
+        Self { numbers: Numbers::after(worker), ..Self::default() }
+    }
+
     /// Takes one input and says what is to be done. The only way anything changes.
     pub fn step(&mut self, now: Tick, input: Input, out: &mut Vec<Effect>) {
         match input {
@@ -186,6 +193,12 @@ impl Machine {
     #[must_use]
     pub fn on_trial(&self, unit: &UnitName) -> Option<Generation> {
         self.units.get(unit)?.on_trial()
+    }
+
+    /// The generations of a unit that live, and the workers with whom another supd could go on.
+    #[must_use]
+    pub fn outlasts(&self, unit: &UnitName) -> Vec<KeptGeneration> {
+        self.units.get(unit).map_or(Vec::new(), |unit| unit.outlasts())
     }
 
     /// Every unit, by name.

@@ -12,6 +12,11 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
+    /// From this worker on.
+    pub(super) fn after(worker: WorkerId) -> Self {
+        Self { worker: worker.0, ..Self::default() }
+    }
+
     /// Whether this worker's number was given out.
     pub(super) fn gave(&self, worker: WorkerId) -> bool {
         (1..=self.worker).contains(&worker.0)

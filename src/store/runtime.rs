@@ -5,6 +5,8 @@ use crate::codec::installing::{self, Installing};
 use crate::codec::ledger::{decode_intent, encode_intent};
 use crate::model::{Generation, Intent, JobId, UnitName, WorkerId};
 use crate::os::Error;
+use crate::os::clock::BootId;
+use crate::os::process::Identity;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
@@ -68,6 +70,7 @@ impl Runtime {
         files::make_folder(&runtime.intents(), 0o700)?;
         files::make_folder(&runtime.workers(), 0o700)?;
         files::make_folder(&runtime.installs(), 0o700)?;
+        files::make_folder(&root.join("keeper"), 0o700)?;
         Ok(runtime)
     }
 
@@ -89,13 +92,14 @@ impl Runtime {
         self.notify_folder().join(format!("{unit}.{generation}"))
     }
 
-    /// Removes the notify sockets that a dead supd left. Nobody answers there, and as their names have
-    /// generations in them they would only ever grow in number.
-    pub fn clear_notify(&self) {
+    /// Removes the notify sockets that a dead supd left, but for those. Nobody answers there, and as their names
+    /// have generations in them they would only ever grow in number.
+    pub fn clear_notify(&self, but: &[PathBuf]) {
         let Ok(entries) = fs::read_dir(self.notify_folder()) else { return };
         for entry in entries.flatten() {
             // Of the entry itself, which may be a link.
-            if entry.file_type().is_ok_and(|kind| kind.is_socket()) {
+            let stays = but.contains(&entry.path());
+            if !stays && entry.file_type().is_ok_and(|kind| kind.is_socket()) {
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -208,6 +212,51 @@ impl Runtime {
     /// Says that it has ended.
     pub fn clear_job(&self, job: JobId) {
         let _ = files::remove_if_there(&self.job(job));
+    }
+
+    /// Whether this file of [`Runtime::leftovers`] is of a command.
+    #[must_use]
+    pub fn is_job(&self, path: &Path) -> bool {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"job-"))
+    }
+
+    /// The highest number of a worker that is written down.
+    #[must_use]
+    pub fn last_worker(&self) -> WorkerId {
+        let number = |(path, _): (PathBuf, _)| path.file_stem()?.to_str()?.parse().ok();
+        WorkerId(self.leftovers().into_iter().filter_map(number).max().unwrap_or(0))
+    }
+
+    /// Where the keeper is reached.
+    #[must_use]
+    pub fn keeper(&self) -> PathBuf {
+        self.root.join("keeper").join("socket")
+    }
+
+    fn keeper_record(&self) -> PathBuf {
+        self.root.join("keeper").join("process")
+    }
+
+    /// Says which process the keeper is.
+    ///
+    /// # Errors
+    /// What the kernel answered: one that hangs will not be ended by the next supd.
+    pub fn save_keeper(&self, keeper: &Identity) -> Result<(), Error> {
+        let Identity { pid, start, boot, inode } = keeper;
+        let inode = inode.unwrap_or(0);
+        files::put(&self.keeper_record(), format!("{pid} {start} {inode} {boot}").as_bytes(), 0o600)
+    }
+
+    /// Which process the keeper was.
+    #[must_use]
+    pub fn keeper_process(&self, boot: &BootId) -> Option<Identity> {
+        let text = String::from_utf8(files::read(&self.keeper_record(), FILE_MAX).ok()??).ok()?;
+        let words: Vec<&str> = text.split(' ').collect();
+        let [pid, start, inode, of] = words[..] else { return None };
+        let inode = Some(inode.parse().ok()?).filter(|inode| *inode != 0);
+        let identity =
+            Identity { pid: pid.parse().ok()?, start: start.parse().ok()?, boot: boot.clone(), inode };
+        Some(identity).filter(|_| of == boot.to_string())
     }
 
     /// Every worker and command that the last supd left, with the file that says so, to be removed.

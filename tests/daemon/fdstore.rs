@@ -50,7 +50,7 @@ impl Stage {
     }
 
     /// The active generation's worker dies, and the next one is told to speak.
-    fn killed(&self, puppet: &Puppet) -> Puppet {
+    pub(crate) fn killed(&self, puppet: &Puppet) -> Puppet {
         let before = self.now().active().expect("an active generation");
         proc::signal(puppet.pid, Signal::SIGKILL);
         wait_until("the old process to end", SOON, || !proc::alive(puppet.pid));
@@ -99,7 +99,7 @@ impl Puppet {
     }
 
     /// Stores a memfd of its own, whose content is its name.
-    fn store(&mut self, name: &str) -> i32 {
+    pub(crate) fn store(&mut self, name: &str) -> i32 {
         let fd = self.make("memfd", name)[0];
         self.give(&format!("FDSTORE=1\nFDNAME={name}"), &[fd]);
         fd
@@ -116,7 +116,7 @@ impl Puppet {
     }
 
     /// The same, where all but the listeners are memfds that have their names in them.
-    fn given_stores(&mut self, listeners: usize) -> Vec<String> {
+    pub(crate) fn given_stores(&mut self, listeners: usize) -> Vec<String> {
         let names = self.given();
         for (place, name) in names.iter().enumerate().skip(listeners) {
             assert_eq!(self.ask(&json!(["content", place + 3])), json!(name), "{names:?}");

@@ -46,7 +46,7 @@ fn no_other_worker(supd: &Supd) {
         let web = supd.status("web").pids();
         let crowd = CROWD.iter().flat_map(|name| supd.status(name).pids());
         let known: BTreeSet<u32> = web.iter().copied().chain(crowd).collect();
-        let helpers = [supd.launcher(), supd.writer()];
+        let helpers = [supd.launcher(), supd.writer(), supd.keeper()];
         let children = proc::children(supd.pid()).into_iter().filter(|pid| !helpers.contains(&Some(*pid)));
         web.len() == 2 && children.collect::<BTreeSet<u32>>() == known
     });

@@ -19,7 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("life::stop_now_and_keep_listening", stop_now_and_keep_listening),
         test("life::stop_and_start", stop_and_start),
         test("life::on_demand", on_demand),
-        test("life::sigterm_ends_everything", sigterm_ends_everything),
+        test("life::sigint_ends_everything", sigint_ends_everything),
         test("life::supd_is_killed", supd_is_killed),
         test("life::a_crash_leaves_no_notify_socket", a_crash_leaves_no_notify_socket),
         test("life::a_crash_during_a_hook", a_crash_during_a_hook),
@@ -194,7 +194,7 @@ fn on_demand() {
 
 /// Orderly: the workers are told to end and do, and then supd ends with 0; what was accepted is
 /// answered.
-fn sigterm_ends_everything() {
+fn sigint_ends_everything() {
     let supd = Supd::start();
     supd.install_worker("1");
     let port = free_port();
@@ -202,7 +202,7 @@ fn sigterm_ends_everything() {
     let workers = supd.status("web").pids();
     let mut open = TcpStream::connect(address(port)).expect("a connection");
     open.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("a request");
-    proc::signal(supd.pid(), Signal::SIGTERM);
+    proc::signal(supd.pid(), Signal::SIGINT);
     let mut answer = String::new();
     open.read_to_string(&mut answer).expect("the answer of before the end");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

@@ -41,6 +41,7 @@ mod servers;
 mod shown;
 mod steer;
 mod support;
+mod survival;
 mod swap;
 mod take_from;
 mod traffic;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         bind_as::tests(),
         rare_binds::tests(),
         hostile::tests(),
+        survival::tests(),
         swap::tests(),
         take_from::tests(),
         steer::tests(),

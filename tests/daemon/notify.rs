@@ -102,7 +102,7 @@ impl Stage {
         Puppet { path, pid, line: OnceCell::new() }
     }
 
-    fn status_text(&self) -> String {
+    pub(crate) fn status_text(&self) -> String {
         let status = self.now();
         let active = status.active();
         let generations = status.0["generations"].as_array().cloned().unwrap_or_default();

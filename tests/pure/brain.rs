@@ -2,6 +2,7 @@
 
 use supd::machine::swap_table::StepKind;
 use supd::machine::{Effect, Input, Launch, Machine};
+use supd::model::kept::KeptGeneration;
 use supd::model::{Generation, Tick, UnitName, status::UnitStatus};
 
 /// Decides. The world performs.
@@ -12,6 +13,8 @@ pub(crate) trait Brain: Clone {
     fn deadline(&self) -> Option<Tick>;
     fn status(&self, unit: &UnitName, now: Tick) -> Option<UnitStatus>;
     fn launch(&self, unit: &UnitName, generation: Generation) -> Option<Launch>;
+    /// The workers with whom another supd could go on.
+    fn outlasts(&self, unit: &UnitName) -> Vec<KeptGeneration>;
     /// What the running swap is doing.
     fn swap_step(&self, unit: &UnitName) -> Option<StepKind>;
 }
@@ -35,6 +38,10 @@ impl Brain for Machine {
 
     fn launch(&self, unit: &UnitName, generation: Generation) -> Option<Launch> {
         Self::launch(self, unit, generation).cloned()
+    }
+
+    fn outlasts(&self, unit: &UnitName) -> Vec<KeptGeneration> {
+        Self::outlasts(self, unit)
     }
 
     fn swap_step(&self, unit: &UnitName) -> Option<StepKind> {

@@ -486,7 +486,7 @@ impl Driver {
             Choice::Clock => Step::Clock,
             Choice::Crash => {
                 let after = self.rng.pick(&[0, 0, 1, 2, 3, 5, 8]);
-                Step::Crash { after, saved: self.rng.pick(&[0, 1, 2]) }
+                Step::Crash { after, saved: self.rng.pick(&[0, 1, 2]), kept: self.rng.chance(50) }
             }
             Choice::Reboot => Step::Reboot { saved: self.rng.pick(&[0, 1]) },
             Choice::Shutdown => {

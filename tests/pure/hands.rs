@@ -42,6 +42,7 @@ pub(crate) fn perform_for(unit: &mut Unit, action: Action, now: Tick) {
             unit.store_of(&launch);
             unit.procs.push(Proc::new(worker, index, launch, now));
         }
+        Action::Adopt { worker, index, launch } => unit.go_on_with(worker, index, launch, now),
         Action::Signal { worker, signal, everyone } => {
             let Some(proc) = unit.proc_mut(worker) else { return };
             proc.waits = false;
@@ -212,4 +213,9 @@ pub(crate) fn save_next(unit: &mut Unit, oracle: &mut Oracle) -> Option<supd::mo
     unit.ledger = record.durable;
     unit.booted = false;
     Some(id)
+}
+
+/// What the hands say of the listeners.
+pub(crate) fn steered(knobs: crate::knobs::Knobs) -> Result<(), String> {
+    if knobs.steered() { Ok(()) } else { Err("a FIFO has one slot".to_owned()) }
 }

@@ -2,6 +2,7 @@
 
 use crate::brain::Brain;
 use crate::hands::save_next;
+use crate::oracle::{Rule, Violation};
 use crate::sim::{Checked, Sim};
 use crate::step::UNITS;
 use crate::world::{Client, Unit};
@@ -9,32 +10,51 @@ use supd::machine::{Input, Restored};
 use supd::model::settings::Start;
 use supd::model::{ClientId, Generation, Label};
 
+/// How supd ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It alone dies: the next one gets its listeners from the keeper.
+    Crash,
+    /// With everything of it.
+    OfAll,
+    /// The machine is switched off and on.
+    Reboot,
+}
+
 impl<B: Brain> Sim<B> {
     pub(crate) fn restore(&mut self, place: usize, supd_booting: bool) -> Checked<()> {
         let Some(unit) = self.world.unit(place) else { return Ok(()) };
         let intent = unit.intent;
+        let survived = unit.survived().filter(|_| supd_booting);
         let named = unit.ledger.kept().map(|kept| kept.generation);
         let named = named.chain(intent.iter().flat_map(|intent| intent.from.into_iter().chain([intent.to])));
+        let alive = survived.iter().flat_map(|it| it.generations.iter().map(|it| it.generation));
         let stored = |number: Generation| Some((number, unit.store.get(&number)?.clone()));
         let restored = Restored {
             settings: unit.file().1.clone(),
             durable: unit.ledger.clone(),
-            launches: named.filter_map(stored).collect(),
+            launches: named.chain(alive).filter_map(stored).collect(),
             trees: unit.trees.clone(),
             intent,
             machine_booted: unit.booted,
             supd_booting,
+            bound: if supd_booting { unit.kept_bound() } else { Vec::new() },
+            survived,
         };
         let (name, orphaned) = (unit.name.clone(), unit.orphaned);
         self.deliver(Input::Add(Box::new(restored)))?;
+        if let Some(left) = self.world.unit(place).and_then(|unit| unit.orphans.first()) {
+            return Err(Violation::new(Rule::Accounts, format!("nobody goes on with {left:?}")));
+        }
         if orphaned { self.deliver(Input::Orphaned(name)) } else { Ok(()) }
     }
 
-    /// supd dies, and what it leaves behind is ended by the next one, which is at once there.
-    pub(crate) fn die(&mut self, saved: u32, reboot: bool) -> Checked<()> {
+    /// supd dies, and the next one is at once there: it ends what it cannot go on with.
+    pub(crate) fn die(&mut self, saved: u32, end: End) -> Checked<()> {
+        let reboot = end == End::Reboot;
         self.crash = None;
         self.began = true;
-        self.say(|| format!("             ✝ supd dies{}", if reboot { ", the machine boots" } else { "" }));
+        self.say(|| format!("             ✝ supd dies: {end:?}"));
         for unit in &mut self.world.units {
             for _ in 0..saved {
                 save_next(unit, &mut self.oracle);
@@ -44,7 +64,7 @@ impl<B: Brain> Sim<B> {
             }
             let trees = swept(unit);
             let ledger = std::mem::replace(&mut unit.ledger, supd::model::Durable::fresh());
-            let fresh = Unit {
+            let mut fresh = Unit {
                 known: unit.known,
                 orphaned: unit.orphaned,
                 files: std::mem::take(&mut unit.files),
@@ -55,6 +75,12 @@ impl<B: Brain> Sim<B> {
                 trees,
                 ..Unit::new(unit.place, crate::knobs::Knobs::default())
             };
+            if end == End::Crash {
+                fresh.outlives(std::mem::replace(
+                    unit,
+                    Unit::new(fresh.place, crate::knobs::Knobs::default()),
+                ));
+            }
             *unit = fresh;
         }
         for client in &mut self.world.clients {

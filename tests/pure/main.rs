@@ -24,5 +24,6 @@ mod slots;
 mod step;
 mod stored;
 mod story;
+mod survivors;
 mod world;
 mod wrong;

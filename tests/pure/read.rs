@@ -38,9 +38,11 @@ fn parse_step(words: &[&str]) -> Result<Step, String> {
         ["clock"] => Ok(Step::Clock),
         ["deadline"] => Ok(Step::Deadline),
         ["late", span] => Ok(Step::Late(parse_span(span)?)),
-        ["crash", after, saved] => {
-            Ok(Step::Crash { after: parse_count("after=", after)?, saved: parse_count("saved=", saved)? })
-        }
+        ["crash", after, saved, ref kept @ ..] if matches!(kept, [] | ["kept"]) => Ok(Step::Crash {
+            after: parse_count("after=", after)?,
+            saved: parse_count("saved=", saved)?,
+            kept: !kept.is_empty(),
+        }),
         ["reboot", saved] => Ok(Step::Reboot { saved: parse_count("saved=", saved)? }),
         ["boot"] => Ok(Step::Boot),
         ["run", span] => Ok(Step::Run(parse_span(span)?)),

@@ -3,7 +3,8 @@
 
 use crate::brain::Brain;
 use crate::coverage::Coverage;
-use crate::hands::{perform_for, request, said, save_next};
+use crate::hands::{perform_for, request, said, save_next, steered};
+use crate::lives::End;
 use crate::oracle::{Oracle, Rule, Violation};
 use crate::print::print_effect;
 use crate::step::{Act, Ask, Say, Step, Turn, UNITS, WorkerRef};
@@ -17,11 +18,6 @@ use supd::model::{ClientId, Label, WorkerExit, WorkerId};
 /// How many steps one event may take to be looked at before it counts as endless.
 const EFFECTS_MAX: usize = 400;
 
-/// What the hands say of the listeners.
-fn steered(knobs: crate::knobs::Knobs) -> Result<(), String> {
-    if knobs.steered() { Ok(()) } else { Err("a FIFO has one slot".to_owned()) }
-}
-
 /// A simulation under way.
 #[derive(Clone)]
 pub(crate) struct Sim<B> {
@@ -32,8 +28,8 @@ pub(crate) struct Sim<B> {
     pub(crate) coverage: Option<Box<Coverage>>,
     /// What the brain said of each unit after the last step.
     pub(crate) status: [Option<UnitStatus>; UNITS.len()],
-    /// supd dies after so many more effects; so many records under way are saved.
-    pub(crate) crash: Option<(u32, u32)>,
+    /// supd dies after so many more effects; so many records under way are saved; whether its workers live on.
+    pub(crate) crash: Option<(u32, u32, bool)>,
     /// What happened, for people; `None`: nobody reads it.
     pub(crate) trace: Option<Vec<String>>,
     pub(crate) began: bool,
@@ -95,16 +91,17 @@ impl<B: Brain> Sim<B> {
             Step::Clock => self.deliver(Input::Clock).map(|()| true),
             Step::Deadline => self.deadline(std::time::Duration::ZERO),
             Step::Late(span) => self.deadline(span),
-            Step::Crash { after, saved } => {
-                self.crash = Some((after, saved));
-                if after == 0 { self.die(saved, false).map(|()| true) } else { Ok(true) }
+            Step::Crash { after, saved, kept } => {
+                self.crash = Some((after, saved, kept));
+                let end = if kept { End::Crash } else { End::OfAll };
+                if after == 0 { self.die(saved, end).map(|()| true) } else { Ok(true) }
             }
-            Step::Reboot { saved } => self.die(saved, true).map(|()| true),
+            Step::Reboot { saved } => self.die(saved, End::Reboot).map(|()| true),
             Step::Boot => {
                 if !self.world.quit {
                     return Ok(false);
                 }
-                self.die(0, false).map(|()| true)
+                self.die(0, End::OfAll).map(|()| true)
             }
             Step::Run(span) => self.run(span).map(|()| true),
             Step::Settle => self.settle().map(|()| true),
@@ -130,10 +127,10 @@ impl<B: Brain> Sim<B> {
             return Err(Violation::new(Rule::Bounded, format!("{} effects in one step", effects.len())));
         }
         for effect in effects {
-            if let Some((after, saved)) = &mut self.crash {
+            if let Some((after, saved, kept)) = &mut self.crash {
                 if *after == 0 {
-                    let saved = *saved;
-                    return self.die(saved, false);
+                    let (saved, end) = (*saved, if *kept { End::Crash } else { End::OfAll });
+                    return self.die(saved, end);
                 }
                 *after -= 1;
             }
@@ -163,6 +160,7 @@ impl<B: Brain> Sim<B> {
             }
         }
         for unit in &mut self.world.units {
+            unit.outlasts = self.brain.outlasts(&unit.name);
             let state = self.status[unit.place].as_ref().map(|shown| shown.state);
             let serves = matches!(state, Some(UnitState::Active | UnitState::Canary | UnitState::Probation));
             unit.retires.iter_mut().for_each(|(_, up)| *up &= serves);
@@ -296,12 +294,7 @@ impl<B: Brain> Sim<B> {
                 unit.switches_void = void.saturating_sub(1);
                 if turn == Turn::Switched {
                     if void == 0 {
-                        let before = unit.receivers();
-                        (unit.share, unit.spare) = (None, false);
-                        unit.traffic = Some(to);
-                        if let Some(before) = before.into_iter().rfind(|before| *before != to) {
-                            unit.diverted(before, now);
-                        }
+                        unit.led_to(to, now);
                     }
                     Event::Switched { swap_id, took: std::time::Duration::ZERO }
                 } else {
@@ -571,6 +564,13 @@ impl<B: Brain> Sim<B> {
                         let proc = self.world.unit_mut(place).and_then(|unit| unit.proc_mut(worker));
                         let Some(proc) = proc else { return };
                         proc.told_by_person |= signal == proc.launch.settings.service.kill_signal;
+                    }
+                    // The hands do so at once, before anything else happens.
+                    Action::Switch { to, .. } if self.oracle.leads_anew(place) => {
+                        let now = self.world.now;
+                        if let Some(unit) = self.world.unit_mut(place) {
+                            unit.led_to(to, now);
+                        }
                     }
                     other => {
                         let now = self.world.now;

@@ -85,6 +85,16 @@ impl Unit {
         self.late = settle.map(|settle| (generation, now.after(settle)));
     }
 
+    /// All new connections lead there from now on.
+    pub(crate) fn led_to(&mut self, to: Generation, now: Tick) {
+        let before = self.receivers();
+        (self.share, self.spare) = (None, false);
+        self.traffic = Some(to);
+        if let Some(before) = before.into_iter().rfind(|before| *before != to) {
+            self.diverted(before, now);
+        }
+    }
+
     /// A connection arrives at every address that the unit ever had, at each slot that has a share, and one
     /// where all arrived a moment ago.
     pub(crate) fn connect(&mut self, now: Tick) {

@@ -245,10 +245,12 @@ pub(crate) enum Step {
     Deadline,
     /// The same, but the machine was suspended meanwhile.
     Late(Duration),
-    /// supd dies after so many more effects; so many of the records under way reach the disk.
+    /// supd dies after so many more effects; so many of the records under way reach the disk. `kept`: the next one
+    /// gets its listeners from the keeper, and its workers live on.
     Crash {
         after: u32,
         saved: u32,
+        kept: bool,
     },
     /// The machine is switched off and on.
     Reboot {
@@ -406,7 +408,9 @@ impl fmt::Display for Step {
             Self::Clock => f.write_str("clock"),
             Self::Deadline => f.write_str("deadline"),
             Self::Late(span) => write!(f, "late {}", print_span(*span)),
-            Self::Crash { after, saved } => write!(f, "crash after={after} saved={saved}"),
+            Self::Crash { after, saved, kept } => {
+                write!(f, "crash after={after} saved={saved}{}", if *kept { " kept" } else { "" })
+            }
             Self::Reboot { saved } => write!(f, "reboot saved={saved}"),
             Self::Boot => f.write_str("boot"),
             Self::Run(span) => write!(f, "run {}", print_span(*span)),

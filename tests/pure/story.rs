@@ -46,6 +46,10 @@ impl Brain for Script {
         None
     }
 
+    fn outlasts(&self, _unit: &UnitName) -> Vec<supd::model::kept::KeptGeneration> {
+        Vec::new()
+    }
+
     fn swap_step(&self, _unit: &UnitName) -> Option<StepKind> {
         None
     }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use supd::machine::{JobKind, Launch};
+use supd::model::kept::KeptGeneration;
 use supd::model::settings::{KillMode, Restart};
 use supd::model::{
     Address, ClientId, Durable, Generation, Intent, JobId, Kept, Label, Record, RecordId, Reply, Settings,
@@ -91,6 +92,12 @@ pub(crate) struct Unit {
     /// What workers gave into the descriptor store.
     pub(crate) stored: BTreeMap<Generation, crate::stored::Stored>,
     pub(crate) procs: Vec<Proc>,
+    /// Those that have outlived their supd, until the next one goes on with them.
+    pub(crate) orphans: Vec<Proc>,
+    /// Generations that have outlived it, whether anybody of them lives or not.
+    pub(crate) outlived: BTreeSet<Generation>,
+    /// Who could, by the last word of the machine.
+    pub(crate) outlasts: Vec<KeptGeneration>,
     pub(crate) jobs: Vec<Job>,
     /// The last job that ended, and whose it was.
     pub(crate) last_job: Option<(JobId, JobKind, Option<WorkerId>)>,
@@ -322,6 +329,9 @@ impl Unit {
             lent: BTreeMap::new(),
             stored: BTreeMap::new(),
             procs: Vec::new(),
+            orphans: Vec::new(),
+            outlived: BTreeSet::new(),
+            outlasts: Vec::new(),
             jobs: Vec::new(),
             last_job: None,
             offs: 0,

@@ -80,7 +80,8 @@ impl Hands {
         let inode = |socket| slot(socket).and_then(|fd| fstat(fd).ok()).map_or(0, |stat| stat.st_ino);
         let inodes: Vec<u64> = one.launch.settings.sockets.iter().map(inode).collect();
         let marks = worker.marks();
-        let others = self.workers.all().map(Worker::marks).filter(|other| *other != marks).collect();
+        let others = self.workers.all().map(Worker::marks).filter(|other| *other != marks);
+        let others = others.chain(self.keeping.marks()).collect();
         let begun = holders::search(&marks, others, &inodes, SEARCH_BOUND)
             .map_err(|error| error.to_string())
             .and_then(|task| self.chores.begin(Chore::Holders(id), task, &mut self.sources));

@@ -19,7 +19,7 @@ pub(super) struct Lending {
     pub(super) steering: Steering,
     pub(super) lent: Few<Generation, Slot>,
     /// Where those had theirs that have ended: there what waits for one is, should it be launched again.
-    left: Few<Generation, Slot>,
+    pub(super) left: Few<Generation, Slot>,
     /// Who received what before the last switch.
     before: Split,
     /// Those of which it was told that one of them has changed who receives how much.

@@ -1,6 +1,7 @@
 //! The addresses of one unit: bound, opened and closed as the machine says.
 
 mod fading;
+mod kept;
 mod lender;
 mod lending;
 mod overruled;

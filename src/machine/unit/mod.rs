@@ -5,7 +5,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `restore` | what boot finds |
+//! | `restore`, `adopt` | what boot finds; workers that have outlived their supd |
 //! | `ask`, `rollback`, `reload`, `refresh` | what people ask |
 //! | `hear` | what workers do and say |
 //! | `plot/` | the moves of a swap |
@@ -19,6 +19,7 @@
 //! | `clients` | who waits for an answer |
 //! | `settle`, `check`, `view` | what has become due; what must hold; what people see |
 
+mod adopt;
 mod ask;
 mod check;
 mod clients;
@@ -108,6 +109,8 @@ pub(super) struct Unit {
     copying: BTreeSet<Generation>,
     swap: Option<Box<Swap>>,
     last_swap: Option<SwapStatus>,
+    /// Who is active although new connections may still be led to another: supd has just come up.
+    unled: Option<Generation>,
     /// The active generation, as long as it was never ready: nothing to go back to.
     unproven: Option<Generation>,
     waiters: Vec<Waiter>,

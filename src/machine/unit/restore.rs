@@ -1,7 +1,7 @@
 //! A unit as boot finds it: the ledger's last word, an intent that outlived its supd, the file.
 
 use super::super::effect::{Action, Launch, Level};
-use super::super::event::Restored;
+use super::super::event::{Restored, Survived};
 use super::super::swap::Plan;
 use super::super::turn::Turn;
 use super::{Life, Unit, Unsaved};
@@ -13,7 +13,17 @@ use std::sync::Arc;
 
 /// Makes the unit and begins what it should be doing.
 pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Unit {
-    let Restored { settings, durable, launches, trees, intent, machine_booted, supd_booting } = restored;
+    let Restored {
+        settings,
+        durable,
+        launches,
+        trees,
+        intent,
+        machine_booted,
+        supd_booting,
+        bound,
+        survived,
+    } = restored;
     let stored: BTreeSet<Generation> = launches.keys().copied().collect();
     let recipes: Few<Generation, Arc<Launch>> = launches
         .into_iter()
@@ -33,6 +43,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         copying: BTreeSet::new(),
         swap: None,
         last_swap: None,
+        unled: None,
         unproven: None,
         waiters: Vec::new(),
         next: None,
@@ -42,7 +53,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         refreshing: None,
         listening: Vec::new(),
         held_off: false,
-        bound: Vec::new(),
+        bound,
         stored,
         storing: BTreeSet::new(),
         on_disk,
@@ -60,13 +71,13 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
     };
     unit.note_missing(turn);
     unit.resume(intent, turn);
-    let mut keep = unit.on_disk.clone();
-    keep.extend(unit.durable.kept().map(|kept| kept.generation));
-    turn.act(Action::Prune { keep: keep.into_iter().collect() });
-    if supd_booting {
-        unit.boot(machine_booted, turn);
-    }
+    turn.act(Action::Prune { keep: unit.kept_at_boot(survived.as_ref()) });
     let start = turn.out.len();
+    match survived.filter(|_| supd_booting) {
+        Some(survived) => unit.adopt(&survived, turn),
+        None if supd_booting => unit.boot(machine_booted, turn),
+        None => {}
+    }
     unit.settle(start, turn);
     unit
 }
@@ -78,6 +89,15 @@ fn recipe(generation: Generation, settings: Arc<crate::model::Settings>, durable
 }
 
 impl Unit {
+    /// Generations whose recipes and copies are of use.
+    fn kept_at_boot(&self, survived: Option<&Survived>) -> Vec<Generation> {
+        let mut keep = self.on_disk.clone();
+        keep.extend(self.durable.kept().map(|kept| kept.generation));
+        let alive = survived.into_iter().flat_map(|survived| &survived.generations);
+        keep.extend(alive.flat_map(|alive| [alive.generation, alive.origin]));
+        keep.into_iter().collect()
+    }
+
     /// Says the end of what was under way when the last supd ended.
     fn resume(&mut self, intent: Option<Intent>, turn: &mut Turn<'_>) {
         let end = self.durable.resume(intent);
@@ -106,7 +126,7 @@ impl Unit {
     }
 
     /// supd has come up.
-    fn boot(&mut self, machine_booted: bool, turn: &mut Turn<'_>) {
+    pub(super) fn boot(&mut self, machine_booted: bool, turn: &mut Turn<'_>) {
         if !self.serves_at_boot(machine_booted) {
             return self.stay_down(turn);
         }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 impl Unit {
     /// `start` is where the effects of this step begin.
     pub(super) fn settle(&mut self, start: usize, turn: &mut Turn<'_>) {
+        self.lead(turn);
         self.stop_replaced(turn);
         self.retire_standbys(turn);
         self.forget_gone(turn);
@@ -45,7 +46,7 @@ impl Unit {
     /// Law: whoever serves is told to stop only when another is ready.
     fn stop_replaced(&mut self, turn: &mut Turn<'_>) {
         let active = self.groups.values().find(|group| group.role == Role::Active);
-        if !active.is_some_and(|active| active.serves() || active.serves_as_ever()) {
+        if self.unled.is_some() || !active.is_some_and(|active| active.serves() || active.serves_as_ever()) {
             return;
         }
         let replaced: Vec<Generation> = self

@@ -103,6 +103,24 @@ impl Phase {
         }
     }
 
+    /// Whether another supd could go on with it: it was ready once, and runs.
+    pub(in crate::machine) fn outlasts(self) -> bool {
+        match self {
+            Self::Serving { .. } | Self::Reloading { .. } | Self::Halting(_) | Self::Stopping { .. } => true,
+            Self::Preparing(_)
+            | Self::Spawning { .. }
+            | Self::Starting { .. }
+            | Self::Unbound { .. }
+            | Self::Settling { .. }
+            | Self::Posting(_)
+            | Self::Killing { .. }
+            | Self::Sweeping { .. }
+            | Self::Closing(_)
+            | Self::Resting { .. }
+            | Self::Gone => false,
+        }
+    }
+
     /// The word that status shows.
     pub(in crate::machine) fn word(self) -> &'static str {
         match self {

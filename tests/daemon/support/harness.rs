@@ -378,19 +378,60 @@ impl Supd {
         fs::read_to_string(self.path().join("supd.log")).unwrap_or_default()
     }
 
-    /// Ends supd by SIGKILL, as a crash would, and starts another over the same folders.
+    /// Ends supd and its keeper by SIGKILL, and starts another over the same folders: it has nobody to get a
+    /// listener from.
     pub(crate) fn crash_and_restart(self) -> Self {
         self.crash_and_restart_after(|_| ())
     }
 
     /// The same; between the two, something happens to the state folder.
-    pub(crate) fn crash_and_restart_after(mut self, between: impl FnOnce(&Path)) -> Self {
+    pub(crate) fn crash_and_restart_after(self, between: impl FnOnce(&Path)) -> Self {
+        let keeper = self.keeper();
+        self.crash_and_go_on_after(|supd| {
+            if let Some(keeper) = keeper {
+                proc::signal(keeper, Signal::SIGKILL);
+                wait_until("the killed keeper to end", SOON, || !proc::alive(keeper));
+            }
+            between(&supd.path().join("state"));
+        })
+    }
+
+    /// Ends supd by SIGKILL, as a crash would, and starts another, which goes on with what is there.
+    pub(crate) fn crash_and_go_on(self) -> Self {
+        self.crash_and_go_on_after(|_| ())
+    }
+
+    /// The same; something happens while there is no supd.
+    pub(crate) fn crash_and_go_on_after(mut self, between: impl FnOnce(&Self)) -> Self {
         proc::signal(self.pid, Signal::SIGKILL);
         wait_until("a killed supd to end", SOON, || self.has_ended());
-        between(&self.path().join("state"));
+        between(&self);
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"));
         let setup = self.setup.clone();
         Self::start_in(folder, &setup)
+    }
+
+    /// Ends supd by SIGTERM, as `systemctl restart` does, and starts another.
+    pub(crate) fn restart(self) -> Self {
+        proc::signal(self.pid, Signal::SIGTERM);
+        self.restart_ended()
+    }
+
+    /// Starts another in the place of one that goes, or has gone.
+    pub(crate) fn restart_ended(mut self) -> Self {
+        wait_until("supd to go", SOON, || self.has_ended());
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"));
+        let setup = self.setup.clone();
+        Self::start_in(folder, &setup)
+    }
+
+    /// The process that holds descriptors for the next supd.
+    pub(crate) fn keeper(&self) -> Option<u32> {
+        let text = fs::read_to_string(self.runtime().join("keeper/process")).ok()?;
+        let pid = text.split(' ').next()?.parse().ok()?;
+        let is_one =
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "supd-keeper\n");
+        is_one.then_some(pid)
     }
 
     fn has_ended(&self) -> bool {

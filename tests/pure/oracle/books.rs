@@ -108,6 +108,10 @@ pub(super) struct Book {
     pub(super) stopped_by_person: bool,
     /// Generations that are let go: since when, and whether the last count found nobody.
     pub(super) drains: BTreeMap<Generation, (Tick, bool)>,
+    /// The last switch was none of a swap: supd has come up, and leads to who is active.
+    pub(super) leads_anew: bool,
+    /// Those that have outlived the last supd.
+    pub(super) outlived: BTreeSet<Generation>,
     /// Generations that stand by, and since when.
     pub(super) standbys: BTreeMap<Generation, Tick>,
     /// Those where nobody waited when it was counted last.
@@ -165,6 +169,8 @@ impl Book {
             told_slow: None,
             stopped_by_person: false,
             drains: BTreeMap::new(),
+            leads_anew: false,
+            outlived: BTreeSet::new(),
             standbys: BTreeMap::new(),
             quiet: BTreeSet::new(),
             shared: BTreeSet::new(),
@@ -210,6 +216,7 @@ impl Book {
         self.drains.clear();
         self.shared.clear();
         self.standbys.clear();
+        self.outlived.clear();
         self.ended.clear();
         self.rescued.clear();
         self.given.clear();
@@ -254,6 +261,16 @@ impl Book {
         self.inherited = unit.intent.is_some();
         self.saved_in_life = false;
         self.machine_booted = unit.booted;
+        if let Some(survived) = unit.survived().filter(|_| booting) {
+            self.halted = false;
+            self.outlived = survived.generations.iter().map(|it| it.generation).collect();
+            self.served.extend(number(self.sent.active.as_ref()));
+            for generation in &self.outlived {
+                if let Some(settings) = unit.store.get(generation) {
+                    self.recipes.entry(*generation).or_insert(version(settings));
+                }
+            }
+        }
     }
 
     /// What becomes of a change that was under way when supd died: what its own commit would have

@@ -165,6 +165,11 @@ impl Oracle {
         self.books.iter().any(|book| book.place == place && book.halted)
     }
 
+    /// Whether a switch of this unit is none of a swap.
+    pub(crate) fn leads_anew(&self, place: usize) -> bool {
+        self.books.iter().any(|book| book.place == place && book.leads_anew)
+    }
+
     /// supd has died: nothing of its life counts any more but what was saved.
     pub(crate) fn reborn(&mut self) {
         self.worker_ids.clear();
@@ -252,6 +257,11 @@ impl Oracle {
                 Book::runs_release(unit, launch)?;
                 self.book(place).is_given(unit, launch)?;
                 self.book(place).spawns(world, unit, *index, launch)
+            }
+            Action::Adopt { worker, index, launch } => {
+                must(Rule::Accounts, !self.worker_ids.contains(worker), || format!("worker {worker} twice"))?;
+                self.worker_ids.push(*worker);
+                self.book(place).adopts(unit, *index, launch)
             }
             Action::Signal { worker, signal, everyone } => {
                 self.book(place).signals(world, unit, *worker, *signal, *everyone)

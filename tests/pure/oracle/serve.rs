@@ -23,7 +23,8 @@ impl Book {
         must(Rule::Accounts, index < launch.settings.service.workers, || {
             format!("worker {index} is one too many")
         })?;
-        let double = unit.live_of(generation).any(|proc| proc.index == index);
+        let double = unit.live_of(generation).chain(&unit.orphans);
+        let double = double.filter(|proc| proc.generation() == generation).any(|proc| proc.index == index);
         must(Rule::Accounts, !double, || format!("launches {generation}.{index} while the last one lives"))?;
         if self.ended.contains(&generation) {
             return self.rescues(index, launch);
@@ -32,9 +33,23 @@ impl Book {
             unit.procs.iter().rev().find(|proc| proc.generation() == generation && proc.index == index);
         match last {
             Some(last) => self.relaunches(world, unit, last, launch),
+            None if self.outlived.contains(&generation) => {
+                must(Rule::Pinned, launch.pinned, || format!("{generation} goes on with what is on disk"))?;
+                self.same_recipe(launch)
+            }
             None if unit.procs.iter().any(|proc| proc.generation() == generation) => self.same_recipe(launch),
             None => self.launches(world, unit, launch),
         }
+    }
+
+    /// supd goes on with a worker that has outlived the last one.
+    pub(super) fn adopts(&mut self, unit: &Unit, index: u32, launch: &Arc<Launch>) -> Checked {
+        let generation = launch.generation;
+        let its = |proc: &&Proc| proc.generation() == generation && proc.index == index;
+        let there = unit.orphans.iter().any(|proc| its(&proc));
+        must(Rule::Accounts, there, || format!("goes on with {generation}.{index}, which is not there"))?;
+        must(Rule::Stopped, !self.halted, || format!("goes on with {generation} of a stopped unit"))?;
+        self.same_recipe(launch)
     }
 
     /// The first launch of a generation.
@@ -358,6 +373,15 @@ impl Book {
     ) -> Checked {
         must(Rule::Durable, unit.switches.is_empty(), || "two switches at once".to_owned())?;
         self.leads_to(to)?;
+        self.leads_anew = false;
+        if self.running().is_none() && !self.outlived.is_empty() && self.active_soon() == Some(to) {
+            // Whatever was under way when the last supd died is over.
+            self.leads_anew = true;
+            let nobody = !unit.live().any(Proc::is_ready);
+            return must(Rule::MakeBeforeBreak, nobody || unit.ready_of(to).next().is_some(), || {
+                format!("leads to {to}, of which nobody is ready, and somebody else is")
+            });
+        }
         let swap = self.swap(swap_id).cloned();
         must(Rule::Numbers, swap.is_some(), || format!("switches by swap {swap_id}, which never began"))?;
         let Some(swap) = swap else { return Ok(()) };

@@ -35,7 +35,10 @@ impl Book {
                 format!("what {generation} stored is gone, and it lives")
             });
         }
-        let Some(swap) = self.maker(generation) else { return Ok(()) };
+        // What it had the last time is its own.
+        let Some(swap) = self.maker(generation).filter(|_| !self.outlived.contains(&generation)) else {
+            return Ok(());
+        };
         let heir_of = match swap.kind {
             SwapKind::Rollback => Some(launch.origin).filter(|origin| *origin != generation),
             SwapKind::Start | SwapKind::Swap | SwapKind::Restart => number(swap.before.active.as_ref()),

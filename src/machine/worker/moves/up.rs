@@ -94,6 +94,14 @@ impl Worker {
         }
     }
 
+    /// It runs, and was ready before supd knew of it.
+    pub(in crate::machine) fn adopt(&mut self, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
+        (self.forked, self.born) = (true, turn.now);
+        let launch = terms.launch.clone();
+        turn.act(Action::Adopt { worker: self.id, index: self.index, launch });
+        self.phase = Phase::Serving { since: turn.now, watchdog: self.watchdog(terms, turn.now) };
+    }
+
     pub(super) fn recheck(&mut self, cue: &Cue, now: Tick) {
         if let Cue::Failed(why) = cue {
             self.unready = Some(why.as_str().into());

@@ -1,0 +1,265 @@
+//! What the next supd is to have of this one, should it die: given to the keeper, unit by unit, as it changes.
+
+use super::hands::Hands;
+use super::parcels::{Lots, parcels};
+use super::sources::{Source, Sources};
+use crate::codec::kept;
+use crate::machine::Machine;
+use crate::model::kept::{KeptNotify, KeptStored, KeptUnit};
+use crate::model::{Signal, Tick, UnitName};
+use crate::os::Error;
+use crate::os::clock::BootId;
+use crate::os::keeper::Keeper;
+use crate::os::kept::Giving;
+use crate::os::members::Marks;
+use crate::os::pidfd::PidFd;
+use crate::os::process::Identity;
+use crate::store::runtime::Runtime;
+use mio::Token;
+use nix::sys::stat::fstat;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+/// A keeper is begun only so long after the one before: one that is killed each time must not keep supd busy.
+const APART: Duration = Duration::from_secs(5);
+
+/// The keeper, and what it has.
+#[derive(Debug)]
+pub struct Keeping {
+    /// `false`: nobody comes after this supd.
+    wanted: bool,
+    keeper: Option<Keeper>,
+    /// Its process, where that is known.
+    process: Option<PidFd>,
+    /// Where its end is told.
+    token: Option<Token>,
+    /// When the last was begun, or lost.
+    begun: Tick,
+    has: BTreeMap<UnitName, Has>,
+    touched: BTreeSet<UnitName>,
+    /// Of the last thing that was given.
+    serial: u64,
+}
+
+/// What the keeper was given of a unit.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Has {
+    text: String,
+    /// Which descriptors: a number may be another's by now, an inode may be.
+    which: Vec<(RawFd, u64)>,
+    /// Under which keys.
+    keys: Vec<String>,
+}
+
+impl Keeping {
+    /// Reaches the keeper of a supd that ended, or begins one. Gives what it has. `wanted`: another supd may come
+    /// after this one.
+    #[must_use]
+    pub fn begin(runtime: &Runtime, boot: &BootId, wanted: bool, now: Tick) -> (Self, Lots) {
+        let mut keeping = Self {
+            wanted,
+            keeper: None,
+            process: None,
+            token: None,
+            begun: now,
+            has: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            serial: 0,
+        };
+        if !wanted {
+            return (keeping, Lots::default());
+        }
+        let mut found = Lots::default();
+        if let Ok(mut keeper) = Keeper::reach(&runtime.keeper()) {
+            match keeper.take() {
+                Ok(all) => {
+                    found = Lots::of(all);
+                    keeping.serial = found.serial();
+                    keeping.keeper = Some(keeper);
+                    keeping.process = runtime.keeper_process(boot).and_then(|it| it.matches_live(boot));
+                }
+                Err(error) => log::error!("{error}: what it has of the supd before is not to be had"),
+            }
+        }
+        for (unit, keys) in found.keys() {
+            keeping.has.insert(unit.clone(), Has { keys, ..Has::default() });
+            // What is not taken over is not to be kept either.
+            keeping.touched.insert(unit);
+        }
+        if keeping.keeper.is_none() {
+            keeping.renew(runtime, boot, now);
+        }
+        (keeping, found)
+    }
+
+    fn renew(&mut self, runtime: &Runtime, boot: &BootId, now: Tick) {
+        self.begun = now;
+        // One that is there and does not answer would hold what nobody can take from it.
+        if let Some(old) = runtime.keeper_process(boot).and_then(|old| old.matches_live(boot)) {
+            log::warn!("the keeper {} does not answer, and is ended", old.pid());
+            let _ = old.send(Signal::KILL);
+        }
+        match Keeper::begin(&runtime.keeper()) {
+            Ok((keeper, process)) => {
+                let saved = Identity::of(&process, boot).map(|identity| runtime.save_keeper(&identity));
+                (self.keeper, self.process) = (Some(keeper), Some(process));
+                if let Some(Err(error)) = saved {
+                    log::warn!("{error}");
+                }
+            }
+            Err(error) => log::warn!("{error}; should supd die now, its listeners close with its workers"),
+        }
+    }
+
+    /// Something of this unit may have changed.
+    pub fn touch(&mut self, unit: &UnitName) {
+        if self.wanted && !self.touched.contains(unit) {
+            self.touched.insert(unit.clone());
+        }
+    }
+
+    /// When a keeper is begun in the place of one that is gone.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Tick> {
+        (self.wanted && self.keeper.is_none() && !self.touched.is_empty()).then(|| self.begun.after(APART))
+    }
+
+    /// By which it is told from workers: it holds what they listen on.
+    #[must_use]
+    pub fn marks(&self) -> Option<Marks> {
+        let pid = self.process.as_ref()?.pid();
+        Some(Marks { workers: vec![pid], ..Marks::default() })
+    }
+
+    /// Whether there is a keeper, so that another supd can go on with everything.
+    #[must_use]
+    pub fn is_reached(&self) -> bool {
+        self.keeper.is_some()
+    }
+
+    /// This supd goes, and the keeper stays.
+    pub fn part(&mut self) {
+        let settled = self.keeper.as_mut().map_or(Ok(()), Keeper::settle);
+        if let Err(error) = settled {
+            log::error!("{error}: what was said last may not be there for the next supd");
+        }
+        self.keeper = None;
+    }
+
+    /// Every unit has stopped: there is nothing to keep.
+    pub fn end(&mut self) {
+        if let Some(keeper) = self.keeper.take() {
+            keeper.end();
+        }
+    }
+
+    /// It has said something, or it is gone.
+    fn heard(&mut self, sources: &mut Sources, now: Tick) {
+        let Some(keeper) = &mut self.keeper else { return };
+        if let Err(error) = keeper.hear() {
+            self.lost(&error, sources, now);
+        }
+    }
+
+    fn lost(&mut self, error: &Error, sources: &mut Sources, now: Tick) {
+        log::warn!("{error}; another keeper is begun");
+        if let (Some(keeper), Some(token)) = (self.keeper.take(), self.token.take()) {
+            sources.unwatch(token, &keeper);
+        }
+        // What it has nobody gets from it any more.
+        if let Some(process) = self.process.take() {
+            let _ = process.send(Signal::KILL);
+        }
+        self.begun = now.max(self.begun);
+        self.touched.extend(std::mem::take(&mut self.has).into_keys());
+    }
+
+    /// Gives the keeper these in the place of what it has of a unit.
+    fn give(&mut self, unit: &UnitName, kept: Option<(String, Giving<'_>)>) -> Result<(), Error> {
+        let Some(keeper) = &mut self.keeper else { return Ok(()) };
+        let old = self.has.remove(unit).unwrap_or_default();
+        let mut new = Has::default();
+        if let Some((text, giving)) = kept {
+            let inode = |fd| fstat(fd).map_or(0, |found| found.st_ino);
+            let which = giving.all().iter().map(|fd| (fd.as_raw_fd(), inode(*fd))).collect();
+            if (&old.text, &old.which) == (&text, &which) {
+                self.has.insert(unit.clone(), old);
+                return Ok(());
+            }
+            self.serial += 1;
+            for parcel in parcels(unit, self.serial, text.as_bytes(), giving.all()) {
+                keeper.keep(&parcel.key, &parcel.bytes, parcel.descriptors)?;
+                new.keys.push(parcel.key);
+            }
+            (new.text, new.which) = (text, which);
+        }
+        // Last: at each moment one of the two is there whole.
+        for key in old.keys.iter().filter(|key| !new.keys.contains(key)) {
+            keeper.forget(key)?;
+        }
+        if !new.keys.is_empty() {
+            self.has.insert(unit.clone(), new);
+        }
+        Ok(())
+    }
+}
+
+impl Hands {
+    /// Gives the keeper what has changed, and waits for nothing: what is on its way to it arrives, whoever dies.
+    pub(super) fn keep(&mut self, machine: &Machine, now: Tick) {
+        let Self { keeping, sources, runtime, boot, .. } = self;
+        if keeping.deadline().is_some_and(|due| due <= now) {
+            keeping.renew(runtime, boot, now);
+        }
+        if let (Some(keeper), None) = (&keeping.keeper, keeping.token) {
+            keeping.token = sources.watch(keeper, Source::Keeper).ok();
+        }
+        while let Some(unit) =
+            self.keeping.keeper.is_some().then(|| self.keeping.touched.pop_first()).flatten()
+        {
+            self.keep_one(&unit, machine, now);
+        }
+    }
+
+    /// What was closed is closed in the keeper, too, before anybody is told: a port that is said to be free has
+    /// to be.
+    pub(super) fn let_go(&mut self, unit: &UnitName, machine: &Machine, now: Tick) {
+        self.keep_one(unit, machine, now);
+        let settled = self.keeping.keeper.as_mut().map_or(Ok(()), Keeper::settle);
+        if let Err(error) = settled {
+            self.keeping.lost(&error, &mut self.sources, now);
+        }
+    }
+
+    fn keep_one(&mut self, unit: &UnitName, machine: &Machine, now: Tick) {
+        let Self { keeping, listeners, notifiers, fdstore, sources, .. } = self;
+        let mut giving = Giving::default();
+        let kept = listeners.get(unit).map(|listeners| {
+            let kept = listeners.keep(&mut giving);
+            let socket = |(generation, socket)| KeptNotify { generation, socket: giving.put(socket) };
+            let notify = notifiers.of(unit).map(socket).collect();
+            let generations = machine.outlasts(unit);
+            let stored = fdstore.of_unit(unit).into_iter();
+            let stored = stored.map(|((generation, worker), name, poll, file)| KeptStored {
+                generation,
+                worker,
+                name: name.to_owned(),
+                poll,
+                file: giving.put(file),
+            });
+            let stored = stored.collect();
+            KeptUnit { notify, generations, stored, ..kept }
+        });
+        let kept = kept.filter(|kept| !kept.is_empty()).map(|kept| (kept::encode(&kept), giving));
+        if let Err(error) = keeping.give(unit, kept) {
+            keeping.lost(&error, sources, now);
+            keeping.touch(unit);
+        }
+    }
+
+    /// The keeper has answered, or it is gone.
+    pub(super) fn keeper_spoke(&mut self, now: Tick) {
+        self.keeping.heard(&mut self.sources, now);
+    }
+}
