@@ -18,7 +18,7 @@ use super::pidfd::PidFd;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, connect, getsockopt, listen, socket,
     sockopt,
@@ -84,8 +84,10 @@ impl Keeper {
             if close_all_but(&[door.as_raw_fd()]).is_err() {
                 return;
             }
-            // Whoever stops supd with all that is around it must not take this with it.
-            let _ = SigSet::all().thread_block();
+            // But for SIGTERM: who ends everything of a service waits for each process of it, and would wait long.
+            let mut blocked = SigSet::all();
+            blocked.remove(Signal::SIGTERM);
+            let _ = blocked.thread_set_mask();
             let _ = prctl::set_name(c"supd-keeper");
             let _ = setsid();
             serve(&door);
@@ -333,7 +335,7 @@ fn send_waiting(supd: &OwnedFd, message: &[u8], all: &[BorrowedFd<'_>]) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Signal;
+    use crate::model::Signal as Number;
     use crate::os::alone::alone;
     use nix::sys::stat::fstat;
     use std::fs::File;
@@ -442,6 +444,21 @@ mod tests {
         });
     }
 
+    /// systemd waits for every process of a service that it has told to end.
+    #[test]
+    fn whoever_ends_everything_ends_it() {
+        alone("os::keeper::tests::whoever_ends_everything_ends_it", || {
+            let (_keeper, process, _folder) = begun();
+            for ignored in [1, 2, 10, 12] {
+                process.send(Number(ignored)).unwrap();
+            }
+            assert!(Keeper::reach(&_folder.path().join("socket")).is_ok());
+            process.send(Number(15)).unwrap();
+            is_over_soon(&process);
+            String::new()
+        });
+    }
+
     #[test]
     fn one_that_is_killed_or_hangs_is_told_from_one_that_answers() {
         alone("os::keeper::tests::one_that_is_killed_or_hangs_is_told_from_one_that_answers", || {
@@ -449,10 +466,10 @@ mod tests {
             keeper.keep("web", b"", &[]).unwrap();
             keeper.settle().unwrap();
             keeper.hear().unwrap();
-            process.send(Signal(19)).unwrap();
+            process.send(Number(19)).unwrap();
             keeper.keep("web", b"", &[]).unwrap();
             assert_eq!(keeper.settle().unwrap_err().errno, Errno::ETIME);
-            process.send(Signal::KILL).unwrap();
+            process.send(Number::KILL).unwrap();
             is_over_soon(&process);
             // The first word is that something of what was said was not read.
             assert!(matches!(keeper.hear().unwrap_err().errno, Errno::ECONNRESET | Errno::EPIPE));
