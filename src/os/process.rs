@@ -25,6 +25,8 @@ pub struct Stat {
     pub zombie: bool,
     /// Stopped by a signal (SIGSTOP and its like), or by who traces it.
     pub stopped: bool,
+    /// It runs, or would if it had a processor.
+    pub runs: bool,
     /// It has begun to end, and /proc tells less and less of it.
     pub exiting: bool,
 }
@@ -53,8 +55,9 @@ impl Stat {
         let start = fields.nth(1)?.parse().ok()?;
         // Where the first thread has ended and others go on, the process looks dead and is not.
         let (zombie, stopped) = (matches!(state, "Z" | "X") && threads <= 1, matches!(state, "T" | "t"));
+        let runs = state == "R";
         let exiting = flags & PF_EXITING != 0;
-        Some(Self { pid, parent, session, start, zombie, stopped, exiting })
+        Some(Self { pid, parent, session, start, zombie, stopped, runs, exiting })
     }
 }
 
@@ -204,6 +207,7 @@ mod tests {
             start: 123_456,
             zombie: false,
             stopped: false,
+            runs: false,
             exiting: false,
         };
         assert_eq!(Stat::parse(7, line), Some(stat));

@@ -19,6 +19,9 @@ const UNDER_WAY: usize = 32;
 /// descriptor whose close waits.
 const LOOK_BOUND: Duration = Duration::from_millis(200);
 
+/// On a machine that is busy a look may wait for a processor; so often that is waited for.
+const PATIENCE: u32 = 50;
+
 /// A call that is being looked at.
 #[derive(Debug)]
 pub(super) struct Question {
@@ -26,6 +29,8 @@ pub(super) struct Question {
     worker: WorkerId,
     call: Call,
     since: Tick,
+    /// So often it was found to wait for a processor only.
+    waited: u32,
     /// The socket that it got is to be put into these: the last thing before it goes on.
     watches: Vec<Watch>,
 }
@@ -123,7 +128,7 @@ impl Hands {
 
     fn ask_child(&mut self, worker: WorkerId, call: Call, watches: Vec<Watch>, now: Tick) {
         self.intercepts.last += 1;
-        let question = Question { tag: self.intercepts.last, worker, call, since: now, watches };
+        let question = Question { tag: self.intercepts.last, worker, call, since: now, waited: 0, watches };
         self.intercepts.questions.push_back(question);
         self.pump_looks(now);
     }
@@ -212,8 +217,15 @@ impl Hands {
 
     /// Gives up on a look that takes too long.
     pub(super) fn tend_looks(&mut self, now: Tick) {
-        if self.intercepts.look_overdue().is_some_and(|overdue| overdue <= now) {
-            self.look_anew(true, now);
+        if self.intercepts.look_overdue().is_none_or(|overdue| overdue > now) {
+            return;
+        }
+        let runs = self.intercepts.reader.as_ref().is_some_and(|(reader, _)| reader.runs());
+        match self.intercepts.questions.front_mut() {
+            Some(question) if runs && question.waited < PATIENCE => {
+                (question.since, question.waited) = (now, question.waited + 1);
+            }
+            Some(_) | None => self.look_anew(true, now),
         }
     }
 }

@@ -7,6 +7,7 @@ use super::sets::{self, Watch};
 use crate::os::Error;
 use crate::os::fork::{close_all_but, fork};
 use crate::os::pidfd::PidFd;
+use crate::os::process::Stat;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
@@ -66,6 +67,12 @@ impl Reader {
             }
         })?;
         Ok(Self { process: forked.process, socket: ours })
+    }
+
+    /// Whether it only waits for a processor, or has one: then it hangs at nothing.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        Stat::read(self.process.pid()).is_some_and(|stat| stat.runs)
     }
 
     /// Asks about a call; the answer has the same tag.
