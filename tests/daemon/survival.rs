@@ -409,6 +409,8 @@ fn nothing_leaks() {
 fn what_is_closed_is_free() {
     let supd = Supd::start();
     let keeper = supd.keeper().expect("a keeper");
+    let sockets = || proc::files(keeper).iter().filter(|file| file.starts_with("socket:")).count();
+    wait_until("it to have taken supd in", SOON, || sockets() == 2);
     let before = proc::files(keeper);
     for _ in 0..20 {
         serving(&supd, "", "");
