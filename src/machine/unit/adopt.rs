@@ -40,11 +40,12 @@ impl Unit {
         let Some(to) = self.unled.filter(|_| self.swap.is_none()) else { return };
         let waits = self.groups.get(&to).is_some_and(|group| !group.serves_at_all())
             && self.groups.values().any(|group| group.generation() != to && group.serves_at_all());
-        if active == Some(to) && matches!(self.life, Life::Up) && waits {
+        let counts = active == Some(to) && matches!(self.life, Life::Up);
+        if counts && waits {
             return;
         }
         self.unled = None;
-        if active == Some(to) && self.groups.contains_key(&to) {
+        if counts && self.groups.contains_key(&to) {
             turn.act(Action::Switch { swap_id: SwapId(self.durable.swap_last), to });
         }
     }
