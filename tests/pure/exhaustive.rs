@@ -78,7 +78,6 @@ fn enabled(sim: &Sim<Machine>, budget: Budget) -> Vec<(Step, u32, u32)> {
     }
     if budget.faults > 0 {
         choices.push((Step::Crash { after: 0, saved: 1, kept: false }, 0, 1));
-        choices.push((Step::Crash { after: 0, saved: 1, kept: true }, 0, 1));
     }
     choices
 }

@@ -147,7 +147,9 @@ impl Book {
         if from.is_none() {
             self.served.insert(to);
         }
-        let honest = from.is_none() || from == unit.traffic;
+        // Who is active is led to once it serves, where another lives that had the traffic when supd died.
+        let yet_to_be_led = !self.outlived.is_empty() && !self.leads_anew;
+        let honest = from.is_none() || from == unit.traffic || yet_to_be_led;
         must(Rule::Described, honest, || {
             format!("from {}, but the traffic is {:?}", show(from), unit.traffic)
         })?;
