@@ -63,5 +63,6 @@ impl Hands {
         );
         upward::stopping();
         self.leaving = Some(now.after(LAST_WORDS));
+        self.tell_ended();
     }
 }

@@ -63,6 +63,7 @@ impl Reactor {
     /// The poller itself is broken.
     pub fn run(mut self) -> std::io::Result<u8> {
         self.step(clock::now());
+        self.hands.keep(&self.machine, clock::now());
         upward::ready();
         upward::status(&format!("{} units", self.machine.units().count()));
         while !self.is_over(clock::now()) {

@@ -461,6 +461,8 @@ fn sigterm_leaves_them() {
     }
     supd.ctl(&["rollback", "web"]).expect(0);
     nothing_is_lost(loads);
+    let history = supd.ctl(&["--json", "history"]).expect(0).stdout;
+    assert_eq!(history.matches("supd-ended").count(), 5, "{history}");
 }
 
 /// It is given up, and who served serves.
