@@ -204,7 +204,11 @@ impl Hands {
             let owner = (unit.clone(), *generation, *worker);
             match given.take(*file) {
                 Ok(file) => {
-                    self.fdstore.keep(&owner, (name, *poll), vec![file], u32::MAX, &mut self.sources);
+                    let how = (&**name, *poll);
+                    let outcome = self.fdstore.keep(&owner, how, vec![file], u32::MAX, &mut self.sources);
+                    if let Some((_, why)) = outcome.closed {
+                        log::warn!("{unit}/g{generation}: {name}, which was stored, is closed: {why}");
+                    }
                 }
                 Err(error) => log::warn!("{unit}/g{generation}: {name}, which was stored: {error}"),
             }
