@@ -1,4 +1,4 @@
-//! One fork: a child that starts clean, held by a pidfd, with a pipe to say how it went.
+//! One fork: a child that starts clean, held by a pidfd, with a pipe or a socket to say how it went.
 //!
 //! supd has one thread, so the child may allocate, look names up and run ordinary code: no lock
 //! can be held by a thread that did not come along. (In tests there are other threads; glibc's
@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow};
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use nix::unistd::{ForkResult, pipe2, read, write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -179,8 +179,26 @@ impl Drop for EndHere {
 /// # Errors
 /// EMFILE and ENFILE for the pipe, EAGAIN and ENOMEM for the process. Then there is no child.
 pub fn fork(what: &str, child: impl FnOnce(&mut Reporter)) -> Result<Forked, Error> {
+    let pipe = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK);
+    fork_with(pipe.map_err(|errno| Error::new("make a pipe for", what, errno))?, what, child)
+}
+
+/// The same of a child that can be told to go on, and sees when nobody will tell it: it reports on a socket.
+///
+/// # Errors
+/// As [`fork`].
+pub(super) fn fork_held(what: &str, child: impl FnOnce(&mut Reporter)) -> Result<Forked, Error> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let pair = socketpair(AddressFamily::Unix, SockType::Stream, None, flags);
+    fork_with(pair.map_err(|errno| Error::new("make sockets for", what, errno))?, what, child)
+}
+
+fn fork_with(
+    (reader, writer): (OwnedFd, OwnedFd),
+    what: &str,
+    child: impl FnOnce(&mut Reporter),
+) -> Result<Forked, Error> {
     let failed = |doing| move |errno| Error::new(doing, what, errno);
-    let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(failed("make a pipe for"))?;
     // Held until the pidfd is opened, so that a full descriptor table is found before the fork:
     // afterwards there would be a child that nobody can hold.
     let place = reader.try_clone().map_err(|e| Error::from_io("keep a descriptor for", what, &e))?;

@@ -28,7 +28,7 @@ pub use launcher::Launcher;
 
 use super::Error;
 use super::ancillary::receive_stream;
-use super::fork::{Report, fork};
+use super::fork::{Report, fork_held};
 use super::intercept::Calls;
 use super::original::Original;
 use super::pidfd::PidFd;
@@ -181,8 +181,8 @@ impl Asks {
 pub struct Outcome(Report);
 
 impl Outcome {
-    /// To be called once the process is noted where a later supd looks: one of the launcher's becomes the
-    /// program only then, and ends where nobody says it.
+    /// To be called once the process is noted where a later supd looks: it becomes the program only then, and ends
+    /// where nobody says it.
     pub fn go(&self) {
         self.0.go();
     }
@@ -215,7 +215,8 @@ impl AsFd for Outcome {
 /// What [`fork`] says: EMFILE, ENFILE, EAGAIN, ENOMEM. Then nothing was begun.
 pub fn spawn(plan: &Plan<'_>) -> Result<Spawned, Error> {
     let (asks, way) = plan.intercept.then(|| asking(&plan.program)).transpose()?.unzip();
-    let forked = fork(&plan.program, |reporter| child::run(plan, way.as_ref().map(AsFd::as_fd), reporter))?;
+    let forked =
+        fork_held(&plan.program, |reporter| child::run(plan, way.as_ref().map(AsFd::as_fd), reporter))?;
     Ok(Spawned { process: forked.process, outcome: Outcome(forked.report), asks })
 }
 

@@ -1,11 +1,11 @@
 //! What a worker has open, and what supd has open afterwards.
 
-use super::{Bench, NOBODY, childless, end, outcome, refusal, run};
+use super::{Bench, NOBODY, childless, end, outcome, refusal, run, spawn};
 use crate::model::WorkerExit;
 use crate::model::settings::{Limit, Resource};
 use crate::os::alone::{alone, alone_as};
 use crate::os::original;
-use crate::os::spawn::{Launch, Plan, Spawned, Stream, spawn};
+use crate::os::spawn::{Launch, Plan, Spawned, Stream};
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsFd;

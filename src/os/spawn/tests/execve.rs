@@ -1,9 +1,9 @@
 //! Becoming the program, or saying why not.
 
-use super::{Bench, as_user, end, outcome, refusal, run};
+use super::{Bench, as_user, end, outcome, refusal, run, spawn};
 use crate::model::{Signal, WorkerExit};
 use crate::os::alone::root_or_skip;
-use crate::os::spawn::{Launch, Plan, Spawned, Step, Stream, spawn};
+use crate::os::spawn::{Launch, Plan, Spawned, Step, Stream};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

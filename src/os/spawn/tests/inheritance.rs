@@ -1,13 +1,13 @@
 //! All that a worker inherits, against golden files, from a supd that is as dirty as it can be.
 
-use super::{Bench, NOBODY, as_user, end, outcome};
+use super::{Bench, NOBODY, as_user, end, outcome, spawn};
 use crate::model::settings::{DirectoryKind, Limit, Resource};
 use crate::model::{Address, Generation, ListenerName, SocketKind, UnitName, WorkerExit};
 use crate::os::alone::{alone, alone_as, root_or_skip};
 use crate::os::original::{self, Original};
 use crate::os::pidfd::PidFd;
 use crate::os::spawn::environment::{Environment, Facts};
-use crate::os::spawn::{Account, Launcher, Plan, Spawned, spawn};
+use crate::os::spawn::{Account, Launcher, Plan, Spawned};
 use nix::libc;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};

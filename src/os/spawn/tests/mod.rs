@@ -8,8 +8,9 @@ mod notify;
 mod rights;
 
 use super::environment::Environment;
-use super::{Account, Common, Outcome, Plan, Prepare, Roots, SpawnFailure, Stream, spawn};
+use super::{Account, Common, Outcome, Plan, Prepare, Roots, SpawnFailure, Spawned, Stream};
 use crate::model::WorkerExit;
+use crate::os::Error;
 use crate::os::original::Original;
 use crate::os::pidfd::{PidFd, Wait};
 use crate::os::task::tests::in_child;
@@ -121,6 +122,11 @@ fn end(process: &PidFd) -> WorkerExit {
     ready(process.as_fd());
     let Wait::Exited(exit) = process.wait().unwrap() else { panic!("not over") };
     exit
+}
+
+/// Launches, and tells it to go.
+fn spawn(plan: &Plan<'_>) -> Result<Spawned, Error> {
+    super::spawn(plan).inspect(|spawned| spawned.outcome.go())
 }
 
 /// Launches and waits for the end.

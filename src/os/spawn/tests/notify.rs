@@ -1,6 +1,6 @@
 //! Workers that report over their generation's notify socket.
 
-use super::{Bench, NOBODY, as_user, end, outcome, ready};
+use super::{Bench, NOBODY, as_user, end, outcome, ready, spawn};
 use crate::model::{Signal, WorkerExit};
 use crate::os::alone::{alone, root_or_skip};
 use crate::os::members::{Relation, relation};
@@ -8,7 +8,7 @@ use crate::os::notify::{Datagram, NotifySocket, Received, make_folder};
 use crate::os::pidfd::PidFd;
 use crate::os::process::adopt_orphans;
 use crate::os::spawn::environment::{Environment, PATH};
-use crate::os::spawn::{Account, Plan, spawn};
+use crate::os::spawn::{Account, Plan};
 use std::os::fd::AsFd;
 
 /// Says its name from the worker, from a child, from a child in a session of its own, and from one
