@@ -36,8 +36,9 @@ use super::wait::Wait;
 use crate::codec::varlink::Meta;
 use crate::model::ExitStatus;
 use crate::os::places::{Caller, control_socket};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Command, FromArgMatches as _, Parser, Subcommand};
 use std::env::var_os;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -102,38 +103,71 @@ pub(super) struct Global {
     timeout: Option<Duration>,
 }
 
-#[derive(Debug, Subcommand)]
-pub(super) enum Verb {
-    Status(Status),
-    IsActive(IsActive),
-    Start(Start),
-    Stop(Stop),
-    Restart(Restart),
-    Reload(Reload),
-    Kill(Kill),
-    DaemonReload(DaemonReload),
-    Deploy(Deploy),
-    Install(Install),
-    Swap(Swap),
-    Rollback(Rollback),
-    Share(ShareOf),
+/// The verbs, in the order of the help: what is typed, and what does it.
+macro_rules! verbs {
+    ($($(#[$more:meta])* $typed:literal $verb:ident($does:ty),)*) => {
+        #[derive(Debug, Subcommand)]
+        pub(super) enum Verb {
+            $($(#[$more])* #[command(name = $typed)] $verb($does),)*
+        }
+
+        /// What clap knows of one verb.
+        fn described(typed: &str) -> Option<Command> {
+            match typed {
+                $($typed => Some(<$does as Args>::augment_args(Command::new($typed))),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+verbs! {
+    "status" Status(Status),
+    "is-active" IsActive(IsActive),
+    "start" Start(Start),
+    "stop" Stop(Stop),
+    "restart" Restart(Restart),
+    "reload" Reload(Reload),
+    "kill" Kill(Kill),
+    "daemon-reload" DaemonReload(DaemonReload),
+    "deploy" Deploy(Deploy),
+    "install" Install(Install),
+    "swap" Swap(Swap),
+    "rollback" Rollback(Rollback),
+    "share" Share(ShareOf),
     #[command(visible_alias = "bind")]
-    Promote(Promote),
-    Abort(Abort),
-    Drain(Drain),
-    Connect(Connect),
-    Wait(Wait),
-    Releases(Releases),
-    Undeploy(Undeploy),
-    Logs(Logs),
-    History(History),
-    Events(Events),
-    Check(Check),
-    Cat(Cat),
-    Import(Import),
-    Shutdown(Shutdown),
-    Demo(Demo),
-    Completions(Completions),
+    "promote" Promote(Promote),
+    "abort" Abort(Abort),
+    "drain" Drain(Drain),
+    "connect" Connect(Connect),
+    "wait" Wait(Wait),
+    "releases" Releases(Releases),
+    "undeploy" Undeploy(Undeploy),
+    "logs" Logs(Logs),
+    "history" History(History),
+    "events" Events(Events),
+    "check" Check(Check),
+    "cat" Cat(Cat),
+    "import" Import(Import),
+    "shutdown" Shutdown(Shutdown),
+    "demo" Demo(Demo),
+    "completions" Completions(Completions),
+}
+
+impl Cli {
+    /// Reads the command line of this process; what is wrong with it ends the process.
+    pub(super) fn of_process() -> Self {
+        let words: Vec<OsString> = std::env::args_os().collect();
+        Self::with_one_verb(&words).unwrap_or_else(|| Self::parse_from(words))
+    }
+
+    /// To describe every verb to clap takes longer than a rollback does. With the one that is asked for a command
+    /// line is read as with all, or it is not read: then it is all of them that help, or an error, is about.
+    fn with_one_verb(words: &[OsString]) -> Option<Self> {
+        let verb = words.iter().skip(1).find_map(|word| described(word.to_str()?))?;
+        let command = Global::augment_args(Command::new("supctl")).subcommand(verb).subcommand_required(true);
+        Self::from_arg_matches(&command.try_get_matches_from(words).ok()?).ok()
+    }
 }
 
 impl Global {
@@ -202,6 +236,44 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// Whatever is read with one verb is read with all of them, and as the same.
+    #[test]
+    fn one_verb_reads_as_all_do() {
+        let read = |line: &str| {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let one = Cli::with_one_verb(&words).map(|cli| format!("{cli:?}"));
+            (one, Cli::try_parse_from(words).ok().map(|cli| format!("{cli:?}")))
+        };
+        for line in [
+            "supctl rollback web",
+            "supctl --runtime /run/x --json rollback web 1.4.2 --from 8 --stop --wait=drained",
+            "supctl status",
+            "supctl status swap",
+            "supctl swap web --canary 5% --reason why --timeout 5s --request-id swap",
+            "supctl deploy web 2 app.tar --hold",
+            "supctl daemon-reload --dry-run",
+            "supctl connect web --generation 3 -- curl http://web/",
+        ] {
+            let (one, all) = read(line);
+            assert!(one.is_some() && one == all, "{line}: {one:?} {all:?}");
+        }
+        // Something else is said of all verbs, or is their help.
+        for line in [
+            "supctl",
+            "supctl swp web",
+            "supctl --reason swap rollback web",
+            "supctl --reason rollback",
+            "supctl rollback",
+            "supctl rollback --help",
+            "supctl --help",
+            "supctl --version",
+            "supctl bind web",
+        ] {
+            assert_eq!(read(line).0, None, "{line}");
+        }
+        assert!(Cli::command().get_subcommands().all(|verb| described(verb.get_name()).is_some()));
     }
 
     #[test]

@@ -51,7 +51,6 @@ mod tests;
 pub use failure::Failure;
 pub use import::of_texts as imported;
 
-use clap::Parser;
 use cli::Cli;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -59,7 +58,7 @@ use std::process::ExitCode;
 /// The whole of supctl.
 #[must_use]
 pub fn main() -> ExitCode {
-    ExitCode::from(run(Cli::parse()))
+    ExitCode::from(run(Cli::of_process()))
 }
 
 /// Does what the command line says, and tells what did not end well. Returns the exit status.

@@ -8,6 +8,7 @@ use crate::codec::json::{GenerationView, ListenerView, OutcomeView, UnitView};
 use crate::codec::varlink::{self, Meta, Method};
 use crate::daemon::control::{Arrival, Call, Control, Limits};
 use crate::model::{Ended, ExitStatus, Generation, Progress, Reply, Tick, UnitName, WaitFor, WorkerExit};
+use clap::Parser as _;
 use mio::{Events, Poll, Token};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
