@@ -7,7 +7,8 @@ use super::clock::BootId;
 use super::pidfd::PidFd;
 use nix::errno::Errno;
 use nix::libc;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt;
 
 /// What /proc/PID/stat says (proc_pid_stat(5)). Reading it never waits for the process.
@@ -31,6 +32,10 @@ pub struct Stat {
     pub exiting: bool,
 }
 
+/// Longer than 52 numbers and a name: it is read at once, for a file of no known size is otherwise read in eight
+/// pieces, and a switch waits for it.
+const STAT_MAX: usize = 2048;
+
 /// include/linux/sched.h, among the flags of a task.
 const PF_EXITING: u32 = 0x4;
 
@@ -38,7 +43,9 @@ impl Stat {
     /// Reads it; `None`: there is no such process.
     #[must_use]
     pub fn read(pid: i32) -> Option<Self> {
-        Self::parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+        let mut line = [0; STAT_MAX];
+        let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
+        Self::parse(pid, &line[..length])
     }
 
     /// The second field is the program's name, which may hold spaces, brackets and bytes that are
