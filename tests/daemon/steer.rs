@@ -12,6 +12,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("steer::warm_rollback_launches_nothing", warm_rollback_launches_nothing),
         test("steer::standby_that_ended_is_launched_again", standby_that_ended_is_launched_again),
         test("steer::standby_has_its_time", standby_has_its_time),
+        test("steer::standby_out_of_memory", standby_out_of_memory),
         test("steer::standby_is_told", standby_is_told),
         test("steer::standby_that_is_stopped", standby_that_is_stopped),
         test("steer::standby_whose_children_are_stopped", standby_whose_children_are_stopped),
@@ -123,6 +124,40 @@ fn standby_has_its_time() {
     let status = supd.status("web");
     assert_eq!((status.active(), status.retained()), (Some(2), Some(1)), "its release stays");
     supd.ctl(&["rollback", "web"]).expect(0);
+}
+
+/// It dies, and whoever is launched in its place does so as well: who serves goes on, and a way back is refused
+/// until there is memory again.
+fn standby_out_of_memory() {
+    let supd = Supd::start();
+    let (port, full) = (free_port(), supd.path().join("full"));
+    let app = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemon/apps/hungry.py");
+    let unit = |version: &str| {
+        format!(
+            "[[Socket]]\nListenStream = \"127.0.0.1:{port}\"\n\n[Service]\nExecStart = [\"/usr/bin/python3\", \
+             {app:?}, {version:?}, {full:?}]\nReadySettleSec = \"0\"\nLimitAS = \"1G\"\nRestartSec = \"100ms\"\n\n\
+             [Swap]\n{WARM}\n"
+        )
+    };
+    supd.launch("web", &unit("1"));
+    supd.write_unit("web", &unit("2"));
+    supd.ctl(&["swap", "web"]).expect(0);
+    let [standby] = supd.status("web").pids_in(1)[..] else { panic!("one worker") };
+    let load = Load::start(Plan::new(target(port), Mode::Close, 2));
+    load.wait_for_more(50, SOON);
+    std::fs::write(&full, "").expect("a file");
+    proc::signal(standby, Signal::SIGUSR1);
+    wait_until("it to die of that", SOON, || !proc::alive(standby));
+    let refused = supd.ctl(&["rollback", "web", "--anyway"]).expect(1);
+    assert!(refused.text().contains("exit status 1"), "{refused}");
+    let status = supd.status("web");
+    assert_eq!((status.state(), status.active()), ("active", Some(2)), "{refused}");
+    load.wait_for_more(50, SOON);
+    let tally = load.stop();
+    assert!(tally.lost() == 0 && tally.versions().keys().eq(["2"]), "{tally}");
+    std::fs::remove_file(&full).expect("a file");
+    supd.ctl(&["rollback", "web", "--anyway"]).expect(0);
+    only(&target(port), "1");
 }
 
 /// Alive and ready by all that it said, and it would accept nothing: who serves goes on.
