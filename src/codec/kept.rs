@@ -2,8 +2,8 @@
 
 use super::shape::{Misfit, Shape, member, object, shape, shape_words};
 use crate::model::kept::{
-    KeptGeneration, KeptGroup, KeptListener, KeptLoan, KeptMember, KeptNotify, KeptProgram, KeptShare,
-    KeptSteering, KeptStored, KeptTable, KeptTraffic, KeptUnit,
+    KeptCall, KeptGeneration, KeptGroup, KeptIntercept, KeptListener, KeptLoan, KeptMember, KeptNotify,
+    KeptProgram, KeptShare, KeptSteering, KeptStored, KeptTable, KeptTraffic, KeptUnit,
 };
 use serde_json::Value;
 use std::fmt;
@@ -37,6 +37,16 @@ shape!(KeptLoan { generation: "generation", slot: "slot" });
 shape!(KeptNotify { generation: "generation", socket: "socket" });
 shape!(KeptGeneration { generation: "generation", origin: "origin", steered: "steered", workers: "workers" });
 shape!(KeptStored { generation: "generation", worker: "worker", name: "name", poll: "poll", file: "file" });
+shape!(KeptCall { id: "id", thread: "thread", fd: "fd", address: "address", backlog: "backlog" });
+shape!(KeptIntercept {
+    generation: "generation",
+    worker: "worker",
+    calls: "calls",
+    served: "served",
+    nonblocking: "nonblocking",
+    last: "last",
+    waiting: "waiting",
+});
 shape!(KeptShare { slot: "slot", parts: "parts" });
 shape!(KeptTable { words: "words", probes: "probes" });
 shape!(KeptSteering {
@@ -67,6 +77,7 @@ shape!(KeptUnit {
     notify: "notify",
     generations: "generations",
     stored: "stored",
+    intercepts: "intercepts",
 });
 
 /// As one line.
@@ -138,6 +149,18 @@ mod tests {
                 name: "state".to_owned(),
                 poll: true,
                 file: 6,
+            }],
+            intercepts: vec![KeptIntercept {
+                generation: Generation(7),
+                worker: 0,
+                calls: 7,
+                served: vec![0],
+                nonblocking: true,
+                last: Some(u64::MAX),
+                waiting: vec![
+                    KeptCall { id: u64::MAX, thread: 9, fd: 5, address: Some((1 << 47, 16)), backlog: 0 },
+                    KeptCall { id: 1, thread: 9, fd: 5, address: None, backlog: -1 },
+                ],
             }],
         }
     }

@@ -205,6 +205,19 @@ impl Shape for (String, String) {
     }
 }
 
+impl Shape for (u64, u64) {
+    fn write(&self) -> Value {
+        Value::Array(vec![self.0.into(), self.1.into()])
+    }
+
+    fn read(value: &Value) -> Result<Self, Misfit> {
+        match <[u64; 2]>::try_from(Vec::<u64>::read(value)?) {
+            Ok([one, other]) => Ok((one, other)),
+            Err(_) => Err(Misfit::new("a list of two numbers")),
+        }
+    }
+}
+
 impl Shape for PathBuf {
     /// Paths come out of TOML, which is UTF-8 throughout.
     fn write(&self) -> Value {

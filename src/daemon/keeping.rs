@@ -233,7 +233,7 @@ impl Hands {
     }
 
     fn keep_one(&mut self, unit: &UnitName, machine: &Machine, now: Tick) {
-        let Self { keeping, listeners, notifiers, fdstore, sources, .. } = self;
+        let Self { keeping, listeners, notifiers, fdstore, intercepts, workers, sources, .. } = self;
         let mut giving = Giving::default();
         let kept = listeners.get(unit).map(|listeners| {
             let kept = listeners.keep(&mut giving);
@@ -249,7 +249,9 @@ impl Hands {
                 file: giving.put(file),
             });
             let stored = stored.collect();
-            KeptUnit { notify, generations, stored, ..kept }
+            let index = |id| workers.get(id).map(|worker| worker.index);
+            let intercepts = intercepts.keep(unit, index, &mut giving);
+            KeptUnit { notify, generations, stored, intercepts, ..kept }
         });
         let kept = kept.filter(|kept| !kept.is_empty()).map(|kept| (kept::encode(&kept), giving));
         if let Err(error) = keeping.give(unit, kept) {

@@ -7,10 +7,11 @@ use super::parcels::{Lots, Whole};
 use super::perform::note;
 use crate::codec::kept;
 use crate::machine::{Event, Launch, Level, Survived};
-use crate::model::kept::{KeptGeneration, KeptNotify, KeptStored, KeptUnit};
+use crate::model::kept::{KeptGeneration, KeptIntercept, KeptNotify, KeptStored, KeptUnit};
 use crate::model::settings::{Handoff, Settings, Socket};
 use crate::model::{Durable, Generation, UnitName, Want, WorkerExit, WorkerId};
 use crate::os::clock::{self, BootId};
+use crate::os::intercept::Calls;
 use crate::os::kept::Given;
 use crate::os::pidfd::PidFd;
 use crate::os::process::Identity;
@@ -43,6 +44,8 @@ struct Family {
     known: BTreeSet<Generation>,
     /// By generation and SUPD_WORKER.
     workers: BTreeMap<(Generation, u32), Survivor>,
+    /// What those of them that bind for themselves ask by.
+    asking: BTreeMap<(Generation, u32), (Calls, KeptIntercept)>,
 }
 
 /// All of them.
@@ -65,13 +68,22 @@ impl Family {
         let named = kept.lent.iter().map(|loan| loan.generation);
         let all = named.chain(kept.generations.iter().map(|alive| alive.generation)).chain(active);
         let known = all.filter(|generation| active.is_some() && recipe(*generation).is_some()).collect();
-        Ok(Self { kept, given: Given::new(whole.descriptors), active, known, workers: BTreeMap::new() })
+        let (given, workers) = (Given::new(whole.descriptors), BTreeMap::new());
+        Ok(Self { kept, given, active, known, workers, asking: BTreeMap::new() })
     }
 
     /// Whether supd can go on with this one, if it lives: whoever was not ready may have said so to nobody.
-    fn goes_on(&self, generation: Generation, worker: u32) -> bool {
+    fn goes_on(&self, generation: Generation, worker: u32, handoff: Handoff) -> bool {
         let alive = self.kept.generations.iter().find(|alive| alive.generation == generation);
-        self.known.contains(&generation) && alive.is_some_and(|alive| alive.workers.contains(&worker))
+        let mut asking = self.kept.intercepts.iter().map(|it| (it.generation, it.worker));
+        // Whoever asks supd about its binds waits in the next one for ever, where nobody hears it.
+        let heard = match handoff {
+            Handoff::Inherit => true,
+            Handoff::Intercept => asking.any(|it| it == (generation, worker)),
+        };
+        heard
+            && self.known.contains(&generation)
+            && alive.is_some_and(|alive| alive.workers.contains(&worker))
     }
 }
 
@@ -101,16 +113,16 @@ impl Survivors {
             let Some(unit) = UnitName::new(&record.unit).ok() else { continue };
             let Some(family) = all.0.get_mut(&unit) else { continue };
             let generation = Generation(record.generation);
-            // One that binds for itself asks supd by a descriptor that went with the last one.
-            let asks = recipe(&unit, generation)
-                .is_none_or(|settings| settings.service.handoff == Handoff::Intercept);
+            let Some(handoff) = recipe(&unit, generation).map(|settings| settings.service.handoff) else {
+                continue;
+            };
             let identity = Identity {
                 pid: record.pid,
                 start: record.start_time,
                 boot: boot.clone(),
                 inode: record.inode,
             };
-            let counts = !asks && family.goes_on(generation, record.index) && record.boot == boot.to_string();
+            let counts = family.goes_on(generation, record.index, handoff) && record.boot == boot.to_string();
             if let Some(process) = Some(()).filter(|()| counts).and_then(|()| identity.matches_live(boot)) {
                 family.workers.insert((generation, record.index), Survivor { process, record, path });
             }
@@ -159,6 +171,11 @@ impl Survivors {
     pub fn take(&mut self, unit: &UnitName, generation: Generation, index: u32) -> Option<Survivor> {
         self.0.get_mut(unit)?.workers.remove(&(generation, index))
     }
+
+    /// What that one asks by, where it binds for itself.
+    fn asking(&mut self, unit: &UnitName, whose: (Generation, u32)) -> Option<(Calls, KeptIntercept)> {
+        self.0.get_mut(unit)?.asking.remove(&whose)
+    }
 }
 
 impl Hands {
@@ -170,7 +187,7 @@ impl Hands {
 
     fn take_over(&mut self, unit: &UnitName) -> Option<(Vec<Arc<Socket>>, Option<Survived>)> {
         let folder = self.runtime.listeners(unit);
-        let Family { kept, given, known, active, .. } = self.survivors.0.get_mut(unit)?;
+        let Family { kept, given, known, active, asking, .. } = self.survivors.0.get_mut(unit)?;
         let mut listeners = match Listeners::go_on(unit.clone(), kept, given, &folder) {
             Ok(listeners) => listeners,
             Err(why) => {
@@ -213,6 +230,12 @@ impl Hands {
                 Err(error) => log::warn!("{unit}/g{generation}: {name}, which was stored: {error}"),
             }
         }
+        for it in &kept.intercepts {
+            match given.take(it.calls) {
+                Ok(fd) => drop(asking.insert((it.generation, it.worker), (Calls::new(fd), it.clone()))),
+                Err(error) => log::warn!("{unit}/g{}: what it binds is not heard: {error}", it.generation),
+            }
+        }
         let (steered, goes_on) = (kept.steered, active.is_some());
         let bound = kept.listeners.iter().map(|listener| listener.socket.clone()).collect();
         // What nobody has taken is closed.
@@ -243,6 +266,9 @@ impl Hands {
         self.run_dirs.note(launch);
         let (workers, mut around) = self.workers();
         workers.adopt(id, launch, index, survivor, &mut around)?;
+        if let Some((calls, kept)) = self.survivors.asking(unit, (launch.generation, index)) {
+            self.go_on_answering(id, calls, &kept);
+        }
         let path = self.ground.log(unit, launch.generation);
         self.logs.add(launch, &path, &mut self.sources, clock::now());
         Ok(())

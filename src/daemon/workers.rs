@@ -186,7 +186,11 @@ impl Workers {
             access: None,
             exited: false,
             exit: None,
-            sessions: vec![process.pid()],
+            sessions: Stat::read(process.pid())
+                .map(|stat| stat.session)
+                .into_iter()
+                .chain([process.pid()])
+                .collect(),
             child: Held { process, token: Some(token) },
             main: None,
             outcome: None,
@@ -477,6 +481,12 @@ fn record(
 }
 
 impl Worker {
+    /// The sessions of its processes.
+    #[must_use]
+    pub fn sessions(&self) -> &[i32] {
+        &self.sessions
+    }
+
     /// Whether its first process has ended, and nobody knows yet whether another goes on.
     #[must_use]
     pub fn is_parent_gone(&self) -> bool {

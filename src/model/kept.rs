@@ -27,6 +27,8 @@ pub struct KeptUnit {
     pub generations: Vec<KeptGeneration>,
     /// What workers have stored.
     pub stored: Vec<KeptStored>,
+    /// Workers that bind for themselves.
+    pub intercepts: Vec<KeptIntercept>,
 }
 
 impl KeptUnit {
@@ -63,6 +65,40 @@ pub struct KeptStored {
     pub poll: bool,
     /// The descriptor.
     pub file: At,
+}
+
+/// A worker about whose bind(2) and listen(2) the kernel asks supd (Handoff = "intercept").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptIntercept {
+    /// Its generation.
+    pub generation: Generation,
+    /// SUPD_WORKER
+    pub worker: u32,
+    /// What the kernel asks by.
+    pub calls: At,
+    /// Which of its unit's listeners it serves, by their place in the unit.
+    pub served: Vec<u32>,
+    /// One of its generation wants that nothing blocks.
+    pub nonblocking: bool,
+    /// The number of the last call that was taken.
+    pub last: Option<u64>,
+    /// The calls that are not answered.
+    pub waiting: Vec<KeptCall>,
+}
+
+/// A call that waits for its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptCall {
+    /// Its number.
+    pub id: u64,
+    /// The thread that waits in it.
+    pub thread: i32,
+    /// The socket, as the worker numbers it.
+    pub fd: i32,
+    /// Of bind(2): where the address is in the worker's memory, and how long the worker says it is.
+    pub address: Option<(u64, u64)>,
+    /// Of listen(2): how many may wait.
+    pub backlog: i32,
 }
 
 /// A slot of a generation.

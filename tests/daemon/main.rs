@@ -29,6 +29,7 @@ mod logs;
 mod notify;
 mod one_bound;
 mod one_unit;
+mod orphaned_binds;
 mod output;
 mod own_slot;
 mod paths;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         one_unit::tests(),
         inherit::tests(),
         intercept::tests(),
+        orphaned_binds::tests(),
         unbound::tests(),
         upward::tests(),
         bind_as::tests(),

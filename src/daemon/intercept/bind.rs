@@ -45,6 +45,12 @@ impl Hands {
 
     fn binds(&mut self, id: WorkerId, call: &Call, fd: RawFd, facts: &Facts, now: Tick) -> Option<Answer> {
         let launch = self.intercepts.open.get(&id).map(|one| one.launch.clone());
+        if let Some(at) = self.was_given(id, call, facts) {
+            if facts.kind() == Some(SocketKind::Datagram) {
+                self.serves(id, at, now);
+            }
+            return Some(Answer::Done);
+        }
         // Of what the kernel refuses anyway it says best why: another family, or bound already.
         let kind = facts.kind().filter(|_| facts.takes_its_address() && !facts.bound);
         let (Some(launch), Some(kind)) = (launch, kind) else { return Some(Answer::Continue) };
@@ -82,6 +88,14 @@ impl Hands {
             }
             Err(errno) => Answer::Refused(errno),
         })
+    }
+
+    /// Which of its unit's sockets the worker has in its place already: from a supd that died before it could
+    /// answer.
+    fn was_given(&self, id: WorkerId, call: &Call, facts: &Facts) -> Option<usize> {
+        let one = self.intercepts.open.get(&id).filter(|one| facts.bound && one.is_earlier(call))?;
+        let mut sockets = one.launch.settings.sockets.iter();
+        sockets.position(|socket| self.slot_of(id, socket).is_some_and(|slot| facts.means(slot)))
     }
 
     /// What is bound in a network namespace of the server's own no client of supd's listeners reaches.

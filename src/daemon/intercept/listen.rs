@@ -49,6 +49,7 @@ impl Hands {
         let Some(one) = self.intercepts.open.get_mut(&id) else { return };
         one.served.insert(at);
         one.fresh.insert(at);
+        self.keeping.touch(&one.unit);
         if one.listens_everywhere() && one.listening == Listening::Not {
             one.listening = Listening::Till(now.after(LISTENS_FOR));
         }

@@ -26,8 +26,8 @@ const PATIENCE: u32 = 50;
 #[derive(Debug)]
 pub(super) struct Question {
     tag: u64,
-    worker: WorkerId,
-    call: Call,
+    pub(super) worker: WorkerId,
+    pub(super) call: Call,
     since: Tick,
     /// So often it was found to wait for a processor only.
     waited: u32,
@@ -94,6 +94,8 @@ impl Hands {
                 return;
             }
             let Some(one) = self.intercepts.open.get_mut(&id) else { return };
+            // Should supd die before it answers, the next one does.
+            self.keeping.touch(&one.unit);
             match one.next() {
                 Ok(Some(call)) => self.called(id, call, now),
                 Ok(None) => return self.end_if_over(id),

@@ -6,12 +6,14 @@
 //! | `bind` | what a call is answered |
 //! | `listen` | who listens, and which process is the server |
 //! | `wait` | what is left unanswered until a person says |
+//! | `kept` | what the next supd is to know of them |
 //!
 //! The kernel does most of them as if supd were not there. A bind to an address of the unit gets the
 //! generation's slot in the place of the worker's socket; a UNIX socket is bound where BindAs says, by the
 //! worker and with its own rights, and is the slot from listen(2) on.
 
 mod bind;
+mod kept;
 mod listen;
 mod look;
 mod wait;
@@ -88,6 +90,10 @@ struct Intercept {
     waiting: Vec<Call>,
     /// Those that were, and are answered now.
     again: VecDeque<Call>,
+    /// The number of the last call that was taken.
+    last: Option<u64>,
+    /// The numbers of those that an earlier supd took.
+    earlier: Vec<u64>,
     /// Whether it was told that it waits.
     waits: bool,
     /// How often it was looked in vain for the process that goes on.
@@ -118,7 +124,11 @@ impl Intercept {
     fn next(&mut self) -> Result<Option<Call>, Errno> {
         match self.again.pop_front() {
             Some(call) => Ok(Some(call)),
-            None => self.calls.next(),
+            None => {
+                let call = self.calls.next()?;
+                self.last = call.map(|call| call.id).or(self.last);
+                Ok(call)
+            }
         }
     }
 }
@@ -210,6 +220,7 @@ impl Hands {
         match self.sources.watch(&calls, Source::Call(id)) {
             Ok(token) => {
                 self.intercepts.generations.entry((unit.clone(), launch.generation)).or_default();
+                self.keeping.touch(&unit);
                 let one = Intercept {
                     calls,
                     token,
@@ -221,6 +232,8 @@ impl Hands {
                     listening: Listening::Not,
                     waiting: Vec::new(),
                     again: VecDeque::new(),
+                    last: None,
+                    earlier: Vec::new(),
                     waits: false,
                     looks: 0,
                     mute: false,
@@ -239,6 +252,7 @@ impl Hands {
     fn end_if_over(&mut self, id: WorkerId) {
         let Some(one) = self.intercepts.open.get(&id).filter(|one| one.calls.is_over()) else { return };
         self.sources.unwatch(one.token, &one.calls);
+        self.keeping.touch(&one.unit);
         self.intercepts.open.remove(&id);
         self.intercepts.more.remove(&id);
     }

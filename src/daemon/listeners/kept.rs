@@ -28,6 +28,7 @@ impl Listeners {
             notify: Vec::new(),
             generations: Vec::new(),
             stored: Vec::new(),
+            intercepts: Vec::new(),
         }
     }
 

@@ -2,11 +2,15 @@
 #![allow(unsafe_code)]
 
 use super::filter::{self, Kind};
+use crate::model::kept::KeptCall;
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::mem::zeroed;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+/// More than a supd takes of one worker in a turn, at whose end it tells of them.
+const LOST_MAX: u64 = 64;
 
 /// What one worker asks by: a descriptor that is readable while a call waits. Once the last process of
 /// the worker is gone it says so ([`Calls::is_over`]). When it is closed, each call that still comes
@@ -46,6 +50,34 @@ pub enum What {
     },
     /// Either, through an entry whose arguments are not known (32 bits).
     Foreign,
+}
+
+impl Call {
+    /// Told so that another supd can answer it. One through an entry that is not known is answered at once.
+    #[must_use]
+    pub fn keep(&self) -> Option<KeptCall> {
+        let Self { id, thread, what } = *self;
+        match what {
+            What::Bind { fd, address, length } => {
+                Some(KeptCall { id, thread, fd, address: Some((address, length as u64)), backlog: 0 })
+            }
+            What::Listen { fd, backlog } => Some(KeptCall { id, thread, fd, address: None, backlog }),
+            What::Foreign => None,
+        }
+    }
+
+    /// As another supd told it.
+    #[must_use]
+    pub fn of(kept: &KeptCall) -> Self {
+        let KeptCall { id, thread, fd, address, backlog } = *kept;
+        let what = match address {
+            Some((address, length)) => {
+                What::Bind { fd, address, length: usize::try_from(length).unwrap_or(0) }
+            }
+            None => What::Listen { fd, backlog },
+        };
+        Self { id, thread, what }
+    }
 }
 
 /// What a call is answered.
@@ -106,8 +138,20 @@ impl Calls {
     /// Whether the thread still waits in this call: what was read of it under its number was its own.
     #[must_use]
     pub fn waits(&self, call: &Call) -> bool {
+        self.is_taken(call.id)
+    }
+
+    /// Whether the call of this number was taken, and is not answered.
+    fn is_taken(&self, id: u64) -> bool {
         // SAFETY: the kernel reads one number.
-        unsafe { is_valid(self.0.as_raw_fd(), &raw const call.id) }.is_ok()
+        unsafe { is_valid(self.0.as_raw_fd(), &raw const id) }.is_ok()
+    }
+
+    /// Calls that were taken after the one numbered `last`, and are not answered: of a supd that died before it
+    /// could tell anybody of them. The kernel counts one by one (kernel/seccomp.c, seccomp_do_user_notification).
+    #[must_use]
+    pub fn taken_after(&self, last: u64) -> Vec<u64> {
+        (1..=LOST_MAX).map(|more| last.wrapping_add(more)).filter(|id| self.is_taken(*id)).collect()
     }
 
     /// Puts a copy of `socket` where the worker has its descriptor `place`, which is closed by that.

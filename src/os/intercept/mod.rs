@@ -8,6 +8,7 @@
 mod calls;
 mod facts;
 mod filter;
+mod lost;
 mod options;
 mod paths;
 mod reader;
@@ -19,6 +20,7 @@ pub use calls::{Answer, Call, Calls, What};
 pub(in crate::os) use facts::is_elsewhere;
 pub use facts::{BYTES_MAX, Facts, Ours};
 pub(in crate::os) use filter::install;
+pub use lost::waiting;
 pub use options::{carry_over, is_listening, lengthen, set_nonblocking};
 pub use reader::{Found, Reader};
 pub use sets::Watch;
