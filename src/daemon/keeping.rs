@@ -232,7 +232,7 @@ impl Hands {
         }
     }
 
-    fn keep_one(&mut self, unit: &UnitName, machine: &Machine, now: Tick) {
+    pub(super) fn keep_one(&mut self, unit: &UnitName, machine: &Machine, now: Tick) {
         let Self { keeping, listeners, notifiers, fdstore, intercepts, workers, sources, .. } = self;
         let mut giving = Giving::default();
         let kept = listeners.get(unit).map(|listeners| {

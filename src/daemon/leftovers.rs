@@ -34,6 +34,10 @@ pub fn end(runtime: &Runtime, boot: &BootId, stays: impl Fn(&Path) -> bool) {
 fn end_within(grace: Duration, runtime: &Runtime, boot: &BootId, stays: impl Fn(&Path) -> bool) {
     let mut left = runtime.leftovers();
     left.retain(|(path, _)| !stays(path));
+    for (path, _) in left.iter().filter(|(_, record)| record.is_none()) {
+        let path = path.display();
+        log::error!("{path}: cannot be read; if its worker lives it is not found, and may hold an address");
+    }
     let records: Vec<WorkerRecord> = left.iter().filter_map(|(_, record)| record.clone()).collect();
     let records: Vec<WorkerRecord> =
         records.into_iter().filter(|record| record.boot == boot.to_string()).collect();

@@ -13,7 +13,7 @@ use crate::os::members::{Relation, relation};
 use crate::os::notify::{Datagram, NotifySocket, Received};
 use crate::os::pidfd::PidFd;
 use mio::Token;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -31,6 +31,9 @@ const WORDS: u32 = 20;
 /// … in this time.
 const WARNINGS_IN: Duration = Duration::from_secs(10);
 
+/// More than the kernel lets wait in one socket (net.unix.max_dgram_qlen).
+const EARLIER_MAX: usize = 4096;
+
 type Key = (UnitName, Generation);
 
 /// The notify sockets that are open.
@@ -47,6 +50,8 @@ pub struct Notifiers {
 struct Notifier {
     socket: NotifySocket,
     token: Token,
+    /// What was said before this supd went on with the socket, and is not heard yet.
+    earlier: VecDeque<Received>,
     warned: Warned,
     words: Warned,
     /// It was told that nothing is stored.
@@ -58,6 +63,23 @@ struct Notifier {
 struct Warned {
     since: Option<Tick>,
     count: u32,
+}
+
+/// When something was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Since {
+    /// Before this supd went on with the socket: only those can have said it that it went on with. Whoever has
+    /// ended since must not speak for the one that is launched in its place.
+    Earlier,
+    /// After that.
+    Now,
+}
+
+impl Notifier {
+    fn new(socket: NotifySocket, token: Token) -> Self {
+        let (warned, words) = (Warned::default(), Warned::default());
+        Self { socket, token, earlier: VecDeque::new(), warned, words, unstored: false }
+    }
 }
 
 impl Warned {
@@ -93,8 +115,7 @@ impl Notifiers {
         let token = sources
             .watch(&socket, Source::Notify(unit.clone(), generation))
             .map_err(|error| format!("cannot hear {}: {error}", path.display()))?;
-        let (warned, words) = (Warned::default(), Warned::default());
-        self.open.insert(key, Notifier { socket, token, warned, words, unstored: false });
+        self.open.insert(key, Notifier::new(socket, token));
         Ok(())
     }
 
@@ -113,8 +134,16 @@ impl Notifiers {
         let token = sources
             .watch(&socket, Source::Notify(unit.clone(), generation))
             .map_err(|error| format!("cannot hear {}: {error}", path.display()))?;
-        let (warned, words) = (Warned::default(), Warned::default());
-        self.open.insert((unit, generation), Notifier { socket, token, warned, words, unstored: false });
+        let mut notifier = Notifier::new(socket, token);
+        while let Ok(received @ (Received::Datagram(_) | Received::Dropped { .. })) =
+            notifier.socket.receive()
+            && notifier.earlier.len() < EARLIER_MAX
+        {
+            notifier.earlier.push_back(received);
+        }
+        let key = (unit, generation);
+        self.more.insert(key.clone());
+        self.open.insert(key, notifier);
         Ok(())
     }
 
@@ -154,12 +183,15 @@ impl Notifiers {
         self.barriers.clear();
     }
 
-    /// The next of at most [`PER_TURN`] datagrams.
-    fn next(&mut self, key: &Key) -> Option<Received> {
-        let notifier = self.open.get(key)?;
+    /// The next of at most [`PER_TURN`] datagrams, and when it was said.
+    fn next(&mut self, key: &Key) -> Option<(Received, Since)> {
+        let notifier = self.open.get_mut(key)?;
+        if let Some(received) = notifier.earlier.pop_front() {
+            return Some((received, Since::Earlier));
+        }
         match notifier.socket.receive() {
             Ok(Received::Nothing) => None,
-            Ok(received) => Some(received),
+            Ok(received) => Some((received, Since::Now)),
             Err(error) => {
                 log::error!("{}/g{}: {error}", key.0, key.1);
                 None
@@ -237,10 +269,10 @@ impl Hands {
     pub fn hear(&mut self, unit: &UnitName, generation: Generation, now: Tick) {
         let key = (unit.clone(), generation);
         for _ in 0..PER_TURN {
-            let Some(received) = self.notifiers.next(&key) else { return };
+            let Some((received, since)) = self.notifiers.next(&key) else { return };
             match received {
                 Received::Nothing => return,
-                Received::Datagram(datagram) => self.heard(&key, datagram, now),
+                Received::Datagram(datagram) => self.heard(&key, datagram, since, now),
                 Received::Dropped { why, pid } => {
                     let text = format!("dropped a notify message {why}, from process {pid}");
                     self.notifiers.warn(&key, now, &text);
@@ -250,13 +282,13 @@ impl Hands {
         self.notifiers.more.insert(key);
     }
 
-    fn heard(&mut self, key: &Key, mut datagram: Datagram, now: Tick) {
+    fn heard(&mut self, key: &Key, mut datagram: Datagram, since: Since, now: Tick) {
         let message = parse(&datagram.text, datagram.descriptors.len());
         if message.barrier {
             self.notifiers.barriers.append(&mut datagram.descriptors);
             return;
         }
-        let sender = match self.sender(key, &datagram) {
+        let sender = match self.sender(key, &datagram, since) {
             Ok(sender) => sender,
             Err(why) => {
                 let text = format!("dropped a notify message from process {}: {why}", datagram.pid);
@@ -337,12 +369,12 @@ impl Hands {
     }
 
     /// Who sent this, and whether it counts.
-    fn sender(&self, key: &Key, datagram: &Datagram) -> Result<Sender, String> {
+    fn sender(&self, key: &Key, datagram: &Datagram, since: Since) -> Result<Sender, String> {
         // First those whom supd has not reaped: their number is theirs, and what they said last
         // counts as theirs although they have ended.
-        let sender = match self.held(key, datagram.pid) {
+        let sender = match self.held(key, datagram.pid, since) {
             Some(sender) => sender,
-            None => self.member(key, datagram)?,
+            None => self.member(key, datagram, since)?,
         };
         let worker = self.workers.get(sender.worker()).ok_or("its worker is gone")?;
         let access = worker.access.unwrap_or(worker.launch.settings.service.notify_access);
@@ -350,31 +382,36 @@ impl Hands {
     }
 
     /// A main process or a command.
-    fn held(&self, key: &Key, pid: i32) -> Option<Sender> {
+    fn held(&self, key: &Key, pid: i32, since: Since) -> Option<Sender> {
         let main = |worker: &Worker| worker.main().is_some_and(|main| main.pid() == pid);
-        let mut workers = self.workers.of(&key.0, key.1);
+        let mut workers = self.who_ran(key, since);
         let worker = workers.find(|(_, worker)| main(worker)).map(|(id, _)| Sender::Main(id));
-        let command = || self.jobs.of(pid, &key.0, key.1)?.or_else(|| self.only_worker(key));
+        let command = || self.jobs.of(pid, &key.0, key.1)?.or_else(|| self.only_worker(key, since));
         worker.or_else(|| command().map(Sender::Command))
     }
 
+    /// The workers that were there then.
+    fn who_ran<'a>(&'a self, key: &'a Key, since: Since) -> impl Iterator<Item = (WorkerId, &'a Worker)> {
+        let all = self.workers.of(&key.0, key.1);
+        all.filter(move |(_, worker)| since == Since::Now || worker.adopted)
+    }
+
     /// The worker of a generation that has but one.
-    fn only_worker(&self, key: &Key) -> Option<WorkerId> {
-        let mut all = self.workers.of(&key.0, key.1).filter(|(_, worker)| !worker.exited).map(|(id, _)| id);
+    fn only_worker(&self, key: &Key, since: Since) -> Option<WorkerId> {
+        let mut all = self.who_ran(key, since).filter(|(_, worker)| !worker.exited).map(|(id, _)| id);
         all.next().filter(|_| all.next().is_none())
     }
 
     /// Any other process.
-    fn member(&self, key: &Key, datagram: &Datagram) -> Result<Sender, String> {
+    fn member(&self, key: &Key, datagram: &Datagram, since: Since) -> Result<Sender, String> {
         let (unit, generation) = (&key.0, key.1);
         let numbers: Vec<(i32, WorkerId)> = self
-            .workers
-            .of(unit, generation)
+            .who_ran(key, since)
             .flat_map(|(id, worker)| worker.numbers().into_iter().map(move |number| (number, id)))
             .collect();
         let pids: Vec<i32> = numbers.iter().map(|(number, _)| *number).collect();
         let owner = |number: i32| numbers.iter().find(|(known, _)| *known == number).map(|(_, id)| *id);
-        let only = || self.only_worker(key);
+        let only = || self.only_worker(key, since);
         match relation(datagram.pid, datagram.process.as_ref(), &pids, &pids) {
             Relation::Worker(number) | Relation::Descendant(number) => {
                 Ok(Sender::Member(owner(number).ok_or("it is of no worker")?))
@@ -431,7 +468,8 @@ impl Hands {
         if !its {
             return Err(format!("process {pid} is not of this worker"));
         }
-        self.workers.set_main(id, process, &mut self.sources)?;
+        let (workers, mut around) = self.workers();
+        workers.follow(id, process, &mut around)?;
         Ok(pid)
     }
 

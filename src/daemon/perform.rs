@@ -58,7 +58,9 @@ impl Hands {
             Action::Watch => self.watch(unit),
             Action::Unwatch => self.end_watch(unit),
             Action::Spawn { worker, index, launch } => {
-                if let Err(reason) = self.spawn(unit, worker, index, &launch) {
+                // Should supd die between the two, the next one has what the worker was lent.
+                let lent = self.lend(unit, &launch).inspect(|()| self.keep_one(unit, machine, now));
+                if let Err(reason) = lent.and_then(|()| self.spawn(unit, worker, index, &launch)) {
                     self.say(unit, Event::SpawnFailed { worker, reason });
                 }
             }
@@ -228,12 +230,6 @@ impl Hands {
         self.notifiers.open(unit, launch.generation, &notify, &mut self.sources)?;
         self.run_dirs.note(launch);
         let invocation = new_invocation().map_err(|error| error.to_string())?;
-        // Before: where a name is gone, another would get the same.
-        let bound = self.listeners.get(unit);
-        for text in bound.map(|bound| bound.republish()).unwrap_or_default() {
-            note(unit, Level::Warning, None, &text);
-        }
-        self.lend(unit, launch)?;
         let bound = self.listeners.get(unit);
         let mut listeners = Vec::new();
         for socket in &launch.settings.sockets {

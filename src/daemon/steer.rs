@@ -46,6 +46,10 @@ impl Hands {
     /// Gives a generation that is about to be launched its slots.
     pub(super) fn lend(&mut self, unit: &UnitName, launch: &Launch) -> Result<(), String> {
         let Some(listeners) = self.listeners.get_mut(unit) else { return Ok(()) };
+        // Before: where a name is gone, another would get the same.
+        for text in listeners.republish() {
+            note(unit, Level::Warning, None, &text);
+        }
         for text in listeners.lend(launch.generation, &launch.settings, &mut self.sources)? {
             note(unit, Level::Warning, Some(launch.generation), &text);
         }

@@ -27,8 +27,8 @@ pub struct Survivor {
     pub process: PidFd,
     /// What is written down of it.
     pub record: WorkerRecord,
-    /// Where.
-    pub path: PathBuf,
+    /// Where; twice if a supd died as it went on with it.
+    pub paths: Vec<PathBuf>,
 }
 
 /// Those of one unit.
@@ -124,7 +124,13 @@ impl Survivors {
             };
             let counts = family.goes_on(generation, record.index, handoff) && record.boot == boot.to_string();
             if let Some(process) = Some(()).filter(|()| counts).and_then(|()| identity.matches_live(boot)) {
-                family.workers.insert((generation, record.index), Survivor { process, record, path });
+                match family.workers.get_mut(&(generation, record.index)) {
+                    Some(known) if known.process.pid() == process.pid() => known.paths.push(path),
+                    Some(_) | None => {
+                        let survivor = Survivor { process, record, paths: vec![path] };
+                        family.workers.insert((generation, survivor.record.index), survivor);
+                    }
+                }
             }
         }
         for (unit, family) in &mut all.0 {
@@ -139,7 +145,8 @@ impl Survivors {
     /// Whether the worker that is written down there is among them.
     #[must_use]
     pub fn has(&self, path: &Path) -> bool {
-        self.0.values().flat_map(|family| family.workers.values()).any(|one| one.path == path)
+        let mut all = self.0.values().flat_map(|family| family.workers.values());
+        all.any(|one| one.paths.iter().any(|its| its == path))
     }
 
     /// The notify sockets that are still those of somebody.
@@ -188,8 +195,8 @@ impl Hands {
     fn take_over(&mut self, unit: &UnitName) -> Option<(Vec<Arc<Socket>>, Option<Survived>)> {
         let folder = self.runtime.listeners(unit);
         let Family { kept, given, known, active, asking, .. } = self.survivors.0.get_mut(unit)?;
-        let mut listeners = match Listeners::go_on(unit.clone(), kept, given, &folder) {
-            Ok(listeners) => listeners,
+        let (mut listeners, faults) = match Listeners::go_on(unit.clone(), kept, given, &folder) {
+            Ok(gone_on) => gone_on,
             Err(why) => {
                 log::error!("{unit}: {why}; its workers are ended, and launched anew");
                 self.survivors.0.remove(unit);
@@ -197,7 +204,7 @@ impl Hands {
                 return None;
             }
         };
-        for fault in listeners.listen_on(&mut self.sources) {
+        for fault in faults.into_iter().chain(listeners.listen_on(&mut self.sources)) {
             log::warn!("{unit}: {fault}");
         }
         for loan in kept.lent.iter().filter(|loan| !known.contains(&loan.generation)) {
@@ -281,7 +288,7 @@ impl Hands {
         if !left.is_empty() {
             let pids: Vec<String> = left.iter().map(|one| one.record.pid.to_string()).collect();
             log::warn!("{} of a supd that ended belong to no unit any more, and are ended", pids.join(", "));
-            let paths: Vec<PathBuf> = left.iter().map(|one| one.path.clone()).collect();
+            let paths: Vec<PathBuf> = left.iter().flat_map(|one| one.paths.clone()).collect();
             leftovers::end(&self.runtime, &self.boot, |path| !paths.iter().any(|its| its == path));
         }
     }

@@ -49,6 +49,8 @@ pub struct Worker {
     parent: Option<WorkerExit>,
     /// It was told something by a signal: from then on its end is its end.
     pub signalled: bool,
+    /// It has outlived the supd that launched it.
+    pub adopted: bool,
     /// Whether it is reaped at once.
     reaping: Reaping,
 }
@@ -150,6 +152,7 @@ impl Workers {
             asks,
             parent: None,
             signalled: false,
+            adopted: false,
             reaping: Reaping::default(),
         };
         self.all.insert(id, Box::new(worker));
@@ -168,7 +171,7 @@ impl Workers {
         survivor: Survivor,
         around: &mut Around<'_>,
     ) -> Result<(), String> {
-        let Survivor { process, record: known, path } = survivor;
+        let Survivor { process, record: known, paths } = survivor;
         let token = around
             .sources
             .watch(&process, Source::Child(id))
@@ -177,7 +180,7 @@ impl Workers {
         if let Some(identity) = Identity::of(&process, around.boot) {
             record(id, launch, index, &known.invocation, &identity, around);
         }
-        let _ = std::fs::remove_file(path);
+        paths.iter().for_each(|path| drop(std::fs::remove_file(path)));
         let worker = Worker {
             unit: launch.settings.unit.clone(),
             index,
@@ -197,6 +200,7 @@ impl Workers {
             asks: None,
             parent: None,
             signalled: false,
+            adopted: true,
             reaping: Reaping::default(),
         };
         self.all.insert(id, Box::new(worker));
@@ -395,34 +399,33 @@ impl Workers {
         }
     }
 
-    /// A worker said that this process is its main one from now on.
-    ///
-    /// # Errors
-    /// Why it cannot be, in a sentence.
-    pub fn set_main(&mut self, id: WorkerId, process: PidFd, sources: &mut Sources) -> Result<(), String> {
-        let Some(worker) = self.all.get_mut(&id).filter(|worker| !worker.exited) else { return Ok(()) };
+    /// Whether this process is the main one only from now on.
+    fn set_main(&mut self, id: WorkerId, process: PidFd, sources: &mut Sources) -> Result<bool, String> {
+        let Some(worker) = self.all.get_mut(&id).filter(|worker| !worker.exited) else { return Ok(false) };
         if let Some(old) = worker.main.take_if(|old| old.process.pid() != process.pid()) {
             old.unwatch(sources);
         }
         if worker.main.is_some() || process.pid() == worker.child.process.pid() {
-            return Ok(());
+            return Ok(false);
         }
         let token = sources
             .watch(&process, Source::Main(id))
             .map_err(|error| format!("cannot wait for process {}: {error}", process.pid()))?;
         worker.main = Some(Held { process, token: Some(token) });
-        Ok(())
+        Ok(true)
     }
 
-    /// This process of it goes on in the background: the session that it heads is its own, and a later supd
-    /// is to find it.
+    /// This process is the main one of a worker from now on: its session is the worker's own, and a later supd is to
+    /// find it.
     ///
     /// # Errors
-    /// As of [`Workers::set_main`].
+    /// Why it cannot be, in a sentence.
     pub fn follow(&mut self, id: WorkerId, process: PidFd, around: &mut Around<'_>) -> Result<(), String> {
         let identity = Identity::of(&process, around.boot);
         let session = Stat::read(process.pid()).map(|stat| stat.session);
-        self.set_main(id, process, around.sources)?;
+        if !self.set_main(id, process, around.sources)? {
+            return Ok(());
+        }
         let Some(worker) = self.all.get_mut(&id) else { return Ok(()) };
         worker.sessions.extend(session.filter(|session| !worker.sessions.contains(session)));
         if let Some(identity) = identity {
@@ -481,12 +484,6 @@ fn record(
 }
 
 impl Worker {
-    /// The sessions of its processes.
-    #[must_use]
-    pub fn sessions(&self) -> &[i32] {
-        &self.sessions
-    }
-
     /// Whether its first process has ended, and nobody knows yet whether another goes on.
     #[must_use]
     pub fn is_parent_gone(&self) -> bool {

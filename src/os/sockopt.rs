@@ -108,6 +108,15 @@ pub(in crate::os) fn detach_filter(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     }
 }
 
+/// Takes a program off the SO_REUSEPORT group of the socket, whoever put it there. None there, or no group, is a
+/// success.
+pub(in crate::os) fn detach_group(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    match set(fd, libc::SOL_SOCKET, libc::SO_DETACH_REUSEPORT_BPF, 0) {
+        Err(Errno::ENOENT | Errno::EINVAL) => Ok(()),
+        other => other,
+    }
+}
+
 /// FIONREAD: bytes that can be read from a pipe at once.
 pub(in crate::os) fn readable(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
     let mut bytes: libc::c_int = 0;

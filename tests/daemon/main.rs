@@ -12,6 +12,7 @@ mod canary;
 mod cat;
 mod counts;
 mod cut_short;
+mod deaths;
 mod demo;
 mod examples;
 mod exclusive;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
         rare_binds::tests(),
         hostile::tests(),
         survival::tests(),
+        deaths::tests(),
         swap::tests(),
         take_from::tests(),
         steer::tests(),

@@ -1,7 +1,6 @@
 //! Workers that bind for themselves, told so that the next supd goes on answering them.
 
 use super::super::hands::Hands;
-use super::super::workers::Worker;
 use super::{Intercept, Intercepts, Listening};
 use crate::model::kept::KeptIntercept;
 use crate::model::{UnitName, WorkerId};
@@ -47,7 +46,7 @@ impl Hands {
         let mut known: Vec<Call> = kept.waiting.iter().map(Call::of).collect();
         let lost = kept.last.map_or_else(Vec::new, |last| calls.taken_after(last));
         if !lost.is_empty() {
-            let sessions = self.workers.get(id).map_or(&[][..], Worker::sessions);
+            let sessions = self.workers.get(id).map_or(&[][..], |worker| &worker.sessions);
             find_again(&lost, &calls, sessions, &mut known);
         }
         self.intercept(id, calls);

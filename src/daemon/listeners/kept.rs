@@ -41,15 +41,15 @@ impl Listeners {
         kept: &KeptUnit,
         given: &mut Given,
         private_folder: &Path,
-    ) -> Result<Self, String> {
+    ) -> Result<(Self, Vec<String>), String> {
         let steering = Steering::go_on(&kept.steering, given).map_err(|error| error.to_string())?;
         let again = |kept: &KeptListener, given: &mut Given| {
             let listener = Listener::go_on(kept, given, &steering, private_folder);
-            let listener = listener.map_err(|error| error.to_string())?;
-            Ok(Bound { listener, guards: Vec::new(), watched: None })
+            let (listener, fault) = listener.map_err(|error| error.to_string())?;
+            Ok((Bound { listener, guards: Vec::new(), watched: None }, fault))
         };
-        let bound =
-            kept.listeners.iter().map(|kept| again(kept, given)).collect::<Result<Vec<Bound>, String>>()?;
+        let all = kept.listeners.iter().map(|kept| again(kept, given)).collect::<Result<Vec<_>, String>>()?;
+        let (bound, faults): (Vec<Bound>, Vec<Option<String>>) = all.into_iter().unzip();
         let loans = |loans: &[KeptLoan]| {
             let mut all = Few::new();
             for loan in loans {
@@ -61,7 +61,7 @@ impl Listeners {
         let mut lending = Lending::default();
         (lending.steered, lending.steering, lending.lent, lending.left) =
             (kept.steered, steering, lent, left);
-        Ok(Self { bound, lending, ..Self::new(unit) })
+        Ok((Self { bound, lending, ..Self::new(unit) }, faults.into_iter().flatten().collect()))
     }
 
     /// Hears from here on what is done to them.

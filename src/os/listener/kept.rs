@@ -6,6 +6,7 @@ use super::{Listener, Traffic, adopt, steering};
 use crate::model::kept::{KeptListener, KeptMember, KeptTraffic};
 use crate::os::Error;
 use crate::os::kept::{Given, Giving};
+use crate::os::sockopt;
 use crate::os::steering::{Group, Slot, Steering};
 use nix::errno::Errno;
 use std::os::fd::AsFd;
@@ -36,7 +37,8 @@ impl Listener {
     }
 
     /// Goes on with it. A path that was held off is open from here on: what held its clients off went with the
-    /// other supd.
+    /// other supd. A path that somebody has taken stays theirs, which is told beside it: who has the socket serves
+    /// on, and when they end it is put back.
     ///
     /// # Errors
     /// [`BindError`]: it is not what was said of it; what came beside it is closed.
@@ -45,8 +47,8 @@ impl Listener {
         given: &mut Given,
         steering: &Steering,
         private_folder: &Path,
-    ) -> Result<Self, BindError> {
-        let mut again = || -> Result<Self, Why> {
+    ) -> Result<(Self, Option<String>), BindError> {
+        let mut again = || -> Result<(Self, Option<String>), Why> {
             let mut members = kept.members.iter();
             let first = members.next().ok_or_else(|| nothing(kept))?;
             let mut listener =
@@ -64,15 +66,23 @@ impl Listener {
             }
             let group = kept.group.as_ref().map(|group| Group::go_on(group, given, steering, &kept.bound));
             listener.group = group.transpose()?.map(Box::new);
+            if listener.group.is_none() {
+                // A supd that died as it made one: its program would keep the slots in maps that nobody has.
+                let doing = |errno| Error::new("take an earlier program off", &kept.bound, errno);
+                let mut members = listener.members();
+                members.try_for_each(|it| sockopt::detach_group(it.fd.as_fd()).map_err(doing))?;
+            }
             listener.traffic = match (kept.traffic, listener.front.place.is_some()) {
                 (KeptTraffic::Refused, _) => Traffic::Refused,
                 (KeptTraffic::HeldOff, false) => Traffic::HeldOff,
                 (KeptTraffic::HeldOff, true) | (KeptTraffic::Open, _) => Traffic::Open,
             };
-            if let (Traffic::Open, Some(place)) = (listener.traffic, &listener.front.place) {
-                place.publish(None)?;
-            }
-            Ok(listener)
+            let public = match (listener.traffic, &listener.front.place) {
+                (Traffic::Open, Some(place)) => place.publish(None).map(drop),
+                _ => Ok(()),
+            };
+            let fault = public.err().map(|why| BindError::new(&kept.socket, why).to_string());
+            Ok((listener, fault))
         };
         again().map_err(|why| BindError::new(&kept.socket, why))
     }
