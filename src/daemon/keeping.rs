@@ -1,5 +1,6 @@
 //! What the next supd is to have of this one, should it die: given to the keeper, unit by unit, as it changes.
 
+use super::death;
 use super::hands::Hands;
 use super::parcels::{Lots, parcels};
 use super::sources::{Source, Sources};
@@ -218,6 +219,7 @@ impl Hands {
         while let Some(unit) =
             self.keeping.keeper.is_some().then(|| self.keeping.touched.pop_first()).flatten()
         {
+            death::moment();
             self.keep_one(&unit, machine, now);
         }
     }

@@ -11,6 +11,7 @@ pub mod connect;
 pub mod control;
 pub mod counter;
 pub mod crashes;
+mod death;
 pub mod fdstore;
 pub mod flusher;
 pub mod gather;

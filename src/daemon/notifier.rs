@@ -130,17 +130,24 @@ impl Notifiers {
         path: &Path,
         sources: &mut Sources,
     ) -> Result<(), String> {
-        let socket = NotifySocket::of(fd, path);
+        let mut socket = NotifySocket::of(fd, path);
+        let mut earlier = VecDeque::new();
+        while earlier.len() < EARLIER_MAX {
+            match socket.receive() {
+                Ok(received @ (Received::Datagram(_) | Received::Dropped { .. })) => {
+                    earlier.push_back(received)
+                }
+                Ok(Received::Nothing) | Err(_) => break,
+            }
+        }
+        if !path.exists() {
+            // That supd died as it closed it: nobody reaches it there any more.
+            socket = NotifySocket::bind(path).map_err(|error| error.to_string())?;
+        }
         let token = sources
             .watch(&socket, Source::Notify(unit.clone(), generation))
             .map_err(|error| format!("cannot hear {}: {error}", path.display()))?;
-        let mut notifier = Notifier::new(socket, token);
-        while let Ok(received @ (Received::Datagram(_) | Received::Dropped { .. })) =
-            notifier.socket.receive()
-            && notifier.earlier.len() < EARLIER_MAX
-        {
-            notifier.earlier.push_back(received);
-        }
+        let notifier = Notifier { earlier, ..Notifier::new(socket, token) };
         let key = (unit, generation);
         self.more.insert(key.clone());
         self.open.insert(key, notifier);

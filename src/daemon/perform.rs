@@ -1,6 +1,7 @@
 //! Effects, one by one: what the machine decided, done by the hands. Outcomes go into the inbox.
 
 use super::chores::Chore;
+use super::death;
 use super::hands::Hands;
 use super::history::course;
 use super::jobs::Left;
@@ -32,6 +33,7 @@ const LOGS_KEPT: usize = 5;
 impl Hands {
     /// Does what the machine decided.
     pub fn perform(&mut self, effect: Effect, machine: &Machine, now: Tick) {
+        death::moment();
         match effect {
             Effect::Unit(unit, action) => {
                 self.keeping.touch(&unit);
@@ -73,13 +75,18 @@ impl Hands {
                 }
             }
             Action::EndJob { job } => self.jobs.end(job, &mut self.chores),
-            Action::SaveIntent(intent) => self.save_intent(unit, &intent),
+            Action::SaveIntent(intent) => {
+                // Should supd die once clients are led there, the next one has to know that it was ready.
+                self.keep_one(unit, machine, now);
+                self.save_intent(unit, &intent);
+            }
             Action::ClearIntent => self.clear_intent(unit),
             Action::Switch { swap_id, to } => {
                 self.switch(unit, swap_id, to, Course::of(unit, to, machine));
                 self.try_out(unit, to, machine, now);
             }
             Action::Share { swap_id, candidate, share, sticky } => {
+                self.keep_one(unit, machine, now);
                 self.share(unit, swap_id, (candidate, share), sticky);
                 self.try_out(unit, candidate, machine, now);
             }

@@ -14,6 +14,7 @@ mod counts;
 mod cut_short;
 mod deaths;
 mod demo;
+mod every_moment;
 mod examples;
 mod exclusive;
 mod fdstore;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         hostile::tests(),
         survival::tests(),
         deaths::tests(),
+        every_moment::tests(),
         swap::tests(),
         take_from::tests(),
         steer::tests(),

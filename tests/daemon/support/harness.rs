@@ -108,6 +108,9 @@ impl Running {
     }
 }
 
+/// Says when supd is to die.
+const DEATH: &str = "death";
+
 /// How to start supd, where a test wants it otherwise.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Setup {
@@ -206,7 +209,7 @@ impl Supd {
         for name in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "DAEMON_TEST_ROLE"] {
             command.env_remove(name);
         }
-        command.stdin(Stdio::null());
+        command.env("SUPD_TEST_DEATH", folder.join(DEATH)).stdin(Stdio::null());
         command
     }
 
@@ -423,6 +426,25 @@ impl Supd {
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"));
         let setup = self.setup.clone();
         Self::start_in(folder, &setup)
+    }
+
+    /// supd dies after so many more moments: before an effect, and before the keeper is told of it. (A supd built
+    /// for release does not.)
+    pub(crate) fn dies_after(&self, moments: u64) {
+        let new = self.path().join("death.new");
+        fs::write(&new, moments.to_string()).expect("a file");
+        fs::rename(&new, self.path().join(DEATH)).expect("a file");
+    }
+
+    /// It does not, if it has not yet. Whether it has.
+    pub(crate) fn has_died(&self) -> bool {
+        match fs::remove_file(self.path().join(DEATH)) {
+            Ok(()) => false,
+            Err(_) => {
+                wait_until("a supd that dies to end", SOON, || self.has_ended());
+                true
+            }
+        }
     }
 
     /// The process that holds descriptors for the next supd.

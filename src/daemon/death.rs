@@ -1,0 +1,27 @@
+//! supd's own death at a moment that a test has chosen: between any two effects. There is none in a release build.
+//!
+//! A number in the file that SUPD_TEST_DEATH names says how many moments are to pass before.
+
+#[cfg(debug_assertions)]
+pub(super) fn moment() {
+    use std::path::PathBuf;
+    use std::sync::OnceLock;
+
+    static PLACE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let Some(place) = PLACE.get_or_init(|| std::env::var_os("SUPD_TEST_DEATH").map(PathBuf::from)) else {
+        return;
+    };
+    let Ok(text) = std::fs::read_to_string(place) else { return };
+    match text.trim().parse::<u64>() {
+        Ok(0) => {
+            let _ = std::fs::remove_file(place);
+            let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+        }
+        Ok(left) => drop(std::fs::write(place, (left - 1).to_string())),
+        // It is being written just now.
+        Err(_) => {}
+    }
+}
+
+#[cfg(not(debug_assertions))]
+pub(super) fn moment() {}
