@@ -135,7 +135,7 @@ impl Notifiers {
         while earlier.len() < EARLIER_MAX {
             match socket.receive() {
                 Ok(received @ (Received::Datagram(_) | Received::Dropped { .. })) => {
-                    earlier.push_back(received)
+                    earlier.push_back(received);
                 }
                 Ok(Received::Nothing) | Err(_) => break,
             }

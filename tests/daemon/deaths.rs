@@ -99,9 +99,8 @@ fn as_it_goes_on() {
     supd.launch("web", &supd.worker(port, &[], "Workers = 2", ""));
     let before = supd.wait_for_state("web", "active").pids();
     let supd = supd.crash_and_go_on_after(|supd| {
-        for path in records(supd) {
-            fs::copy(&path, path.with_file_name(format!("90{}", path.file_name().unwrap().display())))
-                .unwrap();
+        for (path, number) in records(supd).into_iter().zip(900..) {
+            fs::copy(&path, path.with_file_name(format!("{number}.json"))).expect("a copy");
         }
     });
     assert_eq!(supd.wait_for_state("web", "active").pids(), before, "{}", supd.log());
@@ -109,7 +108,7 @@ fn as_it_goes_on() {
     assert_eq!(records(&supd).len(), 2);
     // Of one that cannot be read it is told.
     let supd = supd.crash_and_go_on_after(|supd| {
-        fs::write(supd.runtime().join("workers/77.json"), "{").unwrap();
+        fs::write(supd.runtime().join("workers/77.json"), "{").expect("a file");
     });
     assert!(supd.log().contains("77.json: cannot be read"), "{}", supd.log());
     assert_eq!(supd.wait_for_state("web", "active").pids(), before);

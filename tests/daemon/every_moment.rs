@@ -68,8 +68,8 @@ impl Story {
         };
         // Where each test begins is another moment of the first few.
         let first = u64::from(self.port) % stride;
-        let mut died = 0;
-        for moment in (first..MOMENTS_MAX).step_by(usize::try_from(stride).expect("a few")) {
+        let moments = (first..MOMENTS_MAX).step_by(usize::try_from(stride).expect("a few"));
+        for (died, moment) in moments.enumerate() {
             prepare(self);
             self.supd().dies_after(moment);
             let asked = self.supd().ctl_start(command).finish(SOON);
@@ -78,7 +78,6 @@ impl Story {
                 asked.expect(0);
                 return;
             }
-            died += 1;
             self.supd = self.supd.take().map(Supd::restart_ended);
             self.agrees(settled, &format!("{command:?}, {moment} moments on: {asked}"));
         }
