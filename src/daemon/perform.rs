@@ -310,16 +310,23 @@ impl Hands {
         let (index, main_pid) = (its.map(|its| its.index), its.and_then(|its| Some(its.main()?.pid())));
         let notify = self.runtime.notify(unit, launch.generation);
         let command = match work {
-            JobWork::Command(command) => command,
+            JobWork::Command(command) | JobWork::Tell(command, _) => command,
             JobWork::Http(url) => return self.check_http(unit, id, url, launch),
             JobWork::Tcp => return self.check_tcp(unit, id, launch),
         };
         let invocation = new_invocation().map_err(|error| error.to_string())?;
         let heard = hears_commands(&launch.settings.service);
         let open = self.notifiers.is_open(unit, launch.generation);
-        let notify_socket = (heard && open).then_some(notify.as_path());
+        // Of whom that is told nothing may be left, and its socket goes with it.
+        let beside = kind == JobKind::OnFailure;
+        let notify_socket = (heard && open && !beside).then_some(notify.as_path());
         let exit = worker.and_then(|worker| self.workers.exit(worker));
-        let told = verdict::variables(kind, exit, fault, &launch.settings.service);
+        let told = match work {
+            JobWork::Tell(_, failure) => verdict::of_failure(failure, &launch.settings.service),
+            JobWork::Command(_) | JobWork::Http(_) | JobWork::Tcp => {
+                verdict::variables(kind, exit, fault, &launch.settings.service)
+            }
+        };
         let beside =
             Beside { command, invocation: &invocation, notify_socket, worker, index, main_pid, told };
         let Hands { jobs, ground, sources, inbox, runtime, boot, .. } = self;

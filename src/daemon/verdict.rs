@@ -1,7 +1,7 @@
 //! What ExecStop and ExecStopPost are told of the end of their worker: SERVICE_RESULT, EXIT_CODE and
-//! EXIT_STATUS, in the words of systemd.exec(5).
+//! EXIT_STATUS, in the words of systemd.exec(5). And what ExecOnFailure is told of its unit.
 
-use crate::machine::{Fault, JobKind};
+use crate::machine::{Failure, FailureKind, Fault, JobKind};
 use crate::model::settings::Service;
 use crate::model::{Signal, WorkerExit};
 use crate::os::spawn::Variable;
@@ -50,6 +50,23 @@ pub(super) fn variables(
         variables.push(("EXIT_STATUS".into(), status.into()));
     }
     variables
+}
+
+/// The variables of ExecOnFailure: SUPD_FAILURE and SUPD_REASON; and where the end of a worker was the reason,
+/// what ExecStopPost is told of it.
+pub(super) fn of_failure(failure: &Failure, service: &Service) -> Vec<Variable> {
+    let mut told: Vec<Variable> = vec![
+        ("SUPD_FAILURE".into(), failure.what.word().into()),
+        ("SUPD_REASON".into(), failure.reason.as_str().into()),
+    ];
+    if failure.exit.is_some() {
+        told.extend(variables(JobKind::StopPost, failure.exit, None, service));
+    }
+    if failure.what == FailureKind::StartLimit {
+        told.retain(|(name, _)| name != "SERVICE_RESULT");
+        told.push(("SERVICE_RESULT".into(), "start-limit-hit".into()));
+    }
+    told
 }
 
 #[cfg(test)]

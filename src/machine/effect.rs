@@ -5,7 +5,7 @@ use super::restart::Fault;
 use crate::model::settings::Command;
 use crate::model::{
     ClientId, Generation, Intent, JobId, Label, Progress, Record, RecordId, Reply, Settings, Share, Signal,
-    SwapId, UnitName, WorkerId,
+    SwapId, UnitName, WorkerExit, WorkerId,
 };
 use std::sync::Arc;
 
@@ -61,6 +61,68 @@ pub enum JobWork {
     Http(String),
     /// A connection to each stream listener, which this generation must accept.
     Tcp,
+    /// A command of ExecOnFailure, and what it is told.
+    Tell(Command, Arc<Failure>),
+}
+
+/// What of a unit a person must know: it serves worse than it did, or not what it was meant to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of thing it is.
+    pub what: FailureKind,
+    /// What happened, why, and what follows: one line, of at most [`REASON_MAX`] bytes.
+    pub reason: String,
+    /// How the worker ended that was the reason, where one was and its end is known.
+    pub exit: Option<WorkerExit>,
+}
+
+/// The longest [`Failure::reason`]; an environment has room for it, and so has a message.
+pub const REASON_MAX: usize = 1000;
+
+/// What kind of thing [`Failure`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FailureKind {
+    /// Nothing served before, and what was launched does not either.
+    StartFailed,
+    /// A swap, rollback or restart never took over; who served goes on.
+    SwapFailed,
+    /// It took over, and was sent back.
+    RolledBack,
+    /// It took over and is to be sent back, and the one before does not get ready.
+    NotBack,
+    /// A worker of the active generation ends too often: from now on there are long pauses.
+    StartLimit,
+    /// A worker of the active generation failed, and Restart says not to launch it again.
+    Ended,
+    /// The bookkeeping contradicts itself.
+    Quarantine,
+}
+
+impl FailureKind {
+    /// Every kind.
+    pub const ALL: [Self; 7] = [
+        Self::StartFailed,
+        Self::SwapFailed,
+        Self::RolledBack,
+        Self::NotBack,
+        Self::StartLimit,
+        Self::Ended,
+        Self::Quarantine,
+    ];
+
+    /// The word that the command reads.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::StartFailed => "start-failed",
+            Self::SwapFailed => "swap-failed",
+            Self::RolledBack => "rolled-back",
+            Self::NotBack => "not-back",
+            Self::StartLimit => "start-limit",
+            Self::Ended => "ended",
+            Self::Quarantine => "quarantine",
+        }
+    }
 }
 
 /// How grave a note is; the words of syslog.

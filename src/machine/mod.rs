@@ -32,7 +32,7 @@ use crate::model::kept::KeptGeneration;
 use crate::model::status::{ReleaseStatus, SwapStatus, UnitStatus};
 use crate::model::{ClientId, Generation, Reply, SwapId, Tick, UnitName, WorkerId};
 pub use drain::Counts;
-pub use effect::{Action, Effect, JobKind, JobWork, Launch, Level};
+pub use effect::{Action, Effect, Failure, FailureKind, JobKind, JobWork, Launch, Level, REASON_MAX};
 pub use event::{Event, Input, Request, Restored, Survived};
 pub use restart::Fault;
 use std::collections::BTreeMap;

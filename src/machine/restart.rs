@@ -86,6 +86,8 @@ pub(super) struct Pace {
     streak: u32,
     /// The present run has said that they count no more.
     reset: bool,
+    /// The start limit was hit, and no run since has held.
+    hit: bool,
 }
 
 /// When the next launch is due.
@@ -93,6 +95,8 @@ pub(super) struct Pace {
 pub(super) struct Rest {
     pub(super) delay: Duration,
     pub(super) limited: bool,
+    /// For the first time since a run held.
+    pub(super) newly: bool,
 }
 
 impl Pace {
@@ -108,13 +112,13 @@ impl Pace {
     /// The run that is there says that what was before it counts no more (RESTART_RESET=1).
     pub(super) fn reset(&mut self) {
         self.launches.clear();
-        (self.streak, self.reset) = (0, true);
+        (self.streak, self.reset, self.hit) = (0, true, false);
     }
 
     /// A run ended that served for `served`.
     pub(super) fn ended(&mut self, now: Tick, served: Duration, service: &Service) -> Rest {
         if served >= service.start_limit_interval.max(Duration::from_secs(1)) {
-            self.streak = 0;
+            (self.streak, self.hit) = (0, false);
         }
         // RestartSec = 0 is meant for the first relaunch, not for a hundred a second.
         // Nor is it for who says so with every run.
@@ -126,6 +130,13 @@ impl Pace {
         let burst = service.start_limit_burst as usize;
         let within = |launch: &&Tick| now.since(**launch) < service.start_limit_interval;
         let limited = burst > 0 && self.launches.iter().filter(within).count() >= burst;
-        Rest { delay: if limited { delay.max(PAUSE) } else { delay }, limited }
+        let newly = limited && !self.hit;
+        self.hit |= limited;
+        Rest { delay: if limited { delay.max(PAUSE) } else { delay }, limited, newly }
+    }
+
+    /// Whether the start limit was hit, and no run since has held.
+    pub(super) fn is_hit(&self) -> bool {
+        self.hit
     }
 }

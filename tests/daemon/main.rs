@@ -29,6 +29,7 @@ mod launcher;
 mod life;
 mod logs;
 mod notify;
+mod on_failure;
 mod one_bound;
 mod one_unit;
 mod orphaned_binds;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         peers::tests(),
         repeat::tests(),
         notify::tests(),
+        on_failure::tests(),
         one_bound::tests(),
         one_unit::tests(),
         inherit::tests(),

@@ -2,7 +2,7 @@
 
 use crate::world::{Unit, World};
 use supd::machine::swap_table::{StepKind, SwapCueKind as Cue};
-use supd::machine::{Action, Effect, Event, Input, JobKind, Request};
+use supd::machine::{Action, Effect, Event, Input, JobKind, JobWork, Request};
 use supd::model::status::UnitStatus;
 use supd::model::{Generation, Notice, Signal, WorkerId};
 
@@ -17,6 +17,8 @@ pub(crate) struct Coverage {
     pub(crate) units: Table,
     /// A swap's step and what happened to it.
     pub(crate) swaps: Table,
+    /// What ExecOnFailure was told.
+    pub(crate) alarms: Table,
     /// Phases as they were before the step, by unit, generation and index.
     places: Vec<Slot>,
     subject: Option<WorkerId>,
@@ -71,6 +73,7 @@ impl Coverage {
         self.workers.merge(&other.workers);
         self.units.merge(&other.units);
         self.swaps.merge(&other.swaps);
+        self.alarms.merge(&other.alarms);
     }
 
     /// Notes what is about to happen, and to whom.
@@ -128,6 +131,9 @@ impl Coverage {
     /// Notes what is done where no phase changes: SIGKILL once more, a record once more.
     pub(crate) fn sees(&mut self, effect: &Effect) {
         let Effect::Unit(_, action) = effect else { return };
+        if let Action::Run { work: JobWork::Tell(_, failure), .. } = action {
+            self.alarms.count(failure.what.word(), "told", 1);
+        }
         let worker = match action {
             Action::Signal { worker, signal: Signal::KILL, .. } => Some(*worker),
             Action::Sweep { worker, signal: Some(Signal::KILL) } => Some(*worker),

@@ -51,7 +51,7 @@ knobs! {
     Stop "stop" ["no" "one"],
     StopPost "stop-post" ["no" "one"],
     Reload "reload" ["no" "command" "signal"],
-    OnFailure "on-failure" ["no" "one"],
+    OnFailure "on-failure" ["no" "one" "two"],
     Watchdog "watchdog" ["no" "5s"],
     TimeoutStart "timeout-start" ["30s" "infinity"],
     TimeoutStop "timeout-stop" ["20s" "infinity" "0s"],

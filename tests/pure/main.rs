@@ -13,6 +13,7 @@ mod matrix;
 mod mood;
 mod oracle;
 mod print;
+mod quarantine;
 mod read;
 mod rng;
 mod scenarios;

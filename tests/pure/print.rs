@@ -1,6 +1,6 @@
 //! One line for each effect, for people who read a trace.
 
-use supd::machine::{Action, Effect};
+use supd::machine::{Action, Effect, JobWork};
 
 /// One line for the trace.
 pub(crate) fn print_effect(effect: &Effect) -> String {
@@ -18,6 +18,10 @@ pub(crate) fn print_effect(effect: &Effect) -> String {
         Effect::Unit(name, Action::Listen(list)) => format!("{name}: Listen {}", versions(list)),
         Effect::Unit(name, Action::HoldOff(list)) => format!("{name}: HoldOff {}", versions(list)),
         Effect::Unit(name, Action::CloseExcept(list)) => format!("{name}: CloseExcept {}", versions(list)),
+        Effect::Unit(name, Action::Run { job, work: JobWork::Tell(_, failure), launch, .. }) => {
+            let (what, generation) = (failure.what.word(), launch.generation);
+            format!("{name}: Run job {job} {what} of generation {generation}: {}", failure.reason)
+        }
         Effect::Unit(name, Action::Run { job, kind, launch, worker, .. }) => {
             format!("{name}: Run job {job} {kind:?} of generation {} for {worker:?}", launch.generation)
         }

@@ -51,6 +51,21 @@ fn every_scenario_ends_well() {
     assert!(bad.is_empty(), "{}", bad.join("\n\n"));
 }
 
+/// Both have failed, and the one before does not get ready again: a person is told, and once.
+#[test]
+fn who_is_not_back_in_time_is_told_of_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("story");
+    let lines = "unit web restart=no on-failure=one\nrun 5s\nc1 asks web swap\nrun 2s\nweb/1.0 exits 0\n\
+                 web/1.0 swept\nweb/2.0 exits 1\nweb/2.0 swept\nweb/1.0 spawned\n";
+    std::fs::write(&path, format!("{lines}{}", "deadline\n".repeat(6))).unwrap();
+    let (trace, outcome) = play(&path);
+    outcome.unwrap_or_else(|fault| panic!("{trace}\n{fault}"));
+    let told: Vec<&str> = trace.lines().filter(|line| line.contains(": Run job")).collect();
+    let of_it = |line: &&&str| line.contains(" not-back of generation 2: ");
+    assert_eq!(told.iter().filter(of_it).count(), 1, "{trace}");
+}
+
 /// What a command waits for is the disk: each record and each intent is a flush.
 #[test]
 fn a_swap_and_a_rollback_take_no_more_flushes_than_they_need() {

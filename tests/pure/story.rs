@@ -7,7 +7,7 @@ use crate::sim::{Checked, Sim};
 use std::sync::Arc;
 use std::time::Duration;
 use supd::machine::swap_table::StepKind;
-use supd::machine::{Action, Effect, Input, Launch, Level};
+use supd::machine::{Action, Effect, Failure, FailureKind, Input, JobKind, JobWork, Launch, Level};
 use supd::model::release::{Content, Release, Verdict};
 use supd::model::status::{
     GenerationState, GenerationStatus, Health, SwapResult, Traffic, UnitState, UnitStatus, WorkerStatus,
@@ -198,6 +198,23 @@ impl Story {
 
     pub(crate) fn spawn(&self, worker: u64, generation: u64) -> Action {
         Action::Spawn { worker: WorkerId(worker), index: 0, launch: Arc::new(self.launch(generation)) }
+    }
+
+    /// Somebody is told, of generation 2, that it was sent back.
+    pub(crate) fn tell(&self, job: u64, reason: &str) -> Action {
+        let command = self.file.service.exec_on_failure[0].clone();
+        let (what, reason, exit) = (FailureKind::RolledBack, reason.to_owned(), None);
+        let work = JobWork::Tell(command, Arc::new(Failure { what, reason, exit }));
+        let (job, kind, launch) = (JobId(job), JobKind::OnFailure, Arc::new(self.launch(2)));
+        Action::Run { job, kind, work, launch, worker: None, fault: None }
+    }
+
+    /// Generation 2 was sent back, by the ledger too; this is what the brain makes of that.
+    pub(crate) fn sent_back(&mut self, actions: Vec<Action>) -> Checked<()> {
+        let back = Durable { forward: kept(2), ..up(2, Some(1), None) };
+        let ended = self.ended(2, SwapResult::RolledBack, back);
+        self.happens("web/2.0 says status", vec![ended]);
+        self.tries("web recorded", actions)
     }
 
     pub(crate) fn relaunch(&self, worker: u64, generation: u64) -> Action {

@@ -555,6 +555,17 @@ const WRONGS: &[Wrong] = &[
         story.happens("clock", vec![said()]);
         story.tries("clock", vec![said()])
     }),
+    (Rule::Alarm, "a person is told of what went well", || {
+        let story = Story::new("on-failure=one");
+        let told = story.tell(9, "it is back");
+        { story }.tries("web/1.0 says alive", vec![told])
+    }),
+    (Rule::Alarm, "a person is told twice", || {
+        let mut story = Story::switched("on-failure=one");
+        let (told, again) = (story.tell(9, "it is back"), story.tell(10, "it is back"));
+        story.sent_back(vec![told, again])
+    }),
+    (Rule::Alarm, "nobody is told", || Story::switched("on-failure=one").sent_back(vec![])),
     (Rule::Expected, "an expectation that is not met", || {
         Story::new("").tries("expect web active=2", vec![])
     }),

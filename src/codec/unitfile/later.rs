@@ -14,11 +14,6 @@ pub(super) fn faults(settings: &Settings, layer: &Layer, report: &mut Report<'_>
     let no_limits = "leave the limit to systemd, in supd.service";
     let no_sandbox = "take it out, or begin ExecStart with bwrap";
     let list = [
-        (
-            Key::Service("ExecOnFailure"),
-            !service.exec_on_failure.is_empty(),
-            "let supctl status --check be asked, or use ExecStopPost",
-        ),
         (Key::Service("MemoryMax"), service.memory_max.is_some(), no_limits),
         (Key::Service("TasksMax"), service.tasks_max.is_some(), no_limits),
         (Key::Service("CPUQuota"), service.cpu_quota_percent.is_some(), no_limits),

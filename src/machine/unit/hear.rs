@@ -1,6 +1,6 @@
 //! What the workers of a unit do and say, and what that means to the unit.
 
-use super::super::effect::{Action, Launch, Level};
+use super::super::effect::{Action, FailureKind, Launch, Level};
 use super::super::swap::table::SwapCueKind;
 use super::super::turn::Turn;
 use super::super::worker::{Cue, Told};
@@ -90,6 +90,8 @@ impl Unit {
                 Told::Ready => self.heard_ready(generation, index, turn),
                 Told::Failed(cause) => self.heard_failed(generation, index, &cause, turn),
                 Told::Reloaded(outcome) => self.heard_reloaded(generation, index, outcome, turn),
+                Told::Limited => self.heard_lost(generation, index, FailureKind::StartLimit, turn),
+                Told::GivenUp => self.heard_lost(generation, index, FailureKind::Ended, turn),
             }
         }
     }
@@ -153,7 +155,10 @@ impl Unit {
     }
 
     pub(super) fn finished(&mut self, job: JobId, result: Result<(), String>, turn: &mut Turn<'_>) {
-        if self.install_finished(job, &result, turn) || self.traffic_finished(job, &result, turn) {
+        if self.install_finished(job, &result, turn)
+            || self.traffic_finished(job, &result, turn)
+            || self.alarm_finished(job, &result, turn)
+        {
             return;
         }
         if self.swap.as_ref().is_some_and(|swap| swap.step.check() == Some(job)) {

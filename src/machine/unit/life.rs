@@ -68,6 +68,9 @@ impl Unit {
     fn armed(&mut self, clients: Vec<ClientId>, failure: Option<String>, turn: &mut Turn<'_>) {
         if let Some(reason) = failure {
             self.life = self.unbound(&reason, clients.is_empty(), None, turn);
+            if clients.is_empty() {
+                self.alarm_unarmed(&reason, turn);
+            }
             for client in clients {
                 self.reply(client, Reply::new(ExitStatus::Down, false, reason.clone()), turn);
             }

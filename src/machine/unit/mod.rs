@@ -17,9 +17,11 @@
 //! | `rescue` | one that ended while clients waited in its slot |
 //! | `ledger`, `untold` | what is on its way to the disk; an end that a later record hides |
 //! | `clients` | who waits for an answer |
+//! | `alarm` | what a person must know of: ExecOnFailure |
 //! | `settle`, `check`, `view` | what has become due; what must hold; what people see |
 
 mod adopt;
+mod alarm;
 mod ask;
 mod check;
 mod clients;
@@ -57,6 +59,7 @@ use crate::model::{
     ClientId, Durable, Few, Generation, JobId, Label, RecordId, Reply, Settings, SwapId, Tick, UnitName,
     WorkerId, status::SwapStatus,
 };
+use alarm::Alarm;
 use clients::{Drain, Waiter};
 use ledger::Unsaved;
 use part::Parting;
@@ -154,6 +157,8 @@ pub(super) struct Unit {
     /// How often in a row the listeners could not be bound.
     bind_failures: u32,
     quarantine: Option<String>,
+    /// ExecOnFailure runs.
+    alarm: Option<Box<Alarm>>,
 }
 
 impl Life {
@@ -172,18 +177,24 @@ impl Unit {
         self.handle(event, turn);
         self.settle(start, turn);
         if let Err(broken) = self.check(turn) {
+            self.forget_alarm(start, turn);
             turn.out.truncate(start);
             turn.act(Action::Dump(format!("{broken}\n{self:#?}")));
             turn.note(Level::Error, None, format!("{broken}: in quarantine; it goes on serving"));
+            self.alarm_quarantine(&broken, turn);
             self.quarantine = Some(broken);
         }
     }
 
-    fn refuse_everything(&self, event: &Event, turn: &mut Turn<'_>) {
+    fn refuse_everything(&mut self, event: &Event, turn: &mut Turn<'_>) {
         if let (Event::Asked { client, .. }, Some(broken)) = (event, &self.quarantine) {
             let text =
                 format!("is in quarantine ({broken}): it goes on serving, supd decides nothing for it");
             turn.act(Action::Reply(*client, Reply::refused(text, None)));
+        } else if let Event::Finished { job, result } = event {
+            let _its = self.alarm_finished(*job, result, turn);
+        } else if let Event::Clock = event {
+            self.alarm_due(turn);
         }
     }
 
@@ -249,7 +260,7 @@ impl Unit {
     /// When [`Event::Clock`] is due.
     pub(super) fn deadline(&self) -> Option<Tick> {
         if self.quarantine.is_some() {
-            return None;
+            return self.alarm_deadline();
         }
         let swap = self.swap.as_ref().and_then(|swap| swap.step.deadline());
         let groups = self.groups.values().filter_map(Group::deadline);
@@ -262,6 +273,7 @@ impl Unit {
             .chain(self.slow_deadline())
             .chain(self.ended_deadline())
             .chain(self.traffic_deadline())
+            .chain(self.alarm_deadline())
             .min()
     }
 
@@ -300,5 +312,6 @@ impl Unit {
         if due(self.slow_deadline()) {
             self.say_slow(turn);
         }
+        self.alarm_due(turn);
     }
 }

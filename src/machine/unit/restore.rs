@@ -68,6 +68,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         trees,
         bind_failures: 0,
         quarantine: None,
+        alarm: None,
     };
     unit.note_missing(turn);
     unit.resume(intent, turn);
@@ -185,11 +186,13 @@ impl Unit {
     pub(super) fn is_forgettable(&self) -> bool {
         let stopped = matches!(self.life, Life::Stopped { .. }) && self.unsaved.is_none();
         let busy = self.refreshing.is_some() || self.install.is_some() || self.undeploying.is_some();
+        let busy = busy || self.alarm.is_some();
         self.orphaned && stopped && !busy
     }
 
     /// supd itself ends.
     pub(in crate::machine) fn shut_down(&mut self, turn: &mut Turn<'_>) {
+        self.end_alarm(turn);
         if self.quarantine.is_none() {
             let start = turn.out.len();
             self.cancel_install(turn);
@@ -202,6 +205,7 @@ impl Unit {
     pub(in crate::machine) fn is_over(&self) -> bool {
         let writing = self.unsaved.as_ref().is_some_and(Unsaved::is_on_its_way);
         let stopped = matches!(self.life, Life::Stopped { .. });
-        self.quarantine.is_some() || (stopped && !writing && self.refreshing.is_none())
+        self.quarantine.is_some()
+            || (stopped && !writing && self.refreshing.is_none() && self.alarm.is_none())
     }
 }

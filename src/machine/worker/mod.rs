@@ -108,6 +108,10 @@ pub(super) enum Told {
     Failed(String),
     /// A reload is over.
     Reloaded(Result<String, String>),
+    /// It ends too often: from now on there are long pauses.
+    Limited,
+    /// It failed, and Restart says not to launch it again.
+    GivenUp,
 }
 
 /// One worker's place in its generation, and the run that fills it now.
@@ -173,6 +177,11 @@ impl Worker {
     /// Whether this run failed.
     pub(super) fn has_failed(&self) -> bool {
         self.failed
+    }
+
+    /// Whether it comes back in long pauses, or never, and nobody asked for that.
+    pub(super) fn is_lost(&self) -> bool {
+        self.pace.is_hit() || (self.phase == Phase::Gone && self.failed && !self.asked)
     }
 
     /// Whether there is a run of it, or will be another one.

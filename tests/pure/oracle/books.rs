@@ -1,5 +1,6 @@
 //! What the oracle writes down of one unit: promises are about the past as much as about now.
 
+use super::alarm::Alarms;
 use super::{Checked, Rule, must};
 use crate::knobs::version;
 use crate::lives::boot_starts;
@@ -137,6 +138,8 @@ pub(super) struct Book {
     pub(super) owed_end: Option<(SwapId, SwapResult)>,
     /// Who stands by once this commit is on the disk, if it is ready by then.
     pub(super) left: Option<(SwapId, Generation)>,
+    /// What ExecOnFailure may tell.
+    pub(super) alarms: Alarms,
 }
 
 impl Book {
@@ -184,6 +187,7 @@ impl Book {
             deploying: BTreeSet::new(),
             owed_end: None,
             left: None,
+            alarms: Alarms::default(),
         }
     }
 
@@ -222,6 +226,7 @@ impl Book {
         self.given.clear();
         self.in_haste = false;
         self.left = None;
+        self.alarms.reborn();
         self.saved_commit = None;
         self.deploying.clear();
         self.relaunches.clear();
@@ -340,6 +345,7 @@ impl Book {
         self.asker = None;
         self.rollback = false;
         self.owed = None;
+        self.alarms.next_step();
         self.committed_now = self.saved_commit.take();
         self.closed.clear();
         self.refused.clear();
@@ -361,6 +367,7 @@ impl Book {
     }
 
     pub(super) fn hears(&mut self, now: Tick, unit: &Unit, event: &Event) {
+        self.alarms.hears(event);
         if let Event::Switched { .. } = event {
             self.served.extend(unit.traffic);
             self.quiet.retain(|generation| unit.traffic != Some(*generation));
@@ -461,6 +468,7 @@ impl Book {
             | Happening::Waiting
             | Happening::Pinned { .. } => {}
         }
+        self.may_owe_alarm(record);
     }
 
     pub(super) fn unsaved(&mut self, record: &Record) {

@@ -122,6 +122,7 @@ impl Book {
             // The same once more, now that the disk may take it.
             return Ok(());
         }
+        self.alarms.began();
         must(Rule::OneOfEach, self.running().is_none(), || {
             format!("swap {id} begins beside {:?}", self.running())
         })?;
@@ -290,6 +291,7 @@ impl Book {
         let id = intent.swap_id;
         let known = self.swaps.iter().all(|swap| swap.id < id) && self.sent.swap_last < id.0;
         must(Rule::Numbers, known, || format!("intends by swap {id}, which never began"))?;
+        self.alarms.began();
         must(Rule::OneOfEach, self.running().is_none(), || {
             format!("swap {id} begins beside {:?}", self.running())
         })?;

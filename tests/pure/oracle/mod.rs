@@ -1,6 +1,7 @@
 //! Says what must never be, step by step, from the promises and laws of the design alone: it
 //! knows the world and what the brain wants of it, and nothing of how the brain decides.
 
+mod alarm;
 mod books;
 mod disk;
 mod doors;
@@ -94,6 +95,8 @@ rules! {
     Liveness = "liveness",
     /// What goes wrong is said, in the log once.
     Told = "told",
+    /// ExecOnFailure tells once of what went wrong by itself, of nothing else, and of one thing at a time.
+    Alarm = "alarm",
     /// What a hand-written scenario expects.
     Expected = "expected",
 }
@@ -267,9 +270,10 @@ impl Oracle {
                 self.book(place).signals(world, unit, *worker, *signal, *everyone)
             }
             Action::Sweep { worker, signal } => serve::sweeps(unit, *worker, *signal),
-            Action::Run { job, kind, launch, worker, .. } => {
+            Action::Run { job, kind, work, launch, worker, .. } => {
                 must(Rule::Accounts, *job > self.job_last, || format!("job {job} twice"))?;
                 self.job_last = *job;
+                self.book(place).tells(world, unit, launch, (*kind, work))?;
                 self.book(place).runs(world, unit, *kind, launch, *worker)
             }
             Action::EndJob { job } => {
@@ -352,6 +356,7 @@ impl Oracle {
             }
             // A worker may fail before it has a process.
             Action::WorkerFailed { generation, cause } => {
+                self.book(place).alarms.failed(*generation);
                 let sound = generation.0 > 0 && !cause.is_empty() && cause.len() < 2000;
                 must(Rule::Bounded, sound, || format!("a failure in generation {generation}: {cause:?}"))
             }
@@ -423,6 +428,7 @@ impl Oracle {
             book.rescues_well(shown)?;
             book.stores_well(unit, shown)?;
             book.commits_well(world, unit)?;
+            book.alarms_well(world, unit)?;
             book.closed_well(unit)?;
             book.refused_well(unit)?;
             if self.answered == Some(unit.place) {

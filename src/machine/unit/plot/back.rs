@@ -73,6 +73,9 @@ impl Unit {
             "generation {from} is to take over again and is not ready after {within:?}; {who}, supd goes on trying"
         );
         turn.note(Level::Error, Some(to), text.clone());
+        if late == 0 {
+            self.alarm_not_back(swap, &text, turn);
+        }
         let cause = swap.cause.clone().unwrap_or_default();
         let status = if alone { ExitStatus::Timeout } else { ExitStatus::Down };
         let mut reply = Reply::new(status, true, format!("{cause}; {text}")).about(Some(swap.id), Some(to));
@@ -140,6 +143,7 @@ impl Unit {
             group.needed = false;
         }
         self.last_swap = Some(swap.status(SwapResult::RolledBack));
+        self.alarm_back(swap, from, turn);
         let text = format!("{cause}; rolled back to generation {from}");
         let mut reply = Reply::new(ExitStatus::RolledBack, true, text).about(Some(swap.id), Some(from));
         reply.ended = swap.ended.clone();

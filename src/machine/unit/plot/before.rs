@@ -155,6 +155,7 @@ impl Unit {
             // When the disk takes records again, this is what there is to say.
             unsaved.happening = Happening::Ended { swap_id: swap.id, result, cause: swap.cause.clone() };
         }
+        self.alarm_dropped(swap, (result, cause), turn);
         self.bring_back(swap, turn);
         if self.wait_for_again(swap, turn) {
             return false;
@@ -214,6 +215,7 @@ impl Unit {
         let cause = swap.cause.clone().unwrap_or_default();
         self.last_swap = Some(swap.status(result));
         turn.note(Level::Warning, Some(swap.to), format!("{}: {cause}", result.word()));
+        self.alarm_undone(swap, (result, &cause), turn);
         if self.wait_for_again(swap, turn) {
             return false;
         }
@@ -230,7 +232,7 @@ impl Unit {
         false
     }
 
-    pub(super) fn tell_undone(&self, swap: &Swap, cause: &str) -> String {
+    pub(in crate::machine::unit) fn tell_undone(&self, swap: &Swap, cause: &str) -> String {
         let left = swap.from.unwrap_or(swap.to);
         let group = self.groups.get(&left);
         if let (Some(from), true) = (swap.from, group.is_some_and(Group::answers)) {

@@ -60,6 +60,10 @@ impl Unit {
 
     /// It is back: tells everybody.
     pub(super) fn tell_fallen(&mut self, swap: &Swap, cause: &str, turn: &mut Turn<'_>) {
+        // Who is launched again for what failed to take its place was told of by then.
+        if swap.warm {
+            self.alarm_fallen(swap, cause, turn);
+        }
         let (to, about) = (swap.to, (Some(swap.id), Some(swap.to)));
         let mut reply =
             Reply::new(ExitStatus::RolledBack, true, format!("{cause}; rolled back to generation {to}"));

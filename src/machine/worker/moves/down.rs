@@ -156,7 +156,7 @@ impl Worker {
     }
 
     /// Nothing of the run is left: another one later, or none.
-    pub(super) fn rest(&mut self, terms: &Terms<'_>, turn: &mut Turn<'_>) {
+    pub(super) fn rest(&mut self, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
         self.last = Some((self.exit, turn.now.since(self.born)));
         let service = terms.service();
         let ending = Ending { exit: self.exit, fault: self.fault };
@@ -167,6 +167,9 @@ impl Worker {
         };
         if self.asked || !again {
             self.phase = Phase::Gone;
+            if !self.asked && terms.upkeep == Upkeep::AsRestartSays && !ending.is_clean(service) {
+                terms.told.push(Told::GivenUp);
+            }
             return;
         }
         let rest = self.pace.ended(turn.now, self.served, service);
@@ -174,6 +177,9 @@ impl Worker {
         let text = format!("worker {} is launched again in {:?}{limit}", self.index, rest.delay);
         turn.note(Level::Info, Some(terms.launch.generation), text);
         self.phase = Phase::Resting { until: turn.now.after(rest.delay), limited: rest.limited };
+        if rest.newly {
+            terms.told.push(Told::Limited);
+        }
     }
 
     /// A new run in the same place, with what the generation was launched with.
