@@ -16,7 +16,7 @@ use std::io::{self, Write};
 Examples:
   supctl is-active --quiet web || echo down
 
-It prints the state: active, canary and probation count as active. For a load balancer, ask
+It prints the state: active, canary, probation and holding count as active. For a load balancer, ask
 supctl status --check web instead: it knows of units that are on their way out.")]
 pub(super) struct IsActive {
     /// Print nothing
@@ -48,7 +48,7 @@ impl IsActive {
         if let Err(failure) = printed {
             let _nobody_reads_it = writeln!(io::stderr().lock(), "{}", failure.lines(false).join("\n"));
         }
-        let active = matches!(state.as_str(), "active" | "canary" | "probation");
+        let active = matches!(state.as_str(), "active" | "canary" | "probation" | "holding");
         Ok(if active { ExitStatus::Done } else { ExitStatus::Failed })
     }
 }

@@ -32,6 +32,7 @@ use crate::os::original::{Original, set_raw};
 use crate::os::places::{Caller, Places};
 use crate::os::spawn::{Common, Launcher, Roots, environment};
 use crate::os::{inherited, process};
+use crate::store::crashes::Crashes;
 use crate::store::files::make_folder;
 use crate::store::history::{Found, History};
 use crate::store::ledger::Ledger;
@@ -62,10 +63,9 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     let environment = std::env::vars_os().collect();
     let places = Places::resolve(&cli.given, &Caller::this()).map_err(|unknown| unknown.to_string())?;
     let (runtime, locks) = folders(&places)?;
-    take_for_itself(&original)?;
-    let (roots, launcher) = launcher(&places, &original);
+    let (boot, crashes, holding) = marks(&places, cli)?;
+    let (roots, launcher) = launcher(&places, &original)?;
     let replay = replay(&places.state)?;
-    let boot = BootId::read().map_err(|error| error.to_string())?;
     let (last, booted) = last_words(&replay, &boot);
     let pins = Pins::new(&places.state);
     let (keeping, lots) = Keeping::begin(&runtime, &boot, comes_again(cli), clock::now());
@@ -120,11 +120,20 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         quit_by: None,
         leaving: None,
         one: None,
+        crashes,
+        holding,
         story: Default::default(),
     };
-    hands.look_back(began, cli);
-    hands.add_all(&booted, &carried);
+    hands.look_back(began, cli, (&booted, &carried));
     Ok(Reactor::new(hands, signals, locks))
+}
+
+/// Which boot it is, where a crash leaves its mark, and why supd holds by the marks that are there.
+fn marks(places: &Places, cli: &Cli) -> Result<(BootId, Crashes, Option<Arc<str>>), String> {
+    let boot = BootId::read().map_err(|error| error.to_string())?;
+    let (crashes, held) = Crashes::arm(&places.runtime, &boot);
+    // With one unit alone there may be nobody to say anything: it is started again from nothing.
+    Ok((boot, crashes, held.filter(|_| comes_again(cli)).map(Into::into)))
 }
 
 /// What the ledger says, once whoever wrote it for the last supd has finished.
@@ -167,10 +176,11 @@ fn units(places: &Places, cli: &Cli) -> Units {
 const CROWD: i32 = 512;
 
 /// Begun while supd is small: what is forked for each worker is a copy of it.
-fn launcher(places: &Places, original: &Original) -> (Roots, Launcher) {
+fn launcher(places: &Places, original: &Original) -> Result<(Roots, Launcher), String> {
+    take_for_itself(original)?;
     let roots = roots(places);
     let launcher = Launcher::begin(Common { original, roots: &roots, prepare }, CROWD);
-    (roots, launcher)
+    Ok((roots, launcher))
 }
 
 /// What supd has otherwise than its workers.
@@ -333,16 +343,25 @@ fn carried(replay: Replay, last: &BTreeMap<UnitName, Durable>) -> Carried {
 }
 
 impl Hands {
-    /// What is to be told of this supd's beginning, and what the last one has left.
-    fn look_back(&mut self, began: HistoryEntry, cli: &Cli) {
+    /// What is to be told of this supd's beginning, what the last one has left, and every unit.
+    fn look_back(
+        &mut self,
+        began: HistoryEntry,
+        cli: &Cli,
+        (booted, carried): (&BTreeMap<UnitName, bool>, &Carried),
+    ) {
         if let Some((file, alone)) = cli.unit.as_deref().and_then(|file| Some((file, Alone::of(file)?))) {
             let (unit, runtime) = (&alone.unit, self.runtime.root().display());
             log::info!("{}: supctl --runtime {runtime} status {unit}", file.display());
             self.one = Some(OneUnit::new(alone.unit));
         }
         self.recorder.tell(began);
+        if let Some(why) = &self.holding {
+            log::error!("{why}: it goes on with what runs and begins nothing new until supctl daemon-reload");
+        }
         self.tell_cut_installs();
         self.empty_old_trash();
+        self.add_all(booted, carried);
     }
 
     /// Every unit that has a file, and every one that the ledger says should serve.
@@ -399,6 +418,7 @@ impl Hands {
             supd_booting: true,
             bound,
             survived,
+            holding: self.holding.clone(),
         };
         self.inbox.push_back(Input::Add(Box::new(restored)));
         if gone {

@@ -32,9 +32,11 @@ use crate::machine::{Event, Input, Machine};
 use crate::model::settings::Socket;
 use crate::model::{ClientId, Settings, Tick, UnitName};
 use crate::os::clock::{self, BootId};
+use crate::store::crashes::Crashes;
 use crate::store::pins::Pins;
 use crate::store::runtime::Runtime;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// The shell around the machine, less the machine.
@@ -118,6 +120,10 @@ pub struct Hands {
     pub leaving: Option<Tick>,
     /// The only unit, where there is to be no other (`supd --unit`).
     pub one: Option<OneUnit>,
+    /// The marks of supd's own crashes.
+    pub crashes: Crashes,
+    /// Why supd holds, where it does.
+    pub holding: Option<Arc<str>>,
 }
 
 impl Hands {

@@ -36,6 +36,7 @@ impl Hands {
         self.republish_control();
         let listing = self.units.list();
         let mut round = Round { client, faults: listing.faults, ..Round::default() };
+        self.hold_no_longer(&mut round);
         self.units.forget_faults_but(&listing.units);
         let mut asked = Vec::new();
         let known: BTreeSet<UnitName> = machine.units().cloned().collect();
@@ -78,10 +79,23 @@ impl Hands {
         }
     }
 
+    /// Whoever says daemon-reload has seen to it.
+    fn hold_no_longer(&mut self, round: &mut Round) {
+        let Some(why) = self.holding.take() else { return };
+        if let Err(error) = self.crashes.clear() {
+            log::error!("{error}: the next supd may hold again");
+        }
+        log::info!("holds no longer ({why})");
+        round.said.push("supd holds no longer".to_owned());
+        round.changed = true;
+        self.inbox.push_back(Input::HoldNoLonger);
+    }
+
     /// Says what daemon-reload would find.
     pub(super) fn rehearse_reload(&mut self, client: ClientId, machine: &Machine) {
         let listing = self.units.list();
-        let (mut said, mut faults) = (Vec::new(), listing.faults);
+        let held = self.holding.iter().map(|_| "supd would hold no longer".to_owned());
+        let (mut said, mut faults) = (held.collect::<Vec<_>>(), listing.faults);
         let all: BTreeSet<&UnitName> = listing.units.iter().chain(machine.units()).collect();
         for unit in all {
             let known = self.units.get(unit);

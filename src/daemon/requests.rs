@@ -401,6 +401,7 @@ impl Hands {
             supd_booting: false,
             bound: Vec::new(),
             survived: None,
+            holding: None,
         }
     }
 

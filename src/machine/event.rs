@@ -28,6 +28,8 @@ pub enum Input {
         /// Whom to answer.
         client: Option<ClientId>,
     },
+    /// A person has seen to why supd holds (daemon-reload).
+    HoldNoLonger,
     /// A deadline may be over.
     Clock,
 }
@@ -55,6 +57,8 @@ pub struct Restored {
     pub bound: Vec<Arc<Socket>>,
     /// Who has outlived the last supd, and can be gone on with.
     pub survived: Option<Survived>,
+    /// supd has crashed too often by its own fault: why it holds.
+    pub holding: Option<Arc<str>>,
 }
 
 /// What of a unit has outlived its supd.

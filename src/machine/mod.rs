@@ -83,6 +83,7 @@ impl Machine {
                 self.ending.get_or_insert_default().clients.extend(client);
                 self.each(now, out, Unit::shut_down);
             }
+            Input::HoldNoLonger => self.each(now, out, Unit::hold_no_longer),
             Input::Clock => self.each(now, out, |unit, turn| {
                 // What is due may make the next thing due; an empty span must not spin the loop.
                 for _ in 0..DUE_AT_ONCE {

@@ -8,6 +8,7 @@ pub mod bpf;
 pub mod census;
 pub mod clock;
 pub mod code;
+pub mod crash;
 pub mod dial;
 pub mod error;
 pub mod family;

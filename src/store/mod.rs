@@ -1,5 +1,6 @@
 //! What supd keeps on disk.
 
+pub mod crashes;
 pub mod files;
 pub mod history;
 pub mod ledger;

@@ -19,6 +19,7 @@ mod examples;
 mod exclusive;
 mod fdstore;
 mod history;
+mod holding;
 mod hostile;
 mod hour;
 mod import;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         upward::tests(),
         bind_as::tests(),
         rare_binds::tests(),
+        holding::tests(),
         hostile::tests(),
         survival::tests(),
         deaths::tests(),

@@ -50,6 +50,8 @@ enum Choice {
     Late,
     Clock,
     Crash,
+    Marked,
+    Released,
     Reboot,
     Shutdown,
     Boot,
@@ -436,6 +438,8 @@ impl Driver {
         self.may(Choice::Late, self.weight(Class::Late).min(4));
         self.may(Choice::Clock, self.weight(Class::Spurious).min(4));
         self.may(Choice::Crash, if sim.crash.is_none() { self.weight(Class::Crash) } else { 0 });
+        self.may(Choice::Marked, if sim.oracle.marked { 0 } else { self.weight(Class::Crash).min(2) });
+        self.may(Choice::Released, if sim.oracle.holds() { 2 } else { 0 });
         self.may(Choice::Reboot, self.weight(Class::Reboot).min(1));
         self.may(Choice::Shutdown, self.weight(Class::Shutdown).min(2));
         if self.weight(Class::HangUp) > 0 {
@@ -488,6 +492,8 @@ impl Driver {
                 let after = self.rng.pick(&[0, 0, 1, 2, 3, 5, 8]);
                 Step::Crash { after, saved: self.rng.pick(&[0, 1, 2]), kept: self.rng.chance(50) }
             }
+            Choice::Marked => Step::Marked,
+            Choice::Released => Step::Released,
             Choice::Reboot => Step::Reboot { saved: self.rng.pick(&[0, 1]) },
             Choice::Shutdown => {
                 let client = self.rng.chance(50).then(|| self.client());

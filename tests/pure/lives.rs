@@ -40,6 +40,7 @@ impl<B: Brain> Sim<B> {
             supd_booting,
             bound: if supd_booting { unit.kept_bound() } else { Vec::new() },
             survived,
+            holding: self.oracle.holding().filter(|_| supd_booting),
         };
         let (name, orphaned) = (unit.name.clone(), unit.orphaned);
         self.deliver(Input::Add(Box::new(restored)))?;
@@ -90,6 +91,7 @@ impl<B: Brain> Sim<B> {
         self.world.life += 1;
         self.brain = self.brain.reborn();
         self.status = [const { None }; UNITS.len()];
+        self.oracle.marked &= !reboot;
         self.oracle.reborn();
         let known: Vec<usize> =
             self.world.units.iter().filter(|unit| unit.known).map(|unit| unit.place).collect();

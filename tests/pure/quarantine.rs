@@ -25,6 +25,7 @@ fn contradicting() -> Restored {
         supd_booting: true,
         bound: settings.sockets.clone(),
         survived: Some(Survived { generations: vec![alive], steered: false }),
+        holding: None,
         settings,
     }
 }

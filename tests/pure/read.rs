@@ -45,6 +45,8 @@ fn parse_step(words: &[&str]) -> Result<Step, String> {
         }),
         ["reboot", saved] => Ok(Step::Reboot { saved: parse_count("saved=", saved)? }),
         ["boot"] => Ok(Step::Boot),
+        ["marked"] => Ok(Step::Marked),
+        ["released"] => Ok(Step::Released),
         ["run", span] => Ok(Step::Run(parse_span(span)?)),
         ["settle"] => Ok(Step::Settle),
         ["expect", ..] => Ok(Step::Expect(words[1..].join(" "))),
@@ -234,6 +236,8 @@ clock
 deadline
 late 3600s
 crash after=3 saved=1
+marked
+released
 reboot saved=0
 boot
 run 10s

@@ -81,6 +81,9 @@ impl<B: Brain> Sim<B> {
     /// Everything goes well until all is as it should be; it is a fault if that never comes.
     pub(crate) fn settle(&mut self) -> Checked<()> {
         self.crash = None;
+        if !self.world.quit {
+            self.release()?;
+        }
         let end = self.world.now.after(PATIENCE);
         let mut clients = CLIENTS + u64::from(self.world.life) * 1000 + self.world.clients.len() as u64;
         let mut promoted = 0;
@@ -88,6 +91,7 @@ impl<B: Brain> Sim<B> {
             self.do_all()?;
             if self.world.quit {
                 self.apply(&Step::Boot)?;
+                self.release()?;
                 continue;
             }
             if let Some(unit) = self.held() {

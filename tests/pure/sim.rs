@@ -105,6 +105,8 @@ impl<B: Brain> Sim<B> {
             }
             Step::Run(span) => self.run(span).map(|()| true),
             Step::Settle => self.settle().map(|()| true),
+            Step::Marked => self.mark(),
+            Step::Released => self.release(),
             Step::Expect(ref words) => self.expect(words).map(|()| true),
         }
     }

@@ -252,6 +252,10 @@ pub(crate) enum Step {
         saved: u32,
         kept: bool,
     },
+    /// It has crashed twice by its own fault: the next one holds.
+    Marked,
+    /// A person has seen to that.
+    Released,
     /// The machine is switched off and on.
     Reboot {
         saved: u32,
@@ -411,6 +415,8 @@ impl fmt::Display for Step {
             Self::Crash { after, saved, kept } => {
                 write!(f, "crash after={after} saved={saved}{}", if *kept { " kept" } else { "" })
             }
+            Self::Marked => f.write_str("marked"),
+            Self::Released => f.write_str("released"),
             Self::Reboot { saved } => write!(f, "reboot saved={saved}"),
             Self::Boot => f.write_str("boot"),
             Self::Run(span) => write!(f, "run {}", print_span(*span)),

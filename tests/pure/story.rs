@@ -201,20 +201,42 @@ impl Story {
     }
 
     /// Somebody is told, of generation 2, that it was sent back.
-    pub(crate) fn tell(&self, job: u64, reason: &str) -> Action {
+    fn tell(&self, job: u64) -> Action {
         let command = self.file.service.exec_on_failure[0].clone();
-        let (what, reason, exit) = (FailureKind::RolledBack, reason.to_owned(), None);
+        let (what, reason, exit) = (FailureKind::RolledBack, "it is back".to_owned(), None);
         let work = JobWork::Tell(command, Arc::new(Failure { what, reason, exit }));
         let (job, kind, launch) = (JobId(job), JobKind::OnFailure, Arc::new(self.launch(2)));
         Action::Run { job, kind, work, launch, worker: None, fault: None }
     }
 
-    /// Generation 2 was sent back, by the ledger too; this is what the brain makes of that.
-    pub(crate) fn sent_back(&mut self, actions: Vec<Action>) -> Checked<()> {
+    /// All is well, and somebody is told.
+    pub(crate) fn told_for_nothing() -> Checked<()> {
+        let mut story = Self::new("on-failure=one");
+        let told = story.tell(9);
+        story.tries("web/1.0 says alive", vec![told])
+    }
+
+    /// Generation 2 was sent back, by the ledger too; so often somebody is told.
+    pub(crate) fn sent_back(jobs: &[u64]) -> Checked<()> {
+        let mut story = Self::switched("on-failure=one");
         let back = Durable { forward: kept(2), ..up(2, Some(1), None) };
-        let ended = self.ended(2, SwapResult::RolledBack, back);
-        self.happens("web/2.0 says status", vec![ended]);
-        self.tries("web recorded", actions)
+        let ended = story.ended(2, SwapResult::RolledBack, back);
+        story.happens("web/2.0 says status", vec![ended]);
+        let told = jobs.iter().map(|job| story.tell(*job)).collect();
+        story.tries("web recorded", told)
+    }
+
+    /// Generation 1 has outlived a supd that crashed twice.
+    pub(crate) fn held() -> Self {
+        let mut story = Self::new("");
+        story.sim.world.unit_mut(0).unwrap().store.insert(Generation(1), story.file.clone());
+        story.happens("marked", vec![]);
+        story.sim.brain.shown.state = UnitState::Holding;
+        story.sim.brain.shown.notes.push("holding: supctl daemon-reload".to_owned());
+        story.sim.brain.shown.generations.clear();
+        story.happens("crash after=0 saved=0", vec![]);
+        story.records = 0;
+        story
     }
 
     pub(crate) fn relaunch(&self, worker: u64, generation: u64) -> Action {

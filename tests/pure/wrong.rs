@@ -555,17 +555,17 @@ const WRONGS: &[Wrong] = &[
         story.happens("clock", vec![said()]);
         story.tries("clock", vec![said()])
     }),
-    (Rule::Alarm, "a person is told of what went well", || {
-        let story = Story::new("on-failure=one");
-        let told = story.tell(9, "it is back");
-        { story }.tries("web/1.0 says alive", vec![told])
+    (Rule::Alarm, "a person is told of what went well", || Story::told_for_nothing()),
+    (Rule::Alarm, "a person is told twice", || Story::sent_back(&[9, 10])),
+    (Rule::Alarm, "nobody is told", || Story::sent_back(&[])),
+    (Rule::Holding, "a swap begins while supd holds", || {
+        let mut story = Story::held();
+        let began = story.began(2, SwapKind::Swap, Some(1), up(2, Some(1), None));
+        story.tries("c1 asks web swap", vec![began])
     }),
-    (Rule::Alarm, "a person is told twice", || {
-        let mut story = Story::switched("on-failure=one");
-        let (told, again) = (story.tell(9, "it is back"), story.tell(10, "it is back"));
-        story.sent_back(vec![told, again])
+    (Rule::Holding, "a swap is not refused while supd holds", || {
+        Story::held().tries("c1 asks web swap", vec![reply(1, Reply::refused("no", None))])
     }),
-    (Rule::Alarm, "nobody is told", || Story::switched("on-failure=one").sent_back(vec![])),
     (Rule::Expected, "an expectation that is not met", || {
         Story::new("").tries("expect web active=2", vec![])
     }),

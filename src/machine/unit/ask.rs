@@ -17,6 +17,9 @@ use std::sync::Arc;
 
 impl Unit {
     pub(super) fn asked(&mut self, client: ClientId, request: Request, turn: &mut Turn<'_>) {
+        if self.refuses_holding(client, &request, turn) {
+            return;
+        }
         match request {
             Request::Start { settings, wait } => self.ask_start(client, settings, wait, turn),
             Request::Stop { now, keep_listening } => {

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// The first pause before listeners that could not be bound are tried again; it doubles.
 const BLOCKED_FIRST: Duration = Duration::from_secs(1);
+/// It is tried again when somebody says so, not by itself.
+pub(super) const NEVER: Tick = Tick(u64::MAX);
 /// The longest such pause.
 const BLOCKED_LONGEST: Duration = Duration::from_secs(60);
 
@@ -171,7 +173,7 @@ impl Unit {
 
     pub(super) fn life_deadline(&self) -> Option<Tick> {
         match &self.life {
-            Life::Blocked { until, .. } => Some(*until),
+            Life::Blocked { until, .. } => Some(*until).filter(|until| *until != NEVER),
             Life::Stopping(stopping) => match stopping.stage {
                 StopStage::Unlistening { until } => Some(until),
                 StopStage::Ending => stopping.kill,

@@ -8,6 +8,7 @@
 //! | `restore`, `adopt` | what boot finds; workers that have outlived their supd |
 //! | `ask`, `rollback`, `reload`, `refresh` | what people ask |
 //! | `hear` | what workers do and say |
+//! | `hold` | supd has crashed too often by its own fault |
 //! | `plot/` | the moves of a swap |
 //! | `releases`, `install`, `rehearse` | which there are; one on its way in; what a request would do |
 //! | `life`, `stop`, `part` | on demand, blocked, stopping, stopped; what a stop or supd's end cuts short |
@@ -26,6 +27,7 @@ mod ask;
 mod check;
 mod clients;
 mod hear;
+mod hold;
 pub(super) mod install;
 mod ledger;
 mod life;
@@ -157,6 +159,10 @@ pub(super) struct Unit {
     /// How often in a row the listeners could not be bound.
     bind_failures: u32,
     quarantine: Option<String>,
+    /// supd has crashed too often by its own fault: why it begins nothing.
+    holding: Option<Arc<str>>,
+    /// What its file says is to be launched once supd holds no longer.
+    held_start: bool,
     /// ExecOnFailure runs.
     alarm: Option<Box<Alarm>>,
 }

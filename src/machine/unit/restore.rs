@@ -8,7 +8,7 @@ use super::{Life, Unit, Unsaved};
 use crate::model::settings::Start;
 use crate::model::status::{SwapResult, SwapStatus};
 use crate::model::{Durable, Few, Generation, Happening, Intent, Reply, Stops, SwapKind, Want};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Makes the unit and begins what it should be doing.
@@ -23,12 +23,10 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         supd_booting,
         bound,
         survived,
+        holding,
     } = restored;
     let stored: BTreeSet<Generation> = launches.keys().copied().collect();
-    let recipes: Few<Generation, Arc<Launch>> = launches
-        .into_iter()
-        .map(|(generation, settings)| (generation, recipe(generation, settings, &durable)))
-        .collect();
+    let recipes = recipes(launches, &durable);
     // What the ledger on disk names stays until a record of this life is there beside it.
     let on_disk: BTreeSet<Generation> = durable.kept().map(|kept| kept.generation).collect();
     let mut unit = Unit {
@@ -68,6 +66,8 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         trees,
         bind_failures: 0,
         quarantine: None,
+        holding,
+        held_start: false,
         alarm: None,
     };
     unit.note_missing(turn);
@@ -81,6 +81,14 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
     }
     unit.settle(start, turn);
     unit
+}
+
+fn recipes(
+    launches: BTreeMap<Generation, Arc<crate::model::Settings>>,
+    durable: &Durable,
+) -> Few<Generation, Arc<Launch>> {
+    let each = |(generation, settings)| (generation, recipe(generation, settings, durable));
+    launches.into_iter().map(each).collect()
 }
 
 fn recipe(generation: Generation, settings: Arc<crate::model::Settings>, durable: &Durable) -> Arc<Launch> {
@@ -131,6 +139,9 @@ impl Unit {
         if !self.serves_at_boot(machine_booted) {
             return self.stay_down(turn);
         }
+        if self.holds_start(turn) {
+            return;
+        }
         self.doubt_traffic();
         match self.plan_boot(machine_booted) {
             Ok(plan) => self.start(plan, None, turn),
@@ -152,7 +163,8 @@ impl Unit {
 
     /// After a boot of the machine the file counts; after one of supd alone what was running does.
     fn plan_boot(&self, machine_booted: bool) -> Result<Plan, Reply> {
-        let active = self.durable.active.as_ref().filter(|_| !machine_booted);
+        // While supd holds only what has served before is launched.
+        let active = self.durable.active.as_ref().filter(|_| !machine_booted || self.holding.is_some());
         self.plan_again(active.map(|kept| kept.generation))
     }
 

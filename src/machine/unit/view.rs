@@ -62,6 +62,13 @@ impl Unit {
         if self.quarantine.is_some() {
             return UnitState::Quarantine;
         }
+        match self.state_of_life() {
+            UnitState::Active if self.holding.is_some() => UnitState::Holding,
+            other => other,
+        }
+    }
+
+    fn state_of_life(&self) -> UnitState {
         match &self.life {
             Life::Stopped { .. } => UnitState::Stopped,
             Life::Arming { .. } => UnitState::Starting,
@@ -112,13 +119,18 @@ impl Unit {
             | UnitState::Active
             | UnitState::Canary
             | UnitState::Probation
+            | UnitState::Holding
             | UnitState::Down
                 if matches!(traffic, Traffic::Diverting | Traffic::Off) =>
             {
                 Health::Drain
             }
             UnitState::Stopped if self.durable.want == Want::Down => Health::Maint,
-            UnitState::Active | UnitState::Canary | UnitState::Probation | UnitState::Waiting
+            UnitState::Active
+            | UnitState::Canary
+            | UnitState::Probation
+            | UnitState::Holding
+            | UnitState::Waiting
                 if traffic == Traffic::On =>
             {
                 Health::Up
@@ -215,6 +227,7 @@ impl Unit {
         if let Some(broken) = &self.quarantine {
             notes.push(format!("quarantine: {broken}"));
         }
+        notes.extend(self.hold_note());
         if let Life::Blocked { reason, .. } = &self.life {
             notes.push(reason.clone());
         }

@@ -1,6 +1,7 @@
 //! What the oracle writes down of one unit: promises are about the past as much as about now.
 
 use super::alarm::Alarms;
+use super::holding::Held;
 use super::{Checked, Rule, must};
 use crate::knobs::version;
 use crate::lives::boot_starts;
@@ -138,6 +139,10 @@ pub(super) struct Book {
     pub(super) owed_end: Option<(SwapId, SwapResult)>,
     /// Who stands by once this commit is on the disk, if it is ready by then.
     pub(super) left: Option<(SwapId, Generation)>,
+    /// supd holds.
+    pub(super) held: Option<Held>,
+    /// supd was told to end.
+    pub(super) shut: bool,
     /// What ExecOnFailure may tell.
     pub(super) alarms: Alarms,
 }
@@ -187,6 +192,8 @@ impl Book {
             deploying: BTreeSet::new(),
             owed_end: None,
             left: None,
+            held: None,
+            shut: false,
             alarms: Alarms::default(),
         }
     }
@@ -227,6 +234,7 @@ impl Book {
         self.in_haste = false;
         self.left = None;
         self.alarms.reborn();
+        (self.held, self.shut) = (None, false);
         self.saved_commit = None;
         self.deploying.clear();
         self.relaunches.clear();
@@ -352,7 +360,7 @@ impl Book {
     }
 
     pub(super) fn shut_down(&mut self) {
-        self.halted = true;
+        (self.halted, self.shut) = (true, true);
     }
 
     /// The request of this step came to nothing. One that is refused later has changed nothing.

@@ -6,6 +6,7 @@ mod books;
 mod disk;
 mod doors;
 mod ends;
+mod holding;
 mod ledger;
 mod releases;
 mod reply;
@@ -95,6 +96,8 @@ rules! {
     Liveness = "liveness",
     /// What goes wrong is said, in the log once.
     Told = "told",
+    /// After crashes of its own supd begins nothing until a person has seen to it.
+    Holding = "holding",
     /// ExecOnFailure tells once of what went wrong by itself, of nothing else, and of one thing at a time.
     Alarm = "alarm",
     /// What a hand-written scenario expects.
@@ -140,6 +143,9 @@ pub(crate) struct Oracle {
     stale: Option<String>,
     /// A final answer was given in this step.
     answered: Option<usize>,
+    /// The next supd holds; this one does.
+    pub(crate) marked: bool,
+    held: bool,
 }
 
 impl Oracle {
@@ -152,6 +158,8 @@ impl Oracle {
             subject: None,
             stale: None,
             answered: None,
+            marked: false,
+            held: false,
         }
     }
 
@@ -175,6 +183,7 @@ impl Oracle {
 
     /// supd has died: nothing of its life counts any more but what was saved.
     pub(crate) fn reborn(&mut self) {
+        self.held = self.marked;
         self.worker_ids.clear();
         (self.job_last, self.record_last) = (JobId(0), RecordId(0));
         for book in &mut self.books {
@@ -185,7 +194,12 @@ impl Oracle {
     /// A unit is about to become known.
     pub(crate) fn restored(&mut self, world: &World, place: usize, booting: bool) {
         if let Some(unit) = world.unit(place) {
-            self.book(place).restored(unit, booting);
+            let held = self.held && booting;
+            let book = self.book(place);
+            book.restored(unit, booting);
+            if held {
+                book.hold(unit);
+            }
         }
     }
 
@@ -223,6 +237,9 @@ impl Oracle {
             Input::Add(restored) => self.subject = world.place(&restored.settings.unit),
             Input::Orphaned(name) => self.subject = world.place(name),
             Input::Shutdown { .. } => self.books.iter_mut().for_each(Book::shut_down),
+            Input::HoldNoLonger => {
+                self.books.iter_mut().for_each(|book| book.hold_no_longer(world.unit(book.place)));
+            }
             Input::Clock => {}
         }
     }
@@ -316,6 +333,7 @@ impl Oracle {
                 must(Rule::Accounts, *id > self.record_last, || format!("record {id} twice"))?;
                 self.record_last = *id;
                 self.book(place).relists(unit, record)?;
+                self.book(place).begins_held(record)?;
                 // One whose listeners could not be bound at once begins as a start.
                 if let supd::model::Happening::Began {
                     swap_id, kind: SwapKind::Swap | SwapKind::Start, ..
@@ -429,6 +447,7 @@ impl Oracle {
             book.stores_well(unit, shown)?;
             book.commits_well(world, unit)?;
             book.alarms_well(world, unit)?;
+            book.shows_held(shown)?;
             book.closed_well(unit)?;
             book.refused_well(unit)?;
             if self.answered == Some(unit.place) {

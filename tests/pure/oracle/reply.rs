@@ -51,6 +51,7 @@ impl Book {
         must(Rule::Sound, place == unit.place, || {
             format!("answers a client of another unit: {}", reply.text)
         })?;
+        self.answers_held(ask, client, reply)?;
         if self.rollback && reply.status == ExitStatus::Refused {
             must(Rule::Retained, reply.next.is_some() || self.sent.active.is_none(), || {
                 format!("a refused rollback names no way on: {}", reply.text)
