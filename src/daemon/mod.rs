@@ -43,6 +43,7 @@ pub mod reactor;
 pub mod recorder;
 pub mod reload;
 pub mod requests;
+mod room;
 mod run_dirs;
 pub mod sources;
 mod steer;

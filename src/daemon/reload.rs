@@ -13,6 +13,7 @@ use crate::machine::{Event, Input, Launch, Machine, Request};
 use crate::model::{ClientId, Reply, Tick, UnitName};
 use crate::os::clock;
 use crate::os::logfile::tail;
+use crate::os::room::Room;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -37,6 +38,7 @@ impl Hands {
         let listing = self.units.list();
         let mut round = Round { client, faults: listing.faults, ..Round::default() };
         self.hold_no_longer(&mut round);
+        let room = Room::now();
         self.units.forget_faults_but(&listing.units);
         let mut asked = Vec::new();
         let known: BTreeSet<UnitName> = machine.units().cloned().collect();
@@ -59,6 +61,11 @@ impl Hands {
             };
             self.units.warn(unit, &loaded);
             let settings = Arc::new(loaded.settings);
+            if let Some(text) = self.lacks_room(&settings, known.contains(unit), room) {
+                round.said.push(text);
+                round.failed = true;
+                continue;
+            }
             match self.units.get(unit) {
                 Some(its) if *its.settings == *settings && !its.orphaned => {}
                 Some(_) if known.contains(unit) => {

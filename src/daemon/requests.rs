@@ -186,6 +186,9 @@ impl Hands {
             Ok(request) => request,
             Err(text) => return self.refuse(call.client, text, None),
         };
+        if let Err(text) = self.has_room(&settings, &request, machine) {
+            return self.refuse(call.client, text, None);
+        }
         let reply = machine.rehearse(now, &unit, request.clone()).or_else(|| {
             // supd would get to know the unit first.
             let (mut fresh, mut effects) = (Machine::default(), Vec::new());
@@ -338,6 +341,9 @@ impl Hands {
         if let Some(conflict) = conflict {
             let next = format!("stop {}", conflict.second.0);
             return self.refuse(call.client, conflict.to_string(), Some(next));
+        }
+        if let Err(text) = self.has_room(&settings, &request, machine) {
+            return self.refuse(call.client, text, None);
         }
         if let Method::Start { take_from: Some(pid), .. } = call.method {
             return self.take_from(call, pid, (settings, request), None, (machine, now));

@@ -36,6 +36,7 @@ pub mod port_holder;
 pub mod process;
 pub mod random;
 pub mod remove;
+pub mod room;
 pub mod running;
 pub mod sock_diag;
 mod sockopt;

@@ -9,6 +9,7 @@ mod files;
 mod limits;
 mod listeners;
 mod moments;
+mod room;
 mod workers;
 
 use crate::harness::{Output, Setup, Status, Supd, free_port};
@@ -27,6 +28,7 @@ pub(crate) fn tests() -> Vec<crate::Test> {
         limits::tests(),
         listeners::tests(),
         moments::tests(),
+        room::tests(),
         workers::tests(),
     ]
     .into_iter()
