@@ -108,9 +108,6 @@ impl Running {
     }
 }
 
-/// Says when supd is to die.
-const DEATH: &str = "death";
-
 /// How to start supd, where a test wants it otherwise.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Setup {
@@ -209,7 +206,7 @@ impl Supd {
         for name in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "DAEMON_TEST_ROLE"] {
             command.env_remove(name);
         }
-        command.env("SUPD_TEST_DEATH", folder.join(DEATH)).stdin(Stdio::null());
+        command.env("SUPD_TEST_DEATH", folder.join(super::death::FILE)).stdin(Stdio::null());
         command
     }
 
@@ -428,25 +425,6 @@ impl Supd {
         Self::start_in(folder, &setup)
     }
 
-    /// supd dies after so many more moments: before an effect, and before the keeper is told of it. (A supd built
-    /// for release does not.)
-    pub(crate) fn dies_after(&self, moments: u64) {
-        let new = self.path().join("death.new");
-        fs::write(&new, moments.to_string()).expect("a file");
-        fs::rename(&new, self.path().join(DEATH)).expect("a file");
-    }
-
-    /// It does not, if it has not yet. Whether it has.
-    pub(crate) fn has_died(&self) -> bool {
-        match fs::remove_file(self.path().join(DEATH)) {
-            Ok(()) => false,
-            Err(_) => {
-                wait_until("a supd that dies to end", SOON, || self.has_ended());
-                true
-            }
-        }
-    }
-
     /// The process that holds descriptors for the next supd.
     pub(crate) fn keeper(&self) -> Option<u32> {
         let text = fs::read_to_string(self.runtime().join("keeper/process")).ok()?;
@@ -456,7 +434,7 @@ impl Supd {
         is_one.then_some(pid)
     }
 
-    fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         let mut child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         child.try_wait().expect("waiting for supd").is_some()
     }

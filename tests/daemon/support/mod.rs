@@ -1,5 +1,6 @@
 //! What the tests of the real thing and the benchmarks share.
 
+pub(crate) mod death;
 pub(crate) mod fixture;
 pub(crate) mod harness;
 pub(crate) mod load;
