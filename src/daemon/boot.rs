@@ -376,6 +376,7 @@ impl Hands {
         for unit in units {
             self.add_one(&unit, booted.get(&unit).copied(), carried);
         }
+        self.forget_strangers();
     }
 
     fn add_one(&mut self, unit: &UnitName, machine_booted: Option<bool>, carried: &Carried) {

@@ -13,17 +13,21 @@ use crate::os::clock::BootId;
 use crate::os::keeper::Keeper;
 use crate::os::kept::Giving;
 use crate::os::members::Marks;
+use crate::os::open_file::inode;
 use crate::os::pidfd::PidFd;
 use crate::os::process::Identity;
 use crate::store::runtime::Runtime;
 use mio::Token;
-use nix::sys::stat::fstat;
+use nix::errno::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 /// A keeper is begun only so long after the one before: one that is killed each time must not keep supd busy.
 const APART: Duration = Duration::from_secs(5);
+
+/// How long one that is killed may take to end.
+const END: Duration = Duration::from_secs(1);
 
 /// The keeper, and what it has.
 #[derive(Debug)]
@@ -35,7 +39,7 @@ pub struct Keeping {
     process: Option<PidFd>,
     /// Where its end is told.
     token: Option<Token>,
-    /// When the last was begun, or lost.
+    /// When the last was begun, or found.
     begun: Tick,
     has: BTreeMap<UnitName, Has>,
     touched: BTreeSet<UnitName>,
@@ -72,13 +76,18 @@ impl Keeping {
             return (keeping, Lots::default());
         }
         let mut found = Lots::default();
-        if let Ok(mut keeper) = Keeper::reach(&runtime.keeper()) {
+        if let Ok(mut keeper) = reach(runtime, boot) {
+            keeping.process = keeper.process();
             match keeper.take() {
                 Ok(all) => {
                     found = Lots::of(all);
                     keeping.serial = found.serial();
+                    // Of a supd that is none of ours, as a later one.
+                    let strange = found.strange().iter().try_for_each(|key| keeper.forget(key));
+                    strange.unwrap_or_else(|error| log::warn!("{error}"));
                     keeping.keeper = Some(keeper);
-                    keeping.process = runtime.keeper_process(boot).and_then(|it| it.matches_live(boot));
+                    // Whoever began it may have died before it was written down.
+                    keeping.save(runtime, boot);
                 }
                 Err(error) => log::error!("{error}: what it has of the supd before is not to be had"),
             }
@@ -97,19 +106,29 @@ impl Keeping {
     fn renew(&mut self, runtime: &Runtime, boot: &BootId, now: Tick) {
         self.begun = now;
         // One that is there and does not answer would hold what nobody can take from it.
-        if let Some(old) = runtime.keeper_process(boot).and_then(|old| old.matches_live(boot)) {
+        let known = runtime.keeper_process(boot).and_then(|old| old.matches_live(boot));
+        for old in self.process.take().into_iter().chain(known).filter(|old| !old.is_over()) {
             log::warn!("the keeper {} does not answer, and is ended", old.pid());
             let _ = old.send(Signal::KILL);
+            // What it holds cannot be bound before.
+            if !old.is_over_within(END) {
+                log::error!("the keeper {} does not end", old.pid());
+            }
         }
         match Keeper::begin(&runtime.keeper()) {
             Ok((keeper, process)) => {
-                let saved = Identity::of(&process, boot).map(|identity| runtime.save_keeper(&identity));
                 (self.keeper, self.process) = (Some(keeper), Some(process));
-                if let Some(Err(error)) = saved {
-                    log::warn!("{error}");
-                }
+                self.save(runtime, boot);
             }
             Err(error) => log::warn!("{error}; should supd die now, its listeners close with its workers"),
+        }
+    }
+
+    /// Writes down which process it is.
+    fn save(&self, runtime: &Runtime, boot: &BootId) {
+        let identity = self.process.as_ref().and_then(|process| Identity::of(process, boot));
+        if let Some(Err(error)) = identity.map(|identity| runtime.save_keeper(&identity)) {
+            log::warn!("{error}");
         }
     }
 
@@ -133,12 +152,6 @@ impl Keeping {
         Some(Marks { workers: vec![pid], ..Marks::default() })
     }
 
-    /// Whether there is a keeper, so that another supd can go on with everything.
-    #[must_use]
-    pub fn is_reached(&self) -> bool {
-        self.keeper.is_some()
-    }
-
     /// This supd goes, and the keeper stays.
     pub fn part(&mut self) {
         let settled = self.keeper.as_mut().map_or(Ok(()), Keeper::settle);
@@ -156,14 +169,14 @@ impl Keeping {
     }
 
     /// It has said something, or it is gone.
-    fn heard(&mut self, sources: &mut Sources, now: Tick) {
+    fn heard(&mut self, sources: &mut Sources) {
         let Some(keeper) = &mut self.keeper else { return };
         if let Err(error) = keeper.hear() {
-            self.lost(&error, sources, now);
+            self.lost(&error, sources);
         }
     }
 
-    fn lost(&mut self, error: &Error, sources: &mut Sources, now: Tick) {
+    fn lost(&mut self, error: &Error, sources: &mut Sources) {
         log::warn!("{error}; another keeper is begun");
         if let (Some(keeper), Some(token)) = (self.keeper.take(), self.token.take()) {
             sources.unwatch(token, &keeper);
@@ -172,7 +185,6 @@ impl Keeping {
         if let Some(process) = self.process.take() {
             let _ = process.send(Signal::KILL);
         }
-        self.begun = now.max(self.begun);
         self.touched.extend(std::mem::take(&mut self.has).into_keys());
     }
 
@@ -182,7 +194,6 @@ impl Keeping {
         let old = self.has.remove(unit).unwrap_or_default();
         let mut new = Has::default();
         if let Some((text, giving)) = kept {
-            let inode = |fd| fstat(fd).map_or(0, |found| found.st_ino);
             let which = giving.all().iter().map(|fd| (fd.as_raw_fd(), inode(*fd))).collect();
             if (&old.text, &old.which) == (&text, &which) {
                 self.has.insert(unit.clone(), old);
@@ -206,13 +217,58 @@ impl Keeping {
     }
 }
 
+/// The keeper of the supd before.
+fn reach(runtime: &Runtime, boot: &BootId) -> Result<Keeper, Error> {
+    let path = runtime.keeper();
+    Keeper::reach(&path).or_else(|error| {
+        let lost = matches!(error.errno, Errno::ENOENT | Errno::ECONNREFUSED | Errno::ENOTSOCK);
+        let process = runtime.keeper_process(boot).filter(|_| lost).and_then(|it| it.matches_live(boot));
+        process.map_or(Err(error), |process| Keeper::reach_without_file(&process, &path))
+    })
+}
+
 impl Hands {
-    /// Gives the keeper what has changed, and waits for nothing: what is on its way to it arrives, whoever dies.
+    /// Gives the keeper what has changed, and waits for nothing: what is on its way to it arrives, whoever dies;
+    /// but where supd goes, for its answer.
     pub(super) fn keep(&mut self, machine: &Machine, now: Tick) {
+        if self.keeping.deadline().is_some_and(|due| due <= now) {
+            self.keeping.renew(&self.runtime, &self.boot, now);
+        }
+        self.keep_all(machine);
+        if self.leaving.is_some() && self.has_keeper(now) {
+            self.keep_all(machine);
+        }
+    }
+
+    /// Whether there is a keeper that answers now, be it another one.
+    pub(super) fn has_keeper(&mut self, now: Tick) -> bool {
         let Self { keeping, sources, runtime, boot, .. } = self;
-        if keeping.deadline().is_some_and(|due| due <= now) {
+        if let Some(Err(error)) = keeping.keeper.as_mut().map(Keeper::ask) {
+            keeping.lost(&error, sources);
+        }
+        if keeping.wanted && keeping.keeper.is_none() {
             keeping.renew(runtime, boot, now);
         }
+        keeping.keeper.is_some()
+    }
+
+    /// What nobody goes on with is closed in the keeper, before anything is bound. Whoever else had it has been
+    /// ended.
+    pub(super) fn forget_strangers(&mut self) {
+        let Self { keeping, listeners, sources, .. } = self;
+        let strangers: Vec<UnitName> =
+            keeping.has.keys().filter(|unit| !listeners.contains_key(*unit)).cloned().collect();
+        let mut done = strangers.iter().try_for_each(|unit| keeping.give(unit, None));
+        if let Some(keeper) = &mut keeping.keeper {
+            done = done.and_then(|()| keeper.settle());
+        }
+        if let Err(error) = done {
+            keeping.lost(&error, sources);
+        }
+    }
+
+    fn keep_all(&mut self, machine: &Machine) {
+        let Self { keeping, sources, .. } = self;
         if let (Some(keeper), None) = (&keeping.keeper, keeping.token) {
             keeping.token = sources.watch(keeper, Source::Keeper).ok();
         }
@@ -220,21 +276,21 @@ impl Hands {
             self.keeping.keeper.is_some().then(|| self.keeping.touched.pop_first()).flatten()
         {
             death::moment();
-            self.keep_one(&unit, machine, now);
+            self.keep_one(&unit, machine);
         }
     }
 
     /// What was closed is closed in the keeper, too, before anybody is told: a port that is said to be free has
     /// to be.
-    pub(super) fn let_go(&mut self, unit: &UnitName, machine: &Machine, now: Tick) {
-        self.keep_one(unit, machine, now);
+    pub(super) fn let_go(&mut self, unit: &UnitName, machine: &Machine) {
+        self.keep_one(unit, machine);
         let settled = self.keeping.keeper.as_mut().map_or(Ok(()), Keeper::settle);
         if let Err(error) = settled {
-            self.keeping.lost(&error, &mut self.sources, now);
+            self.keeping.lost(&error, &mut self.sources);
         }
     }
 
-    pub(super) fn keep_one(&mut self, unit: &UnitName, machine: &Machine, now: Tick) {
+    pub(super) fn keep_one(&mut self, unit: &UnitName, machine: &Machine) {
         let Self { keeping, listeners, notifiers, fdstore, intercepts, workers, sources, .. } = self;
         let mut giving = Giving::default();
         let kept = listeners.get(unit).map(|listeners| {
@@ -257,13 +313,13 @@ impl Hands {
         });
         let kept = kept.filter(|kept| !kept.is_empty()).map(|kept| (kept::encode(&kept), giving));
         if let Err(error) = keeping.give(unit, kept) {
-            keeping.lost(&error, sources, now);
+            keeping.lost(&error, sources);
             keeping.touch(unit);
         }
     }
 
     /// The keeper has answered, or it is gone.
-    pub(super) fn keeper_spoke(&mut self, now: Tick) {
-        self.keeping.heard(&mut self.sources, now);
+    pub(super) fn keeper_spoke(&mut self) {
+        self.keeping.heard(&mut self.sources);
     }
 }

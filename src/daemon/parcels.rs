@@ -54,6 +54,7 @@ pub struct Whole {
 pub struct Lots {
     whole: BTreeMap<UnitName, Whole>,
     keys: BTreeMap<UnitName, Vec<String>>,
+    strange: Vec<String>,
     serial: u64,
 }
 
@@ -67,7 +68,10 @@ impl Lots {
         let mut lots = Self::default();
         let mut pieces: BTreeMap<UnitName, BTreeMap<u64, Pieces>> = BTreeMap::new();
         for (key, lot) in all {
-            let Some((unit, serial, place, count, piece)) = piece(&key, lot) else { continue };
+            let Some((unit, serial, place, count, piece)) = piece(&key, lot) else {
+                lots.strange.push(key);
+                continue;
+            };
             lots.keys.entry(unit.clone()).or_default().push(key);
             lots.serial = lots.serial.max(serial);
             let known = pieces.entry(unit).or_default().entry(serial).or_default();
@@ -92,6 +96,12 @@ impl Lots {
     #[must_use]
     pub fn serial(&self) -> u64 {
         self.serial
+    }
+
+    /// Every key under which there was no piece.
+    #[must_use]
+    pub fn strange(&self) -> &[String] {
+        &self.strange
     }
 
     /// Every key, by unit.
@@ -187,6 +197,7 @@ mod tests {
             ("", lot(b"")),
         ];
         let lots = Lots::of(all.into_iter().map(|(key, lot)| (key.to_owned(), lot)).collect());
+        assert_eq!(lots.strange(), ["", "we b", "web", "web/3/0/1", "web/a"]);
         assert_eq!(lots.into_whole().count(), 0);
     }
 }

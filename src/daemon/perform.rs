@@ -55,13 +55,13 @@ impl Hands {
             Action::Unlisten => self.unlisten(unit, now),
             Action::CloseExcept(named) => {
                 self.close_except(unit, &named);
-                self.let_go(unit, machine, now);
+                self.let_go(unit, machine);
             }
             Action::Watch => self.watch(unit),
             Action::Unwatch => self.end_watch(unit),
             Action::Spawn { worker, index, launch } => {
                 // Should supd die between the two, the next one has what the worker was lent.
-                let lent = self.lend(unit, &launch).inspect(|()| self.keep_one(unit, machine, now));
+                let lent = self.lend(unit, &launch).inspect(|()| self.keep_one(unit, machine));
                 if let Err(reason) = lent.and_then(|()| self.spawn(unit, worker, index, &launch)) {
                     self.say(unit, Event::SpawnFailed { worker, reason });
                 }
@@ -77,7 +77,7 @@ impl Hands {
             Action::EndJob { job } => self.jobs.end(job, &mut self.chores),
             Action::SaveIntent(intent) => {
                 // Should supd die once clients are led there, the next one has to know that it was ready.
-                self.keep_one(unit, machine, now);
+                self.keep_one(unit, machine);
                 self.save_intent(unit, &intent);
             }
             Action::ClearIntent => self.clear_intent(unit),
@@ -86,7 +86,7 @@ impl Hands {
                 self.try_out(unit, to, machine, now);
             }
             Action::Share { swap_id, candidate, share, sticky } => {
-                self.keep_one(unit, machine, now);
+                self.keep_one(unit, machine);
                 self.share(unit, swap_id, (candidate, share), sticky);
                 self.try_out(unit, candidate, machine, now);
             }

@@ -168,7 +168,7 @@ impl Reactor {
                 Source::Job(job) => self.hands.job_ended(job),
                 Source::Logs => self.hands.logs.fired(now),
                 Source::Stored(number) => self.hands.stored_hung_up(number),
-                Source::Keeper => self.hands.keeper_spoke(now),
+                Source::Keeper => self.hands.keeper_spoke(),
                 Source::Signals => self.signalled(),
             }
         }

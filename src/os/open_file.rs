@@ -36,7 +36,7 @@ impl OpenFile {
     /// Takes one.
     #[must_use]
     pub fn new(fd: OwnedFd) -> Self {
-        let seen = Seen::of(&fd);
+        let seen = Seen::of(fd.as_fd());
         Self { fd, seen }
     }
 
@@ -62,7 +62,7 @@ impl AsFd for OpenFile {
 }
 
 impl Seen {
-    fn of(fd: &OwnedFd) -> Self {
+    fn of(fd: BorrowedFd<'_>) -> Self {
         let flags = fcntl(fd, FcntlArg::F_GETFL).unwrap_or_default();
         let mut buffer = MaybeUninit::<libc::statx>::zeroed();
         let how = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
@@ -78,6 +78,12 @@ impl Seen {
         let device = (found.stx_dev_major, found.stx_dev_minor);
         Self { mode, device, inode: found.stx_ino, flags, unique }
     }
+}
+
+/// The inode of an open file.
+#[must_use]
+pub fn inode(fd: BorrowedFd<'_>) -> u64 {
+    Seen::of(fd).inode
 }
 
 fn compare(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<Ordering, Errno> {

@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{FsType, fstatfs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 /// A process, held fast: it may end, but this will never mean another one.
 ///
@@ -125,9 +126,16 @@ impl PidFd {
     /// Whether it has ended, be it reaped or not.
     #[must_use]
     pub fn is_over(&self) -> bool {
+        self.is_over_within(Duration::ZERO)
+    }
+
+    /// The same; waits so long for it.
+    #[must_use]
+    pub fn is_over_within(&self, bound: Duration) -> bool {
         let mut entry = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        let bound = PollTimeout::try_from(bound.as_millis()).unwrap_or(PollTimeout::MAX);
         // An error (ENOMEM) cannot prove an end.
-        poll(&mut entry, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        poll(&mut entry, bound).is_ok_and(|ready| ready > 0)
     }
 
     /// How it ended, if it did. Reaps a child. Never blocks.

@@ -25,6 +25,7 @@ mod hour;
 mod import;
 mod inherit;
 mod intercept;
+mod keeper;
 mod keys;
 mod launcher;
 mod life;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         survival::tests(),
         deaths::tests(),
         every_moment::tests(),
+        keeper::tests(),
         swap::tests(),
         take_from::tests(),
         steer::tests(),

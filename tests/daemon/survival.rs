@@ -39,7 +39,6 @@ pub(crate) fn tests() -> Vec<Test> {
         test("survival::sigterm_leaves_them", sigterm_leaves_them),
         test("survival::sigterm_in_a_swap", sigterm_in_a_swap),
         test("survival::when_the_machine_stops", when_the_machine_stops),
-        test("survival::without_a_keeper_sigterm_stops_all", without_a_keeper_sigterm_stops_all),
     ]
 }
 
@@ -506,17 +505,4 @@ fn when_the_machine_stops() {
         drop(supd.restart_ended());
         drop(socket);
     }
-}
-
-fn without_a_keeper_sigterm_stops_all() {
-    let supd = Supd::start();
-    serving(&supd, "", "");
-    let worker = settled(&supd).pids()[0];
-    let keeper = supd.keeper().expect("a keeper");
-    proc::signal(keeper, Signal::SIGKILL);
-    wait_until("it to be missed", SOON, || supd.log().contains("another keeper is begun"));
-    // Another one is begun after some seconds only.
-    proc::signal(supd.pid(), Signal::SIGTERM);
-    wait_until("supd to end", SOON, || !supd.is_alive());
-    assert!(!proc::alive(worker), "{}", supd.log());
 }

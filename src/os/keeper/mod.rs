@@ -2,30 +2,31 @@
 //! what they are, and hands them to the next supd. It knows nothing of what they are for.
 //!
 //! It outlives supd. It is reached by a socket in a folder that is supd's alone, serves one supd at a time, and
-//! takes in only who is of supd's own user by the kernel's word. It waits for nothing but the next message, so
-//! each of them is answered at once; a supd that hears nothing for half a second takes it for gone, and begins
-//! another.
+//! takes in only who is of supd's own user by the kernel's word. It waits for nothing but the next message, so each of
+//! them is answered at once; a supd that hears nothing for half a second
+//! takes it for gone, and begins another. Should the file of its socket be lost, SIGUSR1 has it make another.
 //!
 //! **What is absent:** whoever kills it loses nothing while supd lives, which begins another and gives it
 //! everything again. When both are gone at once, what nobody else holds is closed.
-#![allow(unsafe_code)]
+
+mod process;
 
 use super::Error;
 use super::ancillary::{Raw, receive_datagram, send_packet};
 use super::clock;
 use super::fork::{close_all_but, fork};
 use super::pidfd::PidFd;
+use crate::model::Signal as Number;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, connect, getsockopt, listen, socket,
-    sockopt,
+    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, setsockopt, socket, socketpair, sockopt,
 };
-use nix::unistd::{geteuid, setsid};
+use nix::sys::time::TimeVal;
+use nix::unistd::geteuid;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -69,30 +70,35 @@ impl Keeper {
     /// Begins one that is reached at `path`, in the place of what is there.
     ///
     /// # Errors
-    /// What the kernel says; the path is too long.
+    /// What the kernel says; the path is too long. ETIME: it does not answer.
     pub fn begin(path: &Path) -> Result<(Self, PidFd), Error> {
         const WHAT: &str = "the keeper";
         let failed = |errno| Error::new("make a socket for", WHAT, errno);
-        match nix::unistd::unlink(path) {
-            Ok(()) | Err(Errno::ENOENT) => {}
-            Err(errno) => return Err(failed(errno)),
-        }
-        let door = packets().map_err(failed)?;
-        bind(door.as_raw_fd(), &UnixAddr::new(path).map_err(failed)?).map_err(failed)?;
-        listen(&door, Backlog::new(1).map_err(failed)?).map_err(failed)?;
+        // It leaves the folder in which supd is.
+        let path =
+            std::path::absolute(path).map_err(|error| Error::from_io("find", path.display(), &error))?;
+        let door = process::door(&path).map_err(failed)?;
+        let (socket, its) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .map_err(failed)?;
+        let mut doors = Some((door, its));
         let forked = fork(WHAT, |_| {
-            if close_all_but(&[door.as_raw_fd()]).is_err() {
+            let Some((door, supd)) = doors.take() else { return };
+            if close_all_but(&[door.as_raw_fd(), supd.as_raw_fd()]).is_err() {
                 return;
             }
-            // But for SIGTERM: who ends everything of a service waits for each process of it, and would wait long.
-            let mut blocked = SigSet::all();
-            blocked.remove(Signal::SIGTERM);
-            let _ = blocked.thread_set_mask();
-            let _ = prctl::set_name(c"supd-keeper");
-            let _ = setsid();
-            serve(&door);
+            process::become_keeper();
+            process::serve(door, supd, &path);
         })?;
-        Ok((Self::reach(path)?, forked.process))
+        let keeper = Self { socket, unanswered: 0 };
+        // Then whoever comes next can reach it.
+        let begun =
+            send_packet(&keeper.socket, &[DROP], &[]).and_then(|()| keeper.receive(&mut [0; 1], TAKEN_IN));
+        if let Err(errno) = begun {
+            let _ = forked.process.send(Number::KILL);
+            return Err(Error::new("begin", WHAT, errno));
+        }
+        Ok((keeper, forked.process))
     }
 
     /// Reaches one that is there.
@@ -102,11 +108,46 @@ impl Keeper {
     pub fn reach(path: &Path) -> Result<Self, Error> {
         let failed = |errno| Error::new("reach the keeper at", path.display(), errno);
         let socket = packets().map_err(failed)?;
-        connect(socket.as_raw_fd(), &UnixAddr::new(path).map_err(failed)?).map_err(failed)?;
+        // So many supds that have died may wait at one that hangs that there is no room.
+        let bound = TimeVal::new(i64::try_from(TAKEN_IN.as_secs()).unwrap_or(1), 0);
+        setsockopt(&socket, sockopt::SendTimeout, &bound).map_err(failed)?;
+        let address = UnixAddr::new(path).map_err(failed)?;
+        loop {
+            match connect(socket.as_raw_fd(), &address) {
+                Ok(()) => break,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Err(failed(Errno::ETIME)),
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
         if !is_ours(socket.as_fd()) {
             return Err(failed(Errno::EPERM));
         }
         Ok(Self { socket, unanswered: 0 })
+    }
+
+    /// Reaches that process, whose socket has lost its file.
+    ///
+    /// # Errors
+    /// As of [`Keeper::reach`].
+    pub fn reach_without_file(process: &PidFd, path: &Path) -> Result<Self, Error> {
+        let end = clock::now().after(TAKEN_IN);
+        loop {
+            // Again and again: it may be busy with the end of another supd.
+            let _ = process.send(Number(Signal::SIGUSR1 as i32));
+            let over = process.is_over_within(Duration::from_millis(20));
+            match Self::reach(path) {
+                Err(_) if !over && !end.since(clock::now()).is_zero() => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// The process at the other end, where it was reached at its path.
+    #[must_use]
+    pub fn process(&self) -> Option<PidFd> {
+        let pid = getsockopt(&self.socket, sockopt::PeerCredentials).ok()?.pid();
+        PidFd::open(pid).ok()
     }
 
     /// Everything that is kept, by its key.
@@ -156,6 +197,16 @@ impl Keeper {
     pub fn forget(&mut self, key: &str) -> Result<(), Error> {
         let message = [&[DROP], key.as_bytes()].concat();
         self.send(&message, &[]).map_err(|errno| Error::new("take from the keeper", key, errno))
+    }
+
+    /// Whether it answers now.
+    ///
+    /// # Errors
+    /// As of [`Keeper::keep`].
+    pub fn ask(&mut self) -> Result<(), Error> {
+        // Nothing is kept under no name.
+        self.forget("")?;
+        self.settle()
     }
 
     /// It has done all that it was told.
@@ -259,83 +310,9 @@ fn lot(rest: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((rest.get(..end)?, rest.get(end + 1..)?))
 }
 
-/// The process. One supd after the other.
-fn serve(door: &OwnedFd) {
-    let mut all: BTreeMap<Vec<u8>, Lot> = BTreeMap::new();
-    loop {
-        let Ok(number) = accept4(door.as_raw_fd(), SockFlag::SOCK_CLOEXEC) else {
-            // Out of memory or descriptors, for a moment or for good: it is not to spin.
-            let _ = poll(&mut [], PollTimeout::from(100_u8));
-            continue;
-        };
-        // SAFETY: the kernel has just made it for us alone.
-        let supd = unsafe { OwnedFd::from_raw_fd(number) };
-        if is_ours(supd.as_fd()) && serve_one(&supd, &mut all) {
-            return;
-        }
-    }
-}
-
-/// One supd, until it is gone. True: it said that this is the end.
-fn serve_one(supd: &OwnedFd, all: &mut BTreeMap<Vec<u8>, Lot>) -> bool {
-    let mut bytes = vec![0; BYTES_MAX];
-    loop {
-        let raw = match receive_datagram(supd, &mut bytes) {
-            Ok(Raw { length: 0, .. }) => return false,
-            Ok(raw) => raw,
-            Err(Errno::EAGAIN) => {
-                let _ = poll(&mut [PollFd::new(supd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
-                continue;
-            }
-            // It has died, and has not read all answers: what it has said is still there.
-            Err(Errno::EINTR | Errno::ECONNRESET) => continue,
-            Err(_) => return false,
-        };
-        let Some((what, rest)) = bytes.get(..raw.length).and_then(<[u8]>::split_first) else { return false };
-        match *what {
-            KEEP => {
-                // What it could not take whole it does not say that it has.
-                let Some((key, said)) = lot(rest).filter(|_| !raw.truncated) else { return false };
-                let lot = Lot { bytes: said.to_vec(), descriptors: raw.ancillary.descriptors };
-                all.insert(key.to_vec(), lot);
-            }
-            DROP => drop(all.remove(rest)),
-            LIST => {
-                if !all.iter().all(|(key, lot)| tell(supd, key, lot)) {
-                    return false;
-                }
-            }
-            QUIT => return true,
-            _ => return false,
-        }
-        // Whoever hears nothing any more may have said more.
-        let _ = send_waiting(supd, &[DONE], &[]);
-    }
-}
-
-fn tell(supd: &OwnedFd, key: &[u8], lot: &Lot) -> bool {
-    let message = [&[KEEP], key, &[0], &lot.bytes].concat();
-    let all: Vec<BorrowedFd<'_>> = lot.descriptors.iter().map(AsFd::as_fd).collect();
-    send_waiting(supd, &message, &all).is_ok()
-}
-
-/// However long supd takes to read: it is what this process is for.
-fn send_waiting(supd: &OwnedFd, message: &[u8], all: &[BorrowedFd<'_>]) -> Result<(), Errno> {
-    loop {
-        match send_packet(supd, message, all) {
-            Err(Errno::EAGAIN) => {
-                let _ = poll(&mut [PollFd::new(supd.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE);
-            }
-            Err(Errno::EINTR) => {}
-            other => return other,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Signal as Number;
     use crate::os::alone::alone;
     use nix::sys::stat::fstat;
     use std::fs::File;
@@ -459,6 +436,50 @@ mod tests {
         });
     }
 
+    /// Supds that have died one after the other wait there still.
+    #[test]
+    fn there_may_be_no_room_at_one_that_hangs() {
+        alone("os::keeper::tests::there_may_be_no_room_at_one_that_hangs", || {
+            let (keeper, process, folder) = begun();
+            let path = folder.path().join("socket");
+            process.send(Number(19)).unwrap();
+            let mut waiting = Vec::new();
+            let error = loop {
+                match Keeper::reach(&path) {
+                    Ok(one) => waiting.push(one),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!((error.errno, waiting.is_empty()), (Errno::ETIME, false));
+            assert_eq!(waiting[0].process().unwrap().pid(), process.pid());
+            process.send(Number(18)).unwrap();
+            drop((keeper, waiting));
+            Keeper::reach(&path).unwrap().end();
+            is_over_soon(&process);
+            String::new()
+        });
+    }
+
+    #[test]
+    fn one_whose_socket_has_lost_its_file_is_reached() {
+        alone("os::keeper::tests::one_whose_socket_has_lost_its_file_is_reached", || {
+            let (mut keeper, process, folder) = begun();
+            let path = folder.path().join("socket");
+            keeper.keep("web", b"x", &[]).unwrap();
+            for _ in 0..3 {
+                std::fs::remove_file(&path).unwrap();
+                assert_eq!(Keeper::reach(&path).unwrap_err().errno, Errno::ENOENT);
+                drop(keeper);
+                keeper = Keeper::reach_without_file(&process, &path).unwrap();
+                assert_eq!(keeper.take().unwrap().len(), 1);
+            }
+            keeper.end();
+            is_over_soon(&process);
+            assert!(Keeper::reach_without_file(&process, &path).is_err());
+            String::new()
+        });
+    }
+
     #[test]
     fn one_that_is_killed_or_hangs_is_told_from_one_that_answers() {
         alone("os::keeper::tests::one_that_is_killed_or_hangs_is_told_from_one_that_answers", || {
@@ -466,7 +487,9 @@ mod tests {
             keeper.keep("web", b"", &[]).unwrap();
             keeper.settle().unwrap();
             keeper.hear().unwrap();
+            keeper.ask().unwrap();
             process.send(Number(19)).unwrap();
+            assert_eq!(keeper.ask().unwrap_err().errno, Errno::ETIME);
             keeper.keep("web", b"", &[]).unwrap();
             assert_eq!(keeper.settle().unwrap_err().errno, Errno::ETIME);
             process.send(Number::KILL).unwrap();
