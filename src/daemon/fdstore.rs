@@ -9,6 +9,7 @@
 
 use super::sources::{Source, Sources};
 use crate::model::{Generation, UnitName};
+use crate::os::closing::Prompt;
 use crate::os::open_file::OpenFile;
 use mio::Token;
 use nix::sys::resource::{Resource, getrlimit};
@@ -115,6 +116,7 @@ impl FdStore {
         sources: &mut Sources,
     ) -> Outcome {
         let mut outcome = Outcome::default();
+        let _prompt = Prompt::begin();
         let mut left = descriptors.into_iter();
         while let Some(descriptor) = left.next() {
             // Asked first: that a store is full must cost nothing.
@@ -250,6 +252,7 @@ impl FdStore {
             }
         }
         self.shelves.retain(|_, shelf| !shelf.rows.is_empty());
+        let _prompt = (!gone.is_empty()).then(Prompt::begin);
         for (unit, file) in gone {
             let Some(held) = Rc::into_inner(file) else { continue };
             if let Some(token) = held.token {

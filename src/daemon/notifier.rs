@@ -9,6 +9,7 @@ use crate::machine::Event;
 use crate::model::notice::Notice;
 use crate::model::settings::NotifyAccess;
 use crate::model::{Generation, Tick, UnitName, WorkerId};
+use crate::os::closing::{Prompt, promptly};
 use crate::os::members::{Relation, relation};
 use crate::os::notify::{Datagram, NotifySocket, Received};
 use crate::os::pidfd::PidFd;
@@ -171,6 +172,8 @@ impl Notifiers {
         if let Some(notifier) = self.open.remove(&(unit.clone(), generation)) {
             sources.unwatch(notifier.token, &notifier.socket);
             let _ = std::fs::remove_file(notifier.socket.path());
+            // With what lies in it unheard.
+            promptly(notifier);
         }
     }
 
@@ -187,7 +190,9 @@ impl Notifiers {
 
     /// The machine has taken everything: whoever waits at a barrier may go on.
     pub fn lift_barriers(&mut self) {
-        self.barriers.clear();
+        if !self.barriers.is_empty() {
+            promptly(std::mem::take(&mut self.barriers));
+        }
     }
 
     /// The next of at most [`PER_TURN`] datagrams, and when it was said.
@@ -275,6 +280,8 @@ impl Hands {
     /// Hears what a generation has said, as far as one turn takes.
     pub fn hear(&mut self, unit: &UnitName, generation: Generation, now: Tick) {
         let key = (unit.clone(), generation);
+        // Whatever a message says, descriptors may have come with it.
+        let _prompt = Prompt::begin();
         for _ in 0..PER_TURN {
             let Some((received, since)) = self.notifiers.next(&key) else { return };
             match received {

@@ -7,6 +7,7 @@ pub mod beneath;
 pub mod bpf;
 pub mod census;
 pub mod clock;
+pub mod closing;
 pub mod code;
 pub mod crash;
 pub mod dial;

@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -21,6 +22,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("fdstore::hang_ups", hang_ups),
         test("fdstore::removal", removal),
         test("fdstore::a_flood", a_flood),
+        test("fdstore::closes_that_wait", closes_that_wait),
         test("fdstore::over_a_swap_and_back", over_a_swap_and_back),
         test("fdstore::back_by_itself", back_by_itself),
         test("fdstore::over_a_stop", over_a_stop),
@@ -399,6 +401,45 @@ fn over_a_stop() {
         stage.supd.ctl(&["stop", "web"]).expect(0);
         wait_until("the unit to be forgotten", SOON, || stage.held(MEMFD) == 0);
     }
+}
+
+/// A socket may wait at its close for as long as whoever gave it wishes: neither supd nor the keeper does.
+fn closes_that_wait() {
+    let mut stage = Stage::serving(MAX);
+    let mut puppet = stage.puppet();
+    let keeper = stage.supd.keeper().expect("a keeper");
+    let answers = |stage: &Stage| {
+        let began = Instant::now();
+        stage.supd.ctl(&["status"]).expect(0);
+        assert!(began.elapsed() < Duration::from_secs(10), "supd stood still for {:?}", began.elapsed());
+    };
+    // The keeper is the last to have it.
+    for _ in 0..3 {
+        let waits = puppet.make("lingering", "")[0];
+        puppet.give("FDSTORE=1\nFDNAME=x", &[waits]);
+        stage.has_stored(&mut puppet, 1);
+        puppet.ask(&json!(["close", waits]));
+        puppet.give("FDSTOREREMOVE=1\nFDNAME=x", &[]);
+        stage.has_stored(&mut puppet, 0);
+        answers(&stage);
+    }
+    // supd is.
+    for text in ["FDSTORE=1\nFDNAME=x", "STATUS=x", "FDSTORE=1\nFDNAME=:", "BARRIER=1", "FDSTORE=1\nFDNAME=y"]
+    {
+        let waits = puppet.make("lingering", "")[0];
+        proc::signal(stage.supd.pid(), Signal::SIGSTOP);
+        wait_until("supd to be stopped", SOON, || proc::is_stopped(stage.supd.pid()));
+        puppet.give(text, &[waits]);
+        puppet.ask(&json!(["close", waits]));
+        puppet.give("FDSTOREREMOVE=1\nFDNAME=x", &[]);
+        proc::signal(stage.supd.pid(), Signal::SIGCONT);
+        answers(&stage);
+    }
+    stage.supd = stage.supd.crash_and_go_on();
+    assert_eq!(stage.supd.keeper(), Some(keeper), "{}", stage.supd.log());
+    assert_eq!(stage.supd.wait_for_state("web", "active").pids(), [puppet.pid], "{}", stage.supd.log());
+    stage.supd.ctl(&["stop", "web"]).expect(0);
+    answers(&stage);
 }
 
 /// FileDescriptorStorePreserve = "no": for its own next run, and for nobody else.

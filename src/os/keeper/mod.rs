@@ -2,8 +2,8 @@
 //! what they are, and hands them to the next supd. It knows nothing of what they are for.
 //!
 //! It outlives supd. It is reached by a socket in a folder that is supd's alone, serves one supd at a time, and
-//! takes in only who is of supd's own user by the kernel's word. It waits for nothing but the next message, so each of
-//! them is answered at once; a supd that hears nothing for half a second
+//! takes in only who is of supd's own user by the kernel's word. It waits for nothing but the next message, and for
+//! no close ([`super::closing`]), so each of them is answered at once; a supd that hears nothing for half a second
 //! takes it for gone, and begins another. Should the file of its socket be lost, SIGUSR1 has it make another.
 //!
 //! **What is absent:** whoever kills it loses nothing while supd lives, which begins another and gives it
@@ -314,6 +314,7 @@ fn lot(rest: &[u8]) -> Option<(&[u8], &[u8])> {
 mod tests {
     use super::*;
     use crate::os::alone::alone;
+    use crate::os::closing::{promptly, tests::lingering};
     use nix::sys::stat::fstat;
     use std::fs::File;
 
@@ -432,6 +433,26 @@ mod tests {
             assert!(Keeper::reach(&_folder.path().join("socket")).is_ok());
             process.send(Number(15)).unwrap();
             is_over_soon(&process);
+            String::new()
+        });
+    }
+
+    /// Half a minute is what it would wait.
+    #[test]
+    fn what_would_wait_at_its_close_holds_nobody_up() {
+        alone("os::keeper::tests::what_would_wait_at_its_close_holds_nobody_up", || {
+            let (mut keeper, _process, _folder) = begun();
+            let (waits, others): (Vec<_>, Vec<_>) = (0..3).map(|_| lingering()).unzip();
+            let all: Vec<BorrowedFd<'_>> = waits.iter().map(AsFd::as_fd).collect();
+            keeper.keep("web", b"", &all[..2]).unwrap();
+            keeper.keep("api", b"", &all[2..]).unwrap();
+            keeper.settle().unwrap();
+            promptly(waits);
+            keeper.keep("web", b"", &[]).unwrap();
+            keeper.forget("api").unwrap();
+            keeper.settle().unwrap();
+            keeper.end();
+            drop(others);
             String::new()
         });
     }

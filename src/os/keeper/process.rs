@@ -3,6 +3,7 @@
 
 use super::{BYTES_MAX, DONE, DROP, KEEP, LIST, Lot, QUIT, is_ours, lot, packets};
 use crate::os::ancillary::{Raw, receive_datagram, send_packet};
+use crate::os::closing::promptly;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
@@ -96,9 +97,9 @@ fn serve_one(supd: &OwnedFd, all: &mut BTreeMap<Vec<u8>, Lot>) -> bool {
                 // What it could not take whole it does not say that it has.
                 let Some((key, said)) = lot(rest).filter(|_| !raw.truncated) else { return false };
                 let lot = Lot { bytes: said.to_vec(), descriptors: raw.ancillary.descriptors };
-                all.insert(key.to_vec(), lot);
+                promptly(all.insert(key.to_vec(), lot));
             }
-            DROP => drop(all.remove(rest)),
+            DROP => promptly(all.remove(rest)),
             LIST => {
                 if !all.iter().all(|(key, lot)| tell(supd, key, lot)) {
                     return false;

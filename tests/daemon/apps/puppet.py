@@ -10,6 +10,7 @@ import pathlib
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 
@@ -127,6 +128,17 @@ def make(kind, text=""):
             listener.setblocking(True)
             connection, _ = listener.accept()
             return [connection.detach()]
+    if kind == "lingering":
+        # Its close waits for half a minute, as nobody reads what was sent.
+        listener = socket.create_server(("127.0.0.1", 0))
+        connection = socket.create_connection(listener.getsockname())
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 30))
+        connection.setblocking(False)
+        try:
+            while True:
+                connection.send(bytes(65536))
+        except BlockingIOError:
+            return [sock.detach() for sock in (connection, listener.accept()[0], listener)]
     return [os.open("/dev/null", os.O_RDONLY)]
 
 
