@@ -148,6 +148,13 @@ fn standby_out_of_memory() {
     std::fs::write(&full, "").expect("a file");
     proc::signal(standby, Signal::SIGUSR1);
     wait_until("it to die of that", SOON, || !proc::alive(standby));
+    // Its program is a script, of which there is no copy: that is said, and first what has become of it.
+    let refused = supd.ctl(&["rollback", "web"]).expect(3);
+    assert!(
+        refused.text().contains("generation 1 stands by no more (worker 0 ended: exit status 1"),
+        "{refused}"
+    );
+    assert!(refused.text().contains("not pinned") && refused.text().contains("--anyway"), "{refused}");
     let refused = supd.ctl(&["rollback", "web", "--anyway"]).expect(1);
     assert!(refused.text().contains("exit status 1"), "{refused}");
     let status = supd.status("web");

@@ -1,6 +1,7 @@
 //! What the workers of a unit do and say, and what that means to the unit.
 
 use super::super::effect::{Action, FailureKind, Launch, Level};
+use super::super::group::Role;
 use super::super::swap::table::SwapCueKind;
 use super::super::turn::Turn;
 use super::super::worker::{Cue, Told};
@@ -134,6 +135,9 @@ impl Unit {
         let Some(group) = self.groups.get(&generation) else { return };
         let Some(worker) = group.workers.get(index) else { return };
         let (run, lived) = (worker.id, turn.now.since(worker.born));
+        if let Role::Standby { .. } = group.role {
+            self.fallen = Some(Box::new((generation, format!("worker {index} {cause}"))));
+        }
         // The swap that brought it has heard of its end.
         let rescues = group.rescues;
         if let Some(swap) = self.swap.as_mut().filter(|swap| swap.to == generation && !rescues) {

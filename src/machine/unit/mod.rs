@@ -156,6 +156,8 @@ pub(super) struct Unit {
     undeploying: Option<releases::Undeploying>,
     /// The releases whose files are in place.
     trees: BTreeSet<Label>,
+    /// A generation that stood by and has failed, and how: a rollback that is refused names it.
+    fallen: Option<Box<(Generation, String)>>,
     /// How often in a row the listeners could not be bound.
     bind_failures: u32,
     quarantine: Option<String>,

@@ -64,6 +64,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         install_failure: None,
         undeploying: None,
         trees,
+        fallen: None,
         bind_failures: 0,
         quarantine: None,
         holding,

@@ -152,9 +152,16 @@ impl Unit {
 
     /// The answer where a rollback would run something else than what ran.
     pub(super) fn unpinned(&self, generation: Generation) -> Reply {
-        let text = format!(
-            "generation {generation}'s program is not pinned: a rollback would run what is on disk now"
-        );
+        let fallen = self.fallen.as_ref().filter(|fallen| fallen.0 == generation);
+        let text = match fallen.map(|fallen| &fallen.1) {
+            Some(how) => format!(
+                "generation {generation} stands by no more ({how}), and its program is not pinned: a rollback would \
+                 run what is on disk now"
+            ),
+            None => format!(
+                "generation {generation}'s program is not pinned: a rollback would run what is on disk now"
+            ),
+        };
         Reply::refused(text, Some(format!("rollback {} --anyway", self.name)))
     }
 
