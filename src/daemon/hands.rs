@@ -183,6 +183,7 @@ impl Hands {
             self.keeping.touch(&unit);
             let mut faults = Vec::new();
             faults.extend(listeners.revive(now, true, &mut self.sources));
+            faults.extend(listeners.look_again(now, &mut self.sources));
             listeners.look_at_fading(now, &mut faults);
             if listeners.look(now, &mut faults) {
                 self.say(&unit, Event::Unlistened);
@@ -208,7 +209,7 @@ impl Hands {
     pub fn revive(&mut self, unit: &UnitName, now: Tick) {
         let Some(listeners) = self.listeners.get_mut(unit) else { return };
         self.keeping.touch(unit);
-        for note in listeners.revive(now, false, &mut self.sources) {
+        for note in listeners.heard(now, &mut self.sources) {
             log::warn!("{unit}: {note}");
         }
         if listeners.deadline().is_some() {

@@ -9,6 +9,7 @@ use super::hands::Hands;
 use super::perform::note;
 use crate::machine::Level;
 use crate::model::{Address, Generation, UnitName};
+use crate::os::clock;
 use std::collections::BTreeSet;
 
 /// So many units are looked at with a count; the others have the next ones.
@@ -32,6 +33,9 @@ impl Hands {
 
     /// Makes sure that the kernel goes by supd's word, and says so if it did not. Gives why it still may not.
     pub(super) fn set_right(&mut self, unit: &UnitName) -> Vec<String> {
+        if self.listeners.get_mut(unit).is_some_and(|listeners| listeners.takes_back()) {
+            self.revive(unit, clock::now());
+        }
         let Some(listeners) = self.listeners.get_mut(unit) else { return Vec::new() };
         let overruled = listeners.overruled();
         let faults = listeners.lead_again();

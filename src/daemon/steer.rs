@@ -69,6 +69,9 @@ impl Hands {
         for fault in listeners.give_back(generation, &mut self.sources) {
             note(unit, Level::Warning, Some(generation), &fault);
         }
+        if listeners.deadline().is_some() {
+            self.last_calls.insert(unit.clone());
+        }
         listeners.left_to(generation)
     }
 

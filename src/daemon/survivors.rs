@@ -212,6 +212,9 @@ impl Hands {
                 log::warn!("{unit}/g{}: {fault}", loan.generation);
             }
         }
+        if listeners.deadline().is_some() {
+            self.last_calls.insert(unit.clone());
+        }
         for KeptNotify { generation, socket } in
             kept.notify.iter().filter(|it| known.contains(&it.generation))
         {

@@ -30,6 +30,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("trial::slow_server_beside_deferred_handshakes", slow_server_beside_deferred_handshakes),
         test("trial::worker_that_takes_more_than_its_share", worker_that_takes_more_than_its_share),
         test("trial::worker_that_sends_clients_to_who_drains", worker_that_sends_clients_to_who_drains),
+        test_with("trial::who_is_alone_without_ebpf", SETPRIV, who_is_alone_without_ebpf),
     ]
 }
 
@@ -398,6 +399,50 @@ fn worker_that_sends_clients_to_who_drains() {
         wait_until("it to be told", SOON, || accusations(&supd) == 1);
     }
     supd.ctl(&["stop", "web", "--now"]).expect(0);
+}
+
+/// The slot of who was there before is gone with its clients, so that there is nobody to send any to.
+fn who_is_alone_without_ebpf() {
+    for how in ["again", "detach", "attach"] {
+        let (supd, port) = (Supd::without_ebpf(), free_port());
+        let done = supd.path().join("done");
+        let with_file = format!("{how:?}, {:?}]", done.display().to_string());
+        let unit = |version: &str| {
+            let unit = meddling(port, version, how, "0").replace(&format!("{how:?}]"), &with_file);
+            format!("{unit}SettleSec = \"0\"\n")
+        };
+        supd.launch("web", &unit("1"));
+        supd.write_unit("web", &unit("2"));
+        supd.ctl(&["swap", "web"]).expect(0);
+        // From here on nobody asks supd anything, which would make it look.
+        let [two] = supd.status("web").pids_in(2)[..] else { panic!("one worker") };
+        wait_until("the other slot to go", SOON, || listening(port) == 1);
+        for times in 1..=5 {
+            proc::signal(two, Signal::SIGUSR1);
+            let is_done = || std::fs::metadata(&done).is_ok_and(|file| file.len() == times);
+            wait_until("it to be done", SOON, is_done);
+            // It is refused for the moment in which its one socket is shut.
+            wait_until("it to be served", SOON, || (0..6).all(|_| reaches(port) == Some("2".into())));
+        }
+        supd.ctl(&["stop", "web", "--now"]).expect(0);
+    }
+}
+
+/// How many sockets listen there.
+fn listening(port: u16) -> usize {
+    let all = std::fs::read_to_string("/proc/net/tcp").expect("/proc");
+    let is = |line: &&str| line.contains(&format!(":{port:04X} 00000000:0000 0A"));
+    all.lines().filter(is).count()
+}
+
+/// The version that answers a new connection, if any does before long.
+fn reaches(port: u16) -> Option<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a limit");
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("X-Served-By: ")?.split('/').next().map(str::to_owned))
 }
 
 /// The version that a new connection reaches.

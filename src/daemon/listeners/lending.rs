@@ -286,6 +286,7 @@ impl Listeners {
         self.all_mut().for_each(|listener| listener.give_back(slot));
         self.lending.left.retain(|_, left| *left != slot);
         self.lending.left.insert(generation, slot);
+        self.await_idle();
         faults.extend(self.guard(sources));
         faults
     }

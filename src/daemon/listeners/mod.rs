@@ -48,6 +48,8 @@ pub struct Listeners {
     revive_at: Option<Tick>,
     /// When it was last told that this happens again and again.
     told: Option<Tick>,
+    /// When to look whether all is as it should be, and how long after the look before: see [`Listeners::look_again`].
+    again: Option<(Tick, Duration)>,
     /// While listening ends: until when the queues may take, and when to look again.
     last_call: Option<(Tick, Tick)>,
     /// Addresses whose last clients are waited for.
@@ -89,6 +91,7 @@ impl Listeners {
             revived: None,
             revive_at: None,
             told: None,
+            again: None,
             last_call: None,
             fading: Fading::default(),
             lending: Lending::default(),
@@ -246,7 +249,8 @@ impl Listeners {
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
         let last_call = self.last_call.map(|(_, look)| look);
-        last_call.into_iter().chain(self.revive_at).chain(self.fading.deadline()).min()
+        let again = self.again.map(|(at, _)| at);
+        last_call.into_iter().chain(self.revive_at).chain(again).chain(self.fading.deadline()).min()
     }
 
     /// Whether listening has ended just now: every queue is served, or its time is over.

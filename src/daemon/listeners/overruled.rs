@@ -16,10 +16,10 @@ impl Listeners {
         listeners.filter(is).map(|listener| listener.address().clone()).collect()
     }
 
-    /// Whether there is anything to choose.
+    /// Whether there is anything to choose: a slot that nobody has is as good as any for whoever chooses wrongly.
     #[must_use]
     pub fn has_several(&self) -> bool {
-        self.lending.lent.iter().count() > 1
+        self.lending.lent.iter().count() > 1 || self.all().any(|listener| listener.slots().count() > 1)
     }
 
     /// Every generation that has a slot, if this was not told of one of them yet. It is from here on.

@@ -15,6 +15,12 @@ const REVIVE_SPAN: Duration = Duration::from_secs(1);
 /// Who shuts a listener down all the time is told of once in this span.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
+/// After word that somebody was shut down it is looked again so soon, and then each time after twice as long.
+const AGAIN_FIRST: Duration = Duration::from_millis(50);
+
+/// The longest pause before such a look: the last one.
+const AGAIN_LAST: Duration = Duration::from_millis(3_200);
+
 impl Listeners {
     /// Hears from here on when somebody shuts an open listener down, and of no other: what refuses
     /// already, or can never listen again, has nothing to be told. Says what has gone wrong with slots before.
@@ -56,6 +62,40 @@ impl Listeners {
             }
         }
         faults
+    }
+
+    /// Somebody was shut down. That it is so for good may not be seen at that moment: a listen(2) that fails (for
+    /// another has the port) is in force for an instant, and what follows is told to nobody. So it is looked again,
+    /// a few times.
+    pub fn heard(&mut self, now: Tick, sources: &mut Sources) -> Vec<String> {
+        self.again = Some((now.after(AGAIN_FIRST), AGAIN_FIRST));
+        self.revive(now, false, sources)
+    }
+
+    /// If that is due: opens again what is shut, leads clients where the split says, and closes slots that nobody has.
+    pub fn look_again(&mut self, now: Tick, sources: &mut Sources) -> Vec<String> {
+        let Some((_, pause)) = self.again.filter(|(at, _)| *at <= now) else { return Vec::new() };
+        self.again = (pause < AGAIN_LAST).then(|| (now.after(pause * 2), pause * 2));
+        let deaf = self.takes_back();
+        let notes = if deaf { self.heard(now, sources) } else { self.revive(now, false, sources) };
+        self.all_mut().for_each(Listener::close_idle);
+        self.await_idle();
+        self.guard(sources).into_iter().chain(notes).collect()
+    }
+
+    /// What cannot be closed yet will be.
+    pub(super) fn await_idle(&mut self) {
+        let until = self.all().filter_map(Listener::idle_until).min();
+        self.again = self.again.or(until.map(|until| (until, AGAIN_LAST)));
+    }
+
+    /// Takes back what a worker has bound elsewhere. Whether a port is shut by now, by that or by somebody, that is
+    /// to be open.
+    pub fn takes_back(&mut self) -> bool {
+        self.all_mut().filter(|listener| listener.traffic() == Traffic::Open).for_each(Listener::take_back);
+        let deaf =
+            |it: &Listener| it.traffic() == Traffic::Open && it.can_listen_again() && it.is_shut_down();
+        self.all().any(deaf)
     }
 
     /// Opens again what somebody shut down, `later`: where that was put off. Within bounds: a worker

@@ -127,6 +127,11 @@ fn reserve(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     refuse(fd)
 }
 
+/// Whether one that does not listen can, although SO_REUSEPORT is off.
+pub(super) fn is_alone(fd: BorrowedFd<'_>) -> bool {
+    sockopt::set(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1).and_then(|()| reserve(fd)).is_ok()
+}
+
 /// Connections are refused from here on and those still in the queue are reset; the port stays ours.
 ///
 /// Not by shutdown(2): on a socket that does not listen (any more) that leaves a mark which is

@@ -62,7 +62,13 @@ impl Listener {
             for member in members {
                 let fd = given.take(member.socket)?;
                 let place = adopt_member(&kept.socket, fd.as_fd(), private_folder)?;
-                listener.further.push(Member { slot: slot(member.slot)?, lent: member.lent, place, fd });
+                listener.further.push(Member {
+                    slot: slot(member.slot)?,
+                    lent: member.lent,
+                    led: None,
+                    place,
+                    fd,
+                });
             }
             let group = kept.group.as_ref().map(|group| Group::go_on(group, given, steering, &kept.bound));
             listener.group = group.transpose()?.map(Box::new);

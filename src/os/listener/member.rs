@@ -2,6 +2,7 @@
 
 use super::inet;
 use super::place::Place;
+use crate::model::Tick;
 use crate::os::steering::Slot;
 use std::iter;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,6 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub(super) struct Member {
     pub(super) slot: Slot,
     pub(super) lent: bool,
+    /// When clients that had been led there were led elsewhere.
+    pub(super) led: Option<Tick>,
     // Dropped in this order, so that a client finds no file rather than a dead one.
     pub(super) place: Option<Place>,
     pub(super) fd: OwnedFd,
@@ -19,7 +22,7 @@ pub(super) struct Member {
 impl Member {
     /// The first one.
     pub(super) fn new(place: Option<Place>, fd: OwnedFd) -> Self {
-        Self { slot: 0, lent: false, place, fd }
+        Self { slot: 0, lent: false, led: None, place, fd }
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {

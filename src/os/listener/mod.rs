@@ -30,6 +30,7 @@ mod adopt;
 mod bind_error;
 mod fifo;
 mod filter;
+mod idle;
 mod inet;
 mod kept;
 mod member;

@@ -96,6 +96,7 @@ pub(super) fn recount(
         tell(inet::refuse(member.fd()).map_err(failed("take out", member, address)), troubles);
     }
     out.sort_by_key(|it| it.slot != active.slot);
+    share_port(out.iter().copied());
     let stayed = |it: &&Member| group.has(it.slot);
     let told =
         if group.is_empty() { Ok(()) } else { group.attach(all().filter(stayed).map(Member::fd), address) };
@@ -105,6 +106,33 @@ pub(super) fn recount(
         tell(put_back(group, member, (address, backlog, kept_out)), troubles);
         if member.slot == active.slot {
             tell(group.attach(std::iter::once(member.fd()), address), troubles);
+        }
+    }
+}
+
+/// Switches SO_REUSEPORT on again, which a worker may have taken from its slot: beside one that lacks it none can be
+/// bound, and itself it cannot listen beside others. Where it is not to be had, bind(2) or listen(2) says so.
+pub(super) fn share_port<'a>(members: impl Iterator<Item = &'a Member>) {
+    for member in members {
+        let _ = sockopt::set(member.fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1);
+    }
+}
+
+impl super::Listener {
+    /// Takes slots back that a worker has bound to an interface (SO_BINDTODEVICE): one that listens anew has a row of
+    /// its own then, which the kernel prefers for all that comes in there. It is shut down for that, and can listen
+    /// again where it belongs ([`super::Listener::listen`]). Where supd may not (CAP_NET_RAW) it is told.
+    pub fn take_back(&mut self) {
+        let Self { socket, bound, front, further, troubles, .. } = self;
+        let tcp = matches!(bound, Address::Ip { kind: SocketKind::Stream, .. });
+        if !tcp || socket.options.bind_to_device.is_some() {
+            return;
+        }
+        let bound_to = |it: &Member| sockopt::get(it.fd(), libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX);
+        for member in std::iter::once(&*front).chain(&*further).filter(|it| bound_to(it) != Ok(0)) {
+            let freed = sockopt::set(member.fd(), libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, 0);
+            let shut = freed.and_then(|()| inet::refuse(member.fd()));
+            tell(shut.map_err(failed("take back from an interface", member, bound)), troubles);
         }
     }
 }

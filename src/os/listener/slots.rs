@@ -1,15 +1,16 @@
 //! A slot for each generation that asks for one, and how clients get there.
 
 use super::bind_error::{BindError, Why, in_use};
+use super::idle::close;
 use super::member::Member;
 use super::owner::Owner;
 use super::{Listener, Queues, Traffic, filter, inet, queue, recount, unix};
 use crate::model::{Address, SocketKind, Waiting};
-use crate::os::steering::{self, Group, Mechanism, Slot, Steering};
-use crate::os::{Error, sockopt};
+use crate::os::steering::{self, Mechanism, Slot, Steering};
+use crate::os::{Error, clock, sockopt};
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 impl Listener {
@@ -47,40 +48,6 @@ impl Listener {
         Ok(())
     }
 
-    /// Another socket in the place of one that nobody has and where nobody waits: what a worker did to it (its
-    /// options, a mark of shutdown(2), which every connection inherits, or that it can listen no more) is not for
-    /// the next one. Where slots are closed once nobody has them there is none.
-    fn freshen(&mut self, slot: Slot) {
-        let port = matches!(self.bound, Address::Ip { kind: SocketKind::Stream, .. });
-        let Self { socket, bound, front, further, group, traffic, troubles, .. } = self;
-        let Some(group) = group.as_deref_mut().filter(|group| port && !group.closes()) else { return };
-        let idle = |member: &Member| {
-            let waits =
-                queue::length(member.fd(), bound, &Queues::default()).is_some_and(|length| length > 0);
-            member.slot == slot && !member.lent && !(waits && member.is_listening())
-        };
-        let Some(at) = further.iter().position(idle).filter(|_| *traffic != Traffic::Refused) else { return };
-        // What it did is seen by its mark, which goes with it.
-        let held = *traffic == Traffic::HeldOff;
-        recount::recount(group, front, further, (bound, socket.options.backlog, held), troubles);
-        if !(group.has(slot) && further[at].is_listening()) {
-            let _ = group.left(slot);
-            further.swap_remove(at);
-            return;
-        }
-        // Into the row behind all others, where nobody is led; the kernel puts the last one where one has left
-        // it, so that every other keeps its number.
-        let made = inet::join(front.fd(), bound, &socket.options, false).ok().filter(|fd| {
-            (!held || filter::drop_new_connections(fd.as_fd()).is_ok())
-                && inet::listen(fd.as_fd(), socket.options.backlog, false).is_ok()
-                && recount::mark(fd.as_fd()).is_ok()
-        });
-        let Some(made) = made else { return };
-        if inet::refuse(further[at].fd()).is_ok() {
-            further[at].fd = made;
-        }
-    }
-
     /// Nobody has the active slot: whoever comes first gets it, with what waits there.
     fn rename(&mut self, slot: Slot) -> Result<(), Why> {
         let Self { front, group, .. } = self;
@@ -95,7 +62,9 @@ impl Listener {
         match &self.bound {
             Address::Ip { kind, .. } => {
                 let udp = *kind == SocketKind::Datagram;
-                self.add_socket(slot, udp, steering).inspect_err(|_| self.be_alone_again())
+                self.add_socket(slot, udp, steering).inspect_err(|_| {
+                    self.be_alone_again();
+                })
             }
             Address::Unix { .. } | Address::Abstract { .. } | Address::Fifo { .. } => self.add_path(slot),
         }
@@ -117,7 +86,7 @@ impl Listener {
             sockopt::listen(fd.as_fd(), self.socket.options.backlog)
                 .map_err(|errno| Error::new("listen on", place.private().display(), errno))?;
         }
-        self.further.push(Member { slot, lent: false, place: Some(place), fd });
+        self.further.push(Member { slot, lent: false, led: None, place: Some(place), fd });
         Ok(())
     }
 
@@ -136,6 +105,8 @@ impl Listener {
             (bound, socket.options.backlog, *traffic == Traffic::HeldOff),
             troubles,
         );
+        // A worker may have taken it from its slot: then nobody could be bound beside that.
+        recount::share_port(std::iter::once(&*front).chain(&*further));
         let fd = inet::join(front.fd(), bound, &socket.options, *traffic == Traffic::Refused)?;
         if udp || *traffic != Traffic::Refused {
             let failed = |errno| Error::new("listen on", &*bound, errno);
@@ -162,7 +133,7 @@ impl Listener {
                 return Err(error.into());
             }
         }
-        further.push(Member { slot, lent: false, place: None, fd });
+        further.push(Member { slot, lent: false, led: None, place: None, fd });
         Ok(())
     }
 
@@ -191,15 +162,13 @@ impl Listener {
     }
 
     /// Where there is no second slot, the port is closed to all others again, from the next listen(2)
-    /// on at the latest.
-    pub(super) fn be_alone_again(&mut self) {
-        if !self.further.is_empty() {
-            return;
-        }
-        if let Some(mut group) = self.group.take() {
-            let _ = group.left(self.front.slot);
-            let _ = sockopt::set(self.front.fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 0);
-        }
+    /// on at the latest. Whether there had been one.
+    pub(super) fn be_alone_again(&mut self) -> bool {
+        let group = if self.further.is_empty() { self.group.take() } else { None };
+        let Some(mut group) = group else { return false };
+        let _ = group.left(self.front.slot);
+        let _ = sockopt::set(self.front.fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 0);
+        true
     }
 
     /// Leads new clients where the split says; for an eBPF program it makes sure that it is asked, and
@@ -221,6 +190,10 @@ impl Listener {
     fn attach(&mut self, steering: &Steering) -> Result<(), Why> {
         let Self { socket, bound, traffic, front, further, group, troubles, .. } = self;
         if let Some(group) = group {
+            let left = |slot: Slot| group.leads_to(slot) && !steering.split().leads_to(slot);
+            for member in std::iter::once(&mut *front).chain(&mut *further).filter(|it| left(it.slot)) {
+                member.led = Some(clock::now());
+            }
             steering.tell(group);
             recount::recount(
                 group,
@@ -294,28 +267,6 @@ impl Listener {
         self.close_idle();
     }
 
-    /// Closes what nobody has and nobody is led to. The number of a slot is free then.
-    pub fn close_idle(&mut self) {
-        let Self { bound, further, group, .. } = self;
-        let empty = |member: &Member| queue::length(member.fd(), bound, &Queues::default()) == Some(0);
-        let goes = |member: &Member| match group.as_deref() {
-            Some(group) => group.closes() && (group.migrates() || empty(member)),
-            None => empty(member),
-        };
-        let mut gone = Vec::new();
-        for at in (0..further.len()).rev() {
-            if !further[at].lent && goes(&further[at]) {
-                gone.push(further.swap_remove(at));
-            }
-        }
-        for Member { slot, place, fd, .. } in gone {
-            drop(place);
-            if let Some(group) = group {
-                close(group, slot, fd, group.migrates());
-            }
-        }
-    }
-
     /// Lets the kernel's choice know again what it may have lost: somebody has shut a slot down and
     /// let it listen again, before we looked. With a classic program the places are counted again then.
     ///
@@ -331,17 +282,17 @@ impl Listener {
             (bound, socket.options.backlog, *traffic == Traffic::HeldOff),
             troubles,
         );
-        for member in std::iter::once(&*front).chain(&*further) {
-            if group.has(member.slot) {
-                group.enter(member.slot, member.fd())?;
-            }
+        let mut entered = Ok(());
+        for member in std::iter::once(&*front).chain(&*further).filter(|it| group.has(it.slot)) {
+            // One that cannot be is no reason for the others not to.
+            entered = entered.and(group.enter(member.slot, member.fd()));
         }
         if group.is_empty() {
-            return Ok(());
+            return entered;
         }
         let tcp = matches!(bound, Address::Ip { kind: SocketKind::Stream, .. });
         let heard = std::iter::once(&*front).chain(&*further).filter(|it| !tcp || it.is_listening());
-        group.attach(heard.map(Member::fd), bound)
+        group.attach(heard.map(Member::fd), bound).and(entered)
     }
 
     /// Moves what waits in a slot to which nobody is led to the others: the kernel does that where a slot
@@ -403,14 +354,4 @@ impl Listener {
     pub fn private_path(&self, slot: Slot) -> Option<&Path> {
         Some(self.member(slot)?.place.as_ref()?.private())
     }
-}
-
-/// Closes a slot for everybody: somebody may have a copy. `migrates`: what waits there moves to the
-/// other slots at the shutdown(2).
-fn close(group: &mut Group, slot: Slot, fd: OwnedFd, migrates: bool) {
-    if migrates {
-        let _ = shutdown(fd.as_raw_fd(), Shutdown::Both);
-    }
-    let _ = group.left(slot);
-    drop(fd);
 }

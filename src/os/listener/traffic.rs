@@ -53,14 +53,17 @@ impl Listener {
     /// listen(2) on each slot that does not, the active one first: with it comes the program, so that
     /// the next that joins gets nobody who is not meant for it.
     fn open_tcp(&mut self) -> Result<(), Why> {
-        if self.further.is_empty() && !self.front.is_listening() {
-            self.be_alone_again();
-        }
+        let was_beside = self.further.is_empty() && !self.front.is_listening() && self.be_alone_again();
         let Self { socket, bound, shared, front, further, group, troubles, .. } = self;
         let backlog = socket.options.backlog;
         let failed = |errno| in_use(bound, Error::new("listen on", &*bound, errno));
         let Some(group) = group else {
-            return inet::listen(front.fd(), backlog, shared.is_none()).map_err(failed);
+            // Somebody may have a copy of a slot that there was, and listen on it.
+            let alone = shared.is_none() && (!was_beside || inet::is_alone(front.fd()));
+            if was_beside && !alone {
+                recount::share_port(std::iter::once(&*front));
+            }
+            return inet::listen(front.fd(), backlog, alone).map_err(failed);
         };
         let held = self.traffic == Traffic::HeldOff;
         // What moved before is counted first: else what begins to listen now would stand before it in our count.
@@ -70,12 +73,9 @@ impl Listener {
         let others: Vec<BorrowedFd<'_>> =
             std::iter::once(&*front).chain(&*further).filter(listens).map(Member::fd).collect();
         let mut failed_first = None;
+        recount::share_port(std::iter::once(&*front).chain(&*further));
         for member in std::iter::once(&*front).chain(&*further) {
             let listened = member.is_listening();
-            if !listened {
-                // A worker may have taken it from its slot. Where even this is not to be had, listen(2) says so.
-                let _ = sockopt::set(member.fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1);
-            }
             let result = inet::listen(member.fd(), backlog, false).map_err(failed).and_then(|()| {
                 if listened && group.has(member.slot) {
                     return Ok(group.enter(member.slot, member.fd())?);

@@ -139,6 +139,21 @@ impl Group {
         self.row.index(slot).is_some()
     }
 
+    /// Whether the split that it was told of last leads clients to a slot, or a probe.
+    #[must_use]
+    pub fn leads_to(&self, slot: Slot) -> bool {
+        self.split.leads_to(slot) || self.probes.iter().any(|(_, probed)| *probed == slot)
+    }
+
+    /// Whether nobody is led astray, by the program that is attached now, while a slot leaves the row: the last one
+    /// gets its place, and that is nobody who is led to; or one alone is left.
+    #[must_use]
+    pub fn can_lose(&self, slot: Slot) -> bool {
+        let last = self.row.slots().last();
+        let moves = self.row.len() > 2 && last.is_some_and(|last| last != slot && self.leads_to(last));
+        !self.has(slot) || !(self.leads_to(slot) || moves)
+    }
+
     /// How many the kernel chooses from.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,7 +1,8 @@
-"""A server that changes who receives how much, each time it gets SIGUSR1: meddling.py VERSION detach|attach.
+"""A server that changes who receives how much, each time it gets SIGUSR1: meddling.py VERSION HOW [FILE].
 
-It takes the program off the SO_REUSEPORT group of its listener (SO_DETACH_REUSEPORT_BPF), or puts one there
-that gives everything to the slot that listened second.
+HOW is detach: it takes the program off the SO_REUSEPORT group of its listener (SO_DETACH_REUSEPORT_BPF); attach: it
+puts one there that gives everything to the slot that listened second; again: it shuts its listener down and listens,
+five times. FILE gets a byte each time that is done.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import struct
 import sys
 
 VERSION, HOW = sys.argv[1:3]
+DONE = sys.argv[3] if len(sys.argv) > 3 else None
 SO_ATTACH_REUSEPORT_CBPF, SO_DETACH_REUSEPORT_BPF = 51, 68
 listener = socket.socket(fileno=3)
 # One instruction: return 1.
@@ -25,9 +27,16 @@ def meddle(*_):
         # It may be off already.
         with contextlib.suppress(FileNotFoundError):
             listener.setsockopt(socket.SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0)
+    elif HOW == "again":
+        for _ in range(5):
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.listen(128)
     else:
         program = struct.pack("H6xQ", 1, ctypes.addressof(RETURN))
         listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, program)
+    if DONE:
+        with open(DONE, "a") as done:
+            done.write("x")
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

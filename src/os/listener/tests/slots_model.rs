@@ -64,7 +64,7 @@ impl World {
     }
 
     fn step(&mut self, dice: &mut Dice) {
-        match dice.below(9) {
+        match dice.below(10) {
             0 => self.borrow(dice),
             1 => self.die(dice),
             2 => self.switch(dice),
@@ -72,6 +72,7 @@ impl World {
             4 => self.leak(dice),
             5 => self.serve(dice),
             6 => self.listen_again(dice),
+            7 => self.strange(dice),
             _ => self.connect(u32::try_from(1 + dice.below(12)).unwrap()),
         }
         self.check();
@@ -111,12 +112,25 @@ impl World {
         } else if let Some(entry) = self.slots.get_mut(&slot) {
             entry.1 = false;
         }
+        self.forget_closed();
+    }
+
+    /// One that nobody has may go at any time, if nobody waits there.
+    fn forget_closed(&mut self) {
+        let there: Vec<Slot> = self.stage.listener.slots().map(|(slot, _)| slot).collect();
+        let told = self.told.join("\n");
+        self.slots.retain(|slot, (queue, lent)| {
+            let stays = *lent || there.contains(slot);
+            assert!(stays || *queue == 0, "{slot} went with {queue} clients after\n{told}");
+            stays
+        });
     }
 
     fn steer(&mut self, split: Split) {
         self.told.push(format!("{split:?}"));
         self.stage.steer(split);
         self.split = split;
+        self.forget_closed();
     }
 
     fn switch(&mut self, dice: &mut Dice) {
@@ -181,6 +195,18 @@ impl World {
         if let Some(slot) = dice.pick(&self.lent()) {
             self.told.push(format!("leak {slot}"));
             self.leaked.push(self.stage.worker(slot));
+        }
+    }
+
+    /// Whoever has a copy of a slot that is no more listens on it: it is nobody's, and receives nobody.
+    fn strange(&mut self, dice: &mut Dice) {
+        let ours: Vec<u64> = (0..5).filter_map(|slot| self.stage.listener.socket_of(slot)).collect();
+        let strange = |fd: &&OwnedFd| !ours.contains(&sockopt::cookie(fd.as_fd()).unwrap());
+        let copies: Vec<&OwnedFd> = self.leaked.iter().filter(strange).collect();
+        if let Some(copy) = dice.pick(&copies) {
+            self.told.push("a copy listens".to_owned());
+            sockopt::set(copy.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1).unwrap();
+            let _ = sockopt::listen(copy.as_fd(), 64);
         }
     }
 
