@@ -254,7 +254,7 @@ mod tests {
             "supctl swap web --canary 5% --reason why --timeout 5s --request-id swap",
             "supctl deploy web 2 app.tar --hold",
             "supctl daemon-reload --dry-run",
-            "supctl connect web --generation 3 -- curl http://web/",
+            "supctl connect web --generation 3 --exec curl -f http://web/",
         ] {
             let (one, all) = read(line);
             assert!(one.is_some() && one == all, "{line}: {one:?} {all:?}");

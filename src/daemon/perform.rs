@@ -60,9 +60,7 @@ impl Hands {
             Action::Watch => self.watch(unit),
             Action::Unwatch => self.end_watch(unit),
             Action::Spawn { worker, index, launch } => {
-                // Should supd die between the two, the next one has what the worker was lent.
-                let lent = self.lend(unit, &launch).inspect(|()| self.keep_one(unit, machine));
-                if let Err(reason) = lent.and_then(|()| self.spawn(unit, worker, index, &launch)) {
+                if let Err(reason) = self.spawn(unit, worker, index, &launch, machine) {
                     self.say(unit, Event::SpawnFailed { worker, reason });
                 }
             }
@@ -75,11 +73,7 @@ impl Hands {
                 }
             }
             Action::EndJob { job } => self.jobs.end(job, &mut self.chores),
-            Action::SaveIntent(intent) => {
-                // Should supd die once clients are led there, the next one has to know that it was ready.
-                self.keep_one(unit, machine);
-                self.save_intent(unit, &intent);
-            }
+            Action::SaveIntent(intent) => self.save_intent(unit, &intent, machine),
             Action::ClearIntent => self.clear_intent(unit),
             Action::Switch { swap_id, to } => {
                 self.switch(unit, swap_id, to, Course::of(unit, to, machine));
@@ -163,7 +157,9 @@ impl Hands {
         self.unlaunched.remove(unit);
     }
 
-    fn save_intent(&mut self, unit: &UnitName, intent: &Intent) {
+    fn save_intent(&mut self, unit: &UnitName, intent: &Intent, machine: &Machine) {
+        // Should supd die once clients are led there, the next one has to know that it was ready.
+        self.keep_one(unit, machine);
         let swap_id = intent.swap_id;
         let event = match self.runtime.save_intent(unit, intent) {
             Ok(()) => {
@@ -232,7 +228,11 @@ impl Hands {
         id: WorkerId,
         index: u32,
         launch: &Arc<Launch>,
+        machine: &Machine,
     ) -> Result<(), String> {
+        // Should supd die between the two, the next one has what the worker was lent.
+        self.lend(unit, launch)?;
+        self.keep_one(unit, machine);
         let notify = self.runtime.notify(unit, launch.generation);
         self.notifiers.open(unit, launch.generation, &notify, &mut self.sources)?;
         self.run_dirs.note(launch);

@@ -74,13 +74,7 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
     unit.note_missing(turn);
     unit.resume(intent, turn);
     turn.act(Action::Prune { keep: unit.kept_at_boot(survived.as_ref()) });
-    let start = turn.out.len();
-    match survived.filter(|_| supd_booting) {
-        Some(survived) => unit.adopt(&survived, turn),
-        None if supd_booting => unit.boot(machine_booted, turn),
-        None => {}
-    }
-    unit.settle(start, turn);
+    unit.take_up(supd_booting.then_some((survived.as_ref(), machine_booted)), turn);
     unit
 }
 
@@ -133,6 +127,18 @@ impl Unit {
                 machine_booted && self.settings.service.start != Start::Manual
             }
         }
+    }
+
+    /// What is to be done at once. `comes_up`: supd does, with who has outlived the one before, and the machine may
+    /// have been booted since.
+    fn take_up(&mut self, comes_up: Option<(Option<&Survived>, bool)>, turn: &mut Turn<'_>) {
+        let start = turn.out.len();
+        match comes_up {
+            Some((Some(survived), _)) => self.adopt(survived, turn),
+            Some((None, machine_booted)) => self.boot(machine_booted, turn),
+            None => {}
+        }
+        self.settle(start, turn);
     }
 
     /// supd has come up.
