@@ -212,7 +212,7 @@ impl AsFd for Outcome {
 /// Launches. Returns as soon as there is a child; whether it becomes the program is said later.
 ///
 /// # Errors
-/// What [`fork`] says: EMFILE, ENFILE, EAGAIN, ENOMEM. Then nothing was begun.
+/// EMFILE, ENFILE, EAGAIN, ENOMEM. Then nothing was begun.
 pub fn spawn(plan: &Plan<'_>) -> Result<Spawned, Error> {
     let (asks, way) = plan.intercept.then(|| asking(&plan.program)).transpose()?.unzip();
     let forked =
