@@ -140,6 +140,8 @@ fn let_go() {
     wait_until("one in each", SOON, || (asks(keeper), asks(supd.pid())) == (1, 1));
     for _ in 0..5 {
         warm_round(&supd);
+        // No more than MaxGenerations live, and the standby of the round before takes its time to go.
+        wait_until("one and a standby to be left", SOON, || supd.status("web").pids().len() == 2);
     }
     wait_until("one for each that lives", SOON, || (asks(keeper), asks(supd.pid())) == (2, 2));
     supd.ctl(&["stop", "web"]).expect(0);
