@@ -1,17 +1,18 @@
 //! supd's own death at a moment that a test has chosen: between any two effects. There is none in a release build.
 //!
-//! A number in the file that SUPD_TEST_DEATH names says how many moments are to pass before.
+//! Where SUPD_TEST_DEATH is set, a number in the file `death` of the runtime folder says how many moments are to pass
+//! before.
 
 #[cfg(debug_assertions)]
-pub(super) fn moment() {
-    use std::path::PathBuf;
+pub(super) fn moment(runtime: &std::path::Path) {
     use std::sync::OnceLock;
 
-    static PLACE: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let Some(place) = PLACE.get_or_init(|| std::env::var_os("SUPD_TEST_DEATH").map(PathBuf::from)) else {
+    static ASKED: OnceLock<bool> = OnceLock::new();
+    if !ASKED.get_or_init(|| std::env::var_os("SUPD_TEST_DEATH").is_some()) {
         return;
-    };
-    let Ok(text) = std::fs::read_to_string(place) else { return };
+    }
+    let place = runtime.join("death");
+    let Ok(text) = std::fs::read_to_string(&place) else { return };
     match text.trim().parse::<u64>() {
         Ok(0) => {
             let _ = std::fs::remove_file(place);
@@ -24,4 +25,4 @@ pub(super) fn moment() {
 }
 
 #[cfg(not(debug_assertions))]
-pub(super) fn moment() {}
+pub(super) fn moment(_: &std::path::Path) {}

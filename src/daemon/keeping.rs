@@ -275,7 +275,7 @@ impl Hands {
         while let Some(unit) =
             self.keeping.keeper.is_some().then(|| self.keeping.touched.pop_first()).flatten()
         {
-            death::moment();
+            death::moment(self.runtime.root());
             self.keep_one(&unit, machine);
         }
     }

@@ -33,7 +33,7 @@ const LOGS_KEPT: usize = 5;
 impl Hands {
     /// Does what the machine decided.
     pub fn perform(&mut self, effect: Effect, machine: &Machine, now: Tick) {
-        death::moment();
+        death::moment(self.runtime.root());
         match effect {
             Effect::Unit(unit, action) => {
                 self.keeping.touch(&unit);

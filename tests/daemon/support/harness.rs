@@ -206,7 +206,7 @@ impl Supd {
         for name in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "DAEMON_TEST_ROLE"] {
             command.env_remove(name);
         }
-        command.env("SUPD_TEST_DEATH", folder.join(super::death::FILE)).stdin(Stdio::null());
+        command.env("SUPD_TEST_DEATH", "1").stdin(Stdio::null());
         command
     }
 
