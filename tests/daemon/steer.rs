@@ -172,6 +172,7 @@ fn standby_that_is_stopped() {
     let (supd, port) = swapped(WARM);
     let standby = supd.status("web").pids_in(1);
     standby.iter().for_each(|pid| proc::signal(*pid, Signal::SIGSTOP));
+    wait_until("the signal to count", SOON, || standby.iter().all(|pid| proc::is_stopped(*pid)));
     let load = Load::start(Plan::new(target(port), Mode::Close, 2));
     load.wait_for_more(50, SOON);
     let refused = supd.ctl(&["rollback", "web"]).expect(1);
