@@ -146,13 +146,15 @@ impl Unit {
         if !self.serves_at_boot(machine_booted) {
             return self.stay_down(turn);
         }
-        if self.holds_start(turn) {
-            return;
-        }
-        self.doubt_traffic();
         match self.plan_boot(machine_booted) {
-            Ok(plan) => self.start(plan, None, turn),
+            // What could not be launched now is not to be launched once supd holds no longer.
+            Ok(_) if self.holds_start(turn) => {}
+            Ok(plan) => {
+                self.doubt_traffic();
+                self.start(plan, None, turn);
+            }
             Err(refused) => {
+                self.doubt_traffic();
                 turn.note(Level::Warning, None, format!("not started: {}", refused.text));
                 self.stay_down(turn);
             }
