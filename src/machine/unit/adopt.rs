@@ -4,6 +4,7 @@ use super::super::effect::{Action, Launch, Level};
 use super::super::event::Survived;
 use super::super::group::{Group, Role};
 use super::super::turn::Turn;
+use super::plot::exclusive::is_alone;
 use super::{Life, Unit};
 use crate::model::kept::KeptGeneration;
 use crate::model::settings::Retain;
@@ -25,12 +26,29 @@ impl Unit {
         let nobody = || KeptGeneration { generation: active, origin: active, steered, workers: Vec::new() };
         let first = survived.generations.iter().find(|it| it.generation == active);
         let first = first.cloned().unwrap_or_else(nobody);
-        let others = survived.generations.iter().filter(|it| it.generation != active).cloned();
+        let others: Vec<_> = survived.generations.iter().filter(|it| it.generation != active).collect();
         // A switch that was on its way when supd ended may have come to either of the two.
         self.unled = Some(active);
-        for alive in std::iter::once(first).chain(others) {
-            self.adopt_one(&alive, active, turn);
+        let alone = first.workers.is_empty() && self.runs_alone(active, &others);
+        if alone {
+            self.return_alone(active, turn);
+        } else {
+            self.adopt_one(&first, active, turn);
         }
+        for alive in others {
+            self.adopt_one(alive, active, turn);
+            if alone {
+                self.retire(alive.generation, turn);
+            }
+        }
+    }
+
+    /// Whether nobody of that generation may be launched while one of the others lives.
+    fn runs_alone(&self, active: Generation, others: &[&KeptGeneration]) -> bool {
+        let lives = |other: &&&KeptGeneration| !other.workers.is_empty();
+        let lives: Vec<Generation> = others.iter().filter(lives).map(|other| other.generation).collect();
+        let recipes = lives.iter().chain(std::iter::once(&active)).filter_map(|one| self.recipes.get(one));
+        !lives.is_empty() && recipes.into_iter().any(|recipe| is_alone(&recipe.settings))
     }
 
     /// Leads new connections to who is active, as soon as that one serves; until then they are led to who had them

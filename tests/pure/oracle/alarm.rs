@@ -1,9 +1,9 @@
 //! A person is told once of what went wrong by itself, of nothing else, and of one thing at a time.
 
-use super::books::Book;
+use super::books::{Book, SwapBook};
 use super::{Checked, Rule, Violation, must};
 use crate::knobs::Knob;
-use crate::world::{Life, Unit, World};
+use crate::world::{Life, Unit, World, number};
 use std::collections::{BTreeMap, BTreeSet};
 use supd::machine::{Event, FailureKind, JobKind, JobWork, Launch, REASON_MAX, Request};
 use supd::model::settings::Restart;
@@ -31,8 +31,11 @@ impl Alarms {
         self.owed = self.saved.take();
     }
 
-    pub(super) fn reborn(&mut self) {
-        *self = Self { told: std::mem::take(&mut self.told), ..Self::default() };
+    /// The number of a swap that never reached the disk is that of another one from now on.
+    pub(super) fn reborn(&mut self, swaps: &[SwapBook]) {
+        let mut told = std::mem::take(&mut self.told);
+        told.retain(|told| swaps.iter().any(|swap| swap.id == *told));
+        *self = Self { told, ..Self::default() };
     }
 
     pub(super) fn began(&mut self) {
@@ -67,7 +70,7 @@ impl Book {
             SwapResult::RolledBack => !self.alarms.meddled,
             SwapResult::Running | SwapResult::Committed | SwapResult::Aborted | SwapResult::Stopped => false,
         };
-        let first = |swap: &&super::books::SwapBook| swap.ends == 1 && !swap.past && !swap.end_failed;
+        let first = |swap: &&SwapBook| swap.ends == 1 && !swap.past && !swap.end_failed;
         let swap = self.swap(swap_id).filter(first).filter(|_| by_itself);
         self.alarms.saved = swap.map(|swap| (swap.id, swap.to));
     }
@@ -126,9 +129,9 @@ impl Book {
     }
 
     /// Whether there is a swap to that generation of which nobody was told; from now on somebody was.
-    fn told_of(&mut self, generation: Generation, ended: impl Fn(&super::books::SwapBook) -> bool) -> bool {
+    fn told_of(&mut self, generation: Generation, ended: impl Fn(&SwapBook) -> bool) -> bool {
         let told = &self.alarms.told;
-        let untold = |swap: &&super::books::SwapBook| swap.to == generation && !told.contains(&swap.id);
+        let untold = |swap: &&SwapBook| swap.to == generation && !told.contains(&swap.id);
         let swap = self.swaps.iter().rev().filter(untold).find(|swap| ended(swap)).map(|swap| swap.id);
         swap.is_some_and(|id| self.alarms.told.insert(id))
     }
@@ -144,7 +147,8 @@ impl Book {
     fn fell_from(&mut self, generation: Generation) -> bool {
         let told = &self.alarms.told;
         let back = self.swaps.iter().rev().find(|swap| {
-            swap.from == Some(generation)
+            // Who had the traffic may have nobody left by then.
+            (swap.from == Some(generation) || number(swap.before.active.as_ref()) == Some(generation))
                 && swap.ended == Some(SwapResult::Committed)
                 && !told.contains(&swap.id)
         });

@@ -233,7 +233,6 @@ impl Book {
         self.given.clear();
         self.in_haste = false;
         self.left = None;
-        self.alarms.reborn();
         (self.held, self.shut) = (None, false);
         self.saved_commit = None;
         self.deploying.clear();
@@ -243,6 +242,7 @@ impl Book {
         // What was not saved never was.
         self.swaps.retain(|swap| swap.began_saved || swap.on_disk);
         let swaps = &self.swaps;
+        self.alarms.reborn(swaps);
         self.recipes.retain(|generation, _| swaps.iter().any(|swap| swap.to == *generation));
         for swap in &mut self.swaps {
             swap.past = true;

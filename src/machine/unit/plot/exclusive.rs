@@ -32,7 +32,7 @@ pub(in crate::machine::unit) struct Again {
 }
 
 /// Whether no other generation may run beside one of these.
-fn is_alone(settings: &Settings) -> bool {
+pub(in crate::machine::unit) fn is_alone(settings: &Settings) -> bool {
     settings.service.exclusive == Exclusive::Process
 }
 
@@ -315,6 +315,16 @@ impl Unit {
                 self.stay_down(turn);
             }
         }
+    }
+
+    /// supd has ended after the one before had made way, and what was to come lives: it ends first.
+    pub(in crate::machine::unit) fn return_alone(&mut self, generation: Generation, turn: &mut Turn<'_>) {
+        let cause = "supd ended before the swap had".to_owned();
+        let text = "only one may run: it is launched once what outlived that supd has ended";
+        turn.note(Level::Info, Some(generation), text);
+        let (waiters, undoers) = (Vec::new(), Vec::new());
+        let gap_since = Some(turn.now);
+        self.again = Some(Box::new(Again { generation, gap_since, cause, ended: None, waiters, undoers }));
     }
 
     /// Whoever waits from here on waits for that.

@@ -16,7 +16,7 @@ mod back;
 mod before;
 mod canary;
 mod commit;
-mod exclusive;
+pub(super) mod exclusive;
 mod fall;
 mod switch;
 mod unbound;
