@@ -20,7 +20,7 @@ use super::pinner::Pinner;
 use super::recorder::Recorder;
 use super::run_dirs::RunDirs;
 use super::sources::Sources;
-use super::steer::Salts;
+use super::steer::{Intended, Salts};
 use super::survivors::Survivors;
 use super::sweeper::Sweeper;
 use super::taking::Takings;
@@ -37,7 +37,6 @@ use crate::store::pins::Pins;
 use crate::store::runtime::Runtime;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
 
 /// The shell around the machine, less the machine.
 #[derive(Debug)]
@@ -104,8 +103,8 @@ pub struct Hands {
     pub ground: Ground,
     /// The runtime folder.
     pub runtime: Runtime,
-    /// When the intent of a unit was saved whose switch is not yet made.
-    pub intended: BTreeMap<UnitName, Instant>,
+    /// Intents that are saved and whose switch is not yet made.
+    pub intended: BTreeMap<UnitName, Intended>,
     /// Pinned generations.
     pub pins: Pins,
     /// Which boot this is.

@@ -7,7 +7,7 @@ use super::history::course;
 use super::jobs::Left;
 use super::launch::{self, Beside, hears_commands, new_invocation};
 use super::pinning::Copy;
-use super::steer::Course;
+use super::steer::{Course, Intended};
 use super::verdict;
 use super::workers::Around;
 use crate::machine::{Action, Effect, Event, Fault, JobKind, JobWork, Launch, Level, Machine};
@@ -163,7 +163,10 @@ impl Hands {
         let swap_id = intent.swap_id;
         let event = match self.runtime.save_intent(unit, intent) {
             Ok(()) => {
-                self.intended.insert(unit.clone(), Instant::now());
+                // In the same turn as the switch, and not in its time: it reads files of /proc.
+                let tried = machine.on_trial(unit) == Some(intent.to);
+                let able = tried.then(|| self.is_able(unit, intent.to));
+                self.intended.insert(unit.clone(), Intended { since: Instant::now(), able });
                 Event::IntentSaved { swap_id }
             }
             Err(error) => Event::IntentFailed { swap_id, reason: error.to_string() },

@@ -12,6 +12,7 @@ use crate::model::{Generation, JobId, Share, SwapId, UnitName, WorkerId};
 use crate::os::family::{Look, Standing};
 use crate::os::pidfd::PidFd;
 use std::hash::{BuildHasher, RandomState};
+use std::time::Instant;
 
 /// So many processes are named in an error.
 const NAMED: usize = 32;
@@ -77,7 +78,10 @@ impl Hands {
 
     /// `course`: what is known of whom it goes to.
     pub(super) fn switch(&mut self, unit: &UnitName, swap_id: SwapId, to: Generation, course: Course) {
-        let able = if course == Course::Tried { self.is_able(unit, to) } else { Ok(()) };
+        let intended = self.intended.remove(unit);
+        let known = intended.as_ref().and_then(|intended| intended.able.clone());
+        let able =
+            if course == Course::Tried { known.unwrap_or_else(|| self.is_able(unit, to)) } else { Ok(()) };
         let led = able.and_then(|()| match course {
             Course::Tried | Course::Only => self.lead_to(unit, swap_id, to),
             Course::Back => self.lead_back(unit, swap_id, to),
@@ -85,7 +89,7 @@ impl Hands {
         let led = led.and_then(|()| self.lives_or_back(unit, to));
         let event = match led {
             Ok(()) => {
-                let took = self.intended.remove(unit).map(|since| since.elapsed()).unwrap_or_default();
+                let took = intended.map(|intended| intended.since.elapsed()).unwrap_or_default();
                 Event::Switched { swap_id, took }
             }
             Err(reason) => Event::SwitchFailed { swap_id, reason },
@@ -95,7 +99,7 @@ impl Hands {
 
     /// Whoever is stopped by a signal is alive and ready, and would accept nothing; and so is a master that runs
     /// while all who accept for it are stopped.
-    fn is_able(&self, unit: &UnitName, to: Generation) -> Result<(), String> {
+    pub(super) fn is_able(&self, unit: &UnitName, to: Generation) -> Result<(), String> {
         let its = self.workers.of_unit(unit).filter(|(_, worker)| worker.launch.generation == to);
         let mains = its.filter_map(|(_, worker)| worker.main()).map(PidFd::pid);
         let mut look = Look::default();
@@ -200,6 +204,15 @@ pub(super) enum Course {
     Only,
     /// It is where another one has to be gone back from.
     Back,
+}
+
+/// An intent on its way to the switch.
+#[derive(Debug)]
+pub struct Intended {
+    /// When it was saved.
+    pub(super) since: Instant,
+    /// Whether whom it names could accept then, where that counts.
+    pub(super) able: Option<Result<(), String>>,
 }
 
 impl Course {
