@@ -40,6 +40,7 @@ pub use succession::{RESTARTED, unfinished};
 pub use swap::table as swap_table;
 use turn::{Numbers, Turn};
 use unit::Unit;
+pub use unit::handover::Unsettled;
 pub use unit::install::Deploy;
 pub use worker::table as worker_table;
 
@@ -200,6 +201,14 @@ impl Machine {
     #[must_use]
     pub fn outlasts(&self, unit: &UnitName) -> Vec<KeptGeneration> {
         self.units.get(unit).map_or(Vec::new(), |unit| unit.outlasts())
+    }
+
+    /// The first unit with which the next image of supd could not go on as it is; a worker that is on its way
+    /// counts only where nothing else does.
+    #[must_use]
+    pub fn unsettled(&self) -> Option<(&UnitName, Unsettled)> {
+        let all = || self.units.iter().filter_map(|(name, unit)| Some((name, unit.unsettled()?)));
+        all().find(|(_, unsettled)| !unsettled.is_worker).or_else(|| all().next())
     }
 
     /// Every unit, by name.

@@ -6,6 +6,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `restore`, `adopt` | what boot finds; workers that have outlived their supd |
+//! | `handover` | whether the next image of supd could go on with it as it is |
 //! | `ask`, `rollback`, `reload`, `refresh` | what people ask |
 //! | `hear` | what workers do and say |
 //! | `hold` | supd has crashed too often by its own fault |
@@ -26,6 +27,7 @@ mod alarm;
 mod ask;
 mod check;
 mod clients;
+pub(super) mod handover;
 mod hear;
 mod hold;
 pub(super) mod install;
