@@ -17,6 +17,7 @@ pub mod fork;
 pub mod groups;
 pub mod heap;
 pub mod holders;
+pub mod image;
 pub mod inherited;
 pub mod intercept;
 pub mod keeper;
