@@ -2,6 +2,7 @@
 
 pub mod environment;
 pub mod fault;
+pub mod handover;
 pub mod history;
 pub mod installing;
 pub mod json;

@@ -6,6 +6,7 @@ pub mod address;
 pub mod binding;
 pub mod exit;
 pub mod few;
+pub mod handover;
 pub mod id;
 pub mod interpreters;
 pub mod kept;

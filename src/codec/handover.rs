@@ -1,0 +1,131 @@
+//! What supd hands to its next image as JSON: in a sealed memfd, whose number is in the environment.
+
+use super::shape::{Shape, member, object, shape};
+use super::{kept, ledger, pinned};
+use crate::model::handover::{Handover, HeldClient};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+/// The number of this format. A higher one is not read: then supd is asked to stay as it is.
+pub const FORMAT: u64 = 1;
+
+/// The word by which a supd says that it can read what it was shown, before the number of the format.
+pub const WORD: &str = "handover";
+
+/// More than all clients together may hold ([`crate::daemon::control::Limits`]), in base64.
+pub const BYTES_MAX: u64 = 128 << 20;
+
+shape!(HeldClient { socket: "socket", input: "input", output: "output", asked: "asked" });
+shape!(Handover {
+    pid: "pid",
+    start_time: "start_time",
+    version: "version",
+    kept_format: "kept_format",
+    ledger_format: "ledger_format",
+    pinned_format: "pinned_format",
+    locks: "locks",
+    control: "control",
+    control_file: "control_file",
+    client_last: "client_last",
+    inherited: "inherited",
+    clients: "clients",
+    holding: "holding",
+});
+
+/// As one line.
+#[must_use]
+pub fn encode(handover: &Handover) -> String {
+    let mut value = handover.write();
+    if let Some(map) = value.as_object_mut() {
+        map.insert("format".into(), FORMAT.into());
+    }
+    value.to_string()
+}
+
+/// From that line. Nothing is taken that this supd could not go on with.
+///
+/// # Errors
+/// Why not, in a sentence.
+pub fn decode(text: &[u8]) -> Result<Handover, String> {
+    let value: Value = serde_json::from_slice(text).map_err(|error| format!("it is no JSON: {error}"))?;
+    let map = object(&value).map_err(|misfit| misfit.to_string())?;
+    match member::<u64>(map, "format").map_err(|misfit| misfit.to_string())? {
+        FORMAT => {}
+        format => return Err(format!("it has format {format}, and this supd knows {FORMAT}")),
+    }
+    let handover = Handover::read(&value).map_err(|misfit| misfit.to_string())?;
+    for (what, format, known) in [
+        ("the keeper has format", handover.kept_format, kept::FORMAT),
+        ("the ledger has format", handover.ledger_format, ledger::FORMAT),
+        ("pinned settings have format", handover.pinned_format, pinned::FORMAT),
+    ] {
+        if format > known {
+            return Err(format!("{what} {format}, and this supd knows {known}"));
+        }
+    }
+    Ok(handover)
+}
+
+/// Bytes as they stand in a handover.
+#[must_use]
+pub fn pack(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// Those bytes.
+///
+/// # Errors
+/// They are none.
+pub fn unpack(text: &str) -> Result<Vec<u8>, String> {
+    STANDARD.decode(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Handover {
+        let client = HeldClient { socket: 9, input: pack(b"{\0"), output: String::new(), asked: true };
+        Handover {
+            pid: 7,
+            start_time: 8,
+            version: "0.1.0".into(),
+            kept_format: kept::FORMAT,
+            ledger_format: ledger::FORMAT,
+            pinned_format: pinned::FORMAT,
+            locks: vec![3, 4],
+            control: 5,
+            control_file: (1, 2),
+            client_last: 6,
+            inherited: Vec::new(),
+            clients: vec![client],
+            holding: None,
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let text = encode(&sample());
+        assert_eq!(decode(text.as_bytes()), Ok(sample()));
+        assert_eq!(unpack(&sample().clients[0].input), Ok(b"{\0".to_vec()));
+        for end in 0..text.len() {
+            assert!(decode(&text.as_bytes()[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn what_is_of_a_later_supd_is_not() {
+        let later = |old: &str, new: &str| {
+            let text = encode(&sample());
+            assert_eq!(text.matches(old).count(), 1, "{old}");
+            decode(text.replace(old, new).as_bytes()).unwrap_err()
+        };
+        let why = later(&format!("\"format\":{FORMAT}"), "\"format\":99");
+        assert_eq!(why, format!("it has format 99, and this supd knows {FORMAT}"));
+        let why = later(&format!("\"kept_format\":{}", kept::FORMAT), "\"kept_format\":99");
+        assert_eq!(why, format!("the keeper has format 99, and this supd knows {}", kept::FORMAT));
+        assert!(later("\"start_time\":8", "\"start_time\":-8").contains("start_time"));
+        assert!(unpack("%").is_err());
+    }
+}
