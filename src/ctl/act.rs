@@ -166,6 +166,7 @@ fn goes_on(failure: Failure, method: &Method) -> Failure {
         | Method::Logs { .. }
         | Method::Connect { .. }
         | Method::DaemonReload
+        | Method::Reexec
         | Method::Shutdown => "request",
     };
     let next = match method.unit() {

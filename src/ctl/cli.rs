@@ -20,6 +20,7 @@ use super::is_active::IsActive;
 use super::kill::Kill;
 use super::logs::Logs;
 use super::promote::Promote;
+use super::reexec::Reexec;
 use super::releases::Releases;
 use super::reload::Reload;
 use super::render::text::Paint;
@@ -149,6 +150,7 @@ verbs! {
     "check" Check(Check),
     "cat" Cat(Cat),
     "import" Import(Import),
+    "reexec" Reexec(Reexec),
     "shutdown" Shutdown(Shutdown),
     "demo" Demo(Demo),
     "completions" Completions(Completions),
@@ -220,6 +222,7 @@ impl Verb {
             Self::Check(verb) => verb.run(context),
             Self::Cat(verb) => verb.run(context),
             Self::Import(verb) => verb.run(context),
+            Self::Reexec(Reexec {}) => Reexec::run(context),
             Self::Shutdown(Shutdown {}) => Shutdown::run(context),
             Self::Demo(verb) => verb.run(context),
             Self::Completions(verb) => verb.run(),

@@ -29,6 +29,7 @@ mod left;
 mod logs;
 mod main_pid;
 mod promote;
+mod reexec;
 mod releases;
 mod reload;
 mod render;

@@ -16,6 +16,7 @@ use super::parcels::Lots;
 use super::pinning::Copy;
 use super::reactor::Reactor;
 use super::recorder::Recorder;
+use super::reexec;
 use super::requests::Carried;
 use super::sources::{CONTROL_FIRST, Source, Sources};
 use super::survivors::Survivors;
@@ -24,14 +25,16 @@ use super::units::{Units, Unreadable};
 use crate::codec::json::HistoryEntry;
 use crate::codec::ledger::Replay;
 use crate::codec::request::Stamp;
+use crate::codec::varlink::Method;
 use crate::machine::{Input, Restored};
+use crate::model::handover::Handover;
 use crate::model::settings::Resource;
-use crate::model::{Durable, Generation, Settings, UnitName};
+use crate::model::{ClientId, Durable, Generation, Settings, UnitName};
 use crate::os::clock::{self, BootId};
 use crate::os::original::{Original, set_raw};
 use crate::os::places::{Caller, Places};
 use crate::os::spawn::{Common, Launcher, Roots, environment};
-use crate::os::{inherited, process};
+use crate::os::{image, inherited, process};
 use crate::store::crashes::Crashes;
 use crate::store::files::make_folder;
 use crate::store::history::{Found, History};
@@ -43,6 +46,7 @@ use crate::store::runtime::Runtime;
 use crate::store::units::UnitFolders;
 use signal_hook_mio::v1_0::Signals;
 use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,12 +61,12 @@ const SKIPPED: u64 = 1_000;
 ///
 /// # Errors
 /// Why supd cannot begin, and what to do.
-pub fn boot(cli: &Cli) -> Result<Reactor, String> {
+pub fn boot(cli: &Cli, handover: Option<&Handover>) -> Result<Reactor, String> {
     // Before anything of this process is changed: workers get what supd was given.
     let original = Original::read().map_err(|error| error.to_string())?;
-    let environment = std::env::vars_os().collect();
+    let environment = std::env::vars_os().filter(|(name, _)| name != reexec::VARIABLE).collect();
     let places = Places::resolve(&cli.given, &Caller::this()).map_err(|unknown| unknown.to_string())?;
-    let (runtime, locks) = folders(&places)?;
+    let (runtime, locks) = folders(&places, handover)?;
     let (boot, crashes, holding) = marks(&places, cli)?;
     let (roots, launcher) = launcher(&places, &original)?;
     let replay = replay(&places.state)?;
@@ -70,13 +74,11 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
     let pins = Pins::new(&places.state);
     let (keeping, lots) = Keeping::begin(&runtime, &boot, comes_again(cli), clock::now());
     let survivors = survivors(&runtime, &boot, lots, (&last, &booted), &pins);
-    let mut sources = Sources::new().map_err(|error| format!("cannot make a poller: {error}"))?;
-    let signals = signals(&mut sources).map_err(|error| format!("cannot catch signals: {error}"))?;
-    let control = Control::bind(&places.control(), sources.registry(), CONTROL_FIRST, Limits::of_process())
-        .map_err(|error| error.to_string())?;
+    let (sources, signals) = sources()?;
+    let (control, reexecuted) = control(&places, &sources, handover)?;
     let (seq, began) = past(&places.state, &replay, &boot);
     let unfinished = Unfinished::of(&replay, &last, |unit| runtime.intent(unit));
-    let clients = clients(&places.state, &replay, &unfinished, &boot);
+    let clients = clients(&places.state, &replay, &unfinished, &boot, handover.is_some());
     let releases = releases(&places.state, &last, replay.damaged.is_empty());
     let carried = carried(replay, &last);
     let (lang, logs) = (environment::language(), places.logs.clone());
@@ -93,7 +95,7 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         listeners: BTreeMap::new(),
         salts: Default::default(),
         last_calls: Default::default(),
-        inherited: inherited::take(),
+        inherited: passed(handover),
         keeping,
         survivors,
         workers: Default::default(),
@@ -119,6 +121,8 @@ pub fn boot(cli: &Cli) -> Result<Reactor, String> {
         unfinished,
         quit_by: None,
         leaving: None,
+        reexec: None,
+        reexecuted,
         one: None,
         crashes,
         holding,
@@ -193,9 +197,14 @@ fn take_for_itself(original: &Original) -> Result<(), String> {
 }
 
 /// The folders of supd, and the locks on them.
-fn folders(places: &Places) -> Result<(Runtime, [Lock; 2]), String> {
+fn folders(places: &Places, handover: Option<&Handover>) -> Result<(Runtime, [Lock; 2]), String> {
+    let lock = |at: usize, folder: &Path| {
+        let held = handover.and_then(|handover| image::inherit(*handover.locks.get(at)?).ok());
+        let lock = held.and_then(|held| Lock::go_on(held, folder));
+        lock.map_or_else(|| Lock::take(folder).map_err(|locked| locked.to_string()), Ok)
+    };
     let runtime = Runtime::make(&places.runtime).map_err(|error| error.to_string())?;
-    let first = Lock::take(&places.runtime).map_err(|locked| locked.to_string())?;
+    let first = lock(0, &places.runtime)?;
     for folder in [&places.state, &places.logs] {
         if let Some(parent) = folder.parent() {
             std::fs::create_dir_all(parent)
@@ -205,16 +214,48 @@ fn folders(places: &Places) -> Result<(Runtime, [Lock; 2]), String> {
     // Workers go through to their pinned programs, and see nothing else.
     make_folder(&places.state, 0o711).map_err(|error| error.to_string())?;
     make_folder(&places.logs, 0o750).map_err(|error| error.to_string())?;
-    let second = Lock::take(&places.state).map_err(|locked| locked.to_string())?;
+    let second = lock(1, &places.state)?;
     Ok((runtime, [first, second]))
 }
 
-fn signals(sources: &mut Sources) -> std::io::Result<Signals> {
-    // Those at the end would end supd: log rotation and the habits of other servers send them.
+/// What is waited for, the signals first.
+fn sources() -> Result<(Sources, Signals), String> {
+    let mut sources = Sources::new().map_err(|error| format!("cannot make a poller: {error}"))?;
+    // SIGUSR1 would end supd: log rotation and the habits of other servers send it.
     let all = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
-    let mut signals = Signals::new(all)?;
-    sources.watch_reading(&mut signals, Source::Signals)?;
-    Ok(signals)
+    let signals = Signals::new(all).and_then(|mut signals| {
+        sources.watch_reading(&mut signals, Source::Signals)?;
+        Ok(signals)
+    });
+    signals.map(|signals| (sources, signals)).map_err(|error| format!("cannot catch signals: {error}"))
+}
+
+/// Where clients connect; with who waits to be told that this is another image, and which it was before.
+#[allow(clippy::type_complexity, reason = "what Hands has")]
+fn control(
+    places: &Places,
+    sources: &Sources,
+    handover: Option<&Handover>,
+) -> Result<(Control, Option<(Vec<ClientId>, String)>), String> {
+    let (path, limits) = (places.control(), Limits::of_process());
+    let Some(handover) = handover else {
+        let bound = Control::bind(&path, sources.registry(), CONTROL_FIRST, limits);
+        return bound.map(|control| (control, None)).map_err(|error| error.to_string());
+    };
+    let at = (sources.registry(), CONTROL_FIRST);
+    let (control, asked) =
+        Control::go_on(handover, &path, at, limits, clock::now()).map_err(|error| error.to_string())?;
+    // From here on whoever sends one is heard.
+    image::unblock();
+    Ok((control, Some((asked, handover.version.clone()))))
+}
+
+/// What whoever started supd has passed to it, and nobody has taken.
+fn passed(handover: Option<&Handover>) -> Vec<OwnedFd> {
+    // The variables that tell of it are still there, and their numbers are others' by now.
+    handover.map_or_else(inherited::take, |handover| {
+        handover.inherited.iter().filter_map(|number| image::inherit(*number).ok()).collect()
+    })
 }
 
 /// RuntimeDirectory and its sisters: of the system, or of the person whose supd this is.
@@ -297,7 +338,13 @@ fn past(state: &Path, replay: &Replay, boot: &BootId) -> (u64, HistoryEntry) {
 }
 
 /// What earlier lives of supd answered, and what the ledger says of what they could not.
-fn clients(state: &Path, replay: &Replay, unfinished: &Unfinished, boot: &BootId) -> Clients {
+fn clients(
+    state: &Path,
+    replay: &Replay,
+    unfinished: &Unfinished,
+    boot: &BootId,
+    reexecuted: bool,
+) -> Clients {
     let (mut kept, faults) = requests::load(state);
     for fault in faults.iter().take(10) {
         log::warn!("{fault}; a repetition of its request will not be known");
@@ -307,7 +354,10 @@ fn clients(state: &Path, replay: &Replay, unfinished: &Unfinished, boot: &BootId
     }
     for (_, request) in &mut kept {
         if request.outcome.is_none() {
-            request.outcome = Some(aftermath::outcome(request, replay, unfinished));
+            request.outcome = Some(match request.method {
+                Method::Reexec if reexecuted => reexec::done(),
+                _ => aftermath::outcome(request, replay, unfinished),
+            });
         }
     }
     let now = Stamp { at: clock::wall_micros(), boot: boot.to_string(), tick: clock::now() };

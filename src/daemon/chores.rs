@@ -47,6 +47,8 @@ pub enum Chore {
     History(ClientId),
     /// It reads the history for who watches, and is behind.
     CatchUp(ClientId),
+    /// It asks the program that is on the disk now whether it can go on in the place of this one.
+    CheckHandover,
     /// It asks systemd whether the machine stops.
     Machine,
     /// It looks whether the history knows this unit, for who wants to watch it.

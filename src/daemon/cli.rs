@@ -23,6 +23,8 @@ Options:
       --state DIR        Folder of the ledger and of pinned programs
                          [default: /var/lib/supd] [env: SUPD_STATE]
       --log-level LEVEL  How much to say: error, warn, info, debug [default: info]
+      --check-handover   Say whether this supd could go on with what is on standard input; supctl
+                         reexec asks the new program that
   -h, --help             Print help
   -V, --version          Print version
 ";
@@ -44,6 +46,8 @@ pub struct Cli {
 pub enum Asked {
     /// supd is to run.
     Run(Cli),
+    /// Whether it could go on with what is on standard input.
+    CheckHandover,
     /// A text is to be shown, and that is all.
     Show(String),
 }
@@ -63,6 +67,7 @@ impl Cli {
                 Arg::Short('V') | Arg::Long("version") => {
                     return Ok(Asked::Show(format!("supd {}\n", env!("CARGO_PKG_VERSION"))));
                 }
+                Arg::Long("check-handover") => return Ok(Asked::CheckHandover),
                 Arg::Long("log-level") => {
                     cli.log_level = words.value().and_then(|level| level.parse()).map_err(wrong)?;
                     continue;
@@ -114,6 +119,7 @@ mod tests {
     #[test]
     fn help_and_version_are_shown() {
         assert_eq!(read(&["--units", "/u", "-h"]), Ok(Asked::Show(HELP.into())));
+        assert_eq!(read(&["--check-handover"]), Ok(Asked::CheckHandover));
         assert_eq!(read(&["-V"]), Ok(Asked::Show(format!("supd {}\n", env!("CARGO_PKG_VERSION")))));
     }
 

@@ -18,6 +18,7 @@ use super::notifier::Notifiers;
 use super::one_unit::OneUnit;
 use super::pinner::Pinner;
 use super::recorder::Recorder;
+use super::reexec::Reexec;
 use super::run_dirs::RunDirs;
 use super::sources::Sources;
 use super::steer::{Intended, Salts};
@@ -117,6 +118,10 @@ pub struct Hands {
     pub quit_by: Option<Tick>,
     /// supd goes, and its workers stay: until then its last words may take.
     pub leaving: Option<Tick>,
+    /// supd is to become the program that is on the disk now.
+    pub reexec: Option<Reexec>,
+    /// It has: who waits to be told, and what was before.
+    pub reexecuted: Option<(Vec<ClientId>, String)>,
     /// The only unit, where there is to be no other (`supd --unit`).
     pub one: Option<OneUnit>,
     /// The marks of supd's own crashes.
@@ -172,6 +177,7 @@ impl Hands {
             .chain(self.keeping.deadline())
             .chain(self.quit_by)
             .chain(self.leaving)
+            .chain(self.reexec.as_ref().map(Reexec::deadline))
             .min()
     }
 
@@ -202,6 +208,8 @@ impl Hands {
         self.tend_counts(machine, now);
         self.tend_trials(machine, now);
         self.tend_intercepts(now);
+        self.tend_reexec(machine, now);
+        self.tell_reexecuted();
     }
 
     /// Lets listeners listen again that somebody has shut down.

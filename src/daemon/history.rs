@@ -64,7 +64,7 @@ pub(super) fn course(unit: &UnitName, happening: &Happening, machine: &Machine) 
 
 /// What supd says of itself when it begins; `boot` is that of the machine.
 pub(super) fn began(found: &Found, boot: &str) -> HistoryEntry {
-    let ended = |last: &crate::store::history::Last| last.what == "supd-ended";
+    let ended = |last: &crate::store::history::Last| matches!(&*last.what, "supd-ended" | "reexec");
     let cause = match &found.last {
         Some(last) if found.existed && !ended(last) && last.boot == boot => {
             Some("the one before was killed, or it crashed")

@@ -145,6 +145,12 @@ impl Keeping {
         (self.wanted && self.keeper.is_none() && !self.touched.is_empty()).then(|| self.begun.after(APART))
     }
 
+    /// Whether another supd may come after this one.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
     /// By which it is told from workers: it holds what they listen on.
     #[must_use]
     pub fn marks(&self) -> Option<Marks> {
@@ -250,6 +256,27 @@ impl Hands {
             keeping.renew(runtime, boot, now);
         }
         keeping.keeper.is_some()
+    }
+
+    /// Everything is in the keeper.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub(super) fn settle_keeper(&mut self, machine: &Machine, now: Tick) -> Result<(), String> {
+        if !self.has_keeper(now) {
+            return Err("there is no keeper".to_owned());
+        }
+        self.keep_all(machine);
+        let settled = self.keeping.keeper.as_mut().map(Keeper::settle);
+        match settled {
+            Some(Ok(())) if self.keeping.touched.is_empty() => Ok(()),
+            Some(Err(error)) => {
+                let why = error.to_string();
+                self.keeping.lost(&error, &mut self.sources);
+                Err(why)
+            }
+            Some(Ok(())) | None => Err("the keeper does not take what it is given".to_owned()),
+        }
     }
 
     /// What nobody goes on with is closed in the keeper, before anything is bound. Whoever else had it has been

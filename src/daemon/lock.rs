@@ -6,7 +6,8 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollTimeout, poll};
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +18,14 @@ use std::time::Duration;
 /// descriptor of the file gives the lock up, so nobody but this opens it.
 #[derive(Debug)]
 pub struct Lock {
-    _held_until_the_end: File,
+    held_until_the_end: File,
+}
+
+/// What keeps it, for the next image.
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.held_until_the_end.as_fd()
+    }
 }
 
 /// Why a folder cannot be ours.
@@ -84,6 +92,17 @@ const WRITER_TOLD_AFTER: Duration = Duration::from_millis(500);
 const LOOK_EVERY_MS: u8 = 10;
 
 impl Lock {
+    /// The lock that an earlier image of this process has; `None`: it is no lock of that folder. Its file must not
+    /// be opened otherwise: the first close of it, by whichever descriptor, gives the lock up (fcntl(2)).
+    #[must_use]
+    pub fn go_on(held: OwnedFd, folder: &Path) -> Option<Self> {
+        let file = File::from(held);
+        let (ours, there) = (file.metadata().ok()?, std::fs::symlink_metadata(folder.join(SUPD)).ok()?);
+        let same = (ours.dev(), ours.ino()) == (there.dev(), there.ino());
+        let locked = same && fcntl(&file, FcntlArg::F_SETLK(&whole())).is_ok();
+        locked.then_some(Self { held_until_the_end: file })
+    }
+
     /// Takes `lock` in this folder, or says who has it.
     ///
     /// # Errors
@@ -92,7 +111,7 @@ impl Lock {
         let (file, path) = open(folder, SUPD)?;
         let mut whole = whole();
         match fcntl(&file, FcntlArg::F_SETLK(&whole)) {
-            Ok(_) => Ok(Self { _held_until_the_end: file }),
+            Ok(_) => Ok(Self { held_until_the_end: file }),
             Err(Errno::EACCES | Errno::EAGAIN) => {
                 let told = fcntl(&file, FcntlArg::F_GETLK(&mut whole));
                 let pid = told.is_ok().then_some(whole.l_pid).filter(|pid| *pid > 0);
@@ -111,7 +130,7 @@ impl Lock {
         let (file, path) = open(state, WRITER)?;
         loop {
             match fcntl(&file, FcntlArg::F_SETLKW(&whole())) {
-                Ok(_) => return Ok(Self { _held_until_the_end: file }),
+                Ok(_) => return Ok(Self { held_until_the_end: file }),
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(Locked::Os(Error::new("lock", path.display(), errno))),
             }

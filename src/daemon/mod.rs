@@ -41,6 +41,7 @@ pub mod pinning;
 pub mod probe;
 pub mod reactor;
 pub mod recorder;
+mod reexec;
 pub mod reload;
 pub mod requests;
 mod room;
@@ -72,16 +73,26 @@ use std::process::ExitCode;
 pub fn main() -> ExitCode {
     let cli = match Cli::read(std::env::args_os().skip(1)) {
         Ok(Asked::Run(cli)) => cli,
-        Ok(Asked::Show(text)) => {
-            let shown = std::io::stdout().write_all(text.as_bytes());
-            return if shown.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-        }
+        Ok(Asked::CheckHandover) => match reexec::check() {
+            Ok(text) => return show(&text),
+            Err(why) => {
+                eprintln!("supd: cannot go on with what it was shown: {why}");
+                return ExitCode::FAILURE;
+            }
+        },
+        Ok(Asked::Show(text)) => return show(&text),
         Err(why) => {
             eprintln!("supd: {why}");
             return ExitCode::from(2);
         }
     };
+    // Before anything is open.
+    let handover = reexec::inherit();
     logging::start(cli.log_level);
+    let handover = handover.unwrap_or_else(|why| {
+        log::error!("{why}: it goes on as if the supd before had died");
+        None
+    });
     // What it made is removed when all is over.
     let prepared = match one_unit::prepare(cli) {
         Ok(prepared) => prepared,
@@ -94,7 +105,7 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match boot::boot(&prepared.cli).map(reactor::Reactor::run) {
+    match boot::boot(&prepared.cli, handover.as_ref()).map(reactor::Reactor::run) {
         Ok(Ok(status)) => ExitCode::from(status),
         Ok(Err(error)) => {
             log::error!("cannot go on: {error}");
@@ -104,5 +115,12 @@ pub fn main() -> ExitCode {
             log::error!("cannot start: {why}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn show(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }

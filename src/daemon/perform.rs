@@ -390,6 +390,7 @@ impl Hands {
             }
             Chore::History(client) => self.history_read(client, result),
             Chore::CatchUp(client) => self.watcher_read(client, result),
+            Chore::CheckHandover => self.handover_checked(result, now),
             Chore::Machine => self.machine_told(&result, now),
             Chore::Known(client, unit) => self.watched_unit(client, &unit, result, machine),
             Chore::Unpack(unit, job) => self.unpacked(&unit, job, result),

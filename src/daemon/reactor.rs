@@ -13,6 +13,7 @@ use crate::model::{Generation, Tick, UnitName, WorkerId};
 use crate::os::process::{Reaped, reap_orphans};
 use crate::os::{clock, code, heap, looked_up};
 use signal_hook_mio::v1_0::Signals;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// How many inputs a turn takes; what follows from them waits for the next, after a look at the
@@ -38,7 +39,7 @@ pub struct Reactor {
     orphans: bool,
     thrift: Thrift,
     pulse: Pulse,
-    _locks: [Lock; 2],
+    locks: [Lock; 2],
 }
 
 impl Reactor {
@@ -53,7 +54,7 @@ impl Reactor {
             orphans: true,
             thrift: Thrift::default(),
             pulse: Pulse::asked(clock::now()),
-            _locks: locks,
+            locks,
         }
     }
 
@@ -83,6 +84,10 @@ impl Reactor {
             }
             self.pulse.beat(now);
             self.hands.end_with_unit(&self.machine, now);
+            if self.hands.is_to_reexec(&self.machine, now) {
+                let [first, second] = &self.locks;
+                self.hands.become_next(&self.machine, [first.as_fd(), second.as_fd()], now);
+            }
             if let Some(worth) = self.thrift.due(now) {
                 self.give_back(worth);
             }
@@ -178,6 +183,10 @@ impl Reactor {
         for event in &ready.control {
             self.hands.control.ready(event);
         }
+        // What was asked of the image before is about units of which this one has yet to hear.
+        if self.hands.reexecuted.is_some() {
+            return;
+        }
         let mut arrivals: Vec<Arrival> = Vec::new();
         self.hands.control.turn(now, &mut arrivals);
         for arrival in arrivals {
@@ -190,9 +199,8 @@ impl Reactor {
             match signal {
                 libc::SIGCHLD => self.orphans = true,
                 libc::SIGHUP => self.hands.daemon_reload(None, &self.machine),
-                libc::SIGUSR1 | libc::SIGUSR2 => {
-                    log::warn!("signal {signal} means nothing to supd, and changes nothing");
-                }
+                libc::SIGUSR2 => self.hands.reexec(None, clock::now()),
+                libc::SIGUSR1 => log::warn!("signal {signal} means nothing to supd, and changes nothing"),
                 libc::SIGTERM if self.hands.one.is_none() => self.hands.terminated(clock::now()),
                 _ if self.hands.one.is_some() && self.hands.story.ending.is_some() => self.hands.end_now(),
                 _ => {

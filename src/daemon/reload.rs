@@ -187,7 +187,7 @@ impl Hands {
     /// Tells it; to a request with an id not before a repetition would be told the same after a crash,
     /// also where nothing has changed: who asks without end waits for the disk, and does not fill the
     /// way to it for others. A disk that does not take it costs no more than that.
-    fn tell(&mut self, client: ClientId, outcome: &Outcome, now: Tick) {
+    pub(super) fn tell(&mut self, client: ClientId, outcome: &Outcome, now: Tick) {
         let stamp = self.stamp(now);
         let kept = self.clients.outcome(client, outcome, stamp);
         match kept.map(|note| self.recorder.keep(note, Some(client))) {

@@ -107,6 +107,10 @@ impl Hands {
                 self.asked(call, now);
                 self.daemon_reload(Some(call.client), machine);
             }
+            Method::Reexec => {
+                self.asked(call, now);
+                self.reexec(Some(call.client), now);
+            }
             Method::Shutdown => {
                 self.asked(call, now);
                 self.shutdown(Some(call.client));
@@ -170,6 +174,10 @@ impl Hands {
                 Method::Shutdown => {
                     format!("would stop all {} unit(s) in order, then end supd", machine.units().count())
                 }
+                Method::Reexec => match super::reexec::program() {
+                    Ok(program) => format!("would go on as what is {program} now"),
+                    Err(why) => return self.refuse(call.client, why, None),
+                },
                 _ => format!("would do: {}", call.method.verb()),
             };
             return self.control.reply(call.client, &Reply::done(false, text), Vec::new(), None);
@@ -575,6 +583,7 @@ fn request(method: &Method, settings: &Arc<Settings>) -> Result<Request, String>
         | Method::Logs { .. }
         | Method::Connect { .. }
         | Method::DaemonReload
+        | Method::Reexec
         | Method::Shutdown => {
             return Err(format!("{} is not about a unit", method.name()));
         }

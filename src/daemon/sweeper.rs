@@ -180,6 +180,7 @@ impl Sweeper {
             | Chore::Prune(_)
             | Chore::History(_)
             | Chore::CatchUp(_)
+            | Chore::CheckHandover
             | Chore::Machine
             | Chore::Known(..)
             | Chore::Clear(_)

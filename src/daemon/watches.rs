@@ -97,6 +97,11 @@ impl Watches {
         self.watchers.remove(&client).is_some() && self.watchers.is_empty()
     }
 
+    /// Up to where each has been told.
+    pub fn cursors(&self) -> impl Iterator<Item = (ClientId, u64)> {
+        self.watchers.iter().filter(|(_, its)| its.greeted).map(|(client, its)| (*client, its.cursor))
+    }
+
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -21,6 +21,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("every_moment::of_a_restart_of_many", of_a_restart),
         test("every_moment::of_a_reload", of_a_reload),
         test("every_moment::of_a_stop_and_a_start", of_a_stop),
+        test("every_moment::of_a_reexec", of_a_reexec),
         test_with("every_moment::of_who_binds_for_itself", python, of_who_binds),
     ]
 }
@@ -174,6 +175,17 @@ fn of_a_restart() {
     let unit = |supd: &Supd, port| supd.worker(port, &[], "Workers = 4", QUICK);
     let mut story = Story::begin(Supd::start(), unit);
     story.at_every_moment(|_| (), &["restart", "web"], &["active"]);
+    story.ends();
+}
+
+fn of_a_reexec() {
+    let swap = format!("{QUICK}\nRetain = \"warm\"");
+    let mut story = Story::begin(Supd::start(), |supd, port| supd.worker(port, &[], "Workers = 2", &swap));
+    let forward = |story: &mut Story| {
+        story.next_version();
+        story.supd().ctl(&["swap", "web"]).expect(0);
+    };
+    story.at_every_moment(forward, &["reexec"], &["active"]);
     story.ends();
 }
 

@@ -40,6 +40,7 @@ mod own_slot;
 mod paths;
 mod peers;
 mod rare_binds;
+mod reexec;
 mod releases;
 mod repeat;
 mod rescue;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         upward::tests(),
         bind_as::tests(),
         rare_binds::tests(),
+        reexec::tests(),
         holding::tests(),
         hostile::tests(),
         survival::tests(),

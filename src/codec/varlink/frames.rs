@@ -78,6 +78,12 @@ impl Frames {
         *self = Self::new(self.limit);
     }
 
+    /// What belongs to no message given out yet.
+    #[must_use]
+    pub fn rest(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
     /// Bytes held that belong to no message given out yet.
     #[must_use]
     pub fn waiting(&self) -> usize {

@@ -194,6 +194,8 @@ pub enum Method {
         /// Only say whether there is one.
         dry_run: bool,
     },
+    /// Go on as the program that is on the disk now.
+    Reexec,
     /// Stop every unit, then end supd.
     Shutdown,
 }
@@ -264,6 +266,7 @@ impl Method {
             Self::Wait { .. } => "Wait",
             Self::Logs { .. } => "Logs",
             Self::Connect { .. } => "Connect",
+            Self::Reexec => "Reexec",
             Self::Shutdown => "Shutdown",
         }
     }
@@ -303,7 +306,7 @@ impl Method {
             | Self::Wait { unit, .. }
             | Self::Logs { unit, .. }
             | Self::Connect { unit, .. } => Some(unit),
-            Self::DaemonReload | Self::Shutdown => None,
+            Self::DaemonReload | Self::Reexec | Self::Shutdown => None,
         }
     }
 
@@ -318,7 +321,7 @@ impl Method {
             | Self::History { .. }
             | Self::Watch { .. }
             | Self::Wait { .. } => Scope::Read,
-            Self::DaemonReload | Self::Shutdown => Scope::Manager,
+            Self::DaemonReload | Self::Reexec | Self::Shutdown => Scope::Manager,
             Self::Cat { .. }
             | Self::Install { .. }
             | Self::Deploy { .. }
@@ -373,6 +376,7 @@ impl Method {
             | Self::Cat { .. }
             | Self::Logs { .. }
             | Self::Connect { .. }
+            | Self::Reexec
             | Self::Shutdown => false,
         }
     }
@@ -458,6 +462,7 @@ impl Method {
                 listener: p.listener()?,
                 dry_run: p.flag("dry_run")?,
             },
+            "Reexec" => Self::Reexec,
             "Shutdown" => Self::Shutdown,
             _ => return Err(None),
         })
@@ -501,6 +506,7 @@ impl Method {
             | Self::Reload { .. }
             | Self::DaemonReload
             | Self::Abort { .. }
+            | Self::Reexec
             | Self::Shutdown => {}
             Self::History { since_us, before, limit, unit: _ } => {
                 let bounds = [("since_us", since_us), ("before", before), ("limit", limit)];

@@ -157,6 +157,7 @@ fn said(entry: &HistoryEntry, verb: &str) -> bool {
                 | ("reloaded", "reload")
                 | ("signalled", "kill")
                 | ("daemon-reload", "daemon-reload")
+                | ("reexec" | "reexec-failed", "reexec")
                 | ("supd-ended", "shutdown")
         )
 }

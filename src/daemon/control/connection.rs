@@ -1,7 +1,7 @@
 //! One client: bytes in, calls out, one at a time; replies in, bytes out. A call and a reply may each
 //! carry one descriptor.
 
-use crate::codec::varlink::{self, CALL_MAX, Frames};
+use crate::codec::varlink::{self, CALL_MAX, Frames, Method};
 use crate::model::{ClientId, Tick};
 use crate::os::ancillary::{Read, receive_stream, send_stream};
 use crate::os::peer::Peer;
@@ -79,6 +79,8 @@ pub(super) struct Connection {
     pub(super) peer: Peer,
     /// The call that is being answered.
     pub(super) current: Option<Current>,
+    /// What it was, where the next image of supd can answer it as well.
+    pub(super) again: Option<Box<Method>>,
     /// Whether it stands in a queue for the next turn.
     pub(super) queued: bool,
     /// When it last said something, or took something of what it was told.
@@ -107,6 +109,7 @@ impl Connection {
             stream,
             peer,
             current: None,
+            again: None,
             queued: false,
             active_at: now,
             frames: Frames::new(CALL_MAX),
@@ -119,6 +122,27 @@ impl Connection {
             taken: 0,
             gone: false,
         }
+    }
+
+    /// One that an earlier image of supd had, with what it had read and what it had not said yet.
+    pub(super) fn go_on(
+        stream: UnixStream,
+        peer: Peer,
+        (input, output): (&[u8], Vec<u8>),
+        now: Tick,
+    ) -> Self {
+        let mut connection = Self::new(stream, peer, now);
+        connection.frames.push(input);
+        connection.received = input.len() as u64;
+        connection.output = output;
+        connection
+    }
+
+    /// What it said that nobody has answered, and what it was told and has not read.
+    pub(super) fn left(&self) -> (Vec<u8>, &[u8]) {
+        let more = self.current.is_some_and(|current| current.more);
+        let again = self.again.as_ref().map(|method| varlink::call(method, &varlink::Meta::default(), more));
+        ([&again.unwrap_or_default(), self.frames.rest()].concat(), &self.output[self.written..])
     }
 
     /// There may be something to read.

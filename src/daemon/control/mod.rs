@@ -18,10 +18,12 @@
 
 mod connection;
 mod door;
+mod handover;
 mod limits;
 pub mod rights;
 mod socket;
 
+pub use handover::Held;
 pub use limits::Limits;
 
 use crate::codec::json::{
@@ -119,8 +121,16 @@ impl Control {
     /// # Errors
     /// When the socket cannot be made, or the poller does not take it.
     pub fn bind(path: &Path, registry: &Registry, first: Token, limits: Limits) -> Result<Self, Error> {
-        let failed = |error: io::Error| Error::from_io("watch", path.display(), &error);
-        let (listener, place) = socket::bind(path)?;
+        Self::on(socket::bind(path)?, registry, first, limits)
+    }
+
+    fn on(
+        (listener, place): (std::os::unix::net::UnixListener, socket::Place),
+        registry: &Registry,
+        first: Token,
+        limits: Limits,
+    ) -> Result<Self, Error> {
+        let failed = |error: io::Error| Error::from_io("watch", place.path().display(), &error);
         let registry = registry.try_clone().map_err(failed)?;
         let mut listener = UnixListener::from_std(listener);
         registry.register(&mut listener, first, Interest::READABLE).map_err(failed)?;
@@ -430,8 +440,10 @@ impl Control {
             Ok((Asked::Method(method, meta), descriptor)) => {
                 self.client_last += 1;
                 let client = ClientId(self.client_last);
+                connection.again = None;
                 if matches!(method, Method::Wait { .. } | Method::Watch { .. }) {
                     self.waits.insert(client, uid);
+                    connection.again = Some(Box::new(method.clone()));
                 }
                 connection.current = Some(Current { client, more, oneway });
                 let peer = connection.peer.clone();

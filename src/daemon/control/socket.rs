@@ -5,6 +5,7 @@ use crate::os::sun_path::SunPath;
 use nix::sys::socket::{Backlog, listen};
 use std::fs::{self, Permissions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,20 @@ pub(super) fn bind(path: &Path) -> Result<(UnixListener, Place), Error> {
     Ok((listener, Place { path: path.to_path_buf(), identity: (metadata.dev(), metadata.ino()) }))
 }
 
+/// The socket that an earlier image of this process has made, with that file. Where somebody has removed or
+/// replaced the file, another socket takes its place.
+///
+/// # Errors
+/// As [`bind`].
+pub(super) fn go_on(
+    listener: OwnedFd,
+    path: &Path,
+    identity: (u64, u64),
+) -> Result<(UnixListener, Place), Error> {
+    let place = Place { path: path.to_path_buf(), identity };
+    if place.is_there() { Ok((listener.into(), place)) } else { bind(path) }
+}
+
 impl Place {
     /// Whether it is the one at its path.
     pub(super) fn is_there(&self) -> bool {
@@ -58,6 +73,11 @@ impl Place {
     /// Where it is, or was.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Device and inode of its file.
+    pub(super) fn identity(&self) -> (u64, u64) {
+        self.identity
     }
 }
 

@@ -119,6 +119,8 @@ pub(crate) struct Setup {
     pub(crate) disk: Option<(&'static str, u32)>,
     /// The user that supd runs as. Needs root.
     pub(crate) user: Option<u32>,
+    /// supd is a copy of the program, which a test may replace.
+    pub(crate) copied: bool,
 }
 
 /// One supd of a test's own.
@@ -147,7 +149,7 @@ impl Supd {
         // Another user may not be let through to where cargo builds.
         for program in [env!("CARGO_BIN_EXE_supd"), env!("CARGO_BIN_EXE_supctl")] {
             let name = Path::new(program).file_name().expect("a program has a name");
-            if setup.user.is_some() {
+            if setup.user.is_some() || setup.copied {
                 fs::copy(program, folder.path().join("app").join(name)).expect("copying a program");
             }
         }
@@ -194,9 +196,9 @@ impl Supd {
             words.push("--clear-groups".into());
         }
         words.extend(setup.wrapper.iter().map(Into::into));
-        words.push(match setup.user {
-            Some(_) => folder.join("app/supd").into(),
-            None => env!("CARGO_BIN_EXE_supd").into(),
+        words.push(match setup.user.is_some() || setup.copied {
+            true => folder.join("app/supd").into(),
+            false => env!("CARGO_BIN_EXE_supd").into(),
         });
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);

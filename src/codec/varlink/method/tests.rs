@@ -49,6 +49,7 @@ pub(in crate::codec::varlink) fn every_method() -> Vec<Method> {
             listener: ListenerName::new("http").ok(),
             dry_run: true,
         },
+        Method::Reexec,
         Method::Shutdown,
     ]
 }
