@@ -29,6 +29,7 @@ shape!(Handover {
     control_file: "control_file",
     client_last: "client_last",
     inherited: "inherited",
+    mirrored: "mirrored",
     clients: "clients",
     holding: "holding",
 });
@@ -99,6 +100,7 @@ mod tests {
             control_file: (1, 2),
             client_last: 6,
             inherited: Vec::new(),
+            mirrored: Vec::new(),
             clients: vec![client],
             holding: None,
         }

@@ -11,6 +11,7 @@ use super::keeping::Keeping;
 use super::launch::{Ground, prepare};
 use super::leftovers;
 use super::lock::Lock;
+use super::mirror::Mirror;
 use super::one_unit::{self, Alone, OneUnit};
 use super::parcels::Lots;
 use super::pinning::Copy;
@@ -64,7 +65,6 @@ const SKIPPED: u64 = 1_000;
 pub fn boot(cli: &Cli, handover: Option<&Handover>) -> Result<Reactor, String> {
     // Before anything of this process is changed: workers get what supd was given.
     let original = Original::read().map_err(|error| error.to_string())?;
-    let environment = std::env::vars_os().filter(|(name, _)| name != reexec::VARIABLE).collect();
     let places = Places::resolve(&cli.given, &Caller::this()).map_err(|unknown| unknown.to_string())?;
     let (runtime, locks) = folders(&places, handover)?;
     let (boot, crashes, holding) = marks(&places, cli)?;
@@ -73,6 +73,7 @@ pub fn boot(cli: &Cli, handover: Option<&Handover>) -> Result<Reactor, String> {
     let (last, booted) = last_words(&replay, &boot);
     let pins = Pins::new(&places.state);
     let (keeping, lots) = Keeping::begin(&runtime, &boot, comes_again(cli), clock::now());
+    let (passed, mirror, lots) = passed(handover, lots);
     let survivors = survivors(&runtime, &boot, lots, (&last, &booted), &pins);
     let (sources, signals) = sources()?;
     let (control, reexecuted) = control(&places, &sources, handover)?;
@@ -81,8 +82,7 @@ pub fn boot(cli: &Cli, handover: Option<&Handover>) -> Result<Reactor, String> {
     let clients = clients(&places.state, &replay, &unfinished, &boot, handover.is_some());
     let releases = releases(&places.state, &last, replay.damaged.is_empty());
     let carried = carried(replay, &last);
-    let (lang, logs) = (environment::language(), places.logs.clone());
-    let ground = Ground { original, roots, lang, environment, logs, releases, launcher };
+    let ground = ground(&places, (original, roots, launcher), releases);
     let mut hands = Hands {
         inbox: VecDeque::new(),
         sources,
@@ -95,8 +95,9 @@ pub fn boot(cli: &Cli, handover: Option<&Handover>) -> Result<Reactor, String> {
         listeners: BTreeMap::new(),
         salts: Default::default(),
         last_calls: Default::default(),
-        inherited: passed(handover),
+        inherited: passed,
         keeping,
+        mirror,
         survivors,
         workers: Default::default(),
         sweeper: Default::default(),
@@ -250,12 +251,29 @@ fn control(
     Ok((control, Some((asked, handover.version.clone()))))
 }
 
-/// What whoever started supd has passed to it, and nobody has taken.
-fn passed(handover: Option<&Handover>) -> Vec<OwnedFd> {
-    // The variables that tell of it are still there, and their numbers are others' by now.
-    handover.map_or_else(inherited::take, |handover| {
-        handover.inherited.iter().filter_map(|number| image::inherit(*number).ok()).collect()
-    })
+/// What all launches have in common.
+fn ground(
+    places: &Places,
+    (original, roots, launcher): (Original, Roots, Launcher),
+    releases: Releases,
+) -> Ground {
+    let environment = std::env::vars_os().filter(|(name, _)| name != reexec::VARIABLE).collect();
+    let (lang, logs) = (environment::language(), places.logs.clone());
+    Ground { original, roots, lang, environment, logs, releases, launcher }
+}
+
+/// What whoever started supd has passed to it, and nobody has taken; what it stores for supd; and what it had stored,
+/// where the keeper had nothing.
+fn passed(handover: Option<&Handover>, kept: Lots) -> (Vec<OwnedFd>, Mirror, Lots) {
+    if let Some(handover) = handover {
+        // The variables that tell of it are still there, and their numbers are others' by now.
+        let left = handover.inherited.iter().filter_map(|number| image::inherit(*number).ok()).collect();
+        return (left, Mirror::go_on(&handover.mirrored), kept);
+    }
+    let mut all = inherited::take();
+    let (mirror, lots) = Mirror::begin(&mut all);
+    let lots = if kept.is_empty() { lots } else { kept };
+    (all.into_iter().map(|(_, fd)| fd).collect(), mirror, lots)
 }
 
 /// RuntimeDirectory and its sisters: of the system, or of the person whose supd this is.

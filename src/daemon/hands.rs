@@ -14,6 +14,7 @@ use super::keeping::Keeping;
 use super::launch::Ground;
 use super::listeners::{Inherited, Listeners};
 use super::logs::Logs;
+use super::mirror::Mirror;
 use super::notifier::Notifiers;
 use super::one_unit::OneUnit;
 use super::pinner::Pinner;
@@ -68,6 +69,8 @@ pub struct Hands {
     pub inherited: Inherited,
     /// What the next supd is to have.
     pub keeping: Keeping,
+    /// The same once more, where a service manager stores it.
+    pub mirror: Mirror,
     /// Those who have outlived the last supd, until the machine goes on with them.
     pub survivors: Survivors,
     /// Every worker.
@@ -175,6 +178,7 @@ impl Hands {
             .chain(self.intercepts.deadline())
             .chain(self.story.crashes.deadline())
             .chain(self.keeping.deadline())
+            .chain(self.mirror.deadline())
             .chain(self.quit_by)
             .chain(self.leaving)
             .chain(self.reexec.as_ref().map(Reexec::deadline))

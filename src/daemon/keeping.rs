@@ -9,7 +9,7 @@ use crate::machine::Machine;
 use crate::model::kept::{KeptNotify, KeptStored, KeptUnit};
 use crate::model::{Signal, Tick, UnitName};
 use crate::os::Error;
-use crate::os::clock::BootId;
+use crate::os::clock::{self, BootId};
 use crate::os::keeper::Keeper;
 use crate::os::kept::Giving;
 use crate::os::members::Marks;
@@ -195,15 +195,16 @@ impl Keeping {
     }
 
     /// Gives the keeper these in the place of what it has of a unit.
-    fn give(&mut self, unit: &UnitName, kept: Option<(String, Giving<'_>)>) -> Result<(), Error> {
-        let Some(keeper) = &mut self.keeper else { return Ok(()) };
+    /// Whether they are others.
+    fn give(&mut self, unit: &UnitName, kept: Option<(String, &Giving<'_>)>) -> Result<bool, Error> {
+        let Some(keeper) = &mut self.keeper else { return Ok(true) };
         let old = self.has.remove(unit).unwrap_or_default();
         let mut new = Has::default();
         if let Some((text, giving)) = kept {
             let which = giving.all().iter().map(|fd| (fd.as_raw_fd(), inode(*fd))).collect();
             if (&old.text, &old.which) == (&text, &which) {
                 self.has.insert(unit.clone(), old);
-                return Ok(());
+                return Ok(false);
             }
             self.serial += 1;
             for parcel in parcels(unit, self.serial, text.as_bytes(), giving.all()) {
@@ -219,7 +220,7 @@ impl Keeping {
         if !new.keys.is_empty() {
             self.has.insert(unit.clone(), new);
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -243,6 +244,12 @@ impl Hands {
         self.keep_all(machine);
         if self.leaving.is_some() && self.has_keeper(now) {
             self.keep_all(machine);
+        }
+        for unit in self.mirror.take_behind(now) {
+            self.keep_again(&unit, machine);
+        }
+        if self.inbox.is_empty() {
+            self.mirror.complete(now);
         }
     }
 
@@ -269,7 +276,11 @@ impl Hands {
         self.keep_all(machine);
         let settled = self.keeping.keeper.as_mut().map(Keeper::settle);
         match settled {
-            Some(Ok(())) if self.keeping.touched.is_empty() => Ok(()),
+            Some(Ok(())) if self.keeping.touched.is_empty() => {
+                // It is there a second time: who has it first is what counts.
+                self.mirror.settle().unwrap_or_else(|why| log::warn!("{why}"));
+                Ok(())
+            }
             Some(Err(error)) => {
                 let why = error.to_string();
                 self.keeping.lost(&error, &mut self.sources);
@@ -285,7 +296,7 @@ impl Hands {
         let Self { keeping, listeners, sources, .. } = self;
         let strangers: Vec<UnitName> =
             keeping.has.keys().filter(|unit| !listeners.contains_key(*unit)).cloned().collect();
-        let mut done = strangers.iter().try_for_each(|unit| keeping.give(unit, None));
+        let mut done = strangers.iter().try_for_each(|unit| keeping.give(unit, None).map(drop));
         if let Some(keeper) = &mut keeping.keeper {
             done = done.and_then(|()| keeper.settle());
         }
@@ -318,7 +329,16 @@ impl Hands {
     }
 
     pub(super) fn keep_one(&mut self, unit: &UnitName, machine: &Machine) {
-        let Self { keeping, listeners, notifiers, fdstore, intercepts, workers, sources, .. } = self;
+        self.keep_where(unit, machine, false);
+    }
+
+    /// The service manager had no room for it.
+    fn keep_again(&mut self, unit: &UnitName, machine: &Machine) {
+        self.keep_where(unit, machine, true);
+    }
+
+    fn keep_where(&mut self, unit: &UnitName, machine: &Machine, again: bool) {
+        let Self { keeping, mirror, listeners, notifiers, fdstore, intercepts, workers, sources, .. } = self;
         let mut giving = Giving::default();
         let kept = listeners.get(unit).map(|listeners| {
             let kept = listeners.keep(&mut giving);
@@ -338,8 +358,12 @@ impl Hands {
             let intercepts = intercepts.keep(unit, index, &mut giving);
             KeptUnit { notify, generations, stored, intercepts, ..kept }
         });
-        let kept = kept.filter(|kept| !kept.is_empty()).map(|kept| (kept::encode(&kept), giving));
-        if let Err(error) = keeping.give(unit, kept) {
+        let kept = kept.filter(|kept| !kept.is_empty());
+        let given = keeping.give(unit, kept.as_ref().map(|kept| (kept::encode(kept), &giving)));
+        if again || given.as_ref().is_ok_and(|changed| *changed) {
+            mirror.give(unit, kept.map(|kept| (kept, giving.all())), clock::now());
+        }
+        if let Err(error) = given {
             keeping.lost(&error, sources);
             keeping.touch(unit);
         }

@@ -30,6 +30,7 @@ pub mod lock;
 mod log_request;
 pub mod logging;
 pub mod logs;
+mod mirror;
 pub mod notifier;
 pub mod one_unit;
 pub mod outcomes;

@@ -45,8 +45,8 @@ pub(super) fn parcels<'a>(
 pub struct Whole {
     /// The words.
     pub words: Vec<u8>,
-    /// The descriptors.
-    pub descriptors: Vec<OwnedFd>,
+    /// The descriptors, by their place; `None`: nobody has kept that one.
+    pub descriptors: Vec<Option<OwnedFd>>,
 }
 
 /// What a keeper had.
@@ -92,6 +92,18 @@ impl Lots {
         lots
     }
 
+    /// Units that came whole.
+    #[must_use]
+    pub fn whole(whole: BTreeMap<UnitName, Whole>) -> Self {
+        Self { whole, ..Self::default() }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.whole.is_empty()
+    }
+
     /// The highest number that was given out.
     #[must_use]
     pub fn serial(&self) -> u64 {
@@ -128,7 +140,8 @@ fn piece(key: &str, lot: Lot) -> Option<(UnitName, u64, usize, usize, Whole)> {
         _ => return None,
     };
     let words = lot.bytes.get(end + 1..)?.to_vec();
-    Some((unit, serial, place, count, Whole { words, descriptors: lot.descriptors }))
+    let descriptors = lot.descriptors.into_iter().map(Some).collect();
+    Some((unit, serial, place, count, Whole { words, descriptors }))
 }
 
 #[cfg(test)]
@@ -165,7 +178,7 @@ mod tests {
             assert_eq!(lots.serial(), 7);
             let (unit, whole) = lots.into_whole().next().unwrap();
             assert_eq!((unit, &whole.words[..], whole.descriptors.len()), (web(), words, files.len()));
-            let numbers: Vec<i32> = whole.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+            let numbers: Vec<i32> = whole.descriptors.iter().flatten().map(AsRawFd::as_raw_fd).collect();
             assert!(numbers.is_sorted(), "they came in another order: {numbers:?}");
         }
     }

@@ -95,6 +95,9 @@ impl Reactor {
         if self.hands.leaving.is_some() {
             self.hands.keep(&self.machine, clock::now());
             self.hands.keeping.part();
+            if let Err(why) = self.hands.mirror.settle() {
+                log::warn!("{why}");
+            }
         } else {
             self.hands.keeping.end();
         }

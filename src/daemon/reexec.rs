@@ -302,6 +302,7 @@ impl Hands {
             control_file,
             client_last,
             inherited: self.inherited.iter().map(|fd| fd.as_raw_fd().unsigned_abs()).collect(),
+            mirrored: self.mirror.names().cloned().collect(),
             clients: held.clients,
             holding: self.holding.as_deref().map(str::to_owned),
         };

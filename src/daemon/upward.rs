@@ -2,11 +2,9 @@
 //! a service manager that reads no more must not stop the loop.
 
 use crate::model::Tick;
+use crate::os::manager::Manager;
 use sd_notify::NotifyState;
 use std::io;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 /// However little time a service manager gives, it is told no more often.
@@ -49,15 +47,9 @@ fn tell(states: &[NotifyState<'_>]) {
 
 /// Not by the library's own call, which waits for room.
 fn try_to_tell(states: &[NotifyState<'_>]) -> io::Result<()> {
-    let Some(place) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
-    let address = match place.as_bytes().strip_prefix(b"@") {
-        Some(name) => SocketAddr::from_abstract_name(name)?,
-        None => SocketAddr::from_pathname(&place)?,
-    };
+    let Some(manager) = Manager::reach()? else { return Ok(()) };
     let text: String = states.iter().map(|state| format!("{state}\n")).collect();
-    let socket = UnixDatagram::unbound()?;
-    socket.set_nonblocking(true)?;
-    socket.send_to_addr(text.as_bytes(), &address).map(drop)
+    Ok(manager.say(&text, &[])?)
 }
 
 /// That supd lives, as often as a service manager asks for it (WatchdogSec=, sd_watchdog_enabled(3)): twice in

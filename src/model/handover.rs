@@ -26,6 +26,8 @@ pub struct Handover {
     pub client_last: u64,
     /// What whoever started supd has passed to it, and nobody has taken.
     pub inherited: Vec<u32>,
+    /// What is in the descriptor store of whoever started supd, by name.
+    pub mirrored: Vec<String>,
     /// Who is connected.
     pub clients: Vec<HeldClient>,
     /// Units that do nothing until a person says so, and why; absent: supd does not hold.

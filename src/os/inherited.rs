@@ -11,7 +11,7 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 /// The descriptors of LISTEN_FDS, close-on-exec from here on. They are handed out once; later
 /// there are none. What LISTEN_FDS promises and is not there is left out.
 #[must_use]
-pub fn take() -> Vec<OwnedFd> {
+pub fn take() -> Vec<(String, OwnedFd)> {
     if TAKEN.swap(true, Ordering::SeqCst) {
         return Vec::new();
     }
@@ -20,11 +20,14 @@ pub fn take() -> Vec<OwnedFd> {
         // SAFETY: asks about a number, whatever it is.
         unsafe { libc::fcntl(*number, libc::F_GETFD) >= 0 }
     };
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let names = names.split(':').map(str::to_owned).chain(std::iter::repeat(String::new()));
     numbers
-        .filter(is_open)
+        .zip(names)
+        .filter(|(number, _)| is_open(number))
         // SAFETY: open, and by the protocol given to this process and to no one in it but us, once.
-        .map(|number| unsafe { OwnedFd::from_raw_fd(number) })
-        .inspect(|fd| {
+        .map(|(number, name)| (name, unsafe { OwnedFd::from_raw_fd(number) }))
+        .inspect(|(_, fd)| {
             // A copy in every worker would keep the address bound for good.
             let _ = fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
         })

@@ -30,8 +30,8 @@ pub struct Given(Vec<Option<OwnedFd>>);
 impl Given {
     /// As they came.
     #[must_use]
-    pub fn new(all: Vec<OwnedFd>) -> Self {
-        Self(all.into_iter().map(Some).collect())
+    pub fn new(all: Vec<Option<OwnedFd>>) -> Self {
+        Self(all)
     }
 
     /// The one at this place.

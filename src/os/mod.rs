@@ -25,6 +25,7 @@ pub mod kept;
 pub mod listener;
 pub mod logfile;
 pub mod looked_up;
+pub mod manager;
 pub mod members;
 pub mod notify;
 pub mod open_file;

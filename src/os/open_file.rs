@@ -4,6 +4,7 @@
 //! take for ever. So nothing is asked here that the kernel does not know by itself.
 #![allow(unsafe_code)]
 
+use super::sockopt::cookie;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -86,6 +87,30 @@ pub fn inode(fd: BorrowedFd<'_>) -> u64 {
     Seen::of(fd).inode
 }
 
+/// A name that every descriptor of this open file has, and of no other: the kernel's number of a socket (SO_COOKIE),
+/// of a BPF map or program (fdinfo of bpf(2)), or of a file. `None`: the kernel has none for it, as for eventfds.
+#[must_use]
+pub fn name(fd: BorrowedFd<'_>) -> Option<String> {
+    let seen = Seen::of(fd);
+    if seen.mode & libc::S_IFMT == libc::S_IFSOCK {
+        return cookie(fd).ok().map(|cookie| format!("socket-{cookie:x}"));
+    }
+    if seen.unique == -1 {
+        let (major, minor) = seen.device;
+        return Some(format!("file-{major:x}.{minor:x}-{:x}", seen.inode));
+    }
+    let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+    told.lines().find_map(|line| {
+        let (key, number) = line.split_once(':')?;
+        let number = number.trim();
+        match key {
+            "map_id" => Some(format!("bpf-map-{number}")),
+            "prog_id" => Some(format!("bpf-program-{number}")),
+            _ => None,
+        }
+    })
+}
+
 fn compare(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<Ordering, Errno> {
     let pid = std::process::id();
     let (one, other) = (one.as_raw_fd(), other.as_raw_fd());
@@ -113,6 +138,20 @@ mod tests {
 
     fn copy(of: &OpenFile) -> OpenFile {
         OpenFile::new(of.fd.try_clone().unwrap())
+    }
+
+    #[test]
+    fn a_name_is_of_one_open_file() {
+        let (one, other) = UnixStream::pair().unwrap();
+        let copy = one.try_clone().unwrap();
+        assert_eq!(name(one.as_fd()), name(copy.as_fd()));
+        assert!(name(one.as_fd()).unwrap().starts_with("socket-"));
+        assert_ne!(name(one.as_fd()), name(other.as_fd()));
+        let files = [memfd_create(c"a", MFdFlags::MFD_CLOEXEC), memfd_create(c"a", MFdFlags::MFD_CLOEXEC)];
+        let [first, second] = files.map(|file| name(file.unwrap().as_fd()).unwrap());
+        assert!(first.starts_with("file-") && first != second, "{first}");
+        let event = EventFd::new().unwrap();
+        assert_eq!(name(event.as_fd()), None, "they all share an inode");
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod keys;
 mod launcher;
 mod life;
 mod logs;
+mod manager_store;
 mod notify;
 mod on_failure;
 mod one_bound;
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
         counts::tests(),
         cut_short::tests(),
         logs::tests(),
+        manager_store::tests(),
         history::tests(),
         shown::tests(),
         keys::tests(),

@@ -126,7 +126,7 @@ pub(crate) struct Setup {
 /// One supd of a test's own.
 pub(crate) struct Supd {
     folder: TempDir,
-    setup: Setup,
+    pub(crate) setup: Setup,
     child: Mutex<Child>,
     pid: u32,
 }

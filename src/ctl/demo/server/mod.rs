@@ -47,7 +47,7 @@ fn serve(version: Version, home: &Path) -> io::Result<ExitStatus> {
     signal_hook::flag::register(SIGTERM, Arc::clone(&stop))?;
     signal_hook::flag::register(SIGINT, Arc::clone(&stop))?;
     signal_hook::flag::register(SIGUSR1, Arc::clone(&fault))?;
-    let listener = inherited::take().into_iter().next();
+    let listener = inherited::take().into_iter().map(|(_, fd)| fd).next();
     let listener =
         TcpListener::from(listener.ok_or_else(|| io::Error::other("LISTEN_FDS passes no socket"))?);
     let mut server = Server::new(version.word(), listener)?;

@@ -1,0 +1,59 @@
+//! Whoever started supd, by its notify socket (sd_notify(3)). Nobody is waited for: a service manager that reads no
+//! more must not stop the loop.
+
+use super::ancillary::send_packet;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::pipe2;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+/// A way to it.
+#[derive(Debug)]
+pub struct Manager(OwnedFd);
+
+impl Manager {
+    /// Where NOTIFY_SOCKET says; `None`: nobody wants to hear.
+    ///
+    /// # Errors
+    /// Nobody is there.
+    pub fn reach() -> io::Result<Option<Self>> {
+        let Some(place) = std::env::var_os("NOTIFY_SOCKET").filter(|place| !place.is_empty()) else {
+            return Ok(None);
+        };
+        let address = match place.as_bytes().strip_prefix(b"@") {
+            Some(name) => SocketAddr::from_abstract_name(name)?,
+            None => SocketAddr::from_pathname(&place)?,
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.connect_addr(&address)?;
+        Ok(Some(Self(socket.into())))
+    }
+
+    /// Says something, with descriptors.
+    ///
+    /// # Errors
+    /// EAGAIN: it has not read what was said before; what sendmsg(2) says.
+    pub fn say(&self, text: &str, descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        send_packet(&self.0, text.as_bytes(), descriptors)
+    }
+
+    /// Waits until it has taken all that was said before (BARRIER=1), but no longer than that.
+    ///
+    /// # Errors
+    /// ETIME: it has not; as [`Manager::say`].
+    pub fn settle(&self, bound: Duration) -> Result<(), Errno> {
+        let (ours, theirs) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+        self.say("BARRIER=1", &[theirs.as_fd()])?;
+        drop(theirs);
+        let bound = PollTimeout::try_from(bound.as_millis()).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(ours.as_fd(), PollFlags::empty())], bound)? {
+            0 => Err(Errno::ETIME),
+            _ => Ok(()),
+        }
+    }
+}
