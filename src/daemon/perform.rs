@@ -236,6 +236,9 @@ impl Hands {
         // Should supd die between the two, the next one has what the worker was lent.
         self.lend(unit, launch)?;
         self.keep_one(unit, machine);
+        if machine.swap_step(unit).is_some() {
+            self.watch_held(unit, crate::os::clock::now());
+        }
         let notify = self.runtime.notify(unit, launch.generation);
         self.notifiers.open(unit, launch.generation, &notify, &mut self.sources)?;
         self.run_dirs.note(launch);

@@ -7,6 +7,7 @@
 use super::hands::Hands;
 use super::perform::note;
 use crate::machine::stall::{Held, Stall};
+use crate::machine::swap_table::StepKind;
 use crate::machine::{Event, Level, Machine};
 use crate::model::settings::Socket;
 use crate::model::{Address, Generation, Tick, UnitName};
@@ -23,7 +24,11 @@ const OFTEN: Duration = Duration::from_millis(50);
 
 /// Every trial, by unit.
 #[derive(Debug, Default)]
-pub struct Trials(BTreeMap<UnitName, Trial>);
+pub struct Trials {
+    tried: BTreeMap<UnitName, Trial>,
+    /// Units whose next generation lives and is to receive nothing yet: when it is looked that it does not.
+    held: BTreeMap<UnitName, Tick>,
+}
 
 #[derive(Debug)]
 struct Trial {
@@ -38,7 +43,7 @@ impl Trials {
     /// When the next look is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
-        self.0.values().map(|trial| trial.look).min()
+        self.tried.values().map(|trial| trial.look).chain(self.held.values().copied()).min()
     }
 
     /// A count begins that looks closer at these listeners of a generation; `queued` says how many wait in its slot
@@ -84,7 +89,7 @@ impl Trials {
     }
 
     fn of(&mut self, unit: &UnitName, generation: Generation) -> Option<&mut Trial> {
-        self.0.get_mut(unit).filter(|trial| trial.generation == generation)
+        self.tried.get_mut(unit).filter(|trial| trial.generation == generation)
     }
 }
 
@@ -97,7 +102,7 @@ impl Trial {
 impl Hands {
     /// Connections reach this generation from here on.
     pub(super) fn try_out(&mut self, unit: &UnitName, generation: Generation, machine: &Machine, now: Tick) {
-        let known = self.trials.0.get(unit).is_some_and(|trial| trial.generation == generation);
+        let known = self.trials.tried.get(unit).is_some_and(|trial| trial.generation == generation);
         let apart = self.listeners.get(unit).is_some_and(|listeners| listeners.has_slot(generation));
         if known || !apart || machine.on_trial(unit) != Some(generation) {
             return;
@@ -106,7 +111,7 @@ impl Hands {
         let stream = launch.settings.sockets.iter().filter(|socket| socket.address.listens());
         let queues = stream.map(|socket| (socket.clone(), Stall::default())).collect();
         self.trials
-            .0
+            .tried
             .insert(unit.clone(), Trial { generation, queues, look: now.after(SELDOM), told: false });
     }
 
@@ -115,7 +120,8 @@ impl Hands {
         if self.trials.deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
-        let mut trials = std::mem::take(&mut self.trials.0);
+        self.look_at_held(machine, now);
+        let mut trials = std::mem::take(&mut self.trials.tried);
         trials.retain(|unit, trial| {
             if trial.look > now {
                 return true;
@@ -133,7 +139,31 @@ impl Hands {
             self.say(unit, Event::Stalled { generation: trial.generation, reason });
             false
         });
-        self.trials.0 = trials;
+        self.trials.tried = trials;
+    }
+
+    /// A generation is about to be launched that may be held before it receives anything.
+    pub(super) fn watch_held(&mut self, unit: &UnitName, now: Tick) {
+        self.trials.held.insert(unit.clone(), now.after(SELDOM));
+    }
+
+    /// Whoever is to receive nothing may have moved its socket to where it does.
+    fn look_at_held(&mut self, machine: &Machine, now: Tick) {
+        let due = self.trials.held.iter().filter(|(_, look)| **look <= now);
+        for unit in due.map(|(unit, _)| unit.clone()).collect::<Vec<_>>() {
+            let waits = matches!(
+                machine.swap_step(&unit),
+                Some(StepKind::Launching | StepKind::Unbound | StepKind::Held)
+            );
+            if waits {
+                self.trials.held.insert(unit.clone(), now.after(SELDOM));
+                for fault in self.set_right(&unit) {
+                    log::debug!("{unit}: {fault}");
+                }
+            } else {
+                self.trials.held.remove(&unit);
+            }
+        }
     }
 
     /// Whoever is tried out receives what it was given, whatever a worker has done about it.

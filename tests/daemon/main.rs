@@ -52,6 +52,7 @@ mod support;
 mod survival;
 mod swap;
 mod take_from;
+mod tampered;
 mod traffic;
 mod trial;
 mod unbound;
@@ -97,6 +98,7 @@ fn main() -> ExitCode {
         steer::tests(),
         canary::tests(),
         traffic::tests(),
+        tampered::tests(),
         trial::tests(),
         rescue::tests(),
         own_slot::tests(),

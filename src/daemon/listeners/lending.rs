@@ -79,8 +79,8 @@ impl Listeners {
     /// one; the one that it has, if it has one. Nobody is led there before [`Listeners::switch`], but
     /// for a generation that is alone. Gives what a person should know although it is no error.
     ///
-    /// To be called before each launch, of a crashed worker as well: a path that a worker shut down was
-    /// bound anew, and has only the slots that were lent since.
+    /// To be called before each launch, of a crashed worker as well: a path that a worker shut down gets
+    /// another socket.
     ///
     /// # Errors
     /// There is no slot, in a sentence: nothing has changed then.

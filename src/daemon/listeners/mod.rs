@@ -129,7 +129,7 @@ impl Listeners {
     ) -> Result<Vec<String>, String> {
         self.lending.steered = steered;
         let mut taken = self.taken.take();
-        let mut notes = self.drop_dead(settings, sources);
+        let mut notes = Vec::new();
         let reopened = !notes.is_empty();
         let mut added = Vec::new();
         for socket in &settings.sockets {
@@ -170,25 +170,6 @@ impl Listeners {
         }
         notes.extend(self.guard(sources));
         Ok(notes)
-    }
-
-    /// Lets go of the UNIX paths that somebody shut down, so that they are bound anew: there is no
-    /// other cure, and whoever is launched now gets the new one.
-    fn drop_dead(&mut self, settings: &Settings, sources: &mut Sources) -> Vec<String> {
-        let mut notes = Vec::new();
-        for socket in &settings.sockets {
-            let address = &socket.address;
-            // An abstract name stays taken as long as a worker has a copy.
-            if !matches!(address, Address::Unix { .. }) {
-                continue;
-            }
-            let dead = |Bound { listener, .. }: &Bound| listener.address() == address && is_dead(listener);
-            if let Some(at) = self.bound.iter().position(dead) {
-                self.bound.remove(at).let_go(sources);
-                notes.push(format!("{} {address} was shut down by a worker: it is bound anew", socket.name));
-            }
-        }
-        notes
     }
 
     /// Opens exactly the listeners that any of these names, or holds new connections off there; the others

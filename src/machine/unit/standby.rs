@@ -38,7 +38,9 @@ impl Unit {
         if resting.take_if(|resting| resting.is_quiet()).is_none() {
             return;
         }
-        if let Some(signal) = group.launch.settings.swap.standby_signal {
+        // One that is launched again may have no handler yet. Once it is ready it is told to rest.
+        let starts = group.workers.iter().any(|worker| worker.phase.runs() && !worker.phase.serves());
+        if let Some(signal) = group.launch.settings.swap.standby_signal.filter(|_| !starts) {
             group.signal(signal, turn);
             turn.note(Level::Info, Some(generation), format!("rests: {signal} was sent to it"));
         }

@@ -147,12 +147,15 @@ fn kernel(socket: &Socket, error: &Error) -> String {
         ("open", Errno::EAFNOSUPPORT, Address::Ip { host: IpAddr::V6(_), .. }) => {
             "this kernel has no IPv6: listen on 0.0.0.0 or another IPv4 address".into()
         }
+        (_, Errno::EPIPE, Address::Unix { .. }) => {
+            "a worker has shut it down, and a path cannot listen again: swap to a version that does not".into()
+        }
         ("steer", Errno::EPERM, _) => "workers have locked every slot of it (SO_LOCK_FILTER): mend the \
                                        program, and stop and start the unit"
             .into(),
         ("steer", Errno::EINVAL, Address::Ip { kind: SocketKind::Datagram, .. }) => {
-            "a worker has tied the socket to one peer (connect(2)), which takes it out of the kernel's choice: \
-             mend the program, and where that serves already, stop and start the unit"
+            "a worker has tied the socket to one peer (connect(2)) or bound it to an interface, which takes it out \
+             of the kernel's choice: mend the program, and where that serves already, stop and start the unit"
                 .into()
         }
         ("steer", Errno::EINVAL, _) => "a worker had locked the socket (SO_LOCK_FILTER) before it \

@@ -138,7 +138,7 @@ impl Member {
 
     /// Whether clients can get there at all.
     fn may_be_heard(&self, address: &Address) -> bool {
-        if address.listens() { self.is_listening() } else { !recount::is_tied(self.fd()) }
+        if address.listens() { self.is_listening() } else { !recount::is_out(self.fd()) }
     }
 }
 
@@ -150,8 +150,12 @@ fn retire(fd: BorrowedFd<'_>, address: &Address) -> Result<(), Errno> {
     if address.listens() { sockopt::disconnect(fd) } else { nowhere }
 }
 
-fn to_nowhere(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+pub(super) fn to_nowhere(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     sockopt::set(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, NOWHERE)
+}
+
+pub(super) fn is_nowhere(fd: BorrowedFd<'_>) -> bool {
+    sockopt::get(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX) == Ok(NOWHERE)
 }
 
 /// Closes a slot for everybody, where the kernel goes by names: somebody may have a copy. `migrates`: what waits there

@@ -17,8 +17,9 @@
 //! One that was known to be shut, listens and is shut again before supd looks leaves no trace; beside others that
 //! move meanwhile it could make a difference.
 //!
-//! **What is absent:** eBPF programs, which go by names.
+//! **What is absent:** eBPF programs over TCP, which go by names.
 
+use super::idle::{is_nowhere, to_nowhere};
 use super::member::Member;
 use super::{Queues, filter, inet, note, queue};
 use crate::model::{Address, SocketKind};
@@ -52,6 +53,21 @@ pub(super) fn is_tied(fd: BorrowedFd<'_>) -> bool {
     getpeername::<SockaddrStorage>(fd.as_raw_fd()).is_ok()
 }
 
+/// Whether a UDP socket is out of the row for good: a worker has tied it, or supd has put it away for that.
+pub(super) fn is_out(fd: BorrowedFd<'_>) -> bool {
+    is_tied(fd) || is_nowhere(fd)
+}
+
+/// A UDP socket that the kernel has taken out of the row, for a worker has tied it to a peer or bound it to an
+/// interface, stays bound beside the others: the next bind(2) that is to join the row may meet it, and makes a row of
+/// those two. So it is bound to no interface. Not the active one: who has it may be served by its peer still.
+fn shed(group: &mut Group, member: &Member, active: &Member, troubles: &mut Vec<String>) {
+    tell(group.left(member.slot), troubles);
+    if member.slot != active.slot {
+        let _ = to_nowhere(member.fd());
+    }
+}
+
 /// Counts again who has which place. What cannot be put right is added to `troubles`.
 pub(super) fn recount(
     group: &mut Group,
@@ -60,14 +76,14 @@ pub(super) fn recount(
     (address, backlog, held): (&Address, u32, bool),
     troubles: &mut Vec<String>,
 ) {
-    if group.closes() {
-        return;
-    }
     let all = || std::iter::once(active).chain(others);
     if !matches!(address, Address::Ip { kind: SocketKind::Stream, .. }) {
-        let tied: Vec<Slot> =
-            all().filter(|it| group.has(it.slot) && is_tied(it.fd())).map(|it| it.slot).collect();
-        tied.into_iter().for_each(|slot| tell(group.left(slot), troubles));
+        let gone = |it: &&Member| group.has(it.slot) && (is_out(it.fd()) || !group.is_in_a_row(it.fd()));
+        let gone: Vec<&Member> = all().filter(gone).collect();
+        gone.into_iter().for_each(|member| shed(group, member, active, troubles));
+        return;
+    }
+    if group.closes() {
         return;
     }
     let movers: Vec<&Member> = all().filter(|it| has_moved(group, it)).collect();
@@ -131,7 +147,9 @@ impl super::Listener {
         let bound_to = |it: &Member| sockopt::get(it.fd(), libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX);
         for member in std::iter::once(&*front).chain(&*further).filter(|it| bound_to(it) != Ok(0)) {
             let freed = sockopt::set(member.fd(), libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, 0);
-            let shut = freed.and_then(|()| inet::refuse(member.fd()));
+            // One that has listened all the time is in the row still, and what waits there stays.
+            let listened = member.is_listening() && has_mark(member.fd());
+            let shut = freed.and_then(|()| if listened { Ok(()) } else { inet::refuse(member.fd()) });
             tell(shut.map_err(failed("take back from an interface", member, bound)), troubles);
         }
     }

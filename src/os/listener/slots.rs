@@ -4,13 +4,14 @@ use super::bind_error::{BindError, Why, in_use};
 use super::idle::close;
 use super::member::Member;
 use super::owner::Owner;
-use super::{Listener, Queues, Traffic, filter, inet, queue, recount, unix};
+use super::place::Place;
+use super::{Listener, Queues, Traffic, filter, inet, note, queue, recount, unix};
 use crate::model::{Address, SocketKind, Waiting};
 use crate::os::steering::{self, Mechanism, Slot, Steering};
 use crate::os::{Error, clock, sockopt};
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 impl Listener {
@@ -32,6 +33,8 @@ impl Listener {
     /// # Errors
     /// [`BindError`]: there is no such slot then, and all is as before.
     pub fn lend(&mut self, slot: Slot, steering: &mut Steering) -> Result<(), BindError> {
+        let whose = if self.shared.is_some() { self.front.slot } else { slot };
+        self.renew_path(whose).map_err(|why| BindError::new(&self.socket, why))?;
         if self.shared.is_some() {
             return Ok(());
         }
@@ -72,6 +75,36 @@ impl Listener {
 
     /// Bound at a private name, and public once the split says so.
     fn add_path(&mut self, slot: Slot) -> Result<(), Why> {
+        let (place, fd) = self.make_path()?;
+        self.further.push(Member { slot, lent: false, led: None, place: Some(place), fd });
+        Ok(())
+    }
+
+    /// A path that a worker has shut down can never listen again, whoever has it: who is launched with it next has
+    /// another socket, at the same place.
+    fn renew_path(&mut self, slot: Slot) -> Result<(), Why> {
+        let open = self.traffic == Traffic::Open && self.bound.listens();
+        let is_path = matches!(self.bound, Address::Unix { .. }) && open;
+        if !is_path || !self.member(slot).is_some_and(|member| queue::is_hung_up(member.fd())) {
+            return Ok(());
+        }
+        let (place, fd) = self.make_path()?;
+        if self.front.slot == slot {
+            place.publish(self.front.place.as_ref().map(|place| place.id()))?;
+        }
+        let name = &self.socket.name;
+        note(
+            &mut self.troubles,
+            &format!("{name} {} was shut down by a worker: it is bound anew", self.bound),
+        );
+        let renewed = std::iter::once(&mut self.front).chain(&mut self.further);
+        if let Some(member) = renewed.into_iter().find(|member| member.slot == slot) {
+            (member.place, member.fd) = (Some(place), fd);
+        }
+        Ok(())
+    }
+
+    fn make_path(&self) -> Result<(Place, OwnedFd), Why> {
         let Some(place) = &self.front.place else {
             return Err(Error::new("bind another slot of", &self.bound, Errno::EOPNOTSUPP).into());
         };
@@ -86,8 +119,7 @@ impl Listener {
             sockopt::listen(fd.as_fd(), self.socket.options.backlog)
                 .map_err(|errno| Error::new("listen on", place.private().display(), errno))?;
         }
-        self.further.push(Member { slot, lent: false, led: None, place: Some(place), fd });
-        Ok(())
+        Ok((place, fd))
     }
 
     /// The program that chooses who is there already comes first; only then SO_REUSEPORT is switched
@@ -215,7 +247,7 @@ impl Listener {
             let deaf = |member: &Member| tcp && *traffic != Traffic::Refused && !member.is_listening();
             let led = |member: &&Member| steering.split().leads_to(member.slot);
             let known = std::iter::once(&*front).chain(&*further).filter(led);
-            if !tcp && known.clone().any(|member| recount::is_tied(member.fd())) {
+            if !tcp && known.clone().any(|member| recount::is_out(member.fd())) {
                 return Err(Error::new("steer", &*bound, Errno::EINVAL).into());
             }
             if let Some(deaf) = std::iter::once(&*front).chain(&*further).filter(led).find(|it| deaf(it)) {

@@ -195,6 +195,14 @@ impl Group {
         Err(Error::new("steer", address, refused))
     }
 
+    /// Whether a socket is in any row: of one that the kernel has taken out it says EINVAL to this
+    /// (net/core/sock_reuseport.c, reuseport_attach_prog).
+    #[must_use]
+    pub fn is_in_a_row(&self, member: BorrowedFd<'_>) -> bool {
+        let attached = self.attach(std::iter::once(member), &"a slot");
+        attached.map_err(|error| error.errno) != Err(Errno::EINVAL)
+    }
+
     /// How it is done.
     #[must_use]
     pub fn mechanism(&self) -> Mechanism {
