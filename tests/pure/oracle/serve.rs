@@ -186,6 +186,10 @@ impl Book {
             return Ok(());
         }
         if [REST, WAKE].contains(&signal) {
+            // Before that it may have no handler.
+            must(Rule::Standby, signal == WAKE || proc.is_ready(), || {
+                format!("worker {worker} is told to rest before it is ready")
+            })?;
             return self.rests(world, unit, proc.generation(), signal);
         }
         let service = &proc.launch.settings.service;
