@@ -140,6 +140,7 @@ impl Hands {
         self.notifiers.close(unit, generation, &mut self.sources);
         self.intercepts.forget(unit, generation);
         self.logs.remove(unit, generation);
+        self.cgroups.retire(unit, generation, now);
         self.clear_run_dirs(unit, machine, now);
     }
 
@@ -257,6 +258,7 @@ impl Hands {
             listeners,
             stored,
             pinned,
+            group: self.cgroups.place(launch),
         };
         let mut around = Around {
             sources: &mut self.sources,
@@ -287,7 +289,9 @@ impl Hands {
             }
         }
         if everyone {
-            self.sweeper.signal(worker.marks(), signal);
+            let mut marks = worker.marks();
+            marks.groups.extend(self.workers.group_alone(id));
+            self.sweeper.signal(marks, signal);
         }
     }
 

@@ -1,5 +1,6 @@
 //! `supctl status`: a table of units, and one unit in detail.
 
+use super::size::size;
 use super::table::{Align, Cell, Column, draw};
 use super::text::{Colour, Paint, clean};
 use crate::codec::json::{GenerationView, QueueView, RollbackView, StatusView, SwapView, UnitView};
@@ -165,6 +166,9 @@ pub(in crate::ctl) fn detail(unit: &UnitView, paint: Paint) -> Vec<String> {
             say("", &format!("worker {} pid {pid} {}{said}{before}", worker.worker, clean(&worker.phase)));
         }
     }
+    if let Some(why) = &unit.cgroup_missing {
+        say("cgroup", &format!("none: {}", clean(why)));
+    }
     if let Some(swap) = &unit.last_swap {
         // Why a unit is down is told once, in its note.
         let noted = |cause: &&String| unit.notes.iter().any(|note| note.contains(cause.as_str()));
@@ -190,6 +194,9 @@ fn generation_line(generation: &GenerationView) -> String {
     parts.extend(generation.queues.iter().filter_map(waiting));
     parts.extend(generation.pinned.map(|pinned| if pinned { "pinned" } else { "pinned: no" }.to_owned()));
     parts.extend(generation.stored.map(|stored| format!("{stored} stored")));
+    parts.extend(generation.memory_bytes.map(|bytes| format!("{} of memory", size(bytes))));
+    parts.extend(generation.cpu_us.map(|used| format!("{} of CPU", fine(Duration::from_micros(used)))));
+    parts.extend(generation.tasks.map(|tasks| format!("{tasks} tasks")));
     parts.join(", ")
 }
 
