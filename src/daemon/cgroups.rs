@@ -1,8 +1,9 @@
 //! A cgroup for each generation, where supd may make any: nobody escapes a stop, and status says what it uses.
 //!
-//! Without them everything else is as it is. A worker goes into its group by itself, between fork and execve; supd
-//! only says which, and remembers what could not be done there. Commands beside the workers stay with supd: what
-//! is left in a group when its workers are over is to be ended.
+//! Without them everything else is as it is. Below its generation's group each worker has one of its own, named by
+//! its INVOCATION_ID: what is in it is what this worker has started, whoever else of its generation lives. It goes
+//! there by itself, between fork and execve; supd only says where, and remembers what could not be done. Commands
+//! beside the workers stay with supd.
 
 use super::hands::Hands;
 use super::perform::note;
@@ -38,8 +39,8 @@ pub(super) const READ_MAX: usize = 128;
 pub struct Cgroups {
     /// Where they are, or why there are none.
     base: Result<Base, String>,
-    /// Each generation that has a group or wants one.
-    known: BTreeMap<UnitName, BTreeMap<Generation, Known>>,
+    /// What could not be done, of each generation of which that is so: a sentence each.
+    faults: BTreeMap<UnitName, BTreeMap<Generation, Vec<String>>>,
     /// Those that could not be removed yet.
     leaving: Vec<Leaving>,
 }
@@ -52,14 +53,6 @@ struct Base {
     _lock: File,
 }
 
-#[derive(Debug, Default)]
-struct Known {
-    /// Whoever is in its group is of this generation.
-    ours: bool,
-    /// What could not be done, a sentence each.
-    faults: Vec<String>,
-}
-
 #[derive(Debug)]
 struct Leaving {
     folder: PathBuf,
@@ -69,7 +62,7 @@ struct Leaving {
 
 impl Default for Cgroups {
     fn default() -> Self {
-        Self { base: Err("not looked for".to_owned()), known: BTreeMap::new(), leaving: Vec::new() }
+        Self { base: Err("not looked for".to_owned()), faults: BTreeMap::new(), leaving: Vec::new() }
     }
 }
 
@@ -96,90 +89,79 @@ impl Cgroups {
     }
 
     /// The group of a generation, whether it is there or not.
-    #[must_use]
-    pub fn group(&self, unit: &str, generation: Generation) -> Option<PathBuf> {
+    fn group(&self, unit: &UnitName, generation: Generation) -> Option<PathBuf> {
         self.base.as_ref().ok().map(|base| base.folder.join(name(unit, generation)))
     }
 
     /// That of a worker of a supd that is dead.
     #[must_use]
     pub fn of_record(&self, record: &WorkerRecord) -> Option<PathBuf> {
-        UnitName::new(&record.unit).ok()?;
-        self.group(&record.unit, Generation(record.generation))
+        let unit = UnitName::new(&record.unit).ok()?;
+        let is_ours =
+            !record.invocation.is_empty() && record.invocation.bytes().all(|b| b.is_ascii_hexdigit());
+        let group = self.group(&unit, Generation(record.generation)).filter(|_| is_ours)?;
+        Some(group.join(&record.invocation))
     }
 
     /// How a worker that is launched comes into its group.
-    pub fn place(&mut self, launch: &Launch) -> Option<Joining> {
-        let (unit, generation) = (&launch.settings.unit, launch.generation);
-        match self.joining(launch) {
-            Ok(joining) => {
-                let known = self.known.entry(unit.clone()).or_default().entry(generation).or_default();
-                // A supd of another runtime folder that died here may have left a unit of this name.
-                known.ours |= !cgroup::is_populated(&joining.folder());
-                if known.ours {
-                    return Some(joining);
-                }
-                let folder = joining.folder();
-                let fault = format!("it has no cgroup of its own: strangers are in {}", folder.display());
-                let lost = not_in_force(&joining.limits, "strangers are in it");
-                self.lacks(unit, generation, std::iter::once(fault).chain(lost).collect());
-                None
-            }
+    pub fn place(&mut self, launch: &Launch, invocation: &str) -> Option<Joining> {
+        match self.joining(launch, invocation) {
+            Ok(joining) => Some(joining),
             Err(why) => {
                 let fault = not_in_force(&limits(&launch.settings.service), &why);
-                self.lacks(unit, generation, fault.into_iter().collect());
+                self.lacks(&launch.settings.unit, launch.generation, fault.into_iter().collect());
                 None
             }
         }
     }
 
-    fn joining(&self, launch: &Launch) -> Result<Joining, String> {
+    fn joining(&self, launch: &Launch, invocation: &str) -> Result<Joining, String> {
         let Settings { unit, service, .. } = &*launch.settings;
-        let base = self.base.as_ref()?;
-        let name = name(unit.as_str(), launch.generation);
-        Ok(Joining { base: base.folder.clone(), name, limits: limits(service) })
+        let (base, own) = (self.base.as_ref()?.folder.clone(), invocation.to_owned());
+        Ok(Joining { base, name: name(unit, launch.generation), own, limits: limits(service) })
     }
 
     /// The group of a worker that has outlived the supd that launched it. Its limits are set once more: somebody
     /// may have taken the controllers away meanwhile, so that systemd could start this one.
-    fn adopted(&mut self, launch: &Launch, pid: i32) -> Option<PathBuf> {
-        let (unit, generation) = (&launch.settings.unit, launch.generation);
-        let (Ok(base), Ok(joining)) = (&self.base, self.joining(launch)) else {
-            return self.place(launch).map(|joining| joining.folder());
-        };
-        let is_there =
-            cgroup::of(pid) == Some(format!("{}/{}", base.path.trim_end_matches('/'), joining.name));
-        if !is_there {
-            let without = "it was launched without a cgroup of its own";
-            let lost = not_in_force(&joining.limits, without);
-            self.lacks(unit, generation, std::iter::once(without.to_owned()).chain(lost).collect());
-            return None;
+    fn adopted(&mut self, launch: &Launch, invocation: &str, pid: i32) -> Option<PathBuf> {
+        let joining = self.place(launch, invocation)?;
+        let own = self.path(&joining.name).map(|path| format!("{path}/{invocation}"));
+        if own.is_some() && cgroup::of(pid) == own {
+            self.lacks(&launch.settings.unit, launch.generation, joining.limit());
+            return Some(joining.folder());
         }
-        self.known.entry(unit.clone()).or_default().entry(generation).or_default().ours = true;
-        self.lacks(unit, generation, joining.limit());
-        Some(joining.folder())
+        let without = "it was launched without a cgroup of its own";
+        let lost = not_in_force(&joining.limits, without);
+        let faults = std::iter::once(without.to_owned()).chain(lost).collect();
+        self.lacks(&launch.settings.unit, launch.generation, faults);
+        None
+    }
+
+    /// A group in the hierarchy.
+    fn path(&self, name: &str) -> Option<String> {
+        self.base.as_ref().ok().map(|base| format!("{}/{name}", base.path.trim_end_matches('/')))
     }
 
     /// What could not be done for a generation: it is logged once, and in its status as long as it lives.
     fn lacks(&mut self, unit: &UnitName, generation: Generation, faults: Vec<String>) {
         for fault in faults {
-            let known = self.known.entry(unit.clone()).or_default().entry(generation).or_default();
-            if !known.faults.contains(&fault) {
+            let known = self.faults.entry(unit.clone()).or_default().entry(generation).or_default();
+            if !known.contains(&fault) {
                 note(unit, Level::Warning, Some(generation), &fault);
-                known.faults.push(fault);
+                known.push(fault);
             }
         }
     }
 
     /// Nobody of it is left.
     pub fn retire(&mut self, unit: &UnitName, generation: Generation, now: Tick) {
-        if let Some(known) = self.known.get_mut(unit) {
-            known.remove(&generation);
-            if known.is_empty() {
-                self.known.remove(unit);
+        if let Some(faults) = self.faults.get_mut(unit) {
+            faults.remove(&generation);
+            if faults.is_empty() {
+                self.faults.remove(unit);
             }
         }
-        if let Some(folder) = self.group(unit.as_str(), generation) {
+        if let Some(folder) = self.group(unit, generation) {
             self.leaving.push(Leaving { folder, tries: 0, at: now });
             self.tend(now);
         }
@@ -212,22 +194,18 @@ impl Cgroups {
     /// What these generations lack, a sentence each.
     #[must_use]
     pub fn notes(&self, unit: &UnitName) -> Vec<String> {
-        let each = self.known.get(unit).into_iter().flatten();
-        let said = |(generation, known): (&Generation, &Known)| {
-            known.faults.iter().map(|fault| format!("generation {generation}: {fault}")).collect::<Vec<_>>()
+        let each = self.faults.get(unit).into_iter().flatten();
+        let said = |(generation, faults): (&Generation, &Vec<String>)| {
+            faults.iter().map(|fault| format!("generation {generation}: {fault}")).collect::<Vec<_>>()
         };
         each.flat_map(said).collect()
     }
 
     /// Fills in what a generation uses, if it has a group.
     pub fn show(&self, unit: &UnitName, generation: Generation, view: &mut GenerationView) {
-        let (Ok(base), Some(folder)) = (&self.base, self.group(unit.as_str(), generation)) else { return };
-        if !folder.exists() {
-            return;
-        }
+        let Some(folder) = self.group(unit, generation).filter(|folder| folder.exists()) else { return };
         let Usage { memory, cpu_usec, tasks } = Usage::read(&folder);
-        let name = name(unit.as_str(), generation);
-        view.cgroup = Some(format!("{}/{name}", base.path.trim_end_matches('/')));
+        view.cgroup = self.path(&name(unit, generation));
         (view.memory_bytes, view.cpu_us, view.tasks) = (memory, cpu_usec, tasks);
     }
 }
@@ -286,7 +264,7 @@ fn systemd_unit(path: &str) -> Option<&str> {
 }
 
 /// Names of units have no slash, and none of them is `supd` with this at its end.
-fn name(unit: &str, generation: Generation) -> String {
+fn name(unit: &UnitName, generation: Generation) -> String {
     format!("{unit}.g{generation}")
 }
 
@@ -335,7 +313,7 @@ impl Hands {
     pub(super) fn go_on_in_group(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         let Some(pid) = worker.main().map(crate::os::pidfd::PidFd::pid) else { return };
-        worker.group = self.cgroups.adopted(&worker.launch, pid);
+        worker.group = self.cgroups.adopted(&worker.launch, &worker.invocation, pid);
     }
 }
 
@@ -386,7 +364,7 @@ mod tests {
     #[test]
     fn a_group_is_named_after_its_generation() {
         for (unit, generation) in [("web", 1), ("a.g1", 20), ("memory", 3)] {
-            assert!(is_of_generation(&name(unit, Generation(generation))), "{unit}");
+            assert!(is_of_generation(&name(&UnitName::new(unit).unwrap(), Generation(generation))), "{unit}");
         }
         for name in ["supd", "web", "web.g", "web.g01", "web.gx", ".g1", "init.scope", "web.g-1"] {
             assert!(!is_of_generation(name), "{name}");
@@ -398,14 +376,14 @@ mod tests {
         let mut cgroups = Cgroups::default();
         let (with, unit) =
             (recipe(2, "TasksMax = 9\nExecStart = [\"/bin/x\"]"), UnitName::new("web").unwrap());
-        assert_eq!(cgroups.place(&recipe(1, "ExecStart = [\"/bin/x\"]")), None);
+        assert_eq!(cgroups.place(&recipe(1, "ExecStart = [\"/bin/x\"]"), "0a"), None);
         assert!(cgroups.notes(&unit).is_empty());
         for _ in 0..2 {
-            assert_eq!(cgroups.place(&with), None);
+            assert_eq!(cgroups.place(&with, "0a"), None);
         }
         let said = "generation 2: TasksMax is not in force without a cgroup: not looked for";
         assert_eq!(cgroups.notes(&unit), [said]);
         cgroups.retire(&unit, Generation(2), Tick(0));
-        assert!(cgroups.notes(&unit).is_empty() && cgroups.known.is_empty() && cgroups.deadline().is_none());
+        assert!(cgroups.notes(&unit).is_empty() && cgroups.faults.is_empty() && cgroups.deadline().is_none());
     }
 }

@@ -54,7 +54,7 @@ pub struct Worker<'a> {
     pub stored: Vec<(&'a str, BorrowedFd<'a>)>,
     /// The pinned copy, to run where what is on disk is another file by now.
     pub pinned: Option<Copy>,
-    /// The cgroup of its generation.
+    /// Its cgroup.
     pub group: Option<Joining>,
 }
 

@@ -9,9 +9,8 @@ use crate::os::pidfd::PidFd;
 use crate::os::process::Identity;
 use crate::store::runtime::{Runtime, WorkerRecord};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -39,7 +38,8 @@ fn end_within(
     boot: &BootId,
     stays: impl Fn(&Path) -> bool,
 ) {
-    let (stay, left): (Vec<_>, Vec<_>) = runtime.leftovers().into_iter().partition(|(path, _)| stays(path));
+    let mut left = runtime.leftovers();
+    left.retain(|(path, _)| !stays(path));
     for (path, _) in left.iter().filter(|(_, record)| record.is_none()) {
         let path = path.display();
         log::error!("{path}: cannot be read; if its worker lives it is not found, and may hold an address");
@@ -58,15 +58,10 @@ fn end_within(
         }
     }
     // While a head is held and not over, its number is nobody else's.
-    let groups = |records: &mut dyn Iterator<Item = &WorkerRecord>| -> BTreeSet<PathBuf> {
-        records.filter_map(|record| cgroups.of_record(record)).collect()
-    };
-    // A generation of which somebody stays may have others in its group.
-    let stay = groups(&mut stay.iter().filter_map(|(_, record)| record.as_ref()));
     let mut marks = Marks {
         workers: heads.iter().map(|(process, _)| process.pid()).collect(),
         invocation_ids: records.iter().map(|record| record.invocation.clone()).collect(),
-        groups: groups(&mut records.iter()).difference(&stay).cloned().collect(),
+        groups: records.iter().filter_map(|record| cgroups.of_record(record)).collect(),
         doomed: Vec::new(),
     };
     let first = if records.is_empty() { Vec::new() } else { search(&marks, boot) };

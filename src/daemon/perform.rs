@@ -258,7 +258,7 @@ impl Hands {
             listeners,
             stored,
             pinned,
-            group: self.cgroups.place(launch),
+            group: self.cgroups.place(launch, &invocation),
         };
         let mut around = Around {
             sources: &mut self.sources,
@@ -289,9 +289,7 @@ impl Hands {
             }
         }
         if everyone {
-            let mut marks = worker.marks();
-            marks.groups.extend(self.workers.group_alone(id));
-            self.sweeper.signal(marks, signal);
+            self.sweeper.signal(worker.marks(), signal);
         }
     }
 

@@ -137,11 +137,10 @@ impl Sweeper {
             all.workers.extend(one.workers);
             all.invocation_ids.extend(one.invocation_ids);
             // Whoever has left the session and the environment is still there.
-            let group = workers.group_alone(*id);
             if self.sweeps.get(id).is_some_and(|sweep| sweep.signal == Some(Signal::KILL)) {
-                all.doomed.extend(group.clone());
+                all.doomed.extend(one.groups.iter().cloned());
             }
-            all.groups.extend(group);
+            all.groups.extend(one.groups);
         }
         all
     }

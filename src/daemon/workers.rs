@@ -56,7 +56,7 @@ pub struct Worker {
     pub adopted: bool,
     /// Whether it is reaped at once.
     reaping: Reaping,
-    /// The cgroup of its generation.
+    /// Its own cgroup.
     pub group: Option<PathBuf>,
     /// What could not be done at its launch, to be told.
     pub notes: Vec<String>,
@@ -248,16 +248,6 @@ impl Workers {
     pub fn of_unit<'a>(&'a self, unit: &'a UnitName) -> impl Iterator<Item = (WorkerId, &'a Worker)> {
         let all = self.all.iter().map(|(id, worker)| (*id, &**worker));
         all.filter(move |(_, worker)| worker.unit == *unit)
-    }
-
-    /// The cgroup of this one, if nobody else lives there: what is found in it is what this one, or others that
-    /// are over as well, have left.
-    #[must_use]
-    pub fn group_alone(&self, id: WorkerId) -> Option<PathBuf> {
-        let worker = self.all.get(&id)?;
-        let group = worker.group.clone()?;
-        let mut others = self.of(&worker.unit, worker.launch.generation);
-        others.all(|(other, worker)| other == id || worker.exited).then_some(group)
     }
 
     /// Whether a process of this number is held here, so that its end is not to be taken away.
@@ -530,7 +520,8 @@ impl Worker {
     #[must_use]
     pub fn marks(&self) -> Marks {
         let invocation_ids = vec![self.invocation.clone()];
-        Marks { workers: self.numbers(), invocation_ids, ..Marks::default() }
+        let groups = self.group.iter().cloned().collect();
+        Marks { workers: self.numbers(), invocation_ids, groups, doomed: Vec::new() }
     }
 }
 

@@ -222,17 +222,24 @@ pub struct Limit {
 pub struct Joining {
     /// Where supd's groups are.
     pub base: PathBuf,
-    /// The name of this one.
+    /// The name of its generation's.
     pub name: String,
-    /// What holds there.
+    /// That of its own below it, which no other worker ever gets.
+    pub own: String,
+    /// What holds for the generation.
     pub limits: Vec<Limit>,
 }
 
 impl Joining {
-    /// The folder.
+    /// The generation's folder, in which no process is itself.
+    fn generation(&self) -> PathBuf {
+        self.base.join(&self.name)
+    }
+
+    /// Its own folder.
     #[must_use]
     pub fn folder(&self) -> PathBuf {
-        self.base.join(&self.name)
+        self.generation().join(&self.own)
     }
 
     /// Makes the group, with its limits, and goes there, as far as that can be done. Gives what cannot, each a
@@ -240,15 +247,13 @@ impl Joining {
     #[must_use]
     pub fn join(&self) -> Vec<String> {
         let folder = self.folder();
-        let faults = match make(&folder) {
-            Ok(_) => {
-                // Before anything can be used there.
-                let faults = self.limit();
-                enter(&folder).map(|()| faults).map_err(|errno| errno.desc().to_owned())
-            }
-            Err(errno) => Err(errno.desc().to_owned()),
-        };
-        faults.unwrap_or_else(|why| {
+        let faults = make(&self.generation()).and_then(|_| {
+            // Before anything can be used there.
+            let faults = self.limit();
+            make(&folder).and_then(|_| enter(&folder)).map(|()| faults)
+        });
+        faults.unwrap_or_else(|errno| {
+            let why = errno.desc();
             let without =
                 format!("it runs without a cgroup of its own: cannot join {}: {why}", folder.display());
             let keys: Vec<&str> = self.limits.iter().map(|limit| &*limit.key).collect();
@@ -270,7 +275,7 @@ impl Joining {
     /// A controller is enabled only where somebody asks for it: what is below cannot be had without it, and a
     /// systemd before 254 starts nothing in a service's group while it is.
     fn impose(&self, limit: &Limit) -> Result<(), String> {
-        let file = self.folder().join(&limit.file);
+        let file = self.generation().join(&limit.file);
         if !file.exists() {
             let (base, controller) = (self.base.display(), &limit.controller);
             let enabled = write(&self.base.join("cgroup.subtree_control"), &format!("+{controller}"));
@@ -286,13 +291,6 @@ impl Joining {
             |errno: Errno| format!("cannot write {} to {}: {}", limit.value, file.display(), errno.desc());
         write(&file, &limit.value).map_err(failed)
     }
-}
-
-/// Whether a process is in a group, or in one below it.
-#[must_use]
-pub fn is_populated(folder: &Path) -> bool {
-    let events = read(&folder.join("cgroup.events"), 4096);
-    events.is_some_and(|events| events.lines().any(|line| line == "populated 1"))
 }
 
 /// The names of the groups right below one.
@@ -323,10 +321,10 @@ pub fn processes(folder: &Path) -> Vec<i32> {
     lists.flat_map(numbers).filter(|pid| *pid > 0).collect()
 }
 
-/// Moves these out of a group and into supd's own beside it, if somebody has moved them there: a worker that runs
+/// Moves these out of a group and into supd's own, if somebody has moved them there: a worker that runs
 /// as root may do so with any process.
 pub fn bring_back(folder: &Path, ours: &[i32]) {
-    let Some(own) = folder.parent().map(|base| base.join(OWN)) else { return };
+    let Some(own) = folder.ancestors().nth(2).map(|base| base.join(OWN)) else { return };
     let there = processes(folder);
     for pid in ours.iter().filter(|pid| there.contains(pid)) {
         // Where that cannot be, they are at least not killed.
@@ -431,7 +429,7 @@ mod tests {
             file: "memory.max".into(),
             value: "4096".into(),
         };
-        Joining { base: base.into(), name: "web.g3".into(), limits: vec![limit] }
+        Joining { base: base.into(), name: "web.g3".into(), own: "0a".into(), limits: vec![limit] }
     }
 
     /// A plain folder in the place of cgroupfs: what is written where, and in which order it is said.
@@ -439,13 +437,13 @@ mod tests {
     fn limits_are_written_before_anyone_is_in() {
         let folder = tempfile::tempdir().unwrap();
         let group = folder.path().join("web.g3");
-        fs::create_dir(&group).unwrap();
-        for file in ["memory.max", "cgroup.procs"] {
+        fs::create_dir_all(group.join("0a")).unwrap();
+        for file in ["memory.max", "0a/cgroup.procs"] {
             fs::write(group.join(file), "").unwrap();
         }
         assert_eq!(joining(folder.path()).join(), Vec::<String>::new());
         assert_eq!(fs::read_to_string(group.join("memory.max")).unwrap(), "4096");
-        assert_eq!(fs::read_to_string(group.join("cgroup.procs")).unwrap(), "0");
+        assert_eq!(fs::read_to_string(group.join("0a/cgroup.procs")).unwrap(), "0");
         assert!(!folder.path().join("cgroup.subtree_control").exists(), "no controller is enabled twice");
 
         // A limit that cannot be had keeps nobody from joining.
@@ -468,11 +466,9 @@ mod tests {
         let faults = joining(folder.path()).join();
         let said = format!(
             "it runs without a cgroup of its own: cannot join {}: No such file or directory; MemoryMax not in force",
-            folder.path().join("web.g3").display()
+            folder.path().join("web.g3/0a").display()
         );
         assert_eq!(faults, [said]);
-        fs::write(folder.path().join("web.g3/cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
-        assert!(is_populated(&folder.path().join("web.g3")) && !is_populated(folder.path()));
     }
 
     #[test]

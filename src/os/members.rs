@@ -24,7 +24,7 @@ pub struct Marks {
     pub workers: Vec<i32>,
     /// The INVOCATION_IDs of its workers.
     pub invocation_ids: Vec<String>,
-    /// Cgroups that nobody else is in.
+    /// Cgroups that nobody else is ever in, and that are removed once a search finds nobody.
     pub groups: Vec<PathBuf>,
     /// Those of them in which everyone is killed before anything is looked for.
     pub doomed: Vec<PathBuf>,
@@ -48,7 +48,14 @@ pub fn search(marks: &Marks, bound: Duration) -> Result<Task, Error> {
     let us = nix::unistd::getpid().as_raw();
     Task::run("the search for processes", bound, &[], || {
         clear(marks, us);
-        Ok(encode(&find(marks, us)))
+        let found = find(marks, us);
+        if found.is_empty() {
+            // Nobody comes there any more.
+            for group in &marks.groups {
+                let _ = cgroup::remove(group);
+            }
+        }
+        Ok(encode(&found))
     })
 }
 

@@ -196,7 +196,7 @@ fn generation_line(generation: &GenerationView) -> String {
     parts.extend(generation.stored.map(|stored| format!("{stored} stored")));
     parts.extend(generation.memory_bytes.map(|bytes| format!("{} of memory", size(bytes))));
     parts.extend(generation.cpu_us.map(|used| format!("{} of CPU", fine(Duration::from_micros(used)))));
-    parts.extend(generation.tasks.map(|tasks| format!("{tasks} tasks")));
+    parts.extend(generation.tasks.map(|tasks| format!("{tasks} task{}", if tasks == 1 { "" } else { "s" })));
     parts.join(", ")
 }
 

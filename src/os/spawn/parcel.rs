@@ -155,7 +155,7 @@ fields! {
     Directory { kind, path }
     Environment { defaults, unit, ours }
     EnvironmentFile { path, optional }
-    Joining { base, name, limits }
+    Joining { base, name, own, limits }
     cgroup::Limit { key, controller, file, value }
     Limit { resource, soft, hard }
     Spare { program, identity, folder }
@@ -228,7 +228,12 @@ mod tests {
             standard_error: Stream::Inherit,
             intercept: true,
             notify_socket: Some("/n".into()),
-            group: Some(Joining { base: "/b".into(), name: "n".into(), limits: vec![bound] }),
+            group: Some(Joining {
+                base: "/b".into(),
+                name: "n".into(),
+                own: "o".into(),
+                limits: vec![bound],
+            }),
             common,
         };
         for stream in [Stream::File("/o".into()), Stream::Append("/a".into()), Stream::Null] {
