@@ -9,8 +9,10 @@ const ENTER: &str = "mount -t cgroup2 none \"$0\" && mkdir -p \"$0/$1\" && cd \"
     chown \"$2\" . cgroup.procs cgroup.subtree_control cgroup.threads && \
     echo $$ > cgroup.procs && cd / && shift 2 && exec \"$@\"";
 
-/// Removes it, and all that is below it.
+/// Removes it, and all that is below it; with $2 whoever is in there is killed first.
 const LEAVE: &str = "mount -t cgroup2 none \"$0\" && cd \"$0\" && \
+    if [ \"$2\" ]; then echo 1 > \"$1/cgroup.kill\"; \
+    timeout 5 sh -c 'until grep -q \"populated 0\" \"$0/cgroup.events\"; do :; done' \"$1\"; fi && \
     find \"$1\" -depth -type d -exec rmdir {} + && cd /";
 
 /// What goes in front of a supd that works in `folder` so that it starts there, and may do so as `user`.
@@ -26,10 +28,11 @@ pub(crate) fn seen(pid: u32, folder: &Path, name: &str) -> PathBuf {
     Path::new(&format!("/proc/{pid}/root")).join(inside)
 }
 
-/// It goes, unless somebody else is in it.
+/// It goes, unless somebody else is in it. A test that failed leaves nobody there.
 pub(crate) fn leave(folder: &Path, name: &str) {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", LEAVE]).arg(mount(folder)).arg(name);
+    command.arg(if std::thread::panicking() { "1" } else { "" });
     let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
