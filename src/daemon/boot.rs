@@ -70,8 +70,7 @@ pub fn boot(cli: &Cli, handover: Option<&Handover>) -> Result<Reactor, String> {
     let (runtime, locks) = folders(&places, handover)?;
     let (boot, crashes, holding) = marks(&places, cli)?;
     let (cgroups, roots, launcher) = launcher(&places, &original)?;
-    let replay = replay(&places.state)?;
-    let (last, booted) = last_words(&replay, &boot);
+    let (replay, (last, booted)) = replay(&places.state, &boot)?;
     let pins = Pins::new(&places.state);
     let (keeping, lots) = Keeping::begin(&runtime, &boot, comes_again(cli), clock::now());
     let (passed, mirror, lots) = passed(handover, lots);
@@ -144,12 +143,13 @@ fn marks(places: &Places, cli: &Cli) -> Result<(BootId, Crashes, Option<Arc<str>
 }
 
 /// What the ledger says, once whoever wrote it for the last supd has finished.
-fn replay(state: &Path) -> Result<Replay, String> {
+fn replay(state: &Path, boot: &BootId) -> Result<(Replay, LastWords), String> {
     Lock::wait_for_writer(state, WRITER_BOUND, |writer| log::warn!("{writer}; waiting for it"))
         .map_err(|locked| locked.to_string())?;
     let (_, replay) = Ledger::open(state).map_err(|error| error.to_string())?;
     tell_damage(state, &replay);
-    Ok(replay)
+    let last = last_words(&replay, boot);
+    Ok((replay, last))
 }
 
 /// Who has outlived the last supd. Everything else that it has left is ended, and its notify sockets go.
@@ -390,7 +390,9 @@ fn clients(
 }
 
 /// The last state of each unit, and whether it was written in an earlier boot of the machine.
-fn last_words(replay: &Replay, boot: &BootId) -> (BTreeMap<UnitName, Durable>, BTreeMap<UnitName, bool>) {
+type LastWords = (BTreeMap<UnitName, Durable>, BTreeMap<UnitName, bool>);
+
+fn last_words(replay: &Replay, boot: &BootId) -> LastWords {
     let boot = boot.to_string();
     let mut last = BTreeMap::new();
     let mut booted = BTreeMap::new();

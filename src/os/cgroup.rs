@@ -398,6 +398,7 @@ impl Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::alone::alone;
 
     #[test]
     fn the_own_group_is_that_of_version_2() {
@@ -430,6 +431,41 @@ mod tests {
             value: "4096".into(),
         };
         Joining { base: base.into(), name: "web.g3".into(), own: "0a".into(), limits: vec![limit] }
+    }
+
+    /// As before Linux 5.14; and whoever is spared is in the way of the kernel's own kill.
+    #[test]
+    fn one_by_one_nobody_is_left_but_the_spared() {
+        const NAME: &str = "os::cgroup::tests::one_by_one_nobody_is_left_but_the_spared";
+        let known = fs::read_to_string("/proc/filesystems").unwrap();
+        if !known.contains("cgroup2") || !crate::os::alone::root_or_skip(NAME) {
+            return;
+        }
+        alone(NAME, || {
+            use nix::mount::{MsFlags, mount};
+            let none = None::<&str>;
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+            let place = tempfile::tempdir().unwrap();
+            mount(Some("none"), place.path(), Some("cgroup2"), MsFlags::empty(), none).unwrap();
+            let us = std::process::id();
+            let group = place.path().join(format!("supd-test-kill-{us}"));
+            assert!(make(&group).unwrap() && !make(&group).unwrap());
+            enter(&group).unwrap();
+            let mut children: Vec<_> =
+                (0..3).map(|_| std::process::Command::new("sleep").arg("600").spawn().unwrap()).collect();
+            let us = i32::try_from(us).unwrap();
+            kill(&group, &[us]);
+            for child in &mut children {
+                assert!(!child.wait().unwrap().success());
+            }
+            assert_eq!(processes(&group), [us]);
+            assert_eq!(remove(&group), Err(Errno::EBUSY));
+            enter(place.path()).unwrap();
+            assert_eq!(remove(&group), Ok(()));
+            nix::mount::umount(place.path()).unwrap();
+            String::new()
+        });
     }
 
     /// A plain folder in the place of cgroupfs: what is written where, and in which order it is said.

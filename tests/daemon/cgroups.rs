@@ -169,6 +169,8 @@ fn another_supd_goes_on_in_them() {
     supd.launch("web", &unit_after(&supd, &escape(&file), "TimeoutStopSec = \"500ms\""));
     let (pid, workers) = (escaped(&file), supd.status("web").pids());
     let supd = supd.crash_and_go_on().crash_and_go_on().restart();
+    // Another image begins where this one has moved to.
+    supd.ctl(&["reexec"]).expect(0);
     let status = supd.wait_for_state("web", "active");
     assert_eq!(status.pids(), workers, "{}", supd.log());
     assert_eq!(status.0["generations"][0]["cgroup"], format!("/{name}/web.g1"));

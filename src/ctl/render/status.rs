@@ -333,6 +333,19 @@ supd: no bpf(2): EPERM";
     }
 
     #[test]
+    fn what_a_generation_uses_or_why_that_is_not_known() {
+        let mut web = unit("web", "active", vec![generation(8, "", "active", 5, 61)]);
+        let generation = &mut web.generations[0];
+        (generation.memory_bytes, generation.cpu_us, generation.tasks) =
+            (Some(12_300_000), Some(250_000), Some(1));
+        let line = "  generation 8  active, up 5s, 61 open, 12.3 MB of memory, 250ms of CPU, 1 task";
+        assert!(detail(&web, Paint(false)).iter().any(|it| it == line), "{:?}", detail(&web, Paint(false)));
+        web.cgroup_missing = Some("no cgroup2 file system is mounted".into());
+        let line = "  cgroup        none: no cgroup2 file system is mounted";
+        assert!(detail(&web, Paint(false)).iter().any(|it| it == line));
+    }
+
+    #[test]
     fn the_detail_of_a_unit() {
         let mut web = unit("web", "probation", vec![generation(8, "1.5.0", "active", 5, 61)]);
         web.description = "Public web API".into();
