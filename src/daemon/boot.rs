@@ -2,6 +2,7 @@
 //! and every unit as the files and the ledger say.
 
 use super::aftermath;
+use super::cgroups::Cgroups;
 use super::cli::Cli;
 use super::clients::Clients;
 use super::control::{Control, Limits};
@@ -68,13 +69,12 @@ pub fn boot(cli: &Cli, handover: Option<&Handover>) -> Result<Reactor, String> {
     let places = Places::resolve(&cli.given, &Caller::this()).map_err(|unknown| unknown.to_string())?;
     let (runtime, locks) = folders(&places, handover)?;
     let (boot, crashes, holding) = marks(&places, cli)?;
-    let (roots, launcher) = launcher(&places, &original)?;
-    let replay = replay(&places.state)?;
-    let (last, booted) = last_words(&replay, &boot);
+    let (cgroups, roots, launcher) = launcher(&places, &original)?;
+    let (replay, (last, booted)) = replay(&places.state, &boot)?;
     let pins = Pins::new(&places.state);
     let (keeping, lots) = Keeping::begin(&runtime, &boot, comes_again(cli), clock::now());
     let (passed, mirror, lots) = passed(handover, lots);
-    let survivors = survivors(&runtime, &boot, lots, (&last, &booted), &pins);
+    let survivors = survivors((&runtime, &cgroups), &boot, lots, (&last, &booted), &pins);
     let (sources, signals) = sources()?;
     let (control, reexecuted) = control(&places, &sources, handover)?;
     let (seq, began) = past(&places.state, &replay, &boot);
@@ -100,6 +100,7 @@ pub fn boot(cli: &Cli, handover: Option<&Handover>) -> Result<Reactor, String> {
         mirror,
         survivors,
         workers: Default::default(),
+        cgroups,
         sweeper: Default::default(),
         jobs: Default::default(),
         chores: Default::default(),
@@ -142,17 +143,18 @@ fn marks(places: &Places, cli: &Cli) -> Result<(BootId, Crashes, Option<Arc<str>
 }
 
 /// What the ledger says, once whoever wrote it for the last supd has finished.
-fn replay(state: &Path) -> Result<Replay, String> {
+fn replay(state: &Path, boot: &BootId) -> Result<(Replay, LastWords), String> {
     Lock::wait_for_writer(state, WRITER_BOUND, |writer| log::warn!("{writer}; waiting for it"))
         .map_err(|locked| locked.to_string())?;
     let (_, replay) = Ledger::open(state).map_err(|error| error.to_string())?;
     tell_damage(state, &replay);
-    Ok(replay)
+    let last = last_words(&replay, boot);
+    Ok((replay, last))
 }
 
 /// Who has outlived the last supd. Everything else that it has left is ended, and its notify sockets go.
 fn survivors(
-    runtime: &Runtime,
+    (runtime, cgroups): (&Runtime, &Cgroups),
     boot: &BootId,
     lots: Lots,
     known: (&BTreeMap<UnitName, Durable>, &BTreeMap<UnitName, bool>),
@@ -160,7 +162,8 @@ fn survivors(
 ) -> Survivors {
     let recipe = |unit: &UnitName, generation| pins.load(unit, generation).ok().map(Arc::new);
     let survivors = Survivors::find(runtime, boot, lots, known, recipe);
-    leftovers::end(runtime, boot, |path| survivors.has(path));
+    leftovers::end((runtime, cgroups), boot, |path| survivors.has(path));
+    cgroups.clear();
     runtime.clear_notify(&survivors.notify(|unit, generation| runtime.notify(unit, generation)));
     survivors
 }
@@ -181,11 +184,13 @@ fn units(places: &Places, cli: &Cli) -> Units {
 const CROWD: i32 = 512;
 
 /// Begun while supd is small: what is forked for each worker is a copy of it.
-fn launcher(places: &Places, original: &Original) -> Result<(Roots, Launcher), String> {
+fn launcher(places: &Places, original: &Original) -> Result<(Cgroups, Roots, Launcher), String> {
     take_for_itself(original)?;
+    // Whoever is forked from here on is where supd is.
+    let cgroups = Cgroups::begin(&places.runtime);
     let roots = roots(places);
     let launcher = Launcher::begin(Common { original, roots: &roots, prepare }, CROWD);
-    Ok((roots, launcher))
+    Ok((cgroups, roots, launcher))
 }
 
 /// What supd has otherwise than its workers.
@@ -385,7 +390,9 @@ fn clients(
 }
 
 /// The last state of each unit, and whether it was written in an earlier boot of the machine.
-fn last_words(replay: &Replay, boot: &BootId) -> (BTreeMap<UnitName, Durable>, BTreeMap<UnitName, bool>) {
+type LastWords = (BTreeMap<UnitName, Durable>, BTreeMap<UnitName, bool>);
+
+fn last_words(replay: &Replay, boot: &BootId) -> LastWords {
     let boot = boot.to_string();
     let mut last = BTreeMap::new();
     let mut booted = BTreeMap::new();

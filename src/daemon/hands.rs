@@ -1,5 +1,6 @@
 //! Everything that effects touch.
 
+use super::cgroups::Cgroups;
 use super::chores::Chores;
 use super::clients::Clients;
 use super::control::Control;
@@ -75,6 +76,8 @@ pub struct Hands {
     pub survivors: Survivors,
     /// Every worker.
     pub workers: Workers,
+    /// What they are in.
+    pub cgroups: Cgroups,
     /// Workers whose bind(2) supd answers.
     pub intercepts: Intercepts,
     /// What workers left behind.
@@ -179,6 +182,7 @@ impl Hands {
             .chain(self.story.crashes.deadline())
             .chain(self.keeping.deadline())
             .chain(self.mirror.deadline())
+            .chain(self.cgroups.deadline())
             .chain(self.quit_by)
             .chain(self.leaving)
             .chain(self.reexec.as_ref().map(Reexec::deadline))
@@ -207,6 +211,7 @@ impl Hands {
         self.tend_history(now);
         self.logs.tend(now, &mut self.chores, &mut self.sources);
         self.begin_pins();
+        self.cgroups.tend(now);
         let Self { sweeper, workers, chores, sources, inbox, runtime, boot, .. } = self;
         sweeper.pump(now, workers, chores, &mut Around { sources, inbox, runtime, boot });
         self.tend_counts(machine, now);

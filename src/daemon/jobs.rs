@@ -213,7 +213,7 @@ impl Jobs {
         // What ExecInstall leaves has the release open, and could write into it behind the seal.
         let before = job.kind == JobKind::Install && !job.ended;
         // Reaped, its number is no mark any more.
-        let marks = Marks { workers: Vec::new(), invocation_ids: vec![job.invocation.clone()] };
+        let marks = Marks { invocation_ids: vec![job.invocation.clone()], ..Marks::default() };
         if before {
             let (unit, result) = self.take(id, result, around)?;
             return Some(Left::Before { marks, unit, result });

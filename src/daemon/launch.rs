@@ -7,6 +7,7 @@ use crate::machine::Launch;
 use crate::model::settings::{Command, Handoff, NotifyAccess, Output, Service, Settings};
 use crate::model::{Address, Generation, Label, ListenerName, UnitName, WorkerId};
 use crate::os::Error;
+use crate::os::cgroup::Joining;
 use crate::os::original::Original;
 use crate::os::spawn::{
     self, Account, Common, Environment, Facts, Launcher, Plan, Roots, Spawned, Stream, Variable,
@@ -53,6 +54,8 @@ pub struct Worker<'a> {
     pub stored: Vec<(&'a str, BorrowedFd<'a>)>,
     /// The pinned copy, to run where what is on disk is another file by now.
     pub pinned: Option<Copy>,
+    /// Its cgroup.
+    pub group: Option<Joining>,
 }
 
 /// What one command beside the workers has to itself.
@@ -130,6 +133,7 @@ impl Ground {
         plan.intercept = intercept;
         plan.pass_listen_pid = service.pass_listen_pid;
         plan.notify_socket = Some(worker.notify_socket.into());
+        plan.group.clone_from(&worker.group);
         self.spawn(&plan)
     }
 
@@ -222,6 +226,7 @@ impl Ground {
             standard_error: stream(&service.standard_error, &log),
             intercept: false,
             notify_socket: None,
+            group: None,
             common: Common { original: &self.original, roots: &self.roots, prepare },
         }
     }

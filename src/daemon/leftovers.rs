@@ -1,6 +1,7 @@
 //! The workers that a dead supd left: ended before anything is bound, for they hold the
 //! addresses. Until a new supd can take them over, two would serve beside each other.
 
+use super::cgroups::Cgroups;
 use crate::model::Signal;
 use crate::os::clock::{self, BootId};
 use crate::os::members::{self, Marks};
@@ -27,11 +28,16 @@ const ROUNDS: usize = 5;
 
 /// Ends what the last supd left behind, within a bound, but for those whose file `stays`. Only what is proven to
 /// be a worker is signalled: by start time and boot, held by pidfd; or by an INVOCATION_ID that supd made up.
-pub fn end(runtime: &Runtime, boot: &BootId, stays: impl Fn(&Path) -> bool) {
-    end_within(GRACE, runtime, boot, stays);
+pub fn end(within: (&Runtime, &Cgroups), boot: &BootId, stays: impl Fn(&Path) -> bool) {
+    end_within(GRACE, within, boot, stays);
 }
 
-fn end_within(grace: Duration, runtime: &Runtime, boot: &BootId, stays: impl Fn(&Path) -> bool) {
+fn end_within(
+    grace: Duration,
+    (runtime, cgroups): (&Runtime, &Cgroups),
+    boot: &BootId,
+    stays: impl Fn(&Path) -> bool,
+) {
     let mut left = runtime.leftovers();
     left.retain(|(path, _)| !stays(path));
     for (path, _) in left.iter().filter(|(_, record)| record.is_none()) {
@@ -55,6 +61,8 @@ fn end_within(grace: Duration, runtime: &Runtime, boot: &BootId, stays: impl Fn(
     let mut marks = Marks {
         workers: heads.iter().map(|(process, _)| process.pid()).collect(),
         invocation_ids: records.iter().map(|record| record.invocation.clone()).collect(),
+        groups: records.iter().filter_map(|record| cgroups.of_record(record)).collect(),
+        doomed: Vec::new(),
     };
     let first = if records.is_empty() { Vec::new() } else { search(&marks, boot) };
     wait(heads.iter().map(|(process, _)| process), grace);
@@ -63,6 +71,7 @@ fn end_within(grace: Duration, runtime: &Runtime, boot: &BootId, stays: impl Fn(
     }
     wait(heads.iter().map(|(process, _)| process).chain(&first), KILL);
     marks.workers.clear();
+    marks.doomed.clone_from(&marks.groups);
     for _ in 0..ROUNDS {
         let more = if records.is_empty() { Vec::new() } else { search(&marks, boot) };
         if more.is_empty() {
@@ -179,12 +188,13 @@ mod tests {
         dead.wait().unwrap();
         runtime.save_worker(WorkerId(5), &gone).unwrap();
 
-        end_within(Duration::from_millis(500), &runtime, &boot, |_| false);
+        let within = (&runtime, &Cgroups::default());
+        end_within(Duration::from_millis(500), within, &boot, |_| false);
         worker.wait().unwrap();
         stubborn.wait().unwrap();
         assert!(runtime.leftovers().is_empty());
         let all = (1..=5).map(id).collect();
-        assert!(search(&Marks { workers: Vec::new(), invocation_ids: all }, &boot).is_empty());
+        assert!(search(&Marks { invocation_ids: all, ..Marks::default() }, &boot).is_empty());
         for stranger in &mut strangers {
             assert!(stranger.try_wait().unwrap().is_none(), "a stranger was ended");
             stranger.kill().unwrap();

@@ -3,6 +3,7 @@
 pub mod aftermath;
 pub mod boot;
 pub mod cat;
+pub mod cgroups;
 mod checks;
 pub mod chores;
 pub mod cli;
@@ -16,6 +17,7 @@ pub mod fdstore;
 pub mod flusher;
 pub mod gather;
 pub mod hands;
+mod held;
 mod hint;
 mod history;
 pub mod installs;

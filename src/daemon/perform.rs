@@ -140,6 +140,7 @@ impl Hands {
         self.notifiers.close(unit, generation, &mut self.sources);
         self.intercepts.forget(unit, generation);
         self.logs.remove(unit, generation);
+        self.cgroups.retire(unit, generation, now);
         self.clear_run_dirs(unit, machine, now);
     }
 
@@ -260,6 +261,7 @@ impl Hands {
             listeners,
             stored,
             pinned,
+            group: self.cgroups.place(launch, &invocation),
         };
         let mut around = Around {
             sources: &mut self.sources,

@@ -288,6 +288,7 @@ impl Hands {
         if workers.launched(id, &mut around) {
             return;
         }
+        self.hear_of_group(id);
         self.begin_intercept(id);
         if let Some(worker) = self.workers.get(id) {
             let launch = worker.launch.clone();
@@ -334,6 +335,7 @@ impl Hands {
         let goes_on = self.intercepts.may_have_forked(id);
         let (workers, mut around) = self.workers();
         workers.child_ended(id, goes_on, &mut around);
+        self.hear_of_group(id);
         self.look_for_heir(id);
         self.put_back_paths(id);
     }

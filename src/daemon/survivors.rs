@@ -200,7 +200,7 @@ impl Hands {
             Err(why) => {
                 log::error!("{unit}: {why}; its workers are ended, and launched anew");
                 self.survivors.0.remove(unit);
-                leftovers::end(&self.runtime, &self.boot, |path| self.survivors.has(path));
+                leftovers::end((&self.runtime, &self.cgroups), &self.boot, |path| self.survivors.has(path));
                 return None;
             }
         };
@@ -276,6 +276,7 @@ impl Hands {
         self.run_dirs.note(launch);
         let (workers, mut around) = self.workers();
         workers.adopt(id, launch, index, survivor, &mut around)?;
+        self.go_on_in_group(id);
         if let Some((calls, kept)) = self.survivors.asking(unit, (launch.generation, index)) {
             self.go_on_answering(id, calls, &kept);
         }
@@ -292,7 +293,8 @@ impl Hands {
             let pids: Vec<String> = left.iter().map(|one| one.record.pid.to_string()).collect();
             log::warn!("{} of a supd that ended belong to no unit any more, and are ended", pids.join(", "));
             let paths: Vec<PathBuf> = left.iter().flat_map(|one| one.paths.clone()).collect();
-            leftovers::end(&self.runtime, &self.boot, |path| !paths.iter().any(|its| its == path));
+            let within = (&self.runtime, &self.cgroups);
+            leftovers::end(within, &self.boot, |path| !paths.iter().any(|its| its == path));
         }
     }
 }

@@ -116,12 +116,7 @@ impl Sweeper {
                 if batch.is_empty() {
                     return;
                 }
-                let marks = batch.iter().filter_map(|id| workers.get(*id)).map(super::workers::Worker::marks);
-                let marks = marks.fold(Marks::default(), |mut all, one| {
-                    all.workers.extend(one.workers);
-                    all.invocation_ids.extend(one.invocation_ids);
-                    all
-                });
+                let marks = self.marks(&batch, workers);
                 (Chore::Sweep(batch), marks)
             };
             let begun = members::search(&marks, SEARCH_BOUND).map_err(|error| error.to_string());
@@ -131,6 +126,23 @@ impl Sweeper {
                 return;
             }
         }
+    }
+
+    /// What tells the processes of these.
+    fn marks(&self, batch: &[WorkerId], workers: &Workers) -> Marks {
+        let mut all = Marks::default();
+        for id in batch {
+            let Some(worker) = workers.get(*id) else { continue };
+            let one = worker.marks();
+            all.workers.extend(one.workers);
+            all.invocation_ids.extend(one.invocation_ids);
+            // Whoever has left the session and the environment is still there.
+            if self.sweeps.get(id).is_some_and(|sweep| sweep.signal == Some(Signal::KILL)) {
+                all.doomed.extend(one.groups.iter().cloned());
+            }
+            all.groups.extend(one.groups);
+        }
+        all
     }
 
     /// The workers that the next search is for.

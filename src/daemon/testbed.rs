@@ -83,6 +83,7 @@ impl Bed {
             listeners: Vec::new(),
             stored: Vec::new(),
             pinned: None,
+            group: None,
         };
         let Self { sources, inbox, runtime, boot, workers, ground, .. } = self;
         let mut around = Around { sources, inbox, runtime, boot };

@@ -1,5 +1,6 @@
 //! What `supctl status` shows: the machine's word, with what only the kernel knows.
 
+use super::cgroups::READ_MAX;
 use super::counter::Seen;
 use super::hands::Hands;
 use super::perform::note;
@@ -24,15 +25,23 @@ impl Hands {
         now: Tick,
     ) -> Option<Vec<UnitView>> {
         if let Some(unit) = unit {
-            return Some(vec![self.view(unit, machine, now, &Queues::default())?]);
+            return Some(vec![self.view(unit, machine, now, (&Queues::default(), true))?]);
         }
         let all: BTreeSet<&UnitName> = machine.units().chain(self.units.faulty()).collect();
         let few = self.listeners.len() < MANY;
         let queues = if few { Queues::default() } else { Queues::read() };
-        Some(all.into_iter().filter_map(|unit| self.view(unit, machine, now, &queues)).collect())
+        let how = (&queues, all.len() <= READ_MAX);
+        Some(all.into_iter().filter_map(|unit| self.view(unit, machine, now, how)).collect())
     }
 
-    fn view(&self, unit: &UnitName, machine: &Machine, now: Tick, queues: &Queues) -> Option<UnitView> {
+    /// `used`: what its groups use is read.
+    fn view(
+        &self,
+        unit: &UnitName,
+        machine: &Machine,
+        now: Tick,
+        (queues, used): (&Queues, bool),
+    ) -> Option<UnitView> {
         let fault = self.units.fault(unit);
         let Some(mut status) = machine.status(unit, now) else {
             return Some(UnitView::unreadable(unit, fault?));
@@ -44,12 +53,17 @@ impl Hands {
         }
         status.notes.extend(fault.map(str::to_owned).or_else(|| changed(unit, &status, machine, file)));
         status.notes.extend(self.causes(unit, &status));
+        status.notes.extend(self.cgroups.notes(unit));
         let lender = self.listeners.get(unit).and_then(|bound| bound.lender());
         status.notes.extend(lender.map(|(name, remedy)| format!("{name} still accepts there: {remedy}")));
         let listeners = self.listener_views(unit, &status, machine, file, queues);
         let pid = |worker| Some(self.workers.get(worker)?.main()?.pid());
         let mut view = UnitView::new(unit, &file.description, &status, listeners, pid);
+        view.cgroup_missing = self.cgroups.missing().map(str::to_owned);
         for (generation, shown) in status.generations.iter().zip(&mut view.generations) {
+            if used {
+                self.cgroups.show(unit, generation.generation, shown);
+            }
             let launch = machine.launch(unit, generation.generation);
             let stores = launch.is_some_and(|launch| launch.settings.service.file_descriptor_store_max > 0);
             let count = || self.fdstore.count(unit, generation.generation);

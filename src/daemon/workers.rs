@@ -1,21 +1,24 @@
 //! Every worker that was launched and is not yet swept up: its processes by pidfd, its launch, its
 //! end.
 
+use super::held::Held;
 use super::launch::{self, Ground};
 use super::sources::{Source, Sources};
 use super::survivors::Survivor;
 use crate::machine::{Event, Input, Launch};
 use crate::model::settings::{KillMode, NotifyAccess};
 use crate::model::{Generation, Signal, UnitName, WorkerExit, WorkerId};
+use crate::os::cgroup::Joining;
 use crate::os::clock::BootId;
 use crate::os::intercept::Calls;
 use crate::os::members::Marks;
-use crate::os::pidfd::{PidFd, Wait};
+use crate::os::pidfd::PidFd;
 use crate::os::process::{Identity, Stat};
 use crate::os::spawn::{Asks, Outcome, SpawnFailure, Spawned};
 use crate::store::runtime::{Runtime, WorkerRecord};
 use mio::Token;
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -53,14 +56,10 @@ pub struct Worker {
     pub adopted: bool,
     /// Whether it is reaped at once.
     reaping: Reaping,
-}
-
-/// A process that is watched.
-#[derive(Debug)]
-struct Held {
-    process: PidFd,
-    /// `None`: it has ended and is reaped.
-    token: Option<Token>,
+    /// Its own cgroup.
+    pub group: Option<PathBuf>,
+    /// What could not be done at its launch, to be told.
+    pub notes: Vec<String>,
 }
 
 /// From so many connections on, what others looked up of a process makes supd stand still when it reaps it:
@@ -120,6 +119,7 @@ impl Workers {
         around: &mut Around<'_>,
     ) -> Result<(), String> {
         let (index, invocation) = (worker.index, worker.invocation.to_owned());
+        let group = worker.group.as_ref().map(Joining::folder);
         let Spawned { process, outcome, asks } =
             ground.launch(launch, worker).map_err(|error| error.to_string())?;
         let unit = launch.settings.unit.clone();
@@ -154,6 +154,8 @@ impl Workers {
             signalled: false,
             adopted: false,
             reaping: Reaping::default(),
+            group,
+            notes: Vec::new(),
         };
         self.all.insert(id, Box::new(worker));
         Ok(())
@@ -202,6 +204,8 @@ impl Workers {
             signalled: false,
             adopted: true,
             reaping: Reaping::default(),
+            group: None,
+            notes: Vec::new(),
         };
         self.all.insert(id, Box::new(worker));
         Ok(())
@@ -267,7 +271,8 @@ impl Workers {
     /// It is the program now, or it never will be. Gives whether it failed.
     fn became(&mut self, id: WorkerId, result: Result<(), SpawnFailure>, around: &mut Around<'_>) -> bool {
         let Some(worker) = self.all.get_mut(&id) else { return false };
-        let Some((outcome, token)) = worker.outcome.take() else { return false };
+        let Some((mut outcome, token)) = worker.outcome.take() else { return false };
+        worker.notes = outcome.take_notes();
         around.sources.unwatch(token, &outcome);
         let (unit, failed) = (worker.unit.clone(), result.is_err());
         let event = match result {
@@ -514,29 +519,9 @@ impl Worker {
     /// What its processes are known by.
     #[must_use]
     pub fn marks(&self) -> Marks {
-        Marks { workers: self.numbers(), invocation_ids: vec![self.invocation.clone()] }
-    }
-}
-
-impl Held {
-    /// How it ended, if it did just now; it is reaped by that.
-    fn end(&mut self, sources: &mut Sources) -> Option<WorkerExit> {
-        let token = self.token?;
-        let exit = match self.process.wait() {
-            Ok(Wait::Running) => return None,
-            Ok(Wait::Exited(exit)) => exit,
-            // Its descriptor says nothing a second time.
-            Ok(Wait::Unreaped) | Err(_) => WorkerExit::Unknown,
-        };
-        sources.unwatch(token, &self.process);
-        self.token = None;
-        Some(exit)
-    }
-
-    fn unwatch(self, sources: &mut Sources) {
-        if let Some(token) = self.token {
-            sources.unwatch(token, &self.process);
-        }
+        let invocation_ids = vec![self.invocation.clone()];
+        let groups = self.group.iter().cloned().collect();
+        Marks { workers: self.numbers(), invocation_ids, groups, doomed: Vec::new() }
     }
 }
 

@@ -1,7 +1,8 @@
-//! Which processes belong to a generation, without a cgroup to say so: by session, by descent, or
-//! by the INVOCATION_ID that they were started with.
+//! Which processes belong to a generation: by session, by descent, or by the INVOCATION_ID that they were
+//! started with; and by its cgroup, where it has one.
 
 use super::Error;
+use super::cgroup;
 use super::clock::BootId;
 use super::pidfd::PidFd;
 use super::process::{Identity, Stat};
@@ -12,6 +13,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What tells the members of a generation from others.
@@ -22,12 +24,18 @@ pub struct Marks {
     pub workers: Vec<i32>,
     /// The INVOCATION_IDs of its workers.
     pub invocation_ids: Vec<String>,
+    /// Cgroups that nobody else is ever in, and that are removed once a search finds nobody.
+    pub groups: Vec<PathBuf>,
+    /// Those of them in which everyone is killed before anything is looked for.
+    pub doomed: Vec<PathBuf>,
 }
 
 /// No more processes are looked at; Linux allows 4 million, a machine has hundreds.
 const PROCESSES_MAX: usize = 65_536;
 /// No more of an environment is read. supd's variables come last of all, so this is generous.
 const ENVIRONMENT_MAX: u64 = 262_144;
+/// The first process of the PID namespace, which is nobody's.
+const INIT: i32 = 1;
 /// No chain of parents is followed further.
 const ANCESTORS_MAX: usize = 1024;
 
@@ -38,7 +46,24 @@ const ANCESTORS_MAX: usize = 1024;
 /// What [`Task::run`] says.
 pub fn search(marks: &Marks, bound: Duration) -> Result<Task, Error> {
     let us = nix::unistd::getpid().as_raw();
-    Task::run("the search for processes", bound, &[], || Ok(encode(&find(marks, us))))
+    Task::run("the search for processes", bound, &[], || {
+        clear(marks, us);
+        let found = find(marks, us);
+        if found.is_empty() {
+            // Nobody comes there any more.
+            for group in &marks.groups {
+                let _ = cgroup::remove(group);
+            }
+        }
+        Ok(encode(&found))
+    })
+}
+
+/// Kills who is in the groups that are doomed, whoever else was moved there.
+fn clear(marks: &Marks, supd: i32) {
+    let searcher = nix::unistd::getpid().as_raw();
+    marks.groups.iter().for_each(|group| cgroup::bring_back(group, &[supd, searcher]));
+    marks.doomed.iter().for_each(|group| cgroup::kill(group, &[supd, searcher, INIT]));
 }
 
 /// Ends every process with these marks in a child, until none is left that could start another.
@@ -112,12 +137,16 @@ pub(super) fn find_all(each: &[Marks], supd: i32) -> (Vec<Vec<Stat>>, Vec<Stat>)
     let is_other = |stat: &&Stat| stat.pid != supd && stat.pid != searcher;
     let marked = all.values().filter(is_other).filter_map(|stat| Some((stat.pid, index.marked(stat)?)));
     let members: HashMap<i32, usize> = marked.collect();
+    // Whoever is in a group is found there, and what that one started as well: of init, which somebody may have
+    // moved, all others descend.
+    let grouped = grouped(each);
     let mut found = vec![Vec::new(); each.len()];
     let mut unmarked = Vec::new();
     for stat in all.values().filter(|stat| is_other(stat) && !stat.zombie) {
         // What a member started may have thrown away both the session and the environment.
         let parents = || ancestors(stat, &all).find_map(|parent| members.get(&parent));
-        if let Some(whose) = members.get(&stat.pid).or_else(parents) {
+        let grouped = || grouped.get(&stat.pid);
+        if let Some(whose) = members.get(&stat.pid).or_else(parents).or_else(grouped) {
             found[*whose].push(*stat);
         } else if ancestors(stat, &all).any(|parent| parent == supd) {
             unmarked.push(*stat);
@@ -127,6 +156,15 @@ pub(super) fn find_all(each: &[Marks], supd: i32) -> (Vec<Vec<Stat>>, Vec<Stat>)
         members.sort_unstable_by_key(|stat| stat.pid);
     }
     (found, unmarked)
+}
+
+/// Who is in the groups, and whose that is.
+fn grouped(each: &[Marks]) -> HashMap<i32, usize> {
+    let groups =
+        each.iter().enumerate().flat_map(|(whose, marks)| marks.groups.iter().map(move |it| (whose, it)));
+    let members =
+        groups.flat_map(|(whose, group)| cgroup::processes(group).into_iter().map(move |it| (it, whose)));
+    members.filter(|(pid, _)| *pid != INIT).collect()
 }
 
 /// Whose each mark is.
@@ -318,7 +356,8 @@ stay('worker')
             let boot = BootId::read().unwrap();
             let mut family = Family::new();
             let worker = family.pid("worker");
-            let marks = Marks { workers: vec![worker], invocation_ids: vec![ID.to_owned()] };
+            let invocation_ids = vec![ID.to_owned()];
+            let marks = Marks { workers: vec![worker], invocation_ids, ..Marks::default() };
             let answer = finish(search(&marks, Duration::from_secs(60)).unwrap()).unwrap();
             let found = decode(&answer, &boot);
             let pids: BTreeSet<i32> = found.iter().map(|identity| identity.pid).collect();

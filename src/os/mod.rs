@@ -6,6 +6,7 @@ pub mod ancillary;
 pub mod beneath;
 pub mod bpf;
 pub mod census;
+pub mod cgroup;
 pub mod clock;
 pub mod closing;
 pub mod code;

@@ -10,6 +10,7 @@
 mod bind_as;
 mod canary;
 mod cat;
+mod cgroups;
 mod counts;
 mod cut_short;
 mod deaths;
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
         life::tests(),
         launcher::tests(),
         cat::tests(),
+        cgroups::tests(),
         counts::tests(),
         cut_short::tests(),
         logs::tests(),

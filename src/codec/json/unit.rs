@@ -36,6 +36,8 @@ pub struct UnitView {
     pub last_swap: Option<SwapView>,
     /// What `retained` means for a rollback.
     pub rollback: Option<RollbackView>,
+    /// Why no generation has a cgroup of its own; null: they have.
+    pub cgroup_missing: Option<String>,
     /// Remarks for people: one line each.
     pub notes: Vec<String>,
 }
@@ -92,6 +94,14 @@ pub struct GenerationView {
     pub pinned: Option<bool>,
     /// How many descriptors its workers have stored; null: the unit stores none.
     pub stored: Option<u64>,
+    /// Its cgroup, as /proc/PID/cgroup has it; null: it has none, or many units were asked about at once.
+    pub cgroup: Option<String>,
+    /// Memory of all its processes, where the memory controller is on there.
+    pub memory_bytes: Option<u64>,
+    /// Time of all processors, of processes that have ended too.
+    pub cpu_us: Option<u64>,
+    /// Processes and threads.
+    pub tasks: Option<u64>,
     /// Its workers, in the order of SUPD_WORKER.
     pub workers: Vec<WorkerView>,
 }
@@ -214,6 +224,7 @@ impl UnitView {
             generations: status.generations.iter().map(|one| GenerationView::new(one, &pid)).collect(),
             last_swap: status.last_swap.as_ref().map(SwapView::from),
             rollback,
+            cgroup_missing: None,
             notes: status.notes.clone(),
         }
     }
@@ -264,6 +275,10 @@ impl GenerationView {
             status_text: said.join(" | "),
             pinned: status.pinned,
             stored: None,
+            cgroup: None,
+            memory_bytes: None,
+            cpu_us: None,
+            tasks: None,
             workers,
         }
     }
@@ -363,14 +378,15 @@ mod tests {
             r#""listeners":[{"name":"http","address":"0.0.0.0:80","steered":false,"mechanism":"shared: a FIFO","queue":2,"queue_bytes":null,"note":""}],"#,
             r#""generations":[{"generation":8,"release":"1.5.0","state":"active","share":99.5,"#,
             r#""pids":[103,104],"connections":null,"oldest_ms":null,"queues":[],"counted_ms":null,"#,
-            r#""uptime_ms":1500,"status_text":"idle","pinned":null,"stored":null,"workers":["#,
+            r#""uptime_ms":1500,"status_text":"idle","pinned":null,"stored":null,"#,
+            r#""cgroup":null,"memory_bytes":null,"cpu_us":null,"tasks":null,"workers":["#,
             r#"{"worker":0,"pid":103,"phase":"serving","status_text":"idle","last_exit":null},"#,
             r#"{"worker":1,"pid":104,"phase":"serving","status_text":"idle","last_exit":null},"#,
             r#"{"worker":2,"pid":null,"phase":"serving","status_text":"","last_exit":null}]}],"#,
             r#""last_swap":{"swap_id":3,"from":7,"to":8,"result":"running","ready_ms":900,"switch_us":90,"#,
             r#""gap_ms":null,"cause":null},"#,
             r#""rollback":{"generation":7,"release":"1.4.2","warm":false,"warm_ms":null,"pinned":true},"#,
-            r#""notes":["probation: 8s left"]}"#,
+            r#""cgroup_missing":null,"notes":["probation: 8s left"]}"#,
         );
         assert_eq!(text, expected);
         assert_eq!(serde_json::from_str::<UnitView>(&text).unwrap(), view);

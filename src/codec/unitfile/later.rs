@@ -11,12 +11,8 @@ pub const NOT_YET: &str = "not available yet";
 /// Notes every key that needs something that is not there yet, unless it is faulty already.
 pub(super) fn faults(settings: &Settings, layer: &Layer, report: &mut Report<'_>) {
     let service = &settings.service;
-    let no_limits = "leave the limit to systemd, in supd.service";
     let no_sandbox = "take it out, or begin ExecStart with bwrap";
     let list = [
-        (Key::Service("MemoryMax"), service.memory_max.is_some(), no_limits),
-        (Key::Service("TasksMax"), service.tasks_max.is_some(), no_limits),
-        (Key::Service("CPUQuota"), service.cpu_quota_percent.is_some(), no_limits),
         (Key::Service("ProtectSystem"), service.protect_system != ProtectSystem::No, no_sandbox),
         (Key::Service("ProtectHome"), service.protect_home != ProtectHome::No, no_sandbox),
         (Key::Service("PrivateTmp"), service.private_tmp, no_sandbox),

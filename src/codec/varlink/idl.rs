@@ -201,6 +201,10 @@ fn full_unit() -> UnitView {
             counted_ms: Some(0),
             pinned: Some(true),
             stored: Some(1),
+            cgroup: Some(String::new()),
+            memory_bytes: Some(1),
+            cpu_us: Some(1),
+            tasks: Some(1),
             workers: vec![WorkerView {
                 pid: Some(1),
                 last_exit: Some(String::new()),
@@ -221,6 +225,7 @@ fn full_unit() -> UnitView {
             warm_ms: Some(0),
             ..RollbackView::default()
         }),
+        cgroup_missing: Some(String::new()),
         notes: vec![String::new()],
         ..UnitView::default()
     }

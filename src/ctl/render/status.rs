@@ -1,5 +1,6 @@
 //! `supctl status`: a table of units, and one unit in detail.
 
+use super::size::size;
 use super::table::{Align, Cell, Column, draw};
 use super::text::{Colour, Paint, clean};
 use crate::codec::json::{GenerationView, QueueView, RollbackView, StatusView, SwapView, UnitView};
@@ -165,6 +166,9 @@ pub(in crate::ctl) fn detail(unit: &UnitView, paint: Paint) -> Vec<String> {
             say("", &format!("worker {} pid {pid} {}{said}{before}", worker.worker, clean(&worker.phase)));
         }
     }
+    if let Some(why) = &unit.cgroup_missing {
+        say("cgroup", &format!("none: {}", clean(why)));
+    }
     if let Some(swap) = &unit.last_swap {
         // Why a unit is down is told once, in its note.
         let noted = |cause: &&String| unit.notes.iter().any(|note| note.contains(cause.as_str()));
@@ -190,6 +194,9 @@ fn generation_line(generation: &GenerationView) -> String {
     parts.extend(generation.queues.iter().filter_map(waiting));
     parts.extend(generation.pinned.map(|pinned| if pinned { "pinned" } else { "pinned: no" }.to_owned()));
     parts.extend(generation.stored.map(|stored| format!("{stored} stored")));
+    parts.extend(generation.memory_bytes.map(|bytes| format!("{} of memory", size(bytes))));
+    parts.extend(generation.cpu_us.map(|used| format!("{} of CPU", fine(Duration::from_micros(used)))));
+    parts.extend(generation.tasks.map(|tasks| format!("{tasks} task{}", if tasks == 1 { "" } else { "s" })));
     parts.join(", ")
 }
 
@@ -323,6 +330,19 @@ supd: no bpf(2): EPERM";
         let painted = table(&status, Paint(true));
         assert!(painted[1].contains("\x1b[2mstopped\x1b[0m     -"), "{}", painted[1]);
         assert!(painted[2].contains("\x1b[31mlevitating\x1b[0m"));
+    }
+
+    #[test]
+    fn what_a_generation_uses_or_why_that_is_not_known() {
+        let mut web = unit("web", "active", vec![generation(8, "", "active", 5, 61)]);
+        let generation = &mut web.generations[0];
+        (generation.memory_bytes, generation.cpu_us, generation.tasks) =
+            (Some(12_300_000), Some(250_000), Some(1));
+        let line = "  generation 8  active, up 5s, 61 open, 12.3 MB of memory, 250ms of CPU, 1 task";
+        assert!(detail(&web, Paint(false)).iter().any(|it| it == line), "{:?}", detail(&web, Paint(false)));
+        web.cgroup_missing = Some("no cgroup2 file system is mounted".into());
+        let line = "  cgroup        none: no cgroup2 file system is mounted";
+        assert!(detail(&web, Paint(false)).iter().any(|it| it == line));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::account::Identity;
 use super::capabilities::Capabilities;
 use super::descriptors::{open_streams, place};
 use super::environment::Variable;
-use super::failure::{EXECUTING, SpawnFailure, Step};
+use super::failure::{EXECUTING, SpawnFailure, Step, note};
 use super::program::{Image, find};
 use super::{Launch, Plan, directories};
 use crate::os::fork::{Reporter, close_from};
@@ -34,6 +34,10 @@ fn launch(
     let passing = |errno| SpawnFailure::errno(Step::Descriptors, &plan.program, errno);
     // Before anything that may take long: one that supd has given up is known to nobody, and nobody would end it.
     reporter.wait_for_go().map_err(passing)?;
+    if let Some(group) = &plan.group {
+        // First of all: what it opens and starts counts there. It is no reason not to serve.
+        group.join().into_iter().for_each(|fault| reporter.say(&note(fault)));
+    }
     // A session of its own: its number tells the worker's processes apart from any other's, and
     // Ctrl-C at supd's terminal is for supd to act on. It cannot fail in a new process.
     let _ = setsid();

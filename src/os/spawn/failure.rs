@@ -98,9 +98,32 @@ const PART_MAX: usize = 1024;
 
 /// The byte before a failure's record.
 pub(super) const FAILED: u8 = b'F';
+/// The byte before a sentence of what could not be done although the launch goes on.
+pub(super) const NOTED: u8 = b'N';
 /// The byte that the child says right before execve(2): without it, an end of the pipe means that
 /// the child was killed half-way, not that the program runs.
 pub(super) const EXECUTING: u8 = b'X';
+
+/// One sentence for the report, before anything else of it.
+pub(super) fn note(text: String) -> Vec<u8> {
+    let text = cut(text);
+    let mut record = vec![NOTED];
+    record.extend(u16::try_from(text.len()).expect("cut").to_le_bytes());
+    record.extend(text.as_bytes());
+    record
+}
+
+/// The sentences at the beginning of a report, and the rest of it.
+pub(super) fn notes(mut report: &[u8]) -> (Vec<String>, &[u8]) {
+    let mut notes = Vec::new();
+    while let [NOTED, low, high, rest @ ..] = report {
+        let length = usize::from(u16::from_le_bytes([*low, *high]));
+        let Some((text, rest)) = rest.split_at_checked(length) else { break };
+        notes.push(String::from_utf8_lossy(text).into_owned());
+        report = rest;
+    }
+    (notes, report)
+}
 
 impl SpawnFailure {
     /// The kernel refused.
@@ -183,7 +206,7 @@ impl std::error::Error for SpawnFailure {}
 
 #[cfg(test)]
 mod tests {
-    use super::{EXECUTING, FAILED, SpawnFailure, Step};
+    use super::{EXECUTING, FAILED, PART_MAX, SpawnFailure, Step, note, notes};
     use nix::errno::Errno;
 
     #[test]
@@ -213,6 +236,21 @@ mod tests {
                 assert_eq!(SpawnFailure::read(&late), Err(failure));
             }
         }
+    }
+
+    #[test]
+    fn notes_come_before_the_end_whatever_that_is() {
+        let said = [note("one".into()), note("ä".repeat(3000)), note(String::new())].concat();
+        let failure = SpawnFailure::errno(Step::Find, "x", Errno::ENOENT);
+        for end in [vec![EXECUTING], failure.encode(), Vec::new()] {
+            let report = [said.as_slice(), end.as_slice()].concat();
+            let (texts, rest) = notes(&report);
+            assert_eq!((texts[0].as_str(), texts[1].len(), texts[2].as_str()), ("one", PART_MAX, ""));
+            assert_eq!(rest, end);
+        }
+        // Cut short: the launch counts as one that failed.
+        let (texts, rest) = notes(&said[..5]);
+        assert!(texts.is_empty() && SpawnFailure::read(rest).is_err());
     }
 
     #[test]

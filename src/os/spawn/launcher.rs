@@ -207,7 +207,7 @@ impl Helper {
         // Others have it now: its end is theirs. And there is room for a pidfd.
         drop((theirs, way));
         match self.answer() {
-            Answer::Made(process) => Ok(Spawned { process, outcome: Outcome(Report::on(report)), asks }),
+            Answer::Made(process) => Ok(Spawned { process, outcome: Outcome::on(Report::on(report)), asks }),
             Answer::Refused => Err(Refusal::Unfit),
             // With the report goes the ear of a child that it may have made.
             Answer::End => Err(Refusal::Ended),

@@ -28,6 +28,7 @@ pub use launcher::Launcher;
 
 use super::Error;
 use super::ancillary::receive_stream;
+use super::cgroup::Joining;
 use super::fork::{Report, fork_held};
 use super::intercept::Calls;
 use super::original::Original;
@@ -88,6 +89,8 @@ pub struct Plan<'a> {
     pub intercept: bool,
     /// The file of the generation's notify socket, to be given to User.
     pub notify_socket: Option<PathBuf>,
+    /// The cgroup that it goes into.
+    pub group: Option<Joining>,
     /// What all launches of one supd have in common.
     pub common: Common<'a>,
 }
@@ -178,19 +181,27 @@ impl Asks {
 
 /// The end of the pipe on which the child says why it could not become the program.
 #[derive(Debug)]
-pub struct Outcome(Report);
+pub struct Outcome {
+    report: Report,
+    /// What it said on the way.
+    notes: Vec<String>,
+}
 
 impl Outcome {
+    fn on(report: Report) -> Self {
+        Self { report, notes: Vec::new() }
+    }
+
     /// To be called once the process is noted where a later supd looks: it becomes the program only then, and ends
     /// where nobody says it.
     pub fn go(&self) {
-        self.0.go();
+        self.report.go();
     }
 
     /// `Ok`: execve(2) succeeded. Never blocks; ask again when the descriptor is readable, and
     /// not after it has been `Ready` once.
     pub fn poll(&mut self) -> Poll<Result<(), SpawnFailure>> {
-        self.0.poll().map(|report| SpawnFailure::read(&report))
+        self.report.poll().map(|report| self.read(&report))
     }
 
     /// The same of a child that has ended: it will say no more.
@@ -198,14 +209,27 @@ impl Outcome {
     /// # Errors
     /// Why it could not become the program.
     pub fn end(&mut self) -> Result<(), SpawnFailure> {
-        SpawnFailure::read(&self.0.end())
+        let report = self.report.end();
+        self.read(&report)
+    }
+
+    fn read(&mut self, report: &[u8]) -> Result<(), SpawnFailure> {
+        let (notes, report) = failure::notes(report);
+        self.notes = notes;
+        SpawnFailure::read(report)
+    }
+
+    /// What could not be done although the program runs, each a sentence: there once [`Outcome::poll`] or
+    /// [`Outcome::end`] has said `Ok`.
+    pub fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
     }
 }
 
 /// Readable when [`Outcome::poll`] has news.
 impl AsFd for Outcome {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.report.as_fd()
     }
 }
 
@@ -217,7 +241,7 @@ pub fn spawn(plan: &Plan<'_>) -> Result<Spawned, Error> {
     let (asks, way) = plan.intercept.then(|| asking(&plan.program)).transpose()?.unzip();
     let forked =
         fork_held(&plan.program, |reporter| child::run(plan, way.as_ref().map(AsFd::as_fd), reporter))?;
-    Ok(Spawned { process: forked.process, outcome: Outcome(forked.report), asks })
+    Ok(Spawned { process: forked.process, outcome: Outcome::on(forked.report), asks })
 }
 
 /// supd's end, which never blocks, and the child's.

@@ -1,6 +1,7 @@
 //! A plan as bytes, for the launcher: which is the same program, so that no version and no byte order
 //! is to be told. What is of the wrong form is none.
 
+use super::super::cgroup::{self, Joining};
 use super::{Account, Common, Environment, Plan, Spare, Stream};
 use crate::model::settings::{Directory, DirectoryKind, EnvironmentFile, Limit, Resource};
 use crate::os::original::RESOURCES;
@@ -138,7 +139,7 @@ impl Parcel for Stream {
 
 /// Every field of a structure, in one order: one that is forgotten here does not compile.
 macro_rules! fields {
-    ($($type:ident { $($field:ident),* $(,)? })*) => { $(impl Parcel for $type {
+    ($($type:path { $($field:ident),* $(,)? })*) => { $(impl Parcel for $type {
         fn put(&self, to: &mut Vec<u8>) {
             let Self { $($field),* } = self;
             $($field.put(to);)*
@@ -154,6 +155,8 @@ fields! {
     Directory { kind, path }
     Environment { defaults, unit, ours }
     EnvironmentFile { path, optional }
+    Joining { base, name, own, limits }
+    cgroup::Limit { key, controller, file, value }
     Limit { resource, soft, hard }
     Spare { program, identity, folder }
 }
@@ -185,7 +188,7 @@ macro_rules! plan {
 plan! {
     program, executable, arguments, environment, environment_files, spare, pass_listen_pid, account,
     working_directory, umask, limits, nice, oom_score_adjust, no_new_privileges, ambient_capabilities,
-    capability_bounding_set, directories, standard_output, standard_error, intercept, notify_socket,
+    capability_bounding_set, directories, standard_output, standard_error, intercept, notify_socket, group,
 }
 
 #[cfg(test)]
@@ -200,6 +203,8 @@ mod tests {
         let common = Common { original: &original, roots: &roots, prepare: |_, _| Ok(()) };
         let one = |name: &str| -> Vec<Variable> { vec![(name.into(), OsString::from_vec(vec![0xff, b'=']))] };
         let limits = RESOURCES.map(|resource| Limit { resource, soft: None, hard: Some(u64::MAX - 1) });
+        let bound =
+            cgroup::Limit { key: "K".into(), controller: "c".into(), file: "f".into(), value: "v".into() };
         let mut plan = Plan {
             program: "bin/server".into(),
             executable: Some("/srv/bin/server".into()),
@@ -223,6 +228,12 @@ mod tests {
             standard_error: Stream::Inherit,
             intercept: true,
             notify_socket: Some("/n".into()),
+            group: Some(Joining {
+                base: "/b".into(),
+                name: "n".into(),
+                own: "o".into(),
+                limits: vec![bound],
+            }),
             common,
         };
         for stream in [Stream::File("/o".into()), Stream::Append("/a".into()), Stream::Null] {

@@ -1,5 +1,7 @@
 //! A private supd in a temporary folder: started, asked, watched, and ended without a trace.
 
+use crate::support::cgroup;
+use crate::support::files::{files_below, tail};
 use crate::wait::{SOON, wait_for, wait_until};
 use crate::{fixture, proc};
 use nix::sys::signal::Signal;
@@ -117,6 +119,9 @@ pub(crate) struct Setup {
     /// A small disk of its own under this folder ("state" or "run"), of so many MiB, seen by supd
     /// and its workers alone: a mount namespace, gone with them. Needs root.
     pub(crate) disk: Option<(&'static str, u32)>,
+    /// The cgroup that supd starts in, right below the root of version 2 (which is mounted for it alone) and
+    /// given to its user. Needs root.
+    pub(crate) cgroup: Option<String>,
     /// The user that supd runs as. Needs root.
     pub(crate) user: Option<u32>,
     /// supd is a copy of the program, which a test may replace.
@@ -139,7 +144,7 @@ impl Supd {
 
     pub(crate) fn start_with(setup: &Setup) -> Self {
         let folder = folder();
-        for name in ["units", "run", "state", "app"] {
+        for name in ["units", "run", "state", "app", "cgroup"] {
             let path = folder.path().join(name);
             fs::create_dir(&path).expect("a folder in a new folder");
             if let Some(user) = setup.user {
@@ -186,6 +191,9 @@ impl Supd {
             let mount = format!("mount -t tmpfs -o mode=755,size={size}m supd-test \"$0\" && exec \"$@\"");
             words.extend(["unshare", "--mount", "sh", "-c", &mount].map(Into::into));
             words.push(folder.join(name).into());
+        }
+        if let Some(name) = &setup.cgroup {
+            words.extend(cgroup::enter(folder, name, setup.user.unwrap_or(0)));
         }
         if let Some(user) = setup.user {
             words.extend([
@@ -262,6 +270,12 @@ impl Supd {
     /// The process that forks workers for it, while there is one.
     pub(crate) fn launcher(&self) -> Option<u32> {
         proc::child(self.pid, "supd-launcher")
+    }
+
+    /// The cgroup that it was started in, if that is one of its own.
+    #[allow(dead_code, reason = "the benchmarks do not ask")]
+    pub(crate) fn cgroup(&self) -> Option<PathBuf> {
+        Some(cgroup::seen(self.pid, self.path(), self.setup.cgroup.as_ref()?))
     }
 
     /// The user that it runs as, if that is another than the test's.
@@ -486,6 +500,9 @@ impl Supd {
 impl Drop for Supd {
     fn drop(&mut self) {
         let faults = self.end();
+        if let Some(name) = &self.setup.cgroup {
+            cgroup::leave(self.path(), name);
+        }
         if std::thread::panicking() || !faults.is_empty() {
             eprintln!("{}{}", self.logs(), faults.join("\n"));
         }
@@ -551,27 +568,6 @@ pub(crate) fn folder() -> TempDir {
 fn log(folder: &Path) -> File {
     let path = folder.join("supd.log");
     File::options().append(true).create(true).open(path).expect("supd's log")
-}
-
-fn tail(path: &Path, lines: usize) -> String {
-    let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    let all: Vec<&str> = text.lines().collect();
-    let mut tail = all[all.len().saturating_sub(lines)..].join("\n");
-    tail.push('\n');
-    tail
-}
-
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            files.extend(files_below(&path));
-        } else {
-            files.push(path);
-        }
-    }
-    files
 }
 
 /// A port of 127.0.0.1 that is free for TCP and UDP, below the range that clients' own ports come

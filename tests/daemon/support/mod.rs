@@ -1,6 +1,8 @@
 //! What the tests of the real thing and the benchmarks share.
 
+pub(crate) mod cgroup;
 pub(crate) mod death;
+pub(crate) mod files;
 pub(crate) mod fixture;
 pub(crate) mod harness;
 pub(crate) mod load;

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
     Root,
+    /// Root, and cgroups of version 2.
+    Cgroups,
     /// A program, and the Debian package that brings it.
     Program(&'static str, &'static str),
     /// A shared library, and the Debian package that brings it.
@@ -21,6 +23,12 @@ impl Need {
         match self {
             Self::Root if nix::unistd::geteuid().is_root() => None,
             Self::Root => Some("needs root".into()),
+            Self::Cgroups if !nix::unistd::geteuid().is_root() => Some("needs root".into()),
+            Self::Cgroups => {
+                let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+                let has = known.lines().any(|line| line.ends_with("\tcgroup2"));
+                (!has).then(|| "needs a kernel with cgroups of version 2".to_owned())
+            }
             Self::Program(name, package) => match find_program(name) {
                 Some(_) => None,
                 None => Some(format!("needs {name}: apt-get install {package}")),

@@ -80,6 +80,7 @@ impl Bench {
             standard_error: Stream::Inherit,
             intercept: false,
             notify_socket: None,
+            group: None,
             common: self.common(|_, _| Ok(())),
         }
     }
