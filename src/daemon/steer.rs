@@ -95,6 +95,10 @@ impl Hands {
             Err(reason) => Event::SwitchFailed { swap_id, reason },
         };
         self.say(unit, event);
+        // Whoever must not stay has nothing that could be gone back to: it is only told.
+        if let Some(Err(stopped)) = (course == Course::Back).then(|| self.is_able(unit, to)) {
+            note(unit, Level::Warning, Some(to), &stopped);
+        }
     }
 
     /// Whoever is stopped by a signal is alive and ready, and would accept nothing; and so is a master that runs
@@ -122,11 +126,8 @@ impl Hands {
         Ok(())
     }
 
-    /// Whoever must not stay has nothing that could be gone back to.
+    /// Where a swap has to be gone back from.
     fn lead_back(&mut self, unit: &UnitName, swap_id: SwapId, to: Generation) -> Result<(), String> {
-        if let Err(stopped) = self.is_able(unit, to) {
-            note(unit, Level::Warning, Some(to), &stopped);
-        }
         let Some(listeners) = self.listeners.get_mut(unit) else { return Ok(()) };
         let faults = listeners.lead_back(to, self.salts.of(swap_id), &mut self.sources)?;
         for fault in faults {
