@@ -341,10 +341,8 @@ impl Workers {
             return;
         }
         for worker in self.all.values_mut() {
-            if let Reaping::AtOnce = worker.reaping
-                && worker.launch.generation == generation
-                && worker.unit == *unit
-            {
+            let its = worker.launch.generation == generation && worker.unit == *unit;
+            if its && matches!(worker.reaping, Reaping::AtOnce) {
                 worker.reaping = Reaping::Crowded(connections);
             }
         }

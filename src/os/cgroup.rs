@@ -201,6 +201,10 @@ fn write(path: &Path, text: &str) -> Result<(), Errno> {
 fn read(path: &Path, most: u64) -> Option<String> {
     let mut text = String::new();
     File::open(path).ok()?.take(most).read_to_string(&mut text).ok()?;
+    // What is cut off is not to be half a number: that would be another's.
+    if text.len() as u64 == most {
+        text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+    }
     Some(text)
 }
 

@@ -13,9 +13,11 @@ use std::time::Duration;
 
 pub(crate) fn tests() -> Vec<Test> {
     let python = &[Need::File("/usr/bin/python3", "apt-get install python3")];
+    let root = &[Need::File("/usr/bin/python3", "apt-get install python3"), Need::Root];
     vec![
         test_with("tampered::a_tied_standby", python, || of_each(a_tied_standby)),
-        test_with("tampered::a_held_one_at_an_interface", python, || of_each(a_held_one_at_an_interface)),
+        test_with("tampered::a_held_one_at_an_interface", root, || of_each(a_held_one_at_an_interface)),
+        test_with("tampered::an_active_one_at_an_interface", root, || of_each(an_active_one_at_an_interface)),
         test_with("tampered::a_path_that_is_shut_is_no_way_back", python, || of_each(a_shut_path)),
         test_with("tampered::a_shut_path_leaves_the_others_theirs", python, || of_each(others_keep_theirs)),
         test_with("tampered::a_path_that_died_with_its_worker", python, || of_each(a_path_that_died)),
@@ -139,6 +141,20 @@ fn a_held_one_at_an_interface(supd: Supd) {
     assert!(refused.text().contains("bound it to an interface"), "{refused}");
     stage.all_get_to(1);
     stage.supd.ctl(&["swap", "web"]).expect(0);
+    stage.all_get_to(3);
+}
+
+/// The kernel prefers it for all that comes in there, as long as it is there.
+fn an_active_one_at_an_interface(supd: Supd) {
+    let stage = Stage::serving(supd);
+    stage.supd.ctl(&["swap", "web"]).expect(0);
+    stage.orders(2, "device");
+    stage.all_get_to(2);
+    stage.supd.ctl(&["swap", "web", "--wait=active"]).expect(0);
+    stage.all_get_to(3);
+    stage.supd.ctl(&["wait", "web"]).expect(0);
+    let refused = stage.supd.ctl(&["rollback", "web"]).expect(1);
+    assert!(refused.text().contains("bound it to an interface"), "{refused}");
     stage.all_get_to(3);
 }
 

@@ -61,10 +61,18 @@ pub(super) fn is_out(fd: BorrowedFd<'_>) -> bool {
 /// A UDP socket that the kernel has taken out of the row, for a worker has tied it to a peer or bound it to an
 /// interface, stays bound beside the others: the next bind(2) that is to join the row may meet it, and makes a row of
 /// those two. So it is bound to no interface. Not the active one: who has it may be served by its peer still.
-fn shed(group: &mut Group, member: &Member, active: &Member, troubles: &mut Vec<String>) {
+fn shed(
+    group: &mut Group,
+    (member, active): (&Member, &Member),
+    address: &Address,
+    troubles: &mut Vec<String>,
+) {
+    let fresh = group.has(member.slot);
     tell(group.left(member.slot), troubles);
     if member.slot != active.slot {
-        let _ = to_nowhere(member.fd());
+        let put = to_nowhere(member.fd()).map_err(failed("put away", member, address));
+        // Where a worker has bound it to an interface that takes CAP_NET_RAW: it is told once, and tried again.
+        tell(put.or_else(|error| if fresh { Err(error) } else { Ok(()) }), troubles);
     }
 }
 
@@ -78,9 +86,12 @@ pub(super) fn recount(
 ) {
     let all = || std::iter::once(active).chain(others);
     if !matches!(address, Address::Ip { kind: SocketKind::Stream, .. }) {
-        let gone = |it: &&Member| group.has(it.slot) && (is_out(it.fd()) || !group.is_in_a_row(it.fd()));
+        let gone = |it: &&Member| {
+            let seen = group.has(it.slot) || (it.slot != active.slot && !is_nowhere(it.fd()));
+            seen && (!group.has(it.slot) || is_out(it.fd()) || !group.is_in_a_row(it.fd()))
+        };
         let gone: Vec<&Member> = all().filter(gone).collect();
-        gone.into_iter().for_each(|member| shed(group, member, active, troubles));
+        gone.into_iter().for_each(|member| shed(group, (member, active), address, troubles));
         return;
     }
     if group.closes() {

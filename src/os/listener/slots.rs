@@ -247,7 +247,7 @@ impl Listener {
             let deaf = |member: &Member| tcp && *traffic != Traffic::Refused && !member.is_listening();
             let led = |member: &&Member| steering.split().leads_to(member.slot);
             let known = std::iter::once(&*front).chain(&*further).filter(led);
-            if !tcp && known.clone().any(|member| recount::is_out(member.fd())) {
+            if !tcp && known.clone().any(|it| recount::is_out(it.fd()) || !group.has(it.slot)) {
                 return Err(Error::new("steer", &*bound, Errno::EINVAL).into());
             }
             if let Some(deaf) = std::iter::once(&*front).chain(&*further).filter(led).find(|it| deaf(it)) {
@@ -265,7 +265,19 @@ impl Listener {
             }
         }
         self.bring_forward(steering.split().active);
+        self.put_away();
         Ok(())
+    }
+
+    /// Whoever was active, and had left the kernel's choice (UDP), has nobody led to it any more.
+    fn put_away(&mut self) {
+        let Self { socket, bound, traffic, front, further, group: Some(group), troubles, .. } = self else {
+            return;
+        };
+        if matches!(bound, Address::Ip { kind: SocketKind::Datagram, .. }) {
+            let held = *traffic == Traffic::HeldOff;
+            recount::recount(group, front, further, (bound, socket.options.backlog, held), troubles);
+        }
     }
 
     /// Publishes another slot over the one that the path leads to.
