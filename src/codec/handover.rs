@@ -31,7 +31,6 @@ shape!(Handover {
     inherited: "inherited",
     mirrored: "mirrored",
     clients: "clients",
-    holding: "holding",
 });
 
 /// As one line.
@@ -102,7 +101,6 @@ mod tests {
             inherited: Vec::new(),
             mirrored: Vec::new(),
             clients: vec![client],
-            holding: None,
         }
     }
 

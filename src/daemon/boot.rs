@@ -231,6 +231,8 @@ fn sources() -> Result<(Sources, Signals), String> {
     let all = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
     let signals = Signals::new(all).and_then(|mut signals| {
         sources.watch_reading(&mut signals, Source::Signals)?;
+        // The image before has blocked all, for who comes next.
+        image::unblock();
         Ok(signals)
     });
     signals.map(|signals| (sources, signals)).map_err(|error| format!("cannot catch signals: {error}"))
@@ -251,8 +253,6 @@ fn control(
     let at = (sources.registry(), CONTROL_FIRST);
     let (control, asked) =
         Control::go_on(handover, &path, at, limits, clock::now()).map_err(|error| error.to_string())?;
-    // From here on whoever sends one is heard.
-    image::unblock();
     Ok((control, Some((asked, handover.version.clone()))))
 }
 
@@ -267,8 +267,8 @@ fn ground(
     Ground { original, roots, lang, environment, logs, releases, launcher }
 }
 
-/// What whoever started supd has passed to it, and nobody has taken; what it stores for supd; and what it had stored,
-/// where the keeper had nothing.
+/// What whoever started supd has passed to it, and nobody has taken; what it stores for supd; and what the keeper has,
+/// or else what was stored.
 fn passed(handover: Option<&Handover>, kept: Lots) -> (Vec<OwnedFd>, Mirror, Lots) {
     if let Some(handover) = handover {
         // The variables that tell of it are still there, and their numbers are others' by now.
@@ -277,8 +277,7 @@ fn passed(handover: Option<&Handover>, kept: Lots) -> (Vec<OwnedFd>, Mirror, Lot
     }
     let mut all = inherited::take();
     let (mirror, lots) = Mirror::begin(&mut all);
-    let lots = if kept.is_empty() { lots } else { kept };
-    (all.into_iter().map(|(_, fd)| fd).collect(), mirror, lots)
+    (all.into_iter().map(|(_, fd)| fd).collect(), mirror, kept.or(lots))
 }
 
 /// RuntimeDirectory and its sisters: of the system, or of the person whose supd this is.

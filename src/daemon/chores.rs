@@ -110,6 +110,36 @@ impl Chores {
         self.running.len()
     }
 
+    /// How many do something that the next image of supd would not do again. What is only read or counted is asked
+    /// for again.
+    #[must_use]
+    pub fn that_matter(&self) -> usize {
+        let matters = |chore: &Chore| match chore {
+            Chore::Census
+            | Chore::Connect(_)
+            | Chore::History(_)
+            | Chore::CatchUp(_)
+            | Chore::Machine
+            | Chore::Known(..) => false,
+            Chore::Sweep(_)
+            | Chore::Signal(_)
+            | Chore::Holders(_)
+            | Chore::Probe(_)
+            | Chore::TakeFrom(_)
+            | Chore::Forget(_)
+            | Chore::Pin(_)
+            | Chore::Trim(_)
+            | Chore::Clear(_)
+            | Chore::Unpack(..)
+            | Chore::End(..)
+            | Chore::Install(..)
+            | Chore::Discard
+            | Chore::Prune(_)
+            | Chore::CheckHandover => true,
+        };
+        self.running.values().filter(|(_, _, chore)| matters(chore)).count()
+    }
+
     /// How many children copy programs.
     #[must_use]
     pub fn pins(&self) -> usize {

@@ -248,7 +248,7 @@ impl Hands {
         for unit in self.mirror.take_behind(now) {
             self.keep_again(&unit, machine);
         }
-        if self.inbox.is_empty() {
+        if self.inbox.is_empty() && self.keeping.touched.is_empty() {
             self.mirror.complete(now);
         }
     }
@@ -325,6 +325,9 @@ impl Hands {
         let settled = self.keeping.keeper.as_mut().map_or(Ok(()), Keeper::settle);
         if let Err(error) = settled {
             self.keeping.lost(&error, &mut self.sources);
+        }
+        if let Err(why) = self.mirror.settle() {
+            log::debug!("{unit}: {why}");
         }
     }
 

@@ -17,6 +17,7 @@ const ASKED: Duration = Duration::from_secs(3);
 impl Hands {
     /// Somebody wants this supd to end, and says no more than that.
     pub(super) fn terminated(&mut self, now: Tick) {
+        self.give_up_reexec("supd is about to end", now);
         if self.story.ending.is_some() || !self.has_keeper(now) {
             log::info!("stopping every unit, as asked by SIGTERM");
             return self.shutdown(None);

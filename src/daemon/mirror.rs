@@ -38,6 +38,10 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub struct Mirror {
     /// `None`: nobody has one for supd.
     manager: Option<Manager>,
+    /// So many descriptors have room in it.
+    most: usize,
+    /// That there is not enough was told.
+    full: bool,
     /// Every name that is there, and how many units name it.
     has: BTreeMap<String, usize>,
     /// What each unit names, its words included.
@@ -60,10 +64,9 @@ impl Mirror {
         let (own, others): (Vec<_>, Vec<_>) =
             std::mem::take(passed).into_iter().partition(|(name, _)| name.starts_with(PREFIX));
         *passed = others;
-        let wanted =
-            std::env::var("FDSTORE").is_ok_and(|most| most.parse::<u64>().is_ok_and(|most| most > 0));
+        mirror.most = std::env::var("FDSTORE").ok().and_then(|most| most.parse().ok()).unwrap_or(0);
         match Manager::reach() {
-            Ok(manager) => mirror.manager = manager.filter(|_| wanted),
+            Ok(manager) => mirror.manager = manager.filter(|_| mirror.most > 0),
             Err(error) => log::warn!("the service manager's descriptor store is not to be had: {error}"),
         }
         mirror.has = own.iter().map(|(name, _)| (name.clone(), 0)).collect();
@@ -107,7 +110,9 @@ impl Mirror {
             if whole.contains_key(&its.unit) || !its.is_whole(|name| files.contains_key(name)) {
                 continue;
             }
-            let descriptors = its.names.iter().map(|name| files.remove(name.as_ref()?)).collect();
+            // Two may name one: what generations share, for one.
+            let copy = |name: &Option<String>| files.get(name.as_ref()?)?.try_clone().ok();
+            let descriptors = its.names.iter().map(copy).collect();
             whole.insert(its.unit, Whole { words: its.kept.into_bytes(), descriptors });
         }
         Lots::whole(whole)
@@ -143,7 +148,8 @@ impl Mirror {
         }
         match self.try_to_give(unit, kept) {
             Ok(()) => {}
-            Err(Errno::EAGAIN | Errno::ENOBUFS) => {
+            Err(errno) if !matches!(errno, Errno::ECONNREFUSED | Errno::ENOTCONN | Errno::EPIPE) => {
+                // It reads too slowly, or there is no room or memory for a moment.
                 self.behind.insert(unit.clone());
                 self.again = Some(now.after(AGAIN));
             }
@@ -166,6 +172,11 @@ impl Mirror {
         if let Some((kept, all)) = kept {
             let names: Vec<Option<String>> =
                 all.iter().map(|fd| open_file::name(*fd).map(|name| format!("{PREFIX}{name}"))).collect();
+            let new = names.iter().flatten().filter(|name| !self.has.contains_key(*name)).count();
+            if self.has.len() + new >= self.most {
+                // What is too much systemd closes without a word.
+                return self.leave_out(unit);
+            }
             for (name, fd) in names.iter().zip(all).filter_map(|(name, fd)| Some((name.as_ref()?, fd))) {
                 if !self.has.contains_key(name) {
                     self.store(name, fd.as_fd())?;
@@ -185,6 +196,23 @@ impl Mirror {
             false => self.units.insert(unit.clone(), named),
         };
         for name in old.into_iter().flatten() {
+            if let Some(count) = self.has.get_mut(&name) {
+                *count = count.saturating_sub(1);
+            }
+        }
+        self.forget_unnamed()
+    }
+
+    /// There is no room for it, and what is there of it is old.
+    fn leave_out(&mut self, unit: &UnitName) -> Result<(), Errno> {
+        if !std::mem::replace(&mut self.full, true) {
+            log::warn!(
+                "{unit}: the service manager stores {} descriptors for supd, which is not enough: raise \
+                 FileDescriptorStoreMax=; what does not fit only the keeper has",
+                self.most
+            );
+        }
+        for name in self.units.remove(unit).into_iter().flatten() {
             if let Some(count) = self.has.get_mut(&name) {
                 *count = count.saturating_sub(1);
             }

@@ -98,10 +98,13 @@ impl Lots {
         Self { whole, ..Self::default() }
     }
 
-    /// Whether there is none.
+    /// With those units of another that are not among these.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.whole.is_empty()
+    pub fn or(mut self, other: Self) -> Self {
+        for (unit, whole) in other.whole {
+            self.whole.entry(unit).or_insert(whole);
+        }
+        self
     }
 
     /// The highest number that was given out.

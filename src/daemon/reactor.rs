@@ -11,7 +11,7 @@ use super::upward::{self, Pulse};
 use crate::machine::{Effect, Event, Input, Level, Machine};
 use crate::model::{Generation, Tick, UnitName, WorkerId};
 use crate::os::process::{Reaped, reap_orphans};
-use crate::os::{clock, code, heap, looked_up};
+use crate::os::{clock, code, heap, image, looked_up};
 use signal_hook_mio::v1_0::Signals;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -84,9 +84,8 @@ impl Reactor {
             }
             self.pulse.beat(now);
             self.hands.end_with_unit(&self.machine, now);
-            if self.hands.is_to_reexec(&self.machine, now) {
-                let [first, second] = &self.locks;
-                self.hands.become_next(&self.machine, [first.as_fd(), second.as_fd()], now);
+            if self.hands.is_to_reexec(&self.machine) {
+                self.become_next(now);
             }
             if let Some(worth) = self.thrift.due(now) {
                 self.give_back(worth);
@@ -197,8 +196,26 @@ impl Reactor {
         }
     }
 
+    /// Becomes the program that is on the disk now. What signals have said to this one it does first; those that come
+    /// from here on wait for the next.
+    fn become_next(&mut self, now: Tick) {
+        let before = image::block();
+        let said: Vec<i32> = self.signals.pending().collect();
+        if said.iter().all(|signal| *signal == libc::SIGCHLD) {
+            let [first, second] = &self.locks;
+            self.hands.become_next(&self.machine, [first.as_fd(), second.as_fd()], now);
+        }
+        let _ = before.thread_set_mask();
+        self.heed(said);
+    }
+
     fn signalled(&mut self) {
-        for signal in self.signals.pending().collect::<Vec<_>>() {
+        let said = self.signals.pending().collect();
+        self.heed(said);
+    }
+
+    fn heed(&mut self, said: Vec<i32>) {
+        for signal in said {
             match signal {
                 libc::SIGCHLD => self.orphans = true,
                 libc::SIGHUP => self.hands.daemon_reload(None, &self.machine),

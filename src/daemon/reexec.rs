@@ -16,7 +16,8 @@ use crate::model::handover::Handover;
 use crate::model::settings::Resource;
 use crate::model::text::printable;
 use crate::model::{ClientId, ExitStatus, Progress, Reply, Tick};
-use crate::os::image;
+use crate::os::image::{self, Which};
+use crate::os::inherited;
 use crate::os::original::set_raw;
 use crate::os::process::Stat;
 use crate::os::task::Task;
@@ -36,6 +37,9 @@ const CHECK: Duration = Duration::from_secs(10);
 /// What is under way may take so long to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The history may take so long to the disk.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
 /// What a program says of itself is cut off here.
 const SAID_MAX: usize = 200;
 
@@ -46,9 +50,13 @@ pub struct Reexec {
     clients: Vec<ClientId>,
     by: Option<ByView>,
     program: PathBuf,
+    /// The file that was asked.
+    which: Option<Which>,
     stage: Stage,
     /// It is given up then.
     until: Tick,
+    /// What passes is not waited for any longer.
+    late: bool,
     /// What it waits for, as was told last.
     waits_for: String,
 }
@@ -90,16 +98,18 @@ impl Hands {
         let author = client.and_then(|client| self.clients.author(client)).map(by);
         let begun = self.may_reexec(now).and_then(|()| {
             let program = image::program().map_err(|error| error.to_string())?;
+            let which = image::which(&program);
             self.ask_program(&program)?;
-            Ok(program)
+            Ok((program, which))
         });
         let clients = client.into_iter().collect();
-        let (program, why) = match begun {
-            Ok(program) => (program, None),
-            Err(why) => (PathBuf::new(), Some(why)),
+        let ((program, which), why) = match begun {
+            Ok(begun) => (begun, None),
+            Err(why) => ((PathBuf::new(), None), Some(why)),
         };
-        let (until, waits_for) = (now.after(CHECK + PATIENCE), String::new());
-        self.reexec = Some(Reexec { clients, by: author, program, stage: Stage::Checking, until, waits_for });
+        let (until, stage) = (now.after(CHECK + PATIENCE), Stage::Checking);
+        let (late, waits_for) = (false, String::new());
+        self.reexec = Some(Reexec { clients, by: author, program, which, stage, until, late, waits_for });
         if let Some(why) = why {
             self.give_up_reexec(&why, now);
         }
@@ -192,13 +202,16 @@ impl Hands {
             (Stage::Waiting(version), None | Some(_)) => {
                 let cause = Some(format!("{version} in place of supd {}", env!("CARGO_PKG_VERSION")));
                 let by = reexec.by.clone();
-                reexec.stage = Stage::Told;
+                (reexec.stage, reexec.late, reexec.until) = (Stage::Told, is_late, now.after(LAST_WORDS));
                 self.recorder.tell(HistoryEntry {
                     what: "reexec".into(),
                     by,
                     cause,
                     ..HistoryEntry::default()
                 });
+            }
+            (Stage::Told, _) if is_late => {
+                self.give_up_reexec("the disk does not take supd's last words", now)
             }
             (Stage::Told, _) => {}
         }
@@ -224,15 +237,15 @@ impl Hands {
         }
         match unsettled {
             Some((unit, unsettled)) => hinders(format!("{unit}: {}", unsettled.what), true),
-            None if self.chores.count() > 0 => hinders("files are being seen to".to_owned(), true),
+            None if self.chores.that_matter() > 0 => hinders("files are being seen to".to_owned(), true),
             None => None,
         }
     }
 
     /// Whether supd is to be another image now, and why that may be.
-    pub(super) fn is_to_reexec(&self, machine: &Machine, now: Tick) -> bool {
+    pub(super) fn is_to_reexec(&self, machine: &Machine) -> bool {
         let told = |reexec: &Reexec| {
-            let may = |hindrance: Hindrance| hindrance.passes && reexec.until <= now;
+            let may = |hindrance: Hindrance| hindrance.passes && reexec.late;
             reexec.stage == Stage::Told
                 && self.recorder.is_idle()
                 && self.inbox.is_empty()
@@ -245,13 +258,12 @@ impl Hands {
     pub(super) fn become_next(&mut self, machine: &Machine, locks: [BorrowedFd<'_>; 2], now: Tick) {
         let Some(reexec) = &self.reexec else { return };
         let (program, asked) = (reexec.program.clone(), reexec.clients.clone());
+        let same = reexec.which.is_some() && image::which(&program) == reexec.which;
         let why = match self.settle_keeper(machine, now) {
-            Ok(()) => self.execute(&program, &asked, locks),
+            Ok(()) if same => self.execute(&program, &asked, locks),
+            Ok(()) => format!("{} has changed since it was asked: try again", program.display()),
             Err(why) => why,
         };
-        let by = self.reexec.as_ref().and_then(|reexec| reexec.by.clone());
-        let (what, cause) = ("reexec-failed".into(), Some(cut(&why)));
-        self.recorder.tell(HistoryEntry { what, by, cause, ..HistoryEntry::default() });
         self.give_up_reexec(&why, now);
     }
 
@@ -304,13 +316,16 @@ impl Hands {
             inherited: self.inherited.iter().map(|fd| fd.as_raw_fd().unsigned_abs()).collect(),
             mirrored: self.mirror.names().cloned().collect(),
             clients: held.clients,
-            holding: self.holding.as_deref().map(str::to_owned),
         };
         (handover, open)
     }
 
-    fn give_up_reexec(&mut self, why: &str, now: Tick) {
+    pub(super) fn give_up_reexec(&mut self, why: &str, now: Tick) {
         let Some(reexec) = self.reexec.take() else { return };
+        if reexec.stage == Stage::Told {
+            let (what, cause) = ("reexec-failed".into(), Some(cut(why)));
+            self.recorder.tell(HistoryEntry { what, by: reexec.by, cause, ..HistoryEntry::default() });
+        }
         log::warn!("supd stays as it is: {why}");
         let reply = Reply::new(ExitStatus::Failed, false, format!("supd stays as it is: {why}"));
         let outcome = Outcome::of_reply(&reply, Vec::new(), None);
@@ -363,6 +378,7 @@ pub(super) fn inherit() -> Result<Option<Handover>, String> {
     let taken = take(&number);
     if taken.is_err() {
         image::close_inherited();
+        inherited::forget();
     }
     taken.map(Some).map_err(|why| format!("{VARIABLE}={}: {why}", number.to_string_lossy()))
 }

@@ -30,8 +30,6 @@ pub struct Handover {
     pub mirrored: Vec<String>,
     /// Who is connected.
     pub clients: Vec<HeldClient>,
-    /// Units that do nothing until a person says so, and why; absent: supd does not hold.
-    pub holding: Option<String>,
 }
 
 /// A client.

@@ -7,7 +7,7 @@ use super::pidfd::PidFd;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::unistd::execve;
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
@@ -15,7 +15,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -37,6 +37,16 @@ pub fn program() -> Result<PathBuf, Error> {
     let found = std::fs::read_link("/proc/self/exe").map_err(failed)?;
     let name = found.as_os_str().as_bytes();
     Ok(name.strip_suffix(DELETED).map_or(found.clone(), |name| PathBuf::from(OsStr::from_bytes(name))))
+}
+
+/// Which file a program is, and whether somebody has written to it: device, inode, size, and when it was changed.
+pub type Which = (u64, u64, u64, (i64, i64));
+
+/// Which one is there now; `None`: none.
+#[must_use]
+pub fn which(program: &Path) -> Option<Which> {
+    let found = std::fs::metadata(program).ok()?;
+    Some((found.dev(), found.ino(), found.len(), (found.ctime(), found.ctime_nsec())))
 }
 
 /// These bytes in memory (memfd_create(2)), which nobody can change any more.
@@ -158,8 +168,8 @@ pub fn close_inherited() {
     let _ = unsafe { libc::close_range(3, u32::MAX, 0) };
 }
 
-/// Another image in place of this one, with these descriptors open in it. Every signal is blocked in it until it
-/// says otherwise ([`unblock`]). It comes back only where that failed; then nothing is changed.
+/// Another image in place of this one, with these descriptors open in it. Signals are blocked in it ([`block`]) until
+/// it says otherwise ([`unblock`]). It comes back only where that failed; then nothing is changed.
 ///
 /// # Errors
 /// What execve(2) says.
@@ -177,12 +187,24 @@ pub fn replace(
         text(both)
     });
     let environment = joined.collect::<Result<Vec<_>, _>>()?;
-    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    let before = block();
     let keep = |flag: FdFlag| open.iter().try_for_each(|fd| fcntl(fd, FcntlArg::F_SETFD(flag)).map(drop));
     let failed = keep(FdFlag::empty()).and_then(|()| execve(&path, &arguments, &environment).map(drop));
     let _ = keep(FdFlag::FD_CLOEXEC);
     let _ = before.thread_set_mask();
     Err(failed.err().unwrap_or(Errno::EINVAL))
+}
+
+/// No signal comes from here on, but for those of a fault of this process's own, which it could not live on
+/// with. Gives what was blocked before, for [`SigSet::thread_set_mask`].
+#[must_use]
+pub fn block() -> SigSet {
+    let mut all = SigSet::all();
+    for fault in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT] {
+        all.remove(fault);
+    }
+    // It cannot fail with a valid `how`.
+    all.thread_swap_mask(SigmaskHow::SIG_SETMASK).unwrap_or_else(|_| SigSet::empty())
 }
 
 /// Signals come again, once whoever handles them stands.

@@ -8,6 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Taken already: each descriptor has one owner.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
+/// They are not there any more, although the variables say so: their numbers are others'.
+pub fn forget() {
+    TAKEN.store(true, Ordering::SeqCst);
+}
+
 /// The descriptors of LISTEN_FDS, close-on-exec from here on. They are handed out once; later
 /// there are none. What LISTEN_FDS promises and is not there is left out.
 #[must_use]

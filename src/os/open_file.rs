@@ -97,7 +97,9 @@ pub fn name(fd: BorrowedFd<'_>) -> Option<String> {
     }
     if seen.unique == -1 {
         let (major, minor) = seen.device;
-        return Some(format!("file-{major:x}.{minor:x}-{:x}", seen.inode));
+        // The two ends of a pipe share an inode.
+        let mode = seen.flags & libc::O_ACCMODE;
+        return Some(format!("file-{major:x}.{minor:x}-{:x}-{mode}", seen.inode));
     }
     let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
     told.lines().find_map(|line| {

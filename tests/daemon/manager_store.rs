@@ -4,7 +4,7 @@
 
 use crate::harness::{Setup, Status, Supd, free_port};
 use crate::load::{Load, Mode, Plan, Target};
-use crate::wait::{SOON, wait_until};
+use crate::wait::{SOON, holds_for, wait_until};
 use crate::{Need, Test, proc, test_with};
 use nix::libc;
 use nix::sys::signal::Signal;
@@ -25,6 +25,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test_with("manager_store::without_the_keeper", python, without_the_keeper),
         test_with("manager_store::without_ebpf", python, without_ebpf),
         test_with("manager_store::over_a_reexec", python, over_a_reexec),
+        test_with("manager_store::what_generations_share", python, what_generations_share),
+        test_with("manager_store::of_one_that_is_too_small", python, of_one_that_is_too_small),
         test_with("manager_store::what_is_closed_goes", python, what_is_closed_goes),
         test_with("manager_store::of_one_that_reads_slowly", python, of_one_that_reads_slowly),
         test_with("manager_store::of_rubbish", python, of_rubbish),
@@ -242,6 +244,64 @@ fn over_a_reexec() {
     nothing_is_lost(loads);
 }
 
+/// Stores some memory, unless it has it from before.
+const STORES: &str = "
+import os, socket, time
+listener = socket.socket(fileno=3)
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+    notify.connect(os.environ['NOTIFY_SOCKET'])
+    if os.environ['LISTEN_FDS'] == '1':
+        socket.send_fds(notify, [b'FDSTORE=1\\nFDNAME=state'], [os.memfd_create('state')])
+    notify.send(b'READY=1')
+while True:
+    listener.accept()[0].close()
+";
+
+/// Each of them has it again.
+fn what_generations_share() {
+    let manager = Manager::new();
+    let supd = manager.start(&[]);
+    let (port, program) = (free_port(), supd.app().join("stores.py"));
+    std::fs::write(&program, STORES).expect("a program");
+    let unit = format!(
+        "[[Socket]]\nListenStream = \"127.0.0.1:{port}\"\n\n[Service]\n\
+         ExecStart = [\"/usr/bin/python3\", \"-S\", {program:?}]\nFileDescriptorStoreMax = 4\n\n[Swap]\n{QUICK}\n"
+    );
+    supd.launch("web", &unit);
+    supd.ctl(&["swap", "web"]).expect(0);
+    let stored = |supd: &Supd| {
+        let status = supd.status("web");
+        let generations = status.0["generations"].as_array().cloned().unwrap_or_default();
+        generations.iter().map(|one| one["stored"].as_u64().unwrap_or(0)).collect::<Vec<u64>>()
+    };
+    let before = stored(&supd);
+    assert!(before.iter().all(|count| *count > 0), "{before:?}");
+    let supd = manager.both_die(supd, &[]);
+    supd.wait_for_state("web", "active");
+    assert_eq!(stored(&supd), before, "{}", supd.log());
+    assert!(!supd.log().contains("which was stored"), "{}", supd.log());
+}
+
+/// It is said, once; and what the keeper has is what counts.
+fn of_one_that_is_too_small() {
+    let manager = Manager::new();
+    let supd = manager.start(&["FDSTORE=3"]);
+    let port = serving(&supd);
+    let loads = loads(port);
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web"]).expect(0);
+    let log = supd.log();
+    assert_eq!(log.matches("raise FileDescriptorStoreMax=").count(), 1, "{log}");
+    assert!(manager.names().len() <= 3, "{:?}", manager.names());
+    let before = who(&supd.status("web"));
+    proc::signal(supd.pid(), Signal::SIGKILL);
+    wait_until("it to be gone", SOON, || supd.has_ended());
+    let supd = manager.start_again(supd, &["FDSTORE=3"]);
+    assert_eq!(who(&supd.wait_for_state("web", "active")), before, "{}", supd.log());
+    more(&loads);
+    nothing_is_lost(loads);
+}
+
 fn what_is_closed_goes() {
     let manager = Manager::new();
     let supd = manager.start(&[]);
@@ -251,7 +311,6 @@ fn what_is_closed_goes() {
         supd.ctl(&["stop", "web", "--now"]).expect(0);
         wait_until("nothing to be stored", SOON, || manager.names().is_empty());
     }
-    // What somebody else stored in supd's name is not supd's to remove.
     let port = serving(&supd);
     let loads = loads(port);
     proc::signal(supd.pid(), Signal::SIGTERM);
@@ -284,11 +343,17 @@ fn of_one_that_reads_slowly() {
     }
     let loads = loads(port);
     manager.pauses.store(false, Ordering::Relaxed);
+    // Whatever comes now comes after what it had no room for.
+    supd.install_worker("6");
+    supd.ctl(&["swap", "web"]).expect(0);
     let words = || manager.names().iter().filter(|name| name.starts_with("supd-words-")).count();
-    wait_until("it to have caught up", SOON, || words() == 1 && manager.names().len() >= 4);
+    let steady = || {
+        let names = manager.names();
+        holds_for("it to be read", Duration::from_millis(300), || true);
+        words() == 1 && names == manager.names()
+    };
+    wait_until("it to have caught up", SOON, steady);
     let before = who(&supd.status("web"));
-    let count = manager.names().len();
-    wait_until("all to be there", SOON, || manager.names().len() >= count);
     let supd = manager.both_die(supd, &[]);
     assert_eq!(who(&supd.wait_for_state("web", "active")), before, "{}", supd.log());
     nothing_is_lost(loads);

@@ -14,6 +14,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 pub(crate) fn tests() -> Vec<Test> {
     let python = &[Need::File("/usr/bin/python3", "apt-get install python3")];
@@ -27,6 +29,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test("reexec::by_a_signal", by_a_signal),
         test("reexec::who_is_connected_stays_connected", who_is_connected),
         test("reexec::who_follows_misses_nothing", who_follows),
+        test("reexec::nobody_who_reads_holds_it_up", nobody_who_reads),
+        test("reexec::what_signals_say_is_heard", what_signals_say),
         test("reexec::a_swap_comes_to_its_end_first", a_swap_first),
         test("reexec::a_swap_without_end_is_named", a_swap_without_end),
         test("reexec::how_a_worker_ends_afterwards_is_known", how_a_worker_ends),
@@ -176,13 +180,26 @@ fn by_a_signal() {
     }
 }
 
+/// The next one.
+fn answer(stream: &mut UnixStream) -> String {
+    stream.set_read_timeout(Some(SOON)).expect("a bound");
+    let (mut answer, mut byte) = (Vec::new(), [0]);
+    while stream.read(&mut byte).expect("an answer") == 1 && byte != [0] {
+        answer.push(byte[0]);
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
 /// Whoever is in the middle of saying something, has said nothing yet, or waits.
 fn who_is_connected() {
     let supd = Supd::start();
     serving(&supd, "", "");
     let connect = || UnixStream::connect(supd.control()).expect("its control socket");
     let call = b"{\"method\":\"dev.supd.Manager.Status\",\"parameters\":{}}\0";
-    let (mut silent, mut half) = (connect(), connect());
+    let (mut silent, mut half, mut answered) = (connect(), connect(), connect());
+    let wait = b"{\"method\":\"dev.supd.Manager.Wait\",\"parameters\":{\"unit\":\"web\"}}\0";
+    answered.write_all(wait).expect("a call");
+    assert!(!answer(&mut answered).contains("units"));
     half.write_all(&call[..20]).expect("half a call");
     // What supd has read of it by now it has to hand over.
     supd.ctl(&["status"]).expect(0);
@@ -192,15 +209,62 @@ fn who_is_connected() {
     }
     half.write_all(&call[20..]).expect("the rest of it");
     silent.write_all(call).expect("a call");
-    for mut stream in [half, silent] {
-        stream.set_read_timeout(Some(SOON)).expect("a bound");
-        let (mut answer, mut byte) = (Vec::new(), [0]);
-        while stream.read(&mut byte).expect("an answer") == 1 && byte != [0] {
-            answer.push(byte[0]);
-        }
-        assert!(String::from_utf8_lossy(&answer).contains("\"web\""), "{answer:?}");
+    answered.write_all(call).expect("a call");
+    for mut stream in [half, silent, answered] {
+        let said = answer(&mut stream);
+        assert!(said.contains("\"units\""), "{said}");
     }
     drop(waits.finish(SOON).expect(0));
+}
+
+/// Anybody may ask for the history, again and again.
+fn nobody_who_reads() {
+    let supd = Supd::start();
+    serving(&supd, "", "");
+    let (ends, mut asked) = (AtomicBool::new(false), Vec::new());
+    std::thread::scope(|scope| {
+        let asks = || {
+            let mut stream = UnixStream::connect(supd.control()).expect("its control socket");
+            let mut other = stream.try_clone().expect("a copy");
+            let call = b"{\"method\":\"dev.supd.Manager.History\",\"parameters\":{}}\0".repeat(8);
+            let mut bytes = vec![0; 1 << 16];
+            stream.set_read_timeout(Some(Duration::from_millis(50))).expect("a bound");
+            other.set_write_timeout(Some(Duration::from_millis(50))).expect("a bound");
+            while !ends.load(Ordering::Relaxed) {
+                let _ = other.write(&call);
+                let _ = stream.read(&mut bytes);
+            }
+        };
+        (0..4).for_each(|_| drop(scope.spawn(asks)));
+        for _ in 0..3 {
+            asked.push(supd.ctl(&["reexec"]));
+        }
+        ends.store(true, Ordering::Relaxed);
+    });
+    for asked in asked {
+        assert!(asked.took < Duration::from_secs(30), "{asked}");
+        asked.expect(0);
+    }
+}
+
+/// One that comes while supd is on its way is for the next image.
+fn what_signals_say() {
+    let supd = Supd::start();
+    serving(&supd, "", "");
+    for round in 0..10 {
+        let asked = supd.ctl_start(&["reexec"]);
+        proc::signal(supd.pid(), Signal::SIGHUP);
+        drop(asked.finish(SOON).expect(0));
+        let reloads = || supd.log().matches("daemon-reload").count();
+        let before = reloads();
+        proc::signal(supd.pid(), Signal::SIGHUP);
+        wait_until(&format!("round {round}: a reload"), SOON, || reloads() > before);
+    }
+    let asked = supd.ctl_start(&["reexec"]);
+    proc::signal(supd.pid(), Signal::SIGTERM);
+    wait_until("it to go", SOON, || supd.has_ended());
+    drop(asked.finish(SOON));
+    drop(supd.restart_ended());
 }
 
 /// One who watches is told everything, once, by whichever image.
@@ -360,7 +424,8 @@ fn to_what_dies_at_once() {
 /// It is said, and supd begins as if there were nothing.
 fn handed_rubbish() {
     let handed = |number: &str, open: &str| {
-        let script = format!("exec env SUPD_HANDOVER={number} \"$@\" {open}");
+        let more = "LISTEN_FDS=2 LISTEN_PID=$$ LISTEN_FDNAMES=supd-words-1:supd-words-2";
+        let script = format!("exec env --block-signal SUPD_HANDOVER={number} {more} \"$@\" {open}");
         let wrapper = ["sh", "-c", &script, "supd"].map(str::to_owned).to_vec();
         Supd::start_with(&Setup { wrapper, ..Setup::default() })
     };
@@ -376,6 +441,10 @@ fn handed_rubbish() {
         goes_on(&supd);
         let left = proc::files(supd.pid()).iter().filter(|file| file.contains("/dev/null")).count();
         assert!(left <= 3, "{:?}", proc::files(supd.pid()));
+        // The image before has blocked them.
+        proc::signal(supd.pid(), Signal::SIGTERM);
+        wait_until("it to hear a signal", SOON, || supd.has_ended());
+        drop(supd.restart_ended());
     }
 }
 

@@ -141,7 +141,9 @@ impl Connection {
     /// What it said that nobody has answered, and what it was told and has not read.
     pub(super) fn left(&self) -> (Vec<u8>, &[u8]) {
         let more = self.current.is_some_and(|current| current.more);
-        let again = self.again.as_ref().map(|method| varlink::call(method, &varlink::Meta::default(), more));
+        // One that is answered is not asked once more.
+        let asked = self.again.as_ref().filter(|_| self.current.is_some());
+        let again = asked.map(|method| varlink::call(method, &varlink::Meta::default(), more));
         ([&again.unwrap_or_default(), self.frames.rest()].concat(), &self.output[self.written..])
     }
 

@@ -37,7 +37,7 @@ impl Unit {
         };
         let settles = |what| Unsettled { what, is_worker: false };
         let mut workers = self.groups.values().flat_map(|group| &group.workers);
-        let starts = workers.any(|worker| worker.phase.runs() && !worker.phase.outlasts());
+        let starts = workers.any(|worker| !worker.phase.outlasts() && !worker.phase.is_still());
         let starts = starts.then_some(Unsettled { what: "a worker is starting or ending", is_worker: true });
         life.or_else(own).map(settles).or(starts)
     }

@@ -121,6 +121,26 @@ impl Phase {
         }
     }
 
+    /// Whether there is nothing of it.
+    pub(in crate::machine) fn is_still(self) -> bool {
+        match self {
+            Self::Resting { .. } | Self::Gone => true,
+            Self::Preparing(_)
+            | Self::Spawning { .. }
+            | Self::Starting { .. }
+            | Self::Unbound { .. }
+            | Self::Settling { .. }
+            | Self::Posting(_)
+            | Self::Serving { .. }
+            | Self::Reloading { .. }
+            | Self::Halting(_)
+            | Self::Stopping { .. }
+            | Self::Killing { .. }
+            | Self::Sweeping { .. }
+            | Self::Closing(_) => false,
+        }
+    }
+
     /// The word that status shows.
     pub(in crate::machine) fn word(self) -> &'static str {
         match self {
