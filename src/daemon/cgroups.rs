@@ -12,6 +12,7 @@ use crate::machine::{Launch, Level};
 use crate::model::settings::Service;
 use crate::model::{Generation, Settings, Tick, UnitName, WorkerId};
 use crate::os::cgroup::{self, Hierarchy, Joining, Limit, OWN, Usage};
+use crate::store::files;
 use crate::store::runtime::WorkerRecord;
 use nix::errno::Errno;
 use std::collections::BTreeMap;
@@ -126,7 +127,13 @@ impl Cgroups {
     fn adopted(&mut self, launch: &Launch, invocation: &str, pid: i32) -> Option<PathBuf> {
         let joining = self.place(launch, invocation)?;
         let own = self.path(&joining.name).map(|path| format!("{path}/{invocation}"));
-        if own.is_some() && cgroup::of(pid) == own {
+        // One that runs as root may have made a group below it for itself.
+        let is_own = |group: String| {
+            own.as_deref()
+                .and_then(|own| group.strip_prefix(own))
+                .is_some_and(|it| it.is_empty() || it.starts_with('/'))
+        };
+        if cgroup::of(pid).is_some_and(is_own) {
             self.lacks(&launch.settings.unit, launch.generation, joining.limit());
             return Some(joining.folder());
         }
@@ -232,8 +239,8 @@ impl Base {
         let own = folder.join(OWN);
         cgroup::make(&own).map_err(|errno| format!("cannot make {}: {}", own.display(), errno.desc()))?;
         cgroup::enter(&own).map_err(|errno| format!("cannot join {}: {}", own.display(), errno.desc()))?;
-        if let Err(error) = fs::write(record, &path) {
-            log::warn!("cannot write {}: {error}", record.display());
+        if let Err(error) = files::put(record, path.as_bytes(), 0o600) {
+            log::warn!("{error}");
         }
         Ok(Self { path, folder, _lock: lock })
     }

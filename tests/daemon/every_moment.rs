@@ -113,6 +113,13 @@ impl Story {
 
     /// A swap and a way back, with nobody dying, and nothing was ever lost.
     fn ends(mut self) {
+        // The supd before may have died before it had copied the program, which is about to be another one.
+        let copied = || {
+            let status = self.supd().status("web");
+            let generations = status.0["generations"].as_array().cloned().unwrap_or_default();
+            generations.iter().all(|one| one["pinned"] != serde_json::Value::Bool(false))
+        };
+        wait_until("the program to be copied", SOON, copied);
         self.next_version();
         self.supd().ctl(&["swap", "web"]).expect(0);
         self.loads.iter().for_each(|load| load.wait_for_more(50, SOON));

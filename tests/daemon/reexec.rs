@@ -156,12 +156,14 @@ fn again_and_again() {
     let loads = loads(address(port));
     let round = |times: u32| (0..times).for_each(|_| drop(supd.ctl(&["reexec"]).expect(0)));
     round(20);
-    let files = || (open(supd.pid()), open(keeper), proc::children(supd.pid()).len());
-    let settled = || wait_for("as many to be open twice", SOON, || Some(files()).filter(|it| *it == files()));
-    let (before, kib) = (settled(), (proc::rss_kib(supd.pid()), proc::rss_kib(keeper)));
+    // One or two may come and go, as a client's connection does; a leak would be one each time.
+    let count = |pid| proc::files(pid).len();
+    let files = || [count(supd.pid()), count(keeper), proc::children(supd.pid()).len()];
+    let (before, kib) = (files(), (proc::rss_kib(supd.pid()), proc::rss_kib(keeper)));
     round(often);
     more(&loads);
-    wait_until("nothing more to be open than before", SOON, || files() == before);
+    let as_before = || files().iter().zip(before).all(|(now, before)| *now <= before + 4);
+    wait_until(&format!("no more to be open than {before:?}: {:?}", files()), SOON, as_before);
     let after = (proc::rss_kib(supd.pid()), proc::rss_kib(keeper));
     assert!(after.0 < kib.0 + 1024 && after.1 < kib.1 + 512, "{kib:?} KiB, and then {after:?}");
     assert_eq!(supd.keeper(), Some(keeper));

@@ -54,10 +54,10 @@ fn a_unit_that_cannot_fit() {
     // As many as there is room for.
     supd.write_unit("web", &unit(12));
     supd.ctl(&["swap", "web"]).expect(0);
-    proc::signal(supd.status("web").pids_in(2)[0], Signal::SIGKILL);
-    wait_until("its worker to be launched again", SOON, || supd.status("web").pids_in(2).len() == 12);
     let tally = load.stop();
     assert_eq!(tally.lost(), 0, "{tally}");
+    proc::signal(supd.status("web").pids_in(2)[0], Signal::SIGKILL);
+    wait_until("its worker to be launched again", SOON, || supd.status("web").pids_in(2).len() == 12);
 }
 
 /// One after the other is started until there is no more room: those that run go on, and can be launched again.
