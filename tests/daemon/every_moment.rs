@@ -113,13 +113,6 @@ impl Story {
 
     /// A swap and a way back, with nobody dying, and nothing was ever lost.
     fn ends(mut self) {
-        // The supd before may have died before it had copied the program, which is about to be another one.
-        let copied = || {
-            let status = self.supd().status("web");
-            let generations = status.0["generations"].as_array().cloned().unwrap_or_default();
-            generations.iter().all(|one| one["pinned"] != serde_json::Value::Bool(false))
-        };
-        wait_until("the program to be copied", SOON, copied);
         self.next_version();
         self.supd().ctl(&["swap", "web"]).expect(0);
         self.loads.iter().for_each(|load| load.wait_for_more(50, SOON));
@@ -214,6 +207,13 @@ fn of_a_reload() {
     let plain = story.supd().worker(story.port, &[], "", QUICK);
     story.supd().write_unit("web", &plain);
     story.supd().ctl(&["daemon-reload"]).expect(0);
+    // Each supd died before it had copied the program, which is about to be another one.
+    let copied = || {
+        let status = story.supd().status("web");
+        let generations = status.0["generations"].as_array().cloned().unwrap_or_default();
+        generations.iter().all(|one| one["pinned"] == serde_json::Value::Bool(true))
+    };
+    wait_until("the program to be copied", SOON, copied);
     story.ends();
 }
 

@@ -4,7 +4,7 @@
 use crate::harness::{Setup, Status, Supd, free_port};
 use crate::load::{Load, Mode, Plan, Target};
 use crate::notify::Stage;
-use crate::wait::{SOON, wait_for, wait_until};
+use crate::wait::{SOON, wait_until};
 use crate::{Need, Test, proc, test, test_with};
 use nix::sys::signal::Signal;
 use std::fs;

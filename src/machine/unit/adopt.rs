@@ -83,6 +83,10 @@ impl Unit {
             let text = format!("goes on with {} worker(s) of a supd that ended", group.ready());
             turn.note(Level::Info, Some(generation), text);
         }
+        // That supd may have ended before the program was copied, which is had from who runs it.
+        if !workers.is_empty() && group.pinned == Some(false) && group.pin(turn) {
+            self.copying.insert(generation);
+        }
         self.groups.insert(generation, group);
         self.heard(generation, told, turn);
         // Where its listeners are gone it has nothing to wait for.
