@@ -211,7 +211,7 @@ impl Hands {
                 });
             }
             (Stage::Told, _) if is_late => {
-                self.give_up_reexec("the disk does not take supd's last words", now)
+                self.give_up_reexec("the disk does not take supd's last words", now);
             }
             (Stage::Told, _) => {}
         }
