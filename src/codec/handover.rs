@@ -13,7 +13,7 @@ pub const FORMAT: u64 = 1;
 /// The word by which a supd says that it can read what it was shown, before the number of the format.
 pub const WORD: &str = "handover";
 
-/// More than all clients together may hold ([`crate::daemon::control::Limits`]), in base64.
+/// More than all clients of supd together may hold, in base64.
 pub const BYTES_MAX: u64 = 128 << 20;
 
 shape!(HeldClient { socket: "socket", input: "input", output: "output", asked: "asked" });

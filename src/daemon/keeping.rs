@@ -194,8 +194,7 @@ impl Keeping {
         self.touched.extend(std::mem::take(&mut self.has).into_keys());
     }
 
-    /// Gives the keeper these in the place of what it has of a unit.
-    /// Whether they are others.
+    /// Gives the keeper these in the place of what it has of a unit. Whether they are others.
     fn give(&mut self, unit: &UnitName, kept: Option<(String, &Giving<'_>)>) -> Result<bool, Error> {
         let Some(keeper) = &mut self.keeper else { return Ok(true) };
         let old = self.has.remove(unit).unwrap_or_default();

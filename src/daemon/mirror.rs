@@ -10,9 +10,9 @@ use super::parcels::{Lots, Whole};
 use crate::codec::mirror::{Words, decode, encode};
 use crate::model::kept::KeptUnit;
 use crate::model::{Tick, UnitName};
-use crate::os::image::{seal, unseal};
 use crate::os::manager::Manager;
 use crate::os::open_file;
+use crate::os::sealed::{seal, unseal};
 use nix::errno::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -118,12 +118,6 @@ impl Mirror {
         Lots::whole(whole)
     }
 
-    /// Whether there is one.
-    #[must_use]
-    pub fn is_there(&self) -> bool {
-        self.manager.is_some()
-    }
-
     /// When those that it had no room for are given once more.
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
@@ -195,7 +189,12 @@ impl Mirror {
             true => self.units.remove(unit),
             false => self.units.insert(unit.clone(), named),
         };
-        for name in old.into_iter().flatten() {
+        self.let_go(old)
+    }
+
+    /// A unit names these no more.
+    fn let_go(&mut self, names: Option<Vec<String>>) -> Result<(), Errno> {
+        for name in names.into_iter().flatten() {
             if let Some(count) = self.has.get_mut(&name) {
                 *count = count.saturating_sub(1);
             }
@@ -212,12 +211,8 @@ impl Mirror {
                 self.most
             );
         }
-        for name in self.units.remove(unit).into_iter().flatten() {
-            if let Some(count) = self.has.get_mut(&name) {
-                *count = count.saturating_sub(1);
-            }
-        }
-        self.forget_unnamed()
+        let old = self.units.remove(unit);
+        self.let_go(old)
     }
 
     fn store(&mut self, name: &str, fd: BorrowedFd<'_>) -> Result<(), Errno> {

@@ -17,10 +17,10 @@ use crate::model::settings::Resource;
 use crate::model::text::printable;
 use crate::model::{ClientId, ExitStatus, Progress, Reply, Tick};
 use crate::os::image::{self, Which};
-use crate::os::inherited;
 use crate::os::original::set_raw;
 use crate::os::process::Stat;
 use crate::os::task::Task;
+use crate::os::{inherited, sealed};
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -134,7 +134,7 @@ impl Hands {
     /// Asks it whether it can read what it would be handed.
     fn ask_program(&mut self, program: &Path) -> Result<(), String> {
         let (handover, _) = self.handover(&[]);
-        let sample = image::seal("supd-handover", handover::encode(&handover).as_bytes());
+        let sample = sealed::seal("supd-handover", handover::encode(&handover).as_bytes());
         let sample = sample.map_err(|error| error.to_string())?;
         let ask = || {
             let said = image::ask(program, "--check-handover", sample.as_fd(), ANSWER)?;
@@ -274,13 +274,13 @@ impl Hands {
         }
         let (mut handover, mut open) = self.handover(asked);
         handover.locks = locks.iter().map(|lock| lock.as_raw_fd().unsigned_abs()).collect();
-        let sealed = match image::seal("supd-handover", handover::encode(&handover).as_bytes()) {
-            Ok(sealed) => sealed,
+        let memory = match sealed::seal("supd-handover", handover::encode(&handover).as_bytes()) {
+            Ok(memory) => memory,
             Err(error) => return error.to_string(),
         };
         open.extend(locks);
-        open.push(sealed.as_fd());
-        let variable = (OsString::from(VARIABLE), sealed.as_raw_fd().to_string().into());
+        open.push(memory.as_fd());
+        let variable = (OsString::from(VARIABLE), memory.as_raw_fd().to_string().into());
         let environment = std::env::vars_os().filter(|(name, _)| name != VARIABLE).chain([variable]);
         log::info!("goes on as what is {} now", program.display());
         // The next image is to find what this one found.
@@ -386,7 +386,7 @@ pub(super) fn inherit() -> Result<Option<Handover>, String> {
 fn take(number: &OsString) -> Result<Handover, String> {
     let number = number.to_str().and_then(|text| text.parse().ok()).ok_or("it is no number")?;
     let file = image::inherit(number).map_err(|errno| errno.desc().to_owned())?;
-    let handover = handover::decode(&image::unseal(&File::from(file), handover::BYTES_MAX)?)?;
+    let handover = handover::decode(&sealed::unseal(&File::from(file), handover::BYTES_MAX)?)?;
     if (handover.pid, handover.start_time) != (std::process::id(), own_start()) {
         return Err(format!("it is for process {}, and this is {}", handover.pid, std::process::id()));
     }

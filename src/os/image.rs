@@ -5,17 +5,15 @@
 use super::Error;
 use super::pidfd::PidFd;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::unistd::execve;
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -47,45 +45,6 @@ pub type Which = (u64, u64, u64, (i64, i64));
 pub fn which(program: &Path) -> Option<Which> {
     let found = std::fs::metadata(program).ok()?;
     Some((found.dev(), found.ino(), found.len(), (found.ctime(), found.ctime_nsec())))
-}
-
-/// These bytes in memory (memfd_create(2)), which nobody can change any more.
-///
-/// # Errors
-/// Out of memory or descriptors.
-pub fn seal(name: &str, bytes: &[u8]) -> Result<OwnedFd, Error> {
-    let failed = |errno: Errno| Error::new("make", name, errno);
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let mut file = File::from(memfd_create(name, flags).map_err(failed)?);
-    file.write_all(bytes).map_err(|error| Error::from_io("write", name, &error))?;
-    io::Seek::rewind(&mut file).map_err(|error| Error::from_io("rewind", name, &error))?;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals())).map_err(failed)?;
-    Ok(file.into())
-}
-
-fn seals() -> SealFlag {
-    SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE
-}
-
-/// What was sealed.
-///
-/// # Errors
-/// Why it is not that: no memfd, not sealed, longer than `most` bytes.
-pub fn unseal(file: &File, most: u64) -> Result<Vec<u8>, String> {
-    let found = fcntl(file, FcntlArg::F_GET_SEALS).map_err(|errno| match errno {
-        Errno::EINVAL => "it is no memfd".to_owned(),
-        errno => errno.desc().to_owned(),
-    })?;
-    if !SealFlag::from_bits_truncate(found).contains(seals()) {
-        return Err("it is not sealed".to_owned());
-    }
-    let length = file.metadata().map_err(|error| error.to_string())?.len();
-    if length > most {
-        return Err(format!("it has {length} bytes, more than {most}"));
-    }
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
-    file.read_exact_at(&mut bytes, 0).map_err(|error| error.to_string())?;
-    Ok(bytes)
 }
 
 /// What another program says to one argument, with that on its standard input. It waits, so it is for a child of
@@ -215,19 +174,13 @@ pub fn unblock() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::sealed::seal;
     use crate::os::task::tests::in_child;
+    use std::fs::File;
     use std::os::fd::AsFd;
 
     #[test]
-    fn what_is_sealed_is_read_and_nothing_else_is() {
-        let sealed = File::from(seal("a test", b"state").unwrap());
-        assert_eq!(unseal(&sealed, 5), Ok(b"state".to_vec()));
-        assert!(unseal(&sealed, 4).unwrap_err().contains("5 bytes"));
-        assert!((&sealed).write_all(b"x").is_err(), "nobody changes it");
-        assert!(sealed.set_len(0).is_err());
-        let open = File::from(memfd_create("a test", MFdFlags::MFD_ALLOW_SEALING).unwrap());
-        assert_eq!(unseal(&open, 9), Err("it is not sealed".to_owned()));
-        assert_eq!(unseal(&File::open("/proc/self/exe").unwrap(), 9), Err("it is no memfd".to_owned()));
+    fn no_more_is_read_than_that() {
         assert_eq!(read_all(&b"four"[..], 4), Ok(b"four".to_vec()));
         assert!(read_all(&b"four"[..], 3).is_err());
     }

@@ -42,6 +42,7 @@ pub mod random;
 pub mod remove;
 pub mod room;
 pub mod running;
+pub mod sealed;
 pub mod sock_diag;
 mod sockopt;
 pub mod spawn;

@@ -2,15 +2,15 @@
 //! its keeper die at once, and nothing is lost.
 #![allow(unsafe_code)]
 
-use crate::harness::{Setup, Status, Supd, free_port};
-use crate::load::{Load, Mode, Plan, Target};
+use crate::harness::{Setup, Supd, free_port};
+use crate::reexec::who;
+use crate::survival::{address, loads, more, nothing_is_lost, serving};
 use crate::wait::{SOON, holds_for, wait_until};
 use crate::{Need, Test, proc, test_with};
 use nix::libc;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use std::io::IoSliceMut;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -167,40 +167,13 @@ impl Drop for Manager {
     }
 }
 
-fn who(status: &Status) -> (Option<u64>, Vec<u32>) {
-    (status.active(), status.pids_in(status.active().unwrap_or_default()))
-}
-
 const QUICK: &str = "ProbationSec = \"0\"\nRetain = \"warm\"";
-
-fn serving(supd: &Supd) -> u16 {
-    let port = free_port();
-    supd.install_worker("1");
-    supd.launch("web", &supd.worker(port, &[], "Workers = 2", QUICK));
-    port
-}
-
-fn loads(port: u16) -> [Load; 2] {
-    let at = Target::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    let loads = [Mode::Close, Mode::KeepAlive].map(|mode| Load::start(Plan::new(at.clone(), mode, 4)));
-    more(&loads);
-    loads
-}
-
-fn more(loads: &[Load; 2]) {
-    loads.iter().for_each(|load| load.wait_for_more(100, SOON));
-}
-
-fn nothing_is_lost(loads: [Load; 2]) {
-    let [closing, kept] = loads.map(Load::stop);
-    assert_eq!((closing.lost(), kept.lost()), (0, 0), "{closing}\n{kept}");
-}
 
 fn goes_on(words: &[&str]) {
     let manager = Manager::new();
     let mut supd = manager.start(words);
-    let port = serving(&supd);
-    let loads = loads(port);
+    let port = serving(&supd, "Workers = 2", QUICK);
+    let loads = loads(address(port));
     for version in ["2", "3"] {
         supd.install_worker(version);
         supd.ctl(&["swap", "web"]).expect(0);
@@ -228,8 +201,8 @@ fn without_ebpf() {
 fn over_a_reexec() {
     let manager = Manager::new();
     let supd = manager.start(&[]);
-    let port = serving(&supd);
-    let loads = loads(port);
+    let port = serving(&supd, "Workers = 2", QUICK);
+    let loads = loads(address(port));
     for version in ["2", "3", "4"] {
         supd.ctl(&["reexec"]).expect(0);
         supd.install_worker(version);
@@ -286,8 +259,8 @@ fn what_generations_share() {
 fn of_one_that_is_too_small() {
     let manager = Manager::new();
     let supd = manager.start(&["FDSTORE=3"]);
-    let port = serving(&supd);
-    let loads = loads(port);
+    let port = serving(&supd, "Workers = 2", QUICK);
+    let loads = loads(address(port));
     supd.install_worker("2");
     supd.ctl(&["swap", "web"]).expect(0);
     let log = supd.log();
@@ -306,13 +279,13 @@ fn what_is_closed_goes() {
     let manager = Manager::new();
     let supd = manager.start(&[]);
     for _ in 0..3 {
-        serving(&supd);
+        serving(&supd, "Workers = 2", QUICK);
         wait_until("it to be stored", SOON, || !manager.names().is_empty());
         supd.ctl(&["stop", "web", "--now"]).expect(0);
         wait_until("nothing to be stored", SOON, || manager.names().is_empty());
     }
-    let port = serving(&supd);
-    let loads = loads(port);
+    let port = serving(&supd, "Workers = 2", QUICK);
+    let loads = loads(address(port));
     proc::signal(supd.pid(), Signal::SIGTERM);
     wait_until("supd to go", SOON, || supd.has_ended());
     let stored = manager.names();
@@ -335,13 +308,13 @@ fn of_one_that_reads_slowly() {
     let manager = Manager::new();
     let supd = manager.start(&[]);
     manager.pauses.store(true, Ordering::Relaxed);
-    let port = serving(&supd);
+    let port = serving(&supd, "Workers = 2", QUICK);
     for version in ["2", "3", "4", "5"] {
         supd.install_worker(version);
         let asked = supd.ctl(&["swap", "web"]).expect(0);
         assert!(asked.took < Duration::from_secs(5), "{asked}");
     }
-    let loads = loads(port);
+    let loads = loads(address(port));
     manager.pauses.store(false, Ordering::Relaxed);
     // Whatever comes now comes after what it had no room for.
     supd.install_worker("6");
@@ -371,7 +344,7 @@ fn of_rubbish() {
     let supd = Supd::start();
     supd.ctl(&["shutdown"]).expect(0);
     let supd = manager.start_again(supd, &[]);
-    serving(&supd);
+    serving(&supd, "Workers = 2", QUICK);
     wait_until("it to go", SOON, || !manager.names().iter().any(|name| name == "supd-words-x"));
     assert!(manager.names().contains(&"other".to_owned()));
 }

@@ -2,14 +2,14 @@
 //! changes nothing.
 
 use crate::harness::{Setup, Status, Supd, free_port};
-use crate::load::{Load, Mode, Plan, Target};
 use crate::notify::Stage;
+use crate::survival::{address, loads, more, nothing_is_lost, serving};
 use crate::wait::{SOON, wait_until};
 use crate::{Need, Test, proc, test, test_with};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -42,35 +42,8 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-fn address(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
-}
-
-fn loads(at: SocketAddr) -> [Load; 2] {
-    let loads = [Mode::Close, Mode::KeepAlive].map(|mode| Load::start(Plan::new(Target::Tcp(at), mode, 4)));
-    more(&loads);
-    loads
-}
-
-fn more(loads: &[Load; 2]) {
-    loads.iter().for_each(|load| load.wait_for_more(100, SOON));
-}
-
-fn nothing_is_lost(loads: [Load; 2]) {
-    let [closing, kept] = loads.map(Load::stop);
-    assert_eq!((closing.lost(), kept.lost()), (0, 0), "{closing}\n{kept}");
-}
-
-/// Version 1 serves.
-fn serving(supd: &Supd, service: &str, swap: &str) -> u16 {
-    let port = free_port();
-    supd.install_worker("1");
-    supd.launch("web", &supd.worker(port, &[], service, swap));
-    port
-}
-
 /// Who serves.
-fn who(status: &Status) -> (Option<u64>, Vec<u32>) {
+pub(crate) fn who(status: &Status) -> (Option<u64>, Vec<u32>) {
     (status.active(), status.pids_in(status.active().unwrap_or_default()))
 }
 

@@ -42,27 +42,27 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-fn address(port: u16) -> SocketAddr {
+pub(crate) fn address(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-fn loads(at: SocketAddr) -> [Load; 2] {
+pub(crate) fn loads(at: SocketAddr) -> [Load; 2] {
     let loads = [Mode::Close, Mode::KeepAlive].map(|mode| Load::start(Plan::new(Target::Tcp(at), mode, 4)));
     more(&loads);
     loads
 }
 
-fn more(loads: &[Load; 2]) {
+pub(crate) fn more(loads: &[Load; 2]) {
     loads.iter().for_each(|load| load.wait_for_more(100, SOON));
 }
 
-fn nothing_is_lost(loads: [Load; 2]) {
+pub(crate) fn nothing_is_lost(loads: [Load; 2]) {
     let [closing, kept] = loads.map(Load::stop);
     assert_eq!((closing.lost(), kept.lost()), (0, 0), "{closing}\n{kept}");
 }
 
 /// Version 1 serves.
-fn serving(supd: &Supd, service: &str, swap: &str) -> u16 {
+pub(crate) fn serving(supd: &Supd, service: &str, swap: &str) -> u16 {
     let port = free_port();
     supd.install_worker("1");
     supd.launch("web", &supd.worker(port, &[], service, swap));
