@@ -179,6 +179,7 @@ impl Job<'_> {
         let Launch { settings, generation, origin, .. } = self.launch;
         let copy = |generation| Copy::of(pins, &settings.unit, generation);
         let own = copy(*generation);
+        let _alone = pin::alone(&pins.folder(&settings.unit, *generation))?;
         let origin = (origin != generation).then(|| copy(*origin));
         let earlier = pins.generations(&settings.unit).into_iter().rev().filter(|other| other != generation);
         let earlier: Vec<Copy> = earlier.take(EARLIER_MAX).map(copy).collect();
@@ -444,6 +445,20 @@ mod tests {
         let other = bench.run(&bench.folder.path().join("server"));
         bench.make(3, other.pid(), 3).unwrap();
         assert_ne!(bench.inode(3), bench.inode(1), "another file under the same name");
+    }
+
+    /// As the child of a supd that was killed and that of the next one.
+    #[test]
+    fn two_that_make_the_same_copy_do_not_meet() {
+        let bench = Bench::new();
+        let worker = bench.run(&bench.folder.path().join("server"));
+        let pid = worker.pid();
+        std::thread::scope(|scope| {
+            let each = || (0..50).map(|_| bench.make(1, pid, 1)).collect::<Result<Vec<_>, _>>();
+            let all = [0; 4].map(|_| scope.spawn(each));
+            all.into_iter().for_each(|one| drop(one.join().unwrap().unwrap()));
+        });
+        assert_eq!(std::fs::read(bench.copy(1).program).unwrap(), std::fs::read("/bin/sleep").unwrap());
     }
 
     #[test]

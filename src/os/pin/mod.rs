@@ -13,7 +13,7 @@ use super::Error;
 use super::task::Task;
 use crate::model::interpreters::is_interpreter;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
 use nix::libc;
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
@@ -117,7 +117,22 @@ pub fn decode(answer: &[u8]) -> Option<Pinned> {
     }
 }
 
-/// The same within a child that the caller has forked already. Waits for the disk.
+/// Takes the folder of a copy for the caller alone, until it lets go or ends; waits for who has it. A child that
+/// copies outlives the supd that began it, and the next supd's would write to the same names.
+///
+/// # Errors
+/// What was being done, to what, and why it failed.
+pub fn alone(folder: &Path) -> Result<Flock<OwnedFd>, String> {
+    let says = |errno: Errno| format!("cannot lock {}: {}", folder.display(), errno.desc());
+    let place = open_folder(folder).map_err(says)?;
+    Flock::lock(place, FlockArg::LockExclusive).map_err(|(_, errno)| says(errno))
+}
+
+fn open_folder(folder: &Path) -> Result<OwnedFd, Errno> {
+    open(folder, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// [`pin`], within a child that the caller has forked already. Waits for the disk.
 ///
 /// # Errors
 /// What was being done, to what, and why it failed.
@@ -128,8 +143,7 @@ pub fn copy(source: &Path, target: &Path, size_max: u64) -> Result<Pinned, Strin
     let says = |doing: &str, what: &Path, why: &dyn fmt::Display| {
         format!("cannot {doing} {}: {why}", what.display())
     };
-    let place = open(folder, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|errno| says("open", folder, &errno.desc()))?;
+    let place = open_folder(folder).map_err(|errno| says("open", folder, &errno.desc()))?;
     if let Some(reason) = unpinnable(source, &file, mode, identity.size, size_max, &place) {
         return Ok(Pinned::Not(identity, reason));
     }
