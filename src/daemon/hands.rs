@@ -233,6 +233,13 @@ impl Hands {
         }
     }
 
+    /// Gives on what this turn has to record: the file that is written to tells of nothing that it was not given.
+    pub fn write(&mut self) {
+        if !self.recorder.is_idle() {
+            self.flush();
+        }
+    }
+
     /// Moves records along.
     pub fn flush(&mut self) {
         for complaint in self.recorder.pump(&mut self.sources, &mut self.inbox) {

@@ -64,6 +64,7 @@ impl Reactor {
     /// The poller itself is broken.
     pub fn run(mut self) -> std::io::Result<u8> {
         self.step(clock::now());
+        self.hands.write();
         self.hands.keep(&self.machine, clock::now());
         upward::ready();
         upward::status(&format!("{} units", self.machine.units().count()));
@@ -77,6 +78,7 @@ impl Reactor {
             self.step(now);
             // Last: a step may leave something to begin that no descriptor will tell of.
             self.hands.tend(&self.machine, now);
+            self.hands.write();
             self.hands.keep(&self.machine, now);
             // Whoever waits at one knows that the next supd knows.
             if self.hands.inbox.is_empty() {
@@ -133,6 +135,7 @@ impl Reactor {
 
     fn wait(&mut self) -> std::io::Result<Ready> {
         let hands = &mut self.hands;
+        debug_assert!(!hands.recorder.is_forgotten(), "a record would wait until something else happens");
         let busy = !hands.inbox.is_empty()
             || hands.control.pending()
             || hands.notifiers.pending()
@@ -280,9 +283,6 @@ impl Reactor {
         self.thrift.took(taken, now);
         if self.hands.inbox.is_empty() {
             self.hands.end_survivors();
-        }
-        if !self.hands.recorder.is_idle() {
-            self.hands.flush();
         }
     }
 }

@@ -117,6 +117,12 @@ impl Recorder {
         self.flusher.is_idle()
     }
 
+    /// See [`Flusher::is_forgotten`].
+    #[must_use]
+    pub fn is_forgotten(&self) -> bool {
+        self.flusher.is_forgotten()
+    }
+
     /// Gives a record on. Its outcome comes out of [`Recorder::pump`], or is returned at once.
     ///
     /// # Errors

@@ -67,6 +67,8 @@ struct Child {
     since: Tick,
     /// How many bytes of `frames` it has been given.
     given: usize,
+    /// Its socket took no more the last time, and will tell when it does.
+    is_full: bool,
     heard: Vec<u8>,
 }
 
@@ -111,6 +113,13 @@ impl Flusher {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.work.is_empty()
+    }
+
+    /// Whether work waits of which no socket will ever tell: [`Flusher::pump`] is to be called.
+    #[must_use]
+    pub fn is_forgotten(&self) -> bool {
+        let given = |child: &Child| child.is_full || child.given == self.frames.len();
+        !self.is_idle() && !self.child.as_ref().is_some_and(given)
     }
 
     /// Takes files to be put in place, and synced where the line does not carry what they say, and
@@ -197,12 +206,13 @@ impl Flusher {
         })?;
         let socket = UnixStream::from_std(ours);
         let since = clock::now();
-        Ok(Child { process: forked.process, socket, since, given: 0, heard: Vec::new() })
+        Ok(Child { process: forked.process, socket, since, given: 0, is_full: false, heard: Vec::new() })
     }
 
     /// `false`: it is dead.
     fn give(&mut self) -> bool {
         let Some(child) = &mut self.child else { return true };
+        child.is_full = false;
         loop {
             let (first, second) = self.frames.as_slices();
             let rest = first.get(child.given..).filter(|rest| !rest.is_empty());
@@ -212,7 +222,10 @@ impl Flusher {
             }
             match child.socket.write(rest) {
                 Ok(count) => child.given += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    child.is_full = true;
+                    return true;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Its last answers may still be there to be heard; hearing then finds its end.
                 Err(_) => return true,
