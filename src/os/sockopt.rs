@@ -62,7 +62,8 @@ pub(in crate::os) fn listen(fd: BorrowedFd<'_>, backlog: u32) -> Result<(), Errn
     Errno::result(unsafe { libc::listen(fd.as_raw_fd(), backlog) }).map(drop)
 }
 
-/// connect(2) to AF_UNSPEC: a TCP socket listens no more, and is as it was before (tcp_disconnect).
+/// connect(2) to AF_UNSPEC: a TCP socket listens no more, and is as it was before (tcp_disconnect); one of UDP has
+/// neither a peer nor an interface.
 pub(in crate::os) fn disconnect(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
     let length = libc::socklen_t::try_from(size_of_val(&nowhere)).map_err(|_| Errno::EINVAL)?;

@@ -16,6 +16,7 @@ pub(crate) fn tests() -> Vec<Test> {
     let root = &[Need::File("/usr/bin/python3", "apt-get install python3"), Need::Root];
     vec![
         test_with("tampered::a_tied_standby", python, || of_each(a_tied_standby)),
+        test_with("tampered::a_tied_one_where_all_have_an_interface", root, a_tied_one_at_an_interface),
         test_with("tampered::a_held_one_at_an_interface", root, || of_each(a_held_one_at_an_interface)),
         test_with("tampered::an_active_one_at_an_interface", root, || of_each(an_active_one_at_an_interface)),
         test_with("tampered::a_path_that_is_shut_is_no_way_back", python, || of_each(a_shut_path)),
@@ -42,12 +43,17 @@ struct Stage {
 
 impl Stage {
     fn serving(supd: Supd) -> Self {
+        Self::at(supd, "")
+    }
+
+    /// With this for its UDP socket.
+    fn at(supd: Supd, datagram: &str) -> Self {
         let (port, app) = (free_port(), supd.app());
         fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemon/apps/tamper.py"), app.join("tamper.py"))
             .expect("a program");
         let unit = format!(
             "[[Socket]]\nName = \"stream\"\nListenStream = \"127.0.0.1:{port}\"\n\n\
-             [[Socket]]\nName = \"datagram\"\nListenDatagram = \"127.0.0.1:{port}\"\n\n\
+             [[Socket]]\nName = \"datagram\"\nListenDatagram = \"127.0.0.1:{port}\"\n{datagram}\n\n\
              [[Socket]]\nName = \"path\"\nListenStream = {:?}\n\n[Service]\n\
              ExecStart = [\"/usr/bin/python3\", \"-S\", {:?}, {:?}]\nRestartSec = \"50ms\"\n\n[Swap]\n\
              Retain = \"warm\"\nProbationSec = \"200ms\"\nSettleSec = \"100ms\"\nDrainSec = \"500ms\"\n",
@@ -129,6 +135,23 @@ fn a_tied_standby(supd: Supd) {
     forward(4);
     let status = stage.supd.ctl(&["status", "web"]).expect(0);
     assert!(!status.text().contains("tied"), "{status}");
+}
+
+/// What is bound to an interface is put elsewhere by whoever may, CAP_NET_RAW or not.
+fn a_tied_one_at_an_interface() {
+    let wrapper = ["setpriv", "--bounding-set=-bpf,-sys_admin,-net_raw"].map(ToOwned::to_owned);
+    let supd = Supd::start_with(&Setup { wrapper: wrapper.into(), ..Setup::default() });
+    let stage = Stage::at(supd, "BindToDevice = \"lo\"");
+    stage.supd.ctl(&["swap", "web"]).expect(0);
+    stage.supd.ctl(&["swap", "web", "--hold"]).expect(0);
+    stage.orders(3, "tie");
+    stage.supd.ctl(&["abort", "web"]).expect(0);
+    for generation in 4..8 {
+        stage.supd.ctl(&["swap", "web"]).expect(0);
+        stage.all_get_to(generation);
+    }
+    stage.supd.ctl(&["rollback", "web"]).expect(0);
+    stage.all_get_to(6);
 }
 
 /// It receives all that comes in there, until supd looks.

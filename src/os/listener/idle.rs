@@ -151,7 +151,14 @@ fn retire(fd: BorrowedFd<'_>, address: &Address) -> Result<(), Errno> {
 }
 
 pub(super) fn to_nowhere(fd: BorrowedFd<'_>) -> Result<(), Errno> {
-    sockopt::set(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, NOWHERE)
+    let go = || sockopt::set(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, NOWHERE);
+    let datagrams = || sockopt::get(fd, libc::SOL_SOCKET, libc::SO_TYPE) == Ok(libc::SOCK_DGRAM);
+    match go() {
+        // One interface for another takes CAP_NET_RAW; but who has no peer any more has no interface either
+        // (net/ipv4/udp.c, __udp_disconnect).
+        Err(Errno::EPERM) if datagrams() => sockopt::disconnect(fd).and_then(|()| go()),
+        gone => gone,
+    }
 }
 
 pub(super) fn is_nowhere(fd: BorrowedFd<'_>) -> bool {
