@@ -55,7 +55,13 @@ fn nobody_listened(settings: &Settings, seen: &Seen<'_>) -> Option<String> {
     let named = missing.map(|socket| format!("{} ({})", socket.address, socket.name));
     let named: Vec<String> = named.take(NAMED_MAX).collect();
     let some = seen.missing.len() < settings.sockets.len();
-    let why = if some { ": each [[Socket]] needs a bind(2) of its own" } else { "" };
+    // HAProxy's way: a slot listens before its worker has it.
+    let why = if some {
+        ": each [[Socket]] needs a bind(2) of its own"
+    } else {
+        ": if it answers all the same, it saw that its socket listens already, and left listen(2) out; write Ready = \
+         \"tcp\" then"
+    };
     (!named.is_empty()).then(|| format!("nobody listened on {}{why}", named.join(", ")))
 }
 
@@ -123,7 +129,8 @@ mod tests {
         );
         assert_eq!(
             hint(&unit, &[], &seen(true, &[0, 1])).unwrap(),
-            "nobody listened on [::]:8080 (a), [::]:8081 (b)"
+            "nobody listened on [::]:8080 (a), [::]:8081 (b): if it answers all the same, it saw that its socket \
+             listens already, and left listen(2) out; write Ready = \"tcp\" then"
         );
         assert_eq!(hint(&unit, &[], &seen(false, &[1])), None, "it ended before");
         let log = ["bind: Address already in use".to_owned()];

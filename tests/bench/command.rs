@@ -86,7 +86,7 @@ fn measure(section: &mut Section, how: &str, supd: &Supd) {
         supd.launch(unit, &supd.worker(free_port(), &[], "ReadySettleSec = \"0\"", &swap));
     }
     let (mut starts, mut flushes) = (Vec::new(), Vec::new());
-    let (mut asks, mut counts) = (Vec::new(), Vec::new());
+    let (mut asks, mut counts, mut nothings) = (Vec::new(), Vec::new(), Vec::new());
     let [mut swap, mut cold, mut early, mut warm]: [Measured; 4] = Default::default();
     let mut unpinned = 0;
     for round in 0..ROUNDS {
@@ -114,6 +114,7 @@ fn measure(section: &mut Section, how: &str, supd: &Supd) {
         warm.add(supd, "warm", took, Duration::ZERO);
         counts.push(supd.ctl(&["status", "warm"]).expect(0).took);
         asks.push(supd.ctl(&["is-active", "web"]).expect(0).took);
+        nothings.push(nothing());
         flushes.push(flush(supd));
         starts.push(own_start);
     }
@@ -132,8 +133,27 @@ fn measure(section: &mut Section, how: &str, supd: &Supd) {
         "ms",
     );
     section.figure("beside: supctl is-active, which changes nothing", &Sample::millis(&asks), "ms");
+    let added = warm.whole.iter().zip(&asks).map(|(whole, ask)| whole - millis(*ask));
+    let added = Sample::of(added);
+    section.judged_p99(
+        &format!("rollback{how}, to a standby, more than supctl is-active"),
+        &added,
+        "ms",
+        Budget(5.0),
+    );
+    let nothings = Sample::millis(&nothings);
+    let what = format!("beside: a program that does nothing, launch to end; p99 {:.2}", nothings.at(0.99));
+    section.figure(&what, &nothings, "ms");
     // Without --json a rollback prints its answer and then counts who is left where it came from.
     section.figure("beside: supctl status, which counts connections", &Sample::millis(&counts), "ms");
+}
+
+/// What the machine takes for a program, whatever that does.
+fn nothing() -> Duration {
+    let began = Instant::now();
+    let status = Command::new("true").stdin(Stdio::null()).stdout(Stdio::null()).status();
+    assert!(status.is_ok_and(|status| status.success()), "true");
+    began.elapsed()
 }
 
 fn one_worker(supd: &Supd, unit: &str) {
