@@ -8,11 +8,11 @@
 //! The JSON is what `supctl events` prints.
 
 use super::json::{ByView, FORMAT, HistoryEntry, SideView};
-use super::ledger::{Author, Entry};
+use super::ledger::Entry;
 use super::sealed;
 use super::shape::Shape;
 use crate::model::ledger::{Durable, Happening};
-use crate::model::{Generation, SwapId};
+use crate::model::{Author, Generation, SwapId};
 use serde::Deserialize;
 use std::borrow::Cow;
 

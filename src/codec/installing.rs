@@ -1,9 +1,8 @@
 //! An install that is under way, as the text of a file in the runtime folder: should supd die, the next one
 //! knows what came to nothing, and who asked for it.
 
-use super::ledger::Author;
 use super::shape::{Shape, shape};
-use crate::model::Label;
+use crate::model::{Author, Label};
 use serde_json::Value;
 
 /// An install under way.

@@ -14,11 +14,11 @@
 //! ```
 
 use super::sealed;
-use super::shape::{Misfit, Shape, member, object, shape, shape_words, tagged, variant};
+use super::shape::{Misfit, Shape, fields, member, object, shape, shape_words, tagged, variant};
 use crate::model::ledger::{Durable, Happening, Intent, Kept, Record, SwapKind, Want};
 use crate::model::release::{Content, Release, Verdict};
 use crate::model::status::SwapResult;
-use crate::model::{Generation, Label};
+use crate::model::{Author, Generation, Label};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -68,21 +68,6 @@ pub struct Course {
     pub ready_ms: Option<u64>,
     /// From the intent saved until new connections reached it, in microseconds.
     pub switch_us: Option<u64>,
-}
-
-/// Who asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Author {
-    /// The user id of the client, by the kernel's word.
-    pub uid: u32,
-    /// Who logged in, to become that user later (audit(7)); `None`: nobody did, or it is not known.
-    pub login_uid: Option<u32>,
-    /// The verb, as `swap`.
-    pub verb: String,
-    /// Why, in that person's words.
-    pub reason: Option<String>,
-    /// The request's own name, by which a repetition is known.
-    pub request_id: Option<String>,
 }
 
 /// A line that is not what was written.
@@ -386,10 +371,6 @@ impl Shape for Happening {
             _ => Err(Misfit::new("a happening of this format")),
         }
     }
-}
-
-fn fields<const N: usize>(members: [(&str, Value); N]) -> Value {
-    Value::Object(members.into_iter().map(|(key, value)| (key.to_string(), value)).collect())
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@
 //! a file's format. Unknown members are passed over: a later supd of the same format may add some.
 
 use crate::model::settings::Command;
-use crate::model::{Address, Generation, Label, ListenerName, Signal, SocketKind, SwapId, UnitName};
+use crate::model::{
+    Address, Generation, Label, ListenerName, Share, Signal, SocketKind, SwapId, Tick, UnitName,
+};
 use serde_json::{Map, Value};
 use std::fmt;
 use std::net::IpAddr;
@@ -50,6 +52,11 @@ pub(crate) trait Shape: Sized {
     fn absent() -> Option<Self> {
         None
     }
+}
+
+/// An object of these members.
+pub(crate) fn fields<const N: usize>(members: [(&str, Value); N]) -> Value {
+    Value::Object(members.into_iter().map(|(key, value)| (key.to_string(), value)).collect())
 }
 
 /// The members of an object.
@@ -265,6 +272,8 @@ macro_rules! shape_inside {
 
 shape_inside! {
     Generation(u64), |g: &Generation| g.0, |n| Some(Generation(n)), "a number";
+    Tick(u64), |t: &Tick| t.0, |n| Some(Tick(n)), "microseconds";
+    Share(u32), |s: &Share| u32::from(s.parts()), |n| Share::of_parts(u16::try_from(n).ok()?), "parts of 10000";
     SwapId(u64), |s: &SwapId| s.0, |n| Some(SwapId(n)), "a number";
     Signal(i32), |s: &Signal| s.0, |n: i32| Signal::parse(&n.to_string()), "the number of a signal";
     UnitName(String), |n: &UnitName| n.to_string(), |n: String| UnitName::new(&n).ok(), "a unit's name";

@@ -159,10 +159,10 @@ fn unknown(request: &RequestRecord, swap: Option<SwapId>) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::ledger::{Author, tests::sample};
+    use crate::codec::ledger::tests::sample;
     use crate::codec::request::tests::sample as asked;
     use crate::model::release::{Content, Release, Verdict};
-    use crate::model::{Label, Stops, SwapKind, WaitFor};
+    use crate::model::{Author, Label, Stops, SwapKind, WaitFor};
 
     /// A replay of these happenings in the unit `web`, from seq 13 on; the `bool`: by that request.
     fn replay(happenings: &[(bool, Happening)]) -> Replay {

@@ -2,10 +2,9 @@
 
 use super::control::Call;
 use super::outcomes::{Key, Note, Outcomes, Repeated};
-use crate::codec::ledger::Author;
 use crate::codec::request::{RequestRecord, Stamp};
 use crate::codec::varlink::Outcome;
-use crate::model::{ClientId, Tick, UnitName};
+use crate::model::{Author, ClientId, Tick, UnitName};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Numbers from here on are supd's own: calls that nobody made.

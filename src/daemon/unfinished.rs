@@ -1,10 +1,10 @@
 //! Who asked for the swaps that the last supd did not outlive. The machine says how each ended; the record of
 //! that end names whoever asked for its beginning.
 
-use crate::codec::ledger::{Author, Replay};
+use crate::codec::ledger::Replay;
 use crate::machine;
 use crate::model::status::SwapStatus;
-use crate::model::{Durable, Happening, Intent, SwapId, UnitName};
+use crate::model::{Author, Durable, Happening, Intent, SwapId, UnitName};
 use std::collections::BTreeMap;
 
 /// The swaps that were under way when supd ended, and who asked for them.

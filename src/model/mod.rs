@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock or logs; std only. Every other layer imports this one.
 
 pub mod address;
+pub mod author;
 pub mod binding;
 pub mod exit;
 pub mod few;
@@ -24,6 +25,7 @@ pub mod tick;
 pub mod waiting;
 
 pub use address::{Address, SocketKind};
+pub use author::Author;
 pub use exit::{ExitStatus, WorkerExit};
 pub use few::Few;
 pub use id::{
