@@ -1,8 +1,9 @@
 //! What supd hands to its next image as JSON: in a sealed memfd, whose number is in the environment.
 
-use super::shape::{Shape, member, object, shape};
+use super::shape::{Misfit, Shape, fields, member, object, shape, tagged, variant};
 use super::{kept, ledger, pinned};
-use crate::model::handover::{Handover, HeldClient};
+use crate::model::Stops;
+use crate::model::handover::{Handover, HeldClient, HeldSwap, Rest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
@@ -17,6 +18,26 @@ pub const WORD: &str = "handover";
 pub const BYTES_MAX: u64 = 128 << 20;
 
 shape!(HeldClient { socket: "socket", input: "input", output: "output", asked: "asked" });
+shape!(Stops { unbound: "unbound", hold: "hold", canary: "canary" });
+shape!(HeldSwap {
+    unit: "unit",
+    swap_id: "swap_id",
+    kind: "kind",
+    from: "from",
+    to: "to",
+    origin: "origin",
+    rest: "rest",
+    steered: "steered",
+    share: "share",
+    warm: "warm",
+    stops: "stops",
+    stops_left: "stops_left",
+    launched: "launched",
+    ready: "ready",
+    switch: "switch",
+    gap: "gap",
+    by: "by",
+});
 shape!(Handover {
     pid: "pid",
     start_time: "start_time",
@@ -31,7 +52,33 @@ shape!(Handover {
     inherited: "inherited",
     mirrored: "mirrored",
     clients: "clients",
+    swaps: "swaps",
 });
+
+impl Shape for Rest {
+    fn write(&self) -> Value {
+        match self {
+            Self::Held => "held".into(),
+            Self::Canary { stage, until } => {
+                tagged("canary", fields([("stage", stage.write()), ("until", until.write())]))
+            }
+            Self::Probation { until } => tagged("probation", fields([("until", until.write())])),
+        }
+    }
+
+    fn read(value: &Value) -> Result<Self, Misfit> {
+        if value.as_str() == Some("held") {
+            return Ok(Self::Held);
+        }
+        let (word, inner) = variant(value)?;
+        let map = object(inner)?;
+        match word {
+            "canary" => Ok(Self::Canary { stage: member(map, "stage")?, until: member(map, "until")? }),
+            "probation" => Ok(Self::Probation { until: member(map, "until")? }),
+            _ => Err(Misfit::new("where a swap of this format rests")),
+        }
+    }
+}
 
 /// As one line.
 #[must_use]
@@ -84,6 +131,8 @@ pub fn unpack(text: &str) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Author, Generation, Share, SwapId, SwapKind, Tick, UnitName};
+    use std::time::Duration;
 
     fn sample() -> Handover {
         let client = HeldClient { socket: 9, input: pack(b"{\0"), output: String::new(), asked: true };
@@ -101,6 +150,43 @@ mod tests {
             inherited: Vec::new(),
             mirrored: Vec::new(),
             clients: vec![client],
+            swaps: [
+                Rest::Held,
+                Rest::Canary { stage: Some(1), until: Some(Tick(9)) },
+                Rest::Canary { stage: None, until: None },
+                Rest::Probation { until: Tick(9) },
+            ]
+            .map(swap)
+            .into(),
+        }
+    }
+
+    fn swap(rest: Rest) -> HeldSwap {
+        let (second, generation) = (Some(Duration::from_millis(1500)), |number| Some(Generation(number)));
+        HeldSwap {
+            unit: UnitName::new("web").unwrap(),
+            swap_id: SwapId(4),
+            kind: SwapKind::Swap,
+            from: generation(2),
+            to: Generation(3),
+            origin: generation(1),
+            rest,
+            steered: true,
+            share: Share::of_parts(125).unwrap(),
+            warm: false,
+            stops: Stops { unbound: false, hold: true, canary: Share::of_parts(125) },
+            stops_left: true,
+            launched: Tick(7),
+            ready: second,
+            switch: second,
+            gap: None,
+            by: Some(Author {
+                uid: 1000,
+                login_uid: None,
+                verb: "swap".into(),
+                reason: Some("prices".into()),
+                request_id: None,
+            }),
         }
     }
 

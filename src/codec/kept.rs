@@ -35,7 +35,13 @@ impl fmt::Display for Unreadable {
 shape_words!(KeptTraffic { Refused = "refused", HeldOff = "held-off", Open = "open" });
 shape!(KeptLoan { generation: "generation", slot: "slot" });
 shape!(KeptNotify { generation: "generation", socket: "socket" });
-shape!(KeptGeneration { generation: "generation", origin: "origin", steered: "steered", workers: "workers" });
+shape!(KeptGeneration {
+    generation: "generation",
+    origin: "origin",
+    steered: "steered",
+    launched: "launched",
+    workers: "workers"
+});
 shape!(KeptStored { generation: "generation", worker: "worker", name: "name", poll: "poll", file: "file" });
 shape!(KeptCall { id: "id", thread: "thread", fd: "fd", address: "address", backlog: "backlog" });
 shape!(KeptIntercept {
@@ -107,7 +113,7 @@ pub fn decode(text: &[u8]) -> Result<KeptUnit, Unreadable> {
 mod tests {
     use super::*;
     use crate::codec::pinned::tests::sample as pinned;
-    use crate::model::{Address, Generation};
+    use crate::model::{Address, Generation, Tick};
 
     fn sample() -> KeptUnit {
         let socket = pinned("web").sockets[0].clone();
@@ -140,6 +146,7 @@ mod tests {
             generations: vec![KeptGeneration {
                 generation: Generation(7),
                 origin: Generation(5),
+                launched: Tick(5),
                 steered: true,
                 workers: vec![0, 3],
             }],

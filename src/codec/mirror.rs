@@ -71,8 +71,8 @@ pub fn decode(text: &[u8]) -> Result<Words, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Generation;
     use crate::model::kept::{KeptGeneration, KeptIntercept, KeptSteering, KeptStored};
+    use crate::model::{Generation, Tick};
 
     fn words(names: &[Option<&str>]) -> Words {
         let generation = Generation(3);
@@ -102,7 +102,13 @@ mod tests {
             },
             listeners: Vec::new(),
             notify: Vec::new(),
-            generations: vec![KeptGeneration { generation, origin: generation, steered: false, workers }],
+            generations: vec![KeptGeneration {
+                generation,
+                origin: generation,
+                steered: false,
+                launched: Tick(5),
+                workers,
+            }],
             stored: vec![stored("a", 0), stored("b", 1)],
             intercepts: vec![asks(1, 2), asks(2, 3)],
         };

@@ -49,6 +49,14 @@ impl Clients {
         client.0 >= INTERNAL_FIRST
     }
 
+    /// A number for whoever asked an earlier image for what goes on: nobody is told by it.
+    pub fn stand_in(&mut self, unit: &UnitName, author: Author) -> ClientId {
+        let client = self.internal();
+        self.asked.insert(client, Asked { unit: Some(unit.clone()), author, key: None });
+        self.forget_later(client);
+        client
+    }
+
     /// What the disk has of earlier lives of supd.
     pub fn restore(&mut self, kept: Vec<(u16, RequestRecord)>, now: &Stamp) {
         self.outcomes.restore(kept, now);
@@ -92,6 +100,13 @@ impl Clients {
         self.asked.get(&client)?.unit.as_ref()
     }
 
+    /// Whether somebody may ask again about this unit by a request_id whose outcome is yet to come: only who has begun
+    /// it can write that down.
+    #[must_use]
+    pub fn owes(&self, unit: &UnitName) -> bool {
+        self.asked.values().any(|asked| asked.key.is_some() && asked.unit.as_ref() == Some(unit))
+    }
+
     fn key(&self, client: ClientId) -> Option<&Key> {
         self.asked.get(&client)?.key.as_ref()
     }
@@ -129,13 +144,17 @@ impl Clients {
             return None;
         }
         let unit = asked.unit.clone();
+        self.forget_later(client);
+        unit
+    }
+
+    fn forget_later(&mut self, client: ClientId) {
         self.gone.push_back(client);
         if self.gone.len() > GONE_MAX {
             if let Some(oldest) = self.gone.pop_front() {
                 self.asked.remove(&oldest);
             }
         }
-        unit
     }
 }
 

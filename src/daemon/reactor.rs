@@ -72,7 +72,9 @@ impl Reactor {
             let ready = self.wait()?;
             let now = clock::now();
             self.hear(ready, now);
-            if self.machine.deadline().is_some_and(|deadline| deadline <= now) {
+            // Whoever the image before has told of a step hears of the next one, too.
+            let heard = self.hands.reexecuted.is_none();
+            if heard && self.machine.deadline().is_some_and(|deadline| deadline <= now) {
                 self.hands.inbox.push_back(Input::Clock);
             }
             self.step(now);
@@ -222,7 +224,7 @@ impl Reactor {
             match signal {
                 libc::SIGCHLD => self.orphans = true,
                 libc::SIGHUP => self.hands.daemon_reload(None, &self.machine),
-                libc::SIGUSR2 => self.hands.reexec(None, clock::now()),
+                libc::SIGUSR2 => self.hands.reexec(None, &self.machine, clock::now()),
                 libc::SIGUSR1 => log::warn!("signal {signal} means nothing to supd, and changes nothing"),
                 libc::SIGTERM if self.hands.one.is_none() => self.hands.terminated(clock::now()),
                 _ if self.hands.one.is_some() && self.hands.story.ending.is_some() => self.hands.end_now(),
@@ -272,12 +274,19 @@ impl Reactor {
                 self.hands.keeping.touch(unit);
             }
             self.hands.remember_launch(&input);
+            let added = match &input {
+                Input::Add(restored) => Some(restored.settings.unit.clone()),
+                _others => None,
+            };
             self.hands.one.iter_mut().for_each(|one| one.hear(&input));
             self.machine.step(now, input, &mut effects);
             launched += effects.iter().filter(|effect| effect.launches()).count();
             for effect in effects.drain(..) {
                 log::trace!("  {effect:?}");
                 self.hands.perform(effect, &self.machine, now);
+            }
+            if let Some(unit) = added {
+                self.hands.try_out_again(&unit, &self.machine, now);
             }
         }
         self.thrift.took(taken, now);

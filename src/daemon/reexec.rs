@@ -11,8 +11,8 @@ use crate::codec::history::{by, cut};
 use crate::codec::json::{ByView, HistoryEntry};
 use crate::codec::varlink::Outcome;
 use crate::codec::{kept, ledger, pinned};
-use crate::machine::Machine;
-use crate::model::handover::Handover;
+use crate::machine::{Carried, Machine};
+use crate::model::handover::{Handover, HeldSwap};
 use crate::model::settings::Resource;
 use crate::model::text::printable;
 use crate::model::{ClientId, ExitStatus, Progress, Reply, Tick};
@@ -88,7 +88,7 @@ impl Reexec {
 
 impl Hands {
     /// Somebody wants the new program, or whoever sent SIGUSR2.
-    pub(super) fn reexec(&mut self, client: Option<ClientId>, now: Tick) {
+    pub(super) fn reexec(&mut self, client: Option<ClientId>, machine: &Machine, now: Tick) {
         if let (Some(reexec), Some(client)) = (&mut self.reexec, client) {
             return reexec.clients.push(client);
         }
@@ -99,7 +99,7 @@ impl Hands {
         let begun = self.may_reexec(now).and_then(|()| {
             let program = image::program().map_err(|error| error.to_string())?;
             let which = image::which(&program);
-            self.ask_program(&program)?;
+            self.ask_program(&program, machine)?;
             Ok((program, which))
         });
         let clients = client.into_iter().collect();
@@ -132,8 +132,8 @@ impl Hands {
     }
 
     /// Asks it whether it can read what it would be handed.
-    fn ask_program(&mut self, program: &Path) -> Result<(), String> {
-        let (handover, _) = self.handover(&[]);
+    fn ask_program(&mut self, program: &Path, machine: &Machine) -> Result<(), String> {
+        let (handover, _) = self.handover(&[], machine);
         let sample = sealed::seal("supd-handover", handover::encode(&handover).as_bytes());
         let sample = sample.map_err(|error| error.to_string())?;
         let ask = || {
@@ -231,7 +231,10 @@ impl Hands {
         if !self.inbox.is_empty() || !self.jobs.is_idle() || self.sweeper.is_asked() {
             return hinders("a command is under way".to_owned(), false);
         }
-        match self.control.unsettled(&asked) {
+        if let Some(owed) = machine.resting().find(|swap| self.clients.owes(&swap.held.unit)) {
+            return hinders(format!("{}: a request with a request_id is under way", owed.held.unit), false);
+        }
+        match self.control.unsettled(&asked, |client| machine.goes_on_waiting(client)) {
             0 => {}
             count => return hinders(format!("{count} request(s) are under way"), false),
         }
@@ -260,7 +263,7 @@ impl Hands {
         let (program, asked) = (reexec.program.clone(), reexec.clients.clone());
         let same = reexec.which.is_some() && image::which(&program) == reexec.which;
         let why = match self.settle_keeper(machine, now) {
-            Ok(()) if same => self.execute(&program, &asked, locks),
+            Ok(()) if same => self.execute(&program, &asked, locks, machine),
             Ok(()) => format!("{} has changed since it was asked: try again", program.display()),
             Err(why) => why,
         };
@@ -268,11 +271,17 @@ impl Hands {
     }
 
     /// Why it was not to be.
-    fn execute(&mut self, program: &Path, asked: &[ClientId], locks: [BorrowedFd<'_>; 2]) -> String {
+    fn execute(
+        &mut self,
+        program: &Path,
+        asked: &[ClientId],
+        locks: [BorrowedFd<'_>; 2],
+        machine: &Machine,
+    ) -> String {
         for (client, cursor) in self.story.watches.cursors() {
             self.control.note_cursor(client, cursor);
         }
-        let (mut handover, mut open) = self.handover(asked);
+        let (mut handover, mut open) = self.handover(asked, machine);
         handover.locks = locks.iter().map(|lock| lock.as_raw_fd().unsigned_abs()).collect();
         let memory = match sealed::seal("supd-handover", handover::encode(&handover).as_bytes()) {
             Ok(memory) => memory,
@@ -297,7 +306,7 @@ impl Hands {
     }
 
     /// What the next image is to have, and the descriptors that are to stay open for it.
-    fn handover(&self, asked: &[ClientId]) -> (Handover, Vec<BorrowedFd<'_>>) {
+    fn handover(&self, asked: &[ClientId], machine: &Machine) -> (Handover, Vec<BorrowedFd<'_>>) {
         let held = self.control.hold(asked);
         let (control, control_file, client_last) = self.control.identity();
         let mut open = held.open;
@@ -316,8 +325,20 @@ impl Hands {
             inherited: self.inherited.iter().map(|fd| fd.as_raw_fd().unsigned_abs()).collect(),
             mirrored: self.mirror.names().cloned().collect(),
             clients: held.clients,
+            swaps: machine.resting().map(|swap| self.held_swap(swap)).collect(),
         };
         (handover, open)
+    }
+
+    fn held_swap(&self, Carried { held, client }: Carried) -> HeldSwap {
+        let by = client.and_then(|client| self.clients.author(client)).cloned();
+        HeldSwap { by, ..held }
+    }
+
+    /// A swap of the image before, for the machine.
+    pub(super) fn carry_on(&mut self, held: HeldSwap) -> Carried {
+        let client = held.by.clone().map(|author| self.clients.stand_in(&held.unit, author));
+        Carried { held, client }
     }
 
     pub(super) fn give_up_reexec(&mut self, why: &str, now: Tick) {

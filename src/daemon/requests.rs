@@ -109,7 +109,7 @@ impl Hands {
             }
             Method::Reexec => {
                 self.asked(call, now);
-                self.reexec(Some(call.client), now);
+                self.reexec(Some(call.client), machine, now);
             }
             Method::Shutdown => {
                 self.asked(call, now);

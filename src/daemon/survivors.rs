@@ -169,7 +169,8 @@ impl Survivors {
             let known = family.kept.generations.iter().find(|known| known.generation == *generation);
             let origin = known.map_or(*generation, |known| known.origin);
             let steered = known.map_or(family.kept.steered, |known| known.steered);
-            KeptGeneration { generation: *generation, origin, steered, workers }
+            let launched = known.map_or(clock::now(), |known| known.launched);
+            KeptGeneration { generation: *generation, origin, steered, launched, workers }
         });
         each.collect()
     }
@@ -251,7 +252,8 @@ impl Hands {
         // What nobody has taken is closed.
         *given = Given::default();
         self.listeners.insert(unit.clone(), Box::new(listeners));
-        let survived = goes_on.then(|| Survived { generations: self.survivors.of(unit), steered });
+        let swap = self.carried.remove(unit).map(|held| self.carry_on(held));
+        let survived = goes_on.then(|| Survived { generations: self.survivors.of(unit), steered, swap });
         Some((bound, survived))
     }
 

@@ -115,6 +115,15 @@ impl Hands {
             .insert(unit.clone(), Trial { generation, queues, look: now.after(SELDOM), told: false });
     }
 
+    /// A unit has come into being, perhaps with a swap that the image before had under way.
+    pub(super) fn try_out_again(&mut self, unit: &UnitName, machine: &Machine, now: Tick) {
+        if let Some(generation) = machine.on_trial(unit) {
+            self.try_out(unit, generation, machine, now);
+        } else if machine.swap_step(unit) == Some(StepKind::Held) {
+            self.watch_held(unit, now);
+        }
+    }
+
     /// Looks where that is due, and says who accepts nothing.
     pub(super) fn tend_trials(&mut self, machine: &Machine, now: Tick) {
         if self.trials.deadline().is_none_or(|deadline| deadline > now) {

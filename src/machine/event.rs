@@ -2,6 +2,7 @@
 
 use super::drain::Counts;
 use super::unit::install::Deploy;
+use crate::model::handover::HeldSwap;
 use crate::model::kept::KeptGeneration;
 use crate::model::ledger::Durable;
 use crate::model::release::Content;
@@ -68,6 +69,17 @@ pub struct Survived {
     pub generations: Vec<KeptGeneration>,
     /// Whether they have a slot of their own at each listener.
     pub steered: bool,
+    /// The swap that rested when another image took supd's place.
+    pub swap: Option<Carried>,
+}
+
+/// A swap that goes over to the next image of supd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carried {
+    /// It.
+    pub held: HeldSwap,
+    /// Who asked for it.
+    pub client: Option<ClientId>,
 }
 
 /// What a person asks of a unit, after the daemon has checked who it is and has read the files.

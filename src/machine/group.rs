@@ -251,10 +251,11 @@ impl Group {
     /// Goes on with those that live, by SUPD_WORKER, and launches the others if that is for it to do.
     pub(super) fn adopt(&mut self, alive: &[u32], turn: &mut Turn<'_>) -> Vec<(usize, Told)> {
         let keeps = self.role.is_kept() && self.role != Role::Replaced;
+        let born = self.launched;
         let each = |group: &mut Self, at: usize, turn: &mut Turn<'_>| {
             let lives = group.workers.get(at).is_some_and(|worker| alive.contains(&worker.index));
             match (lives, keeps) {
-                (true, _) => group.with(at, turn, Worker::adopt),
+                (true, _) => group.with(at, turn, |worker, terms, turn| worker.adopt(born, terms, turn)),
                 (false, true) => group.with(at, turn, Worker::launch),
                 (false, false) => Vec::new(),
             }

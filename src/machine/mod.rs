@@ -33,7 +33,7 @@ use crate::model::status::{ReleaseStatus, SwapStatus, UnitStatus};
 use crate::model::{ClientId, Generation, Reply, SwapId, Tick, UnitName, WorkerId};
 pub use drain::Counts;
 pub use effect::{Action, Effect, Failure, FailureKind, JobKind, JobWork, Launch, Level, REASON_MAX};
-pub use event::{Event, Input, Request, Restored, Survived};
+pub use event::{Carried, Event, Input, Request, Restored, Survived};
 pub use restart::Fault;
 use std::collections::BTreeMap;
 pub use succession::{RESTARTED, unfinished};
@@ -209,6 +209,17 @@ impl Machine {
     pub fn unsettled(&self) -> Option<(&UnitName, Unsettled)> {
         let all = || self.units.iter().filter_map(|(name, unit)| Some((name, unit.unsettled()?)));
         all().find(|(_, unsettled)| !unsettled.is_worker).or_else(|| all().next())
+    }
+
+    /// The swaps with which the next image of supd goes on: where nothing is on its way.
+    pub fn resting(&self) -> impl Iterator<Item = Carried> {
+        self.units.values().filter_map(|unit| unit.resting())
+    }
+
+    /// Whether what this client waits for is brought to its end by the next image of supd, too.
+    #[must_use]
+    pub fn goes_on_waiting(&self, client: ClientId) -> bool {
+        self.units.values().any(|unit| unit.goes_on_waiting(client))
     }
 
     /// Every unit, by name.

@@ -1,5 +1,8 @@
-//! What supd hands to its next image across execve(2), besides what the keeper has: who is connected to it, and
-//! what keeps a second supd away. Descriptors stay open under their numbers.
+//! What supd hands to its next image across execve(2), besides what the keeper has: who is connected to it, what
+//! keeps a second supd away, and the swaps that rest. Descriptors stay open under their numbers.
+
+use super::{Author, Generation, Share, Stops, SwapId, SwapKind, Tick, UnitName};
+use std::time::Duration;
 
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub struct Handover {
     pub mirrored: Vec<String>,
     /// Who is connected.
     pub clients: Vec<HeldClient>,
+    /// The swaps that wait for a person, or for a time.
+    pub swaps: Vec<HeldSwap>,
 }
 
 /// A client.
@@ -43,4 +48,62 @@ pub struct HeldClient {
     pub output: String,
     /// It asked for this reexec.
     pub asked: bool,
+}
+
+/// A swap where nothing is on its way: neither to the disk, nor a worker to ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldSwap {
+    /// Whose.
+    pub unit: UnitName,
+    /// Its number.
+    pub swap_id: SwapId,
+    /// Its kind.
+    pub kind: SwapKind,
+    /// Who has the traffic, or had it.
+    pub from: Option<Generation>,
+    /// Who is to have it, or has it.
+    pub to: Generation,
+    /// The generation whose copy of the program it was to run.
+    pub origin: Option<Generation>,
+    /// Where it rests.
+    pub rest: Rest,
+    /// Its listeners have a slot for each generation.
+    pub steered: bool,
+    /// What `to` receives until the switch.
+    pub share: Share,
+    /// It goes to one that stood by.
+    pub warm: bool,
+    /// Where a person wants it to stop.
+    pub stops: Stops,
+    /// What it leaves is not to stand by.
+    pub stops_left: bool,
+    /// When it was launched.
+    pub launched: Tick,
+    /// How long it took to be ready.
+    pub ready: Option<Duration>,
+    /// How long the switch took.
+    pub switch: Option<Duration>,
+    /// How long nobody accepted.
+    pub gap: Option<Duration>,
+    /// Who asked for it.
+    pub by: Option<Author>,
+}
+
+/// Where a swap can rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// It is ready, and receives nothing until a person says so.
+    Held,
+    /// It receives a part.
+    Canary {
+        /// Which step of its file; `None`: a person names the part.
+        stage: Option<u64>,
+        /// `None`: until a person says so.
+        until: Option<Tick>,
+    },
+    /// It receives everything, and what was before could have it back.
+    Probation {
+        /// When it is committed.
+        until: Tick,
+    },
 }

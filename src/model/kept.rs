@@ -2,7 +2,7 @@
 //! and are named here by their place among them.
 
 use super::settings::Socket;
-use super::{Address, Generation};
+use super::{Address, Generation, Tick};
 use std::sync::Arc;
 
 /// The place of a descriptor among those that travel beside.
@@ -48,6 +48,8 @@ pub struct KeptGeneration {
     pub origin: Generation,
     /// It has a slot of its own at each listener.
     pub steered: bool,
+    /// When it was.
+    pub launched: Tick,
     /// SUPD_WORKER of those that were ready once: of any other nobody knows whether it has said so.
     pub workers: Vec<u32>,
 }

@@ -22,6 +22,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("every_moment::of_a_reload", of_a_reload),
         test("every_moment::of_a_stop_and_a_start", of_a_stop),
         test("every_moment::of_a_reexec", of_a_reexec),
+        test("every_moment::of_a_reexec_in_a_canary", of_a_reexec_in_a_canary),
         test_with("every_moment::of_who_binds_for_itself", python, of_who_binds),
     ]
 }
@@ -186,6 +187,23 @@ fn of_a_reexec() {
         story.supd().ctl(&["swap", "web"]).expect(0);
     };
     story.at_every_moment(forward, &["reexec"], &["active"]);
+    story.ends();
+}
+
+/// Either image has it, or nobody, and then it is given up.
+fn of_a_reexec_in_a_canary() {
+    let unit = |supd: &Supd, port| supd.worker(port, &[], "", QUICK);
+    let mut story = Story::begin(Supd::start(), unit);
+    let begun = |story: &mut Story| {
+        if story.supd().status("web").state() == "canary" {
+            story.supd().ctl(&["abort", "web"]).expect(0);
+        }
+        story.next_version();
+        story.supd().ctl(&["swap", "web", "--canary", "20%"]).expect(0);
+    };
+    story.at_every_moment(begun, &["reexec"], &["active", "canary"]);
+    assert_eq!(story.supd().status("web").state(), "canary", "{}", story.supd().log());
+    story.supd().ctl(&["promote", "web"]).expect(0);
     story.ends();
 }
 

@@ -9,6 +9,7 @@
 
 mod bind_as;
 mod canary;
+mod carried;
 mod cat;
 mod cgroups;
 mod counts;
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
         own_slot::tests(),
         life::tests(),
         launcher::tests(),
+        carried::tests(),
         cat::tests(),
         cgroups::tests(),
         counts::tests(),

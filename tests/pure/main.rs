@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "the whole of it is a test")]
 
 mod brain;
+mod carried;
 mod coverage;
 mod driver;
 mod exhaustive;

@@ -15,7 +15,13 @@ fn contradicting() -> Restored {
     let knobs = Knobs::default().parse("on-failure=one").unwrap();
     let settings = settings(&web(), 0, knobs, 0);
     let generation = Generation(5);
-    let alive = KeptGeneration { generation, origin: generation, steered: false, workers: vec![0] };
+    let alive = KeptGeneration {
+        generation,
+        origin: generation,
+        steered: false,
+        launched: Tick(0),
+        workers: vec![0],
+    };
     Restored {
         durable: up(3, Some(5), None),
         launches: BTreeMap::from([(generation, settings.clone())]),
@@ -24,7 +30,7 @@ fn contradicting() -> Restored {
         machine_booted: false,
         supd_booting: true,
         bound: settings.sockets.clone(),
-        survived: Some(Survived { generations: vec![alive], steered: false }),
+        survived: Some(Survived { generations: vec![alive], steered: false, swap: None }),
         holding: None,
         settings,
     }

@@ -68,10 +68,11 @@ impl Unit {
             let origin = known.map_or(*generation, |known| known.origin);
             let steered = known.map_or(self.has_slots(*generation), |known| known.steered);
             let workers = its.map(|proc| proc.index).collect();
-            KeptGeneration { generation: *generation, origin, steered, workers }
+            let launched = known.map_or(Tick(0), |known| known.launched);
+            KeptGeneration { generation: *generation, origin, steered, launched, workers }
         });
         let steered = self.has_slots(active);
-        Some(Survived { generations: each.collect(), steered })
+        Some(Survived { generations: each.collect(), steered, swap: None })
     }
 
     fn has_slots(&self, generation: Generation) -> bool {

@@ -70,6 +70,15 @@ pub(super) enum Next {
     TurnOver,
 }
 
+/// See [`Connection::again`].
+#[derive(Debug)]
+pub(super) struct Again {
+    /// The question.
+    pub(super) method: Box<Method>,
+    /// The call has begun what the next image may bring to its end; if not, it only asks.
+    pub(super) begun: bool,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -79,8 +88,8 @@ pub(super) struct Connection {
     pub(super) peer: Peer,
     /// The call that is being answered.
     pub(super) current: Option<Current>,
-    /// What it was, where the next image of supd can answer it as well.
-    pub(super) again: Option<Box<Method>>,
+    /// What is asked of the next image of supd in its place, where that can answer it as well.
+    pub(super) again: Option<Again>,
     /// Whether it stands in a queue for the next turn.
     pub(super) queued: bool,
     /// When it last said something, or took something of what it was told.
@@ -143,7 +152,7 @@ impl Connection {
         let more = self.current.is_some_and(|current| current.more);
         // One that is answered is not asked once more.
         let asked = self.again.as_ref().filter(|_| self.current.is_some());
-        let again = asked.map(|method| varlink::call(method, &varlink::Meta::default(), more));
+        let again = asked.map(|again| varlink::call(&again.method, &varlink::Meta::default(), more));
         ([&again.unwrap_or_default(), self.frames.rest()].concat(), &self.output[self.written..])
     }
 

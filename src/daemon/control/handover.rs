@@ -1,9 +1,9 @@
 //! Clients over an execve(2): they stay connected, and the next image answers what they wait for.
 
-use super::connection::{Connection, Current};
+use super::connection::{Again, Connection, Current};
 use super::{Control, Limits, socket};
 use crate::codec::handover::{pack, unpack};
-use crate::codec::varlink::Method;
+use crate::codec::varlink::{Meta, Method, Scope};
 use crate::model::handover::{Handover, HeldClient};
 use crate::model::{ClientId, Tick};
 use crate::os::Error;
@@ -24,20 +24,47 @@ pub struct Held<'a> {
     pub open: Vec<BorrowedFd<'a>>,
 }
 
+/// What the next image is asked where it is asked this: the same of whoever only reads, and to wait of whoever waits
+/// for what is begun. Where the answer is kept for a repetition, only who has begun it can give it.
+pub(super) fn again(method: &Method, meta: &Meta) -> Option<Again> {
+    if method.scope() == Scope::Read {
+        return Some(Again { method: Box::new(method.clone()), begun: false });
+    }
+    let (unit, wait) = match method {
+        Method::Deploy { unit, wait, .. }
+        | Method::Start { unit, wait, .. }
+        | Method::Restart { unit, wait }
+        | Method::Swap { unit, wait, .. }
+        | Method::Rollback { unit, wait, .. }
+        | Method::Share { unit, wait, .. }
+        | Method::Promote { unit, wait } => (unit.clone(), *wait),
+        _others => return None,
+    };
+    let waits = || Again { method: Box::new(Method::Wait { unit, wait }), begun: true };
+    meta.request_id.is_none().then(waits)
+}
+
 impl Control {
-    /// How many calls are under way that the next image could not answer.
+    /// How many calls are under way that the next image could not answer. `goes_on`: whether that brings to its end
+    /// what a client has begun.
     #[must_use]
-    pub fn unsettled(&self, asked: &[ClientId]) -> usize {
-        let all = self.connections.values().filter(|connection| connection.again.is_none());
-        let currents = all.filter_map(|connection| connection.current);
-        currents.filter(|current| !asked.contains(&current.client)).count()
+    pub fn unsettled(&self, asked: &[ClientId], goes_on: impl Fn(ClientId) -> bool) -> usize {
+        let unanswered = |connection: &&Connection| {
+            let again = connection.again.as_ref();
+            connection.current.is_some_and(|Current { client, .. }| {
+                let answers = again.is_some_and(|again| !again.begun || goes_on(client));
+                !answers && !asked.contains(&client)
+            })
+        };
+        self.connections.values().filter(unanswered).count()
     }
 
     /// A watch is gone on with from here.
     pub fn note_cursor(&mut self, client: ClientId, cursor: u64) {
         let serial = self.calls.get(&client);
         let connection = serial.and_then(|serial| self.connections.get_mut(serial));
-        if let Some(Method::Watch { after, .. }) = connection.and_then(|it| it.again.as_deref_mut()) {
+        let again = connection.and_then(|it| it.again.as_mut());
+        if let Some(Method::Watch { after, .. }) = again.map(|again| &mut *again.method) {
             *after = Some(cursor);
         }
     }

@@ -30,7 +30,7 @@ use crate::codec::json::{
     CatView, FORMAT, OutcomeView, ProgressView, ReleaseView, ReleasesView, StatusView, UnitView,
     progress_text,
 };
-use crate::codec::varlink::{self, Asked, Meta, Method, Outcome, Scope};
+use crate::codec::varlink::{self, Asked, Meta, Method, Outcome};
 use crate::model::{ClientId, Progress, Reply, Tick};
 use crate::os::Error;
 use crate::os::peer::{Peer, login_uid};
@@ -440,14 +440,10 @@ impl Control {
             Ok((Asked::Method(method, meta), descriptor)) => {
                 self.client_last += 1;
                 let client = ClientId(self.client_last);
-                connection.again = None;
                 if matches!(method, Method::Wait { .. } | Method::Watch { .. }) {
                     self.waits.insert(client, uid);
                 }
-                // Who only reads may be answered by whoever is there.
-                if method.scope() == Scope::Read {
-                    connection.again = Some(Box::new(method.clone()));
-                }
+                connection.again = handover::again(&method, &meta);
                 connection.current = Some(Current { client, more, oneway });
                 let peer = connection.peer.clone();
                 self.calls.insert(client, serial);

@@ -23,12 +23,15 @@ impl Unit {
         };
         self.life = Life::Up;
         let steered = survived.steered;
-        let nobody = || KeptGeneration { generation: active, origin: active, steered, workers: Vec::new() };
+        let nobody = || {
+            let (workers, launched) = (Vec::new(), turn.now);
+            KeptGeneration { generation: active, origin: active, steered, launched, workers }
+        };
         let first = survived.generations.iter().find(|it| it.generation == active);
         let first = first.cloned().unwrap_or_else(nobody);
         let others: Vec<_> = survived.generations.iter().filter(|it| it.generation != active).collect();
         // A switch that was on its way when supd ended may have come to either of the two.
-        self.unled = Some(active);
+        self.unled = Some(active).filter(|_| self.swap.is_none());
         let alone = first.workers.is_empty() && self.runs_alone(active, &others);
         if alone {
             self.return_alone(active, turn);
@@ -69,7 +72,7 @@ impl Unit {
     }
 
     fn adopt_one(&mut self, alive: &KeptGeneration, active: Generation, turn: &mut Turn<'_>) {
-        let &KeptGeneration { generation, origin, steered, ref workers } = alive;
+        let &KeptGeneration { generation, origin, steered, launched, ref workers } = alive;
         let Some(recipe) = self.recipes.get(&generation) else { return };
         let launch = Arc::new(Launch { origin, ..Launch::clone(recipe) });
         self.recipes.insert(generation, launch.clone());
@@ -77,7 +80,10 @@ impl Unit {
         let mut group = Group::new(launch, role, steered, turn);
         group.pinned = self.durable.kept().find(|kept| kept.generation == generation).map(|kept| kept.pinned);
         group.pinning = group.pinned == Some(true);
-        group.diverted = (generation != active).then_some(turn.now);
+        group.diverted = (generation != active && role != Role::Candidate).then_some(turn.now);
+        if !workers.is_empty() {
+            group.launched = launched;
+        }
         let told = group.adopt(workers, turn);
         if group.ready() > 0 {
             let text = format!("goes on with {} worker(s) of a supd that ended", group.ready());
@@ -102,6 +108,7 @@ impl Unit {
         let each = self.groups.values().map(|group| {
             let its = group.workers.iter().filter(|worker| worker.phase.outlasts());
             KeptGeneration {
+                launched: group.launched,
                 generation: group.generation(),
                 origin: group.relaunch.origin,
                 steered: group.steered,
@@ -113,6 +120,9 @@ impl Unit {
 
     /// What a generation that lives is to its unit from here on.
     fn role_of(&self, alive: &KeptGeneration, active: Generation, now: Tick) -> Role {
+        if let Some(role) = self.role_in_swap(alive.generation) {
+            return role;
+        }
         let (generation, lives) = (alive.generation, !alive.workers.is_empty());
         let swap = self.recipes.get(&active).map(|recipe| &recipe.settings.swap);
         let kept = [&self.durable.retained, &self.durable.forward].into_iter().flatten();

@@ -24,7 +24,7 @@ impl Unit {
         };
         let own = || {
             let all = [
-                (self.swap.is_some() || self.next.is_some(), "a swap is under way"),
+                (self.swap_moves(), "a swap is under way"),
                 (self.again.is_some(), "what served before is about to be launched again"),
                 (self.install.is_some(), "an install is under way"),
                 (self.undeploying.is_some(), "a release is being removed"),

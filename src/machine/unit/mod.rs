@@ -25,6 +25,7 @@
 mod adopt;
 mod alarm;
 mod ask;
+mod carry;
 mod check;
 mod clients;
 pub(super) mod handover;

@@ -72,7 +72,10 @@ pub(in crate::machine) fn restore(restored: Restored, turn: &mut Turn<'_>) -> Un
         alarm: None,
     };
     unit.note_missing(turn);
-    unit.resume(intent, turn);
+    let comes_back = survived.as_ref().filter(|_| supd_booting);
+    if !comes_back.is_some_and(|survived| unit.carry_on(survived, intent)) {
+        unit.resume(intent, turn);
+    }
     turn.act(Action::Prune { keep: unit.kept_at_boot(survived.as_ref()) });
     unit.take_up(supd_booting.then_some((survived.as_ref(), machine_booted)), turn);
     unit

@@ -94,9 +94,9 @@ impl Worker {
         }
     }
 
-    /// It runs, and was ready before supd knew of it.
-    pub(in crate::machine) fn adopt(&mut self, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
-        (self.forked, self.born) = (true, turn.now);
+    /// It runs since then, and was ready before supd knew of it.
+    pub(in crate::machine) fn adopt(&mut self, born: Tick, terms: &mut Terms<'_>, turn: &mut Turn<'_>) {
+        (self.forked, self.born) = (true, born);
         let launch = terms.launch.clone();
         turn.act(Action::Adopt { worker: self.id, index: self.index, launch });
         self.phase = Phase::Serving { since: turn.now, watchdog: self.watchdog(terms, turn.now) };

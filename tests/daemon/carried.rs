@@ -1,0 +1,249 @@
+//! A swap that waits for a person or for its time goes over to the next image of supd, with whoever waits for it.
+
+use crate::harness::{Setup, Supd};
+use crate::load::{Load, Mode, Plan, Target};
+use crate::survival::{address, loads, more, nothing_is_lost, serving};
+use crate::wait::{SOON, holds_for, wait_until};
+use crate::{Need, Test, proc, test, test_with};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+pub(crate) fn tests() -> Vec<Test> {
+    let root = &[Need::Root];
+    vec![
+        test("carried::a_canary_by_hand", || of_a_canary(&Supd::start())),
+        test_with("carried::a_canary_without_ebpf", root, || of_a_canary(&Supd::without_ebpf())),
+        test_with("carried::a_canary_of_an_ordinary_users_supd", root, of_an_ordinary_user),
+        test("carried::the_steps_of_a_file", steps),
+        test("carried::who_is_held", held),
+        test("carried::probation_to_its_end", probation),
+        test("carried::probation_that_fails", probation_fails),
+        test("carried::probation_that_a_person_ends", probation_ended),
+        test("carried::a_candidate_that_accepts_nothing", accepts_nothing),
+        test("carried::a_candidate_that_dies_meanwhile", dies_meanwhile),
+        test("carried::what_a_crash_ends", crash),
+        test("carried::who_may_ask_again_is_waited_for", who_may_ask_again),
+    ]
+}
+
+/// Another image, and the same workers.
+fn goes_on(supd: &Supd) {
+    let before = (supd.pid(), supd.status("web").pids(), supd.status("web").state().to_owned());
+    let said = supd.ctl(&["reexec"]).expect(0).text();
+    assert!(said.contains("goes on as process") && !said.contains("waits"), "{said}");
+    let status = supd.status("web");
+    let after = (supd.pid(), status.pids(), status.state().to_owned());
+    assert_eq!(after, before, "{}", supd.log());
+}
+
+/// Of how many clients each version has served how many.
+fn drawn(at: SocketAddr, clients: u32) -> BTreeMap<String, u64> {
+    let load = Load::start(Plan::new(Target::Tcp(at), Mode::Close, 2));
+    load.wait_for_more(u64::from(clients), SOON);
+    let tally = load.stop();
+    assert_eq!(tally.lost(), 0, "{tally}");
+    tally.versions().iter().map(|(version, served)| (version.clone(), served.count)).collect()
+}
+
+/// Nothing of it was given up on the way, and each swap is told of once.
+fn told(supd: &Supd, ends: &[&str]) {
+    let history = supd.ctl(&["--json", "history", "web"]).expect(0).stdout;
+    assert!(!history.contains("supervisor-restarted"), "{history}");
+    let read: Value = serde_json::from_str(&history).expect("JSON");
+    let entries = read["entries"].as_array().expect("entries");
+    let all: Vec<&Value> = entries.iter().filter(|entry| entry["what"] == "ended").skip(1).collect();
+    assert_eq!(all.len(), ends.len(), "{history}");
+    for (entry, end) in all.iter().zip(ends) {
+        assert_eq!((&entry["result"], &entry["by"]["verb"]), (&Value::from(*end), &Value::from("swap")));
+    }
+}
+
+fn of_a_canary(supd: &Supd) {
+    let port = serving(supd, "Workers = 2", "ProbationSec = \"200ms\"");
+    let (at, loads) = (address(port), loads(address(port)));
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web", "--canary", "30%"]).expect(0);
+    for _ in 0..3 {
+        goes_on(supd);
+        more(&loads);
+    }
+    // Of 2,000 at 30 % it is some 600, by 20 to a standard deviation.
+    let its = drawn(at, 2000).get("2").copied().unwrap_or_default();
+    assert!((450..=750).contains(&its), "{its} of some 2000 at 30 %");
+    supd.ctl(&["share", "web", "0"]).expect(0);
+    goes_on(supd);
+    assert_eq!(drawn(at, 200).get("2"), None, "it receives nothing");
+    supd.ctl(&["share", "web", "50"]).expect(0);
+    goes_on(supd);
+    assert!(drawn(at, 200).len() == 2, "both receive");
+    supd.ctl(&["promote", "web"]).expect(0);
+    assert_eq!(supd.status("web").active(), Some(2));
+    supd.ctl(&["rollback", "web"]).expect(0);
+    supd.install_worker("3");
+    supd.ctl(&["swap", "web", "--canary", "1%"]).expect(0);
+    goes_on(supd);
+    supd.ctl(&["abort", "web"]).expect(0);
+    more(&loads);
+    nothing_is_lost(loads);
+    let history = supd.ctl(&["history", "web"]).expect(0).stdout;
+    assert!(!history.contains("supervisor-restarted"), "{history}");
+}
+
+fn of_an_ordinary_user() {
+    of_a_canary(&Supd::start_with(&Setup { user: Some(1234), ..Setup::default() }));
+}
+
+/// Whoever waits for the end of it hears of each step, and of the end.
+fn steps() {
+    let supd = Supd::start();
+    let swap = "Canary = [\"10% 2s\", \"60% 4s\"]\nProbationSec = \"4s\"";
+    let port = serving(&supd, "", swap);
+    let loads = loads(address(port));
+    supd.install_worker("2");
+    let swap = supd.ctl_start(&["swap", "web"]);
+    for state in ["canary", "probation"] {
+        wait_until(state, SOON, || supd.status("web").state() == state);
+        goes_on(&supd);
+        more(&loads);
+    }
+    let swap = swap.finish(SOON).expect(0);
+    for said in
+        ["receives 10 %", "receives 60 %", "generation 2 receives the traffic", "generation 2 is committed"]
+    {
+        assert_eq!(swap.text().matches(said).count(), 1, "{said}: {swap}");
+    }
+    nothing_is_lost(loads);
+    told(&supd, &["committed"]);
+}
+
+fn held() {
+    let supd = Supd::start();
+    let port = serving(&supd, "", "");
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web", "--hold"]).expect(0);
+    goes_on(&supd);
+    assert_eq!(drawn(address(port), 200).get("2"), None, "it receives nothing");
+    supd.ctl(&["promote", "web"]).expect(0);
+    assert_eq!(supd.status("web").active(), Some(2));
+    told(&supd, &["committed"]);
+}
+
+/// Neither sooner nor later than it would have been.
+fn probation() {
+    let supd = Supd::start();
+    let port = serving(&supd, "", "ProbationSec = \"8s\"\nRetain = \"warm\"");
+    let loads = loads(address(port));
+    supd.install_worker("2");
+    let swap = supd.ctl_start(&["swap", "web", "--reason", "prices"]);
+    wait_until("its probation", SOON, || supd.status("web").state() == "probation");
+    let switched = std::time::Instant::now();
+    goes_on(&supd);
+    goes_on(&supd);
+    let swap = swap.finish(SOON).expect(0);
+    assert!(swap.text().contains("generation 2 is committed; generation 1 stands by"), "{swap}");
+    let took = switched.elapsed();
+    assert!((Duration::from_secs(6)..Duration::from_secs(12)).contains(&took), "{took:?}");
+    more(&loads);
+    supd.ctl(&["rollback", "web"]).expect(0);
+    nothing_is_lost(loads);
+    let history = supd.ctl(&["--json", "history", "web"]).expect(0).stdout;
+    assert_eq!(history.matches("prices").count(), 3, "began, switched, committed: {history}");
+}
+
+fn probation_fails() {
+    let supd = Supd::start();
+    let port = serving(&supd, "Restart = \"no\"", "ProbationSec = \"20s\"");
+    supd.install_worker("2");
+    let swap = supd.ctl_start(&["swap", "web"]);
+    wait_until("its probation", SOON, || supd.status("web").state() == "probation");
+    goes_on(&supd);
+    proc::signal(supd.status("web").pids_in(2)[0], Signal::SIGKILL);
+    let swap = swap.finish(SOON).expect(6);
+    assert!(swap.text().contains("rolled back to generation 1"), "{swap}");
+    assert_eq!(drawn(address(port), 100).get("2"), None);
+    told(&supd, &["rolled-back"]);
+}
+
+fn probation_ended() {
+    let supd = Supd::start();
+    serving(&supd, "", "ProbationSec = \"1h\"");
+    let wait = |verb: &str, active| {
+        supd.install_worker("2");
+        supd.ctl(&["swap", "web", "--wait=active"]).expect(0);
+        goes_on(&supd);
+        supd.ctl(&[verb, "web"]).expect(0);
+        assert_eq!(supd.status("web").active(), Some(active), "{verb}");
+    };
+    wait("rollback", 1);
+    wait("promote", 3);
+    wait("abort", 3);
+}
+
+/// It is on trial still, though another image has begun that.
+fn accepts_nothing() {
+    let supd = Supd::start();
+    let port = serving(&supd, "", "");
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web", "--canary", "50%"]).expect(0);
+    goes_on(&supd);
+    proc::signal(supd.status("web").pids_in(2)[0], Signal::SIGSTOP);
+    let clients: Vec<_> = (0..20).map(|_| std::net::TcpStream::connect(address(port))).collect();
+    wait_until("it to be undone", SOON, || supd.status("web").state() == "active");
+    assert!(supd.ctl(&["history", "web"]).expect(0).stdout.contains("has accepted none"), "{}", supd.log());
+    drop(clients);
+}
+
+/// Between the image that knew of it and the one that is to go on with it.
+fn dies_meanwhile() {
+    let supd = Supd::start();
+    let port = serving(&supd, "", "");
+    let loads = loads(address(port));
+    for round in 0..5 {
+        supd.install_worker("2");
+        supd.ctl(&["swap", "web", "--hold"]).expect(0);
+        let candidate = 2 + round;
+        let victim = supd.status("web").pids_in(candidate)[0];
+        let reexec = supd.ctl_start(&["reexec"]);
+        proc::signal(victim, Signal::SIGKILL);
+        reexec.finish(SOON).expect(0);
+        wait_until("it to be undone", SOON, || supd.status("web").state() == "active");
+        assert_eq!(supd.status("web").active(), Some(1));
+    }
+    more(&loads);
+    nothing_is_lost(loads);
+}
+
+/// What rests is in the hands of an image; what dies tells nobody.
+fn crash() {
+    let mut supd = Supd::start();
+    let port = serving(&supd, "", "");
+    let loads = loads(address(port));
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web", "--canary", "50%"]).expect(0);
+    goes_on(&supd);
+    proc::signal(supd.pid(), Signal::SIGKILL);
+    supd = supd.restart_ended();
+    wait_until("it to be given up", SOON, || supd.status("web").state() == "active");
+    assert!(supd.ctl(&["history", "web"]).expect(0).stdout.contains("supervisor-restarted"));
+    more(&loads);
+    nothing_is_lost(loads);
+}
+
+/// Its outcome is kept for a day, and only who has begun it can write that down.
+fn who_may_ask_again() {
+    let supd = Supd::start();
+    serving(&supd, "", "ProbationSec = \"2s\"");
+    supd.install_worker("2");
+    let ask = || supd.ctl_start(&["--request-id", "deploy-7", "swap", "web"]);
+    let swap = ask();
+    wait_until("its probation", SOON, || supd.status("web").state() == "probation");
+    let reexec = supd.ctl(&["reexec"]).expect(0);
+    assert!(reexec.text().contains("waits: web: a request with a request_id is under way"), "{reexec}");
+    let (first, again) = (swap.finish(SOON).expect(0), ask().finish(SOON).expect(0));
+    assert!(first.text().contains("committed") && again.text().contains("committed"), "{first}\n{again}");
+    assert_eq!(supd.status("web").active(), Some(2));
+    holds_for("no other swap", Duration::from_millis(300), || supd.status("web").pids_in(3).is_empty());
+}
