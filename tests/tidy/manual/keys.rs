@@ -178,3 +178,42 @@ fn bounds_and_words_are_the_right_ones() {
     assert!(seen > 100, "the code was not understood: {seen}");
     report(found);
 }
+
+#[test]
+fn keys_that_need_a_stop_and_a_start_say_so() {
+    let all = items(&page("supd.unit.5"));
+    let wanted = lists::needs_new_bind();
+    let says =
+        |key: &&&str| said(&all, "[[Socket]]", key).replace('\n', " ").contains("needs a stop and a start");
+    let (_, keys) = keys().find(|(table, _)| *table == "[[Socket]]").expect("the table of sockets");
+    let there: BTreeSet<String> = keys.iter().filter(says).map(|key| (*key).to_owned()).collect();
+    assert_eq!(
+        there, wanted,
+        "man/supd.unit.5 (left) and needs_new_bind in src/os/listener/options.rs (right)"
+    );
+}
+
+#[test]
+fn examples_of_files_can_be_used() {
+    let (mut found, mut seen) = (Vec::new(), 0);
+    for name in ["supd.unit.5", "supd.toml.5"] {
+        let page = page(name);
+        let (_, examples) = page.split_once("\n.Sh EXAMPLES\n").expect("examples");
+        for example in examples.split(".Bd -literal -offset indent\n").skip(1) {
+            let text = example.split("\n.Ed\n").next().unwrap_or_default().replace("\\-", "-");
+            seen += 1;
+            let faults = match name {
+                "supd.toml.5" => check_defaults(&Source::new(name, text)),
+                _ => {
+                    let unit = UnitName::new("web").expect("a name");
+                    let main = Source::new(name, text);
+                    let read = parse(&Sources { unit, defaults: None, main, drop_ins: Vec::new() });
+                    read.map_or_else(|faults| faults, |_| Vec::new())
+                }
+            };
+            found.extend(faults.iter().map(|fault| format!("man/{name}: an example: {fault}")));
+        }
+    }
+    assert!(seen >= 4, "{seen}");
+    report(found);
+}

@@ -162,6 +162,14 @@ pub(super) fn not_yet() -> BTreeSet<String> {
         .collect()
 }
 
+/// Options of a socket that no change reaches while it is bound.
+pub(super) fn needs_new_bind() -> BTreeSet<String> {
+    let source = read(Path::new("src/os/listener/options.rs"));
+    let (_, rest) = source.split_once("fn needs_new_bind(").expect("the function");
+    let body = rest.split("\n}\n").next().unwrap_or_default();
+    literals(body).into_iter().map(|literal| literal.text).collect()
+}
+
 /// The flags of supd, as they are typed.
 pub(super) fn supd_flags() -> BTreeSet<String> {
     let source = read(Path::new("src/daemon/cli.rs"));

@@ -223,6 +223,46 @@ fn flags_signals_and_files_of_supd_are_explained() {
     report(found);
 }
 
+#[test]
+fn commands_that_pages_name_can_be_typed() {
+    let command = supctl::command();
+    let aliases = supctl::verbs(&command).flat_map(|verb| verb.get_visible_aliases());
+    let verbs: BTreeSet<&str> = supctl::verbs(&command).map(clap::Command::get_name).chain(aliases).collect();
+    let (mut found, mut whole, mut named) = (Vec::new(), 0, 0);
+    for name in pages() {
+        let page = page(&name).replace("\\-", "-").replace("\\(dq", "\"");
+        let mut literal = false;
+        for line in page.lines() {
+            literal = line.starts_with(".Bd -literal") || literal && line != ".Ed";
+            let shown = line.strip_prefix(".Dl ").or_else(|| Some(line).filter(|_| literal));
+            let marked = line.strip_prefix(".Li ").or_else(|| line.strip_prefix(".It Li "));
+            let Some(typed) = shown.or(marked).map(|typed| typed.trim_matches('"')) else { continue };
+            let Some((_, rest)) = typed.split_once("supctl ").filter(|(before, _)| !before.contains('"'))
+            else {
+                continue;
+            };
+            let until = |word: &&str| !["<", ">", "|", "||", "&&", "No", ","].contains(word);
+            let words: Vec<&str> = rest.split_whitespace().take_while(until).collect();
+            // What stands in a sentence may be the verb alone; what is set apart is a whole command line.
+            if shown.is_some() {
+                whole += 1;
+                let line = std::iter::once("supctl").chain(words.iter().copied());
+                let fault = command.clone().try_get_matches_from(line).err();
+                found.extend(fault.map(|fault| format!("man/{name}: {typed}: {fault}")));
+            } else {
+                named += 1;
+                if !words.iter().any(|word| verbs.contains(word))
+                    && !words.iter().all(|word| word.starts_with('-'))
+                {
+                    found.push(format!("man/{name}: there is no such verb: {typed}"));
+                }
+            }
+        }
+    }
+    assert!(whole > 5 && named > 50, "{whole} {named}");
+    report(found);
+}
+
 // ---- as readers see them ----
 
 #[test]
