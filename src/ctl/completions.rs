@@ -43,6 +43,12 @@ _supctl_names() {
 complete -F _supctl_names supctl
 "#;
 
+/// What is generated for fish does so, too, at whatever has a place of its own.
+const FISH: &str = "\
+complete -c supctl -f
+complete -c supctl -n '__fish_seen_subcommand_from check import deploy install' -F
+";
+
 impl Completions {
     pub(super) fn run(self) -> Result<ExitStatus, Failure> {
         write_all(&text(self.shell))?;
@@ -54,13 +60,15 @@ impl Completions {
 fn text(shell: Shell) -> Vec<u8> {
     let mut text = Vec::new();
     generate(shell, &mut without_files(cli::command()), "supctl", &mut text);
-    if shell == Shell::Bash {
-        text.extend(BASH.as_bytes());
+    match shell {
+        Shell::Bash => text.extend(BASH.as_bytes()),
+        Shell::Fish => text.extend(FISH.as_bytes()),
+        _ => {}
     }
     text
 }
 
-/// Other shells offer the files of the folder for every value of which they know nothing: here only what is a
+/// The shells offer the files of the folder for every value of which they know nothing: here only what is a
 /// file or a folder.
 fn without_files(command: Command) -> Command {
     let hint = |arg: Arg| {
