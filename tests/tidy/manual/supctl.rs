@@ -160,10 +160,17 @@ fn prose(paragraph: &str) -> String {
     let mut out = String::new();
     let mut running = String::new();
     for line in paragraph.lines() {
-        if let Some(apart) = line.strip_prefix("  ") {
+        // `From CI:  a command`, or a command alone.
+        let apart = line.strip_prefix("  ").map(|typed| ("", typed));
+        if let Some((before, typed)) = apart.or_else(|| line.split_once(":  ")) {
+            running.push_str(before);
+            running.push_str(if before.is_empty() { "" } else { ":" });
             out.push_str(&sentences(&std::mem::take(&mut running)));
-            out.push_str(&literal(&[apart]));
+            out.push_str(&literal(&[typed]));
         } else {
+            if out.ends_with(".Ed\n") && running.is_empty() {
+                out.push_str(".Pp\n");
+            }
             running.push_str(line);
             running.push('\n');
         }
