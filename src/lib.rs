@@ -12,8 +12,8 @@
 //! | [`daemon`] | the shell of supd: inbox, effects performed, control socket | all of these but ctl |
 //! | [`ctl`] | supctl: one verb, one file; rendering | model, codec, os, store |
 //!
-//! Beside src: `units` has worked examples, which the tests run; `tests` and `packaging` are what they
-//! say.
+//! Beside src: `units` has worked examples, which the tests run; `man` the manual, whose pages supctl.1 and
+//! supd-protocol.7 are made from the code and a `.in` file each; `tests` and `packaging` are what they say.
 //!
 //! # What is absent on purpose
 //! - `machine` does no I/O, reads no clock, logs nothing and has no `unsafe`; `os` decides nothing.

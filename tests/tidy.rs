@@ -1,6 +1,8 @@
 //! The house rules that no compiler knows. Each finding says what to do instead; each rule is tried
 //! on planted bad input below, because a check that has never failed has never been tested.
 
+#[path = "tidy/manual/mod.rs"]
+mod manual;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -153,7 +155,7 @@ fn every_program_of_tests_is_asked_for() {
     // tests/run installs what the tests need; a test that names another package would fail in CI.
     let run = read(Path::new("tests/run"));
     let mut missing = Vec::new();
-    for path in rust_files("tests/daemon") {
+    for path in rust_files("tests/daemon").into_iter().chain(rust_files("tests/tidy")) {
         for package in packages(&read(&path)) {
             if !run.split(|c: char| c.is_whitespace() || c == '"' || c == ':').any(|word| word == package) {
                 missing.push(format!("tests/run does not install {package}, which {} needs", path.display()));

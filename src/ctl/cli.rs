@@ -37,7 +37,7 @@ use super::wait::Wait;
 use crate::codec::varlink::Meta;
 use crate::model::ExitStatus;
 use crate::os::places::{Caller, control_socket};
-use clap::{Args, Command, FromArgMatches as _, Parser, Subcommand};
+use clap::{Args, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::env::var_os;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -156,6 +156,12 @@ verbs! {
     "completions" Completions(Completions),
 }
 
+/// The whole command line as clap knows it: the completions are made of it, and man/supctl.1.
+#[must_use]
+pub fn command() -> Command {
+    Cli::command()
+}
+
 impl Cli {
     /// Reads the command line of this process; what is wrong with it ends the process.
     pub(super) fn of_process() -> Self {
@@ -234,7 +240,6 @@ impl Verb {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {

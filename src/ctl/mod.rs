@@ -49,6 +49,7 @@ mod wait;
 #[cfg(test)]
 mod tests;
 
+pub use cli::command;
 pub use failure::Failure;
 pub use import::of_texts as imported;
 
