@@ -11,8 +11,8 @@ use crate::model::ExitStatus;
 #[command(after_help = "\
 supd stays the process that it is: workers, listeners and whoever waits for an answer notice
 nothing. The new program is asked first whether it can go on with all of that; if not, nothing
-happens (exit status 1). What is under way comes to its end before: for a swap, an install or a
-stop it waits up to a minute.
+happens (exit status 1). A swap that is held, a canary or in probation goes over as it is. What is
+on its way comes to its end before: for a launch, an install or a stop it waits up to a minute.
 
 Examples:
   supctl reexec              as kill -USR2 does, but says what came of it

@@ -29,7 +29,7 @@ use crate::codec::ledger::Replay;
 use crate::codec::request::Stamp;
 use crate::codec::varlink::Method;
 use crate::machine::{Input, Restored};
-use crate::model::handover::{Handover, HeldSwap};
+use crate::model::handover::Handover;
 use crate::model::settings::Resource;
 use crate::model::{ClientId, Durable, Generation, Settings, UnitName};
 use crate::os::clock::{self, BootId};
@@ -74,7 +74,7 @@ pub fn boot(cli: &Cli, handover: Option<&Handover>) -> Result<Reactor, String> {
     let pins = Pins::new(&places.state);
     let (keeping, lots) = Keeping::begin(&runtime, &boot, comes_again(cli), clock::now());
     let (passed, mirror, lots) = passed(handover, lots);
-    let survivors = survivors((&runtime, &cgroups), &boot, lots, (&last, &booted), &pins);
+    let survivors = survivors((&runtime, &cgroups), &boot, lots, (&last, &booted), &pins).with(handover);
     let (sources, signals) = sources()?;
     let (control, reexecuted) = control(&places, &sources, handover)?;
     let (seq, began) = past(&places.state, &replay, &boot);
@@ -125,7 +125,6 @@ pub fn boot(cli: &Cli, handover: Option<&Handover>) -> Result<Reactor, String> {
         leaving: None,
         reexec: None,
         reexecuted,
-        carried: swaps(handover),
         one: None,
         crashes,
         holding,
@@ -133,12 +132,6 @@ pub fn boot(cli: &Cli, handover: Option<&Handover>) -> Result<Reactor, String> {
     };
     hands.look_back(began, cli, (&booted, &carried));
     Ok(Reactor::new(hands, signals, locks))
-}
-
-/// The swaps that the image before had under way, by their units.
-fn swaps(handover: Option<&Handover>) -> BTreeMap<UnitName, HeldSwap> {
-    let swaps = handover.into_iter().flat_map(|handover| &handover.swaps);
-    swaps.map(|swap| (swap.unit.clone(), swap.clone())).collect()
 }
 
 /// Which boot it is, where a crash leaves its mark, and why supd holds by the marks that are there.

@@ -32,7 +32,6 @@ use super::unfinished::Unfinished;
 use super::units::Units;
 use super::workers::{Around, Workers};
 use crate::machine::{Event, Input, Machine};
-use crate::model::handover::HeldSwap;
 use crate::model::settings::Socket;
 use crate::model::{ClientId, Settings, Tick, UnitName};
 use crate::os::clock::{self, BootId};
@@ -129,8 +128,6 @@ pub struct Hands {
     pub reexec: Option<Reexec>,
     /// It has: who waits to be told, and what was before.
     pub reexecuted: Option<(Vec<ClientId>, String)>,
-    /// The swaps that go on, until the machine has them.
-    pub carried: BTreeMap<UnitName, HeldSwap>,
     /// The only unit, where there is to be no other (`supd --unit`).
     pub one: Option<OneUnit>,
     /// The marks of supd's own crashes.

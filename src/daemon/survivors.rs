@@ -7,6 +7,7 @@ use super::parcels::{Lots, Whole};
 use super::perform::note;
 use crate::codec::kept;
 use crate::machine::{Event, Launch, Level, Survived};
+use crate::model::handover::{Handover, HeldSwap};
 use crate::model::kept::{KeptGeneration, KeptIntercept, KeptNotify, KeptStored, KeptUnit};
 use crate::model::settings::{Handoff, Settings, Socket};
 use crate::model::{Durable, Generation, UnitName, Want, WorkerExit, WorkerId};
@@ -46,6 +47,8 @@ struct Family {
     workers: BTreeMap<(Generation, u32), Survivor>,
     /// What those of them that bind for themselves ask by.
     asking: BTreeMap<(Generation, u32), (Calls, KeptIntercept)>,
+    /// The swap that rested when another image took supd's place.
+    swap: Option<HeldSwap>,
 }
 
 /// All of them.
@@ -69,7 +72,7 @@ impl Family {
         let all = named.chain(kept.generations.iter().map(|alive| alive.generation)).chain(active);
         let known = all.filter(|generation| active.is_some() && recipe(*generation).is_some()).collect();
         let (given, workers) = (Given::new(whole.descriptors), BTreeMap::new());
-        Ok(Self { kept, given, active, known, workers, asking: BTreeMap::new() })
+        Ok(Self { kept, given, active, known, workers, asking: BTreeMap::new(), swap: None })
     }
 
     /// Whether supd can go on with this one, if it lives: whoever was not ready may have said so to nobody.
@@ -140,6 +143,17 @@ impl Survivors {
             }
         }
         all
+    }
+
+    /// And with their swaps.
+    #[must_use]
+    pub fn with(mut self, handover: Option<&Handover>) -> Self {
+        for held in handover.into_iter().flat_map(|handover| &handover.swaps) {
+            if let Some(family) = self.0.get_mut(&held.unit) {
+                family.swap = Some(held.clone());
+            }
+        }
+        self
     }
 
     /// Whether the worker that is written down there is among them.
@@ -252,7 +266,8 @@ impl Hands {
         // What nobody has taken is closed.
         *given = Given::default();
         self.listeners.insert(unit.clone(), Box::new(listeners));
-        let swap = self.carried.remove(unit).map(|held| self.carry_on(held));
+        let swap = self.survivors.0.get_mut(unit).and_then(|family| family.swap.take());
+        let swap = swap.map(|held| self.carry_on(held));
         let survived = goes_on.then(|| Survived { generations: self.survivors.of(unit), steered, swap });
         Some((bound, survived))
     }

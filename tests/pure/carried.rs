@@ -127,7 +127,7 @@ fn handed_over(lines: &str) -> (Mind, Restored) {
     assert_eq!(before.machine.unsettled().map(|(_, unsettled)| unsettled.what), None, "{lines}");
     let swap = before.machine.resting().next();
     assert!(swap.is_some(), "no swap rests: {lines}");
-    let steered = unit.knobs(&unit.file().1).steered();
+    let steered = unit.knobs(unit.file().1).steered();
     let survived = Survived { generations: before.machine.outlasts(&web()), steered, swap };
     let restored = Restored {
         settings: unit.file().1.clone(),
@@ -242,7 +242,8 @@ fn a_swap_that_is_not_as_it_was_left_is_given_up() {
     fn held(it: &mut Restored) -> &mut HeldSwap {
         &mut it.survived.as_mut().unwrap().swap.as_mut().unwrap().held
     }
-    let changes: [(&str, &dyn Fn(&mut Restored)); 5] = [
+    type Change<'a> = (&'a str, &'a dyn Fn(&mut Restored));
+    let changes: [Change<'_>; 5] = [
         ("another swap", &|it| it.durable.swap_last += 1),
         ("its generation is gone", &|it| {
             it.survived.as_mut().unwrap().generations.retain(|one| one.generation != Generation(2));
