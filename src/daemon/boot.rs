@@ -9,6 +9,7 @@ use super::control::{Control, Limits};
 use super::hands::Hands;
 use super::history;
 use super::keeping::Keeping;
+use super::last_resort;
 use super::launch::{Ground, prepare};
 use super::leftovers;
 use super::lock::Lock;
@@ -161,6 +162,7 @@ fn survivors(
     pins: &Pins,
 ) -> Survivors {
     let recipe = |unit: &UnitName, generation| pins.load(unit, generation).ok().map(Arc::new);
+    let lots = last_resort::complete(lots, (runtime, cgroups), boot, known.0, recipe);
     let survivors = Survivors::find(runtime, boot, lots, known, recipe);
     leftovers::end((runtime, cgroups), boot, |path| survivors.has(path));
     cgroups.clear();

@@ -7,6 +7,7 @@ use crate::os::clock::{self, BootId};
 use crate::os::members::{self, Marks};
 use crate::os::pidfd::PidFd;
 use crate::os::process::Identity;
+use crate::os::task::Task;
 use crate::store::runtime::{Runtime, WorkerRecord};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -95,25 +96,26 @@ fn head(record: &WorkerRecord, boot: &BootId) -> Option<PidFd> {
 }
 
 fn search(marks: &Marks, boot: &BootId) -> Vec<PidFd> {
-    let mut task = match members::search(marks, SEARCH) {
-        Ok(task) => task,
-        Err(error) => {
-            log::error!("cannot look for what a dead supd left: {error}");
-            return Vec::new();
+    let task = members::search(marks, SEARCH).map_err(|error| error.to_string());
+    match task.and_then(|task| finish(task, SEARCH)) {
+        Ok(answer) => {
+            let found = members::decode(&answer, boot);
+            found.iter().filter_map(|member| member.matches_live(boot)).collect()
         }
-    };
+        Err(why) => {
+            log::error!("cannot look for what a dead supd left: {why}");
+            Vec::new()
+        }
+    }
+}
+
+/// Waits for a task that has this bound; before there is a loop that could.
+pub(super) fn finish(mut task: Task, bound: Duration) -> Result<Vec<u8>, String> {
     loop {
         match task.poll() {
             // The task ends itself when its time is over.
-            Poll::Pending => wait_for(task.as_fd(), SEARCH + KILL),
-            Poll::Ready(Ok(answer)) => {
-                let found = members::decode(&answer, boot);
-                return found.iter().filter_map(|member| member.matches_live(boot)).collect();
-            }
-            Poll::Ready(Err(why)) => {
-                log::error!("cannot look for what a dead supd left: {why}");
-                return Vec::new();
-            }
+            Poll::Pending => wait_for(task.as_fd(), bound + KILL),
+            Poll::Ready(answer) => return answer,
         }
     }
 }

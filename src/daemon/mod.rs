@@ -24,6 +24,7 @@ pub mod installs;
 pub mod intercept;
 pub mod jobs;
 pub mod keeping;
+pub mod last_resort;
 pub mod launch;
 mod leave;
 pub mod leftovers;

@@ -98,6 +98,12 @@ impl Lots {
         Self { whole, ..Self::default() }
     }
 
+    /// Whether there is anything of this unit.
+    #[must_use]
+    pub fn has(&self, unit: &UnitName) -> bool {
+        self.whole.contains_key(unit)
+    }
+
     /// With those units of another that are not among these.
     #[must_use]
     pub fn or(mut self, other: Self) -> Self {
