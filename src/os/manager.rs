@@ -2,6 +2,7 @@
 //! more must not stop the loop.
 
 use super::ancillary::send_packet;
+use super::clock;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::pipe2;
@@ -50,10 +51,52 @@ impl Manager {
         let (ours, theirs) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         self.say("BARRIER=1", &[theirs.as_fd()])?;
         drop(theirs);
-        let bound = PollTimeout::try_from(bound.as_millis()).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(ours.as_fd(), PollFlags::empty())], bound)? {
-            0 => Err(Errno::ETIME),
-            _ => Ok(()),
+        let until = clock::now().after(bound);
+        loop {
+            // Rounded up: a wait of nothing would be none, and turn until the time is over.
+            let left = until.since(clock::now()).as_micros().div_ceil(1000);
+            let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(ours.as_fd(), PollFlags::empty())], left) {
+                Ok(0) => return Err(Errno::ETIME),
+                Ok(_) => return Ok(()),
+                // A worker has ended, for one.
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Signal;
+    use crate::os::fork::fork;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    #[test]
+    fn a_signal_is_no_answer() {
+        let (manager, _nobody_reads) = UnixDatagram::pair().unwrap();
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        let caught = libc::SIGWINCH;
+        // A process with one thread, so that every signal meets the wait.
+        let child = fork("a test", |_| {
+            signal_hook::flag::register(caught, Arc::<AtomicBool>::default()).unwrap();
+            theirs.write_all(b"r").unwrap();
+            let settled = Manager(manager.into()).settle(Duration::from_millis(200));
+            theirs.write_all(if settled == Err(Errno::ETIME) { b"t" } else { b"f" }).unwrap();
+        })
+        .unwrap();
+        let mut said = [0];
+        ours.read_exact(&mut said).unwrap();
+        ours.set_nonblocking(true).unwrap();
+        while ours.read(&mut said).is_err() {
+            child.process.send(Signal(caught)).unwrap();
+        }
+        assert_eq!(said, *b"t");
+        child.process.wait().unwrap();
     }
 }
