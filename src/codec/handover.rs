@@ -9,7 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 /// The number of this format. A higher one is not read: then supd is asked to stay as it is.
-pub const FORMAT: u64 = 1;
+pub const FORMAT: u64 = 2;
+
+/// Without a swap: whoever knows no more than that can go on with it as well.
+const FORMAT_WITHOUT: u64 = 1;
 
 /// The word by which a supd says that it can read what it was shown, before the number of the format.
 pub const WORD: &str = "handover";
@@ -17,7 +20,7 @@ pub const WORD: &str = "handover";
 /// More than all clients of supd together may hold, in base64.
 pub const BYTES_MAX: u64 = 128 << 20;
 
-shape!(HeldClient { socket: "socket", input: "input", output: "output", asked: "asked" });
+shape!(HeldClient { socket: "socket", input: "input", output: "output", asked: "asked", taken: "taken" });
 shape!(Stops { unbound: "unbound", hold: "hold", canary: "canary" });
 shape!(HeldSwap {
     unit: "unit",
@@ -53,6 +56,7 @@ shape!(Handover {
     mirrored: "mirrored",
     clients: "clients",
     swaps: "swaps",
+    salts: "salts",
 });
 
 impl Shape for Rest {
@@ -80,12 +84,18 @@ impl Shape for Rest {
     }
 }
 
+/// The number of the format that this takes.
+#[must_use]
+pub fn format(handover: &Handover) -> u64 {
+    if handover.swaps.is_some() { FORMAT } else { FORMAT_WITHOUT }
+}
+
 /// As one line.
 #[must_use]
 pub fn encode(handover: &Handover) -> String {
     let mut value = handover.write();
     if let Some(map) = value.as_object_mut() {
-        map.insert("format".into(), FORMAT.into());
+        map.insert("format".into(), format(handover).into());
     }
     value.to_string()
 }
@@ -98,7 +108,7 @@ pub fn decode(text: &[u8]) -> Result<Handover, String> {
     let value: Value = serde_json::from_slice(text).map_err(|error| format!("it is no JSON: {error}"))?;
     let map = object(&value).map_err(|misfit| misfit.to_string())?;
     match member::<u64>(map, "format").map_err(|misfit| misfit.to_string())? {
-        FORMAT => {}
+        FORMAT | FORMAT_WITHOUT => {}
         format => return Err(format!("it has format {format}, and this supd knows {FORMAT}")),
     }
     let handover = Handover::read(&value).map_err(|misfit| misfit.to_string())?;
@@ -135,7 +145,13 @@ mod tests {
     use std::time::Duration;
 
     fn sample() -> Handover {
-        let client = HeldClient { socket: 9, input: pack(b"{\0"), output: String::new(), asked: true };
+        let client = HeldClient {
+            socket: 9,
+            input: pack(b"{\0"),
+            output: String::new(),
+            asked: true,
+            taken: Some(false),
+        };
         Handover {
             pid: 7,
             start_time: 8,
@@ -157,7 +173,9 @@ mod tests {
                 Rest::Probation { until: Tick(9) },
             ]
             .map(swap)
+            .to_vec()
             .into(),
+            salts: Some(5),
         }
     }
 

@@ -146,7 +146,7 @@ mod tests {
             generations: vec![KeptGeneration {
                 generation: Generation(7),
                 origin: Generation(5),
-                launched: Tick(5),
+                launched: Some(Tick(5)),
                 steered: true,
                 workers: vec![0, 3],
             }],

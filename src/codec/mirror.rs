@@ -106,7 +106,7 @@ mod tests {
                 generation,
                 origin: generation,
                 steered: false,
-                launched: Tick(5),
+                launched: Some(Tick(5)),
                 workers,
             }],
             stored: vec![stored("a", 0), stored("b", 1)],

@@ -22,6 +22,7 @@ use super::recorder::Recorder;
 use super::reexec;
 use super::requests::Carried;
 use super::sources::{CONTROL_FIRST, Source, Sources};
+use super::steer::Salts;
 use super::survivors::Survivors;
 use super::unfinished::Unfinished;
 use super::units::{Units, Unreadable};
@@ -94,7 +95,7 @@ pub fn boot(cli: &Cli, handover: Option<&Handover>) -> Result<Reactor, String> {
         units: units(&places, cli),
         recorder: Recorder::new(places.state.clone(), boot.to_string(), seq, last),
         listeners: BTreeMap::new(),
-        salts: Default::default(),
+        salts: Salts::begin(handover.and_then(|handover| handover.salts)),
         last_calls: Default::default(),
         inherited: passed,
         keeping,

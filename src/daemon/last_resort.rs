@@ -15,7 +15,7 @@ use crate::model::kept::{
 };
 use crate::model::settings::{Handoff, Settings};
 use crate::model::{Address, Durable, Generation, UnitName, Want};
-use crate::os::clock::{self, BootId};
+use crate::os::clock::BootId;
 use crate::os::notify::NotifySocket;
 use crate::os::process::Identity;
 use crate::os::running;
@@ -148,7 +148,7 @@ impl Orphaned {
                 generation,
                 origin: generation,
                 steered: true,
-                launched: clock::now(),
+                launched: None,
                 workers: self.workers.iter().map(|record| record.index).collect(),
             }],
             stored: Vec::new(),

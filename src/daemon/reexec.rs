@@ -52,6 +52,8 @@ pub struct Reexec {
     program: PathBuf,
     /// The file that was asked.
     which: Option<Which>,
+    /// The format that it can read, once it has said so.
+    knows: u64,
     stage: Stage,
     /// It is given up then.
     until: Tick,
@@ -109,7 +111,8 @@ impl Hands {
         };
         let (until, stage) = (now.after(CHECK + PATIENCE), Stage::Checking);
         let (late, waits_for) = (false, String::new());
-        self.reexec = Some(Reexec { clients, by: author, program, which, stage, until, late, waits_for });
+        self.reexec =
+            Some(Reexec { clients, by: author, program, which, knows: 0, stage, until, late, waits_for });
         if let Some(why) = why {
             self.give_up_reexec(&why, now);
         }
@@ -156,12 +159,13 @@ impl Hands {
         let Some(reexec) = &mut self.reexec else { return };
         let said = result.and_then(|said| {
             let said = String::from_utf8_lossy(&said).into_owned();
-            let version = said.trim().split_once(&format!(" {WORD} ")).map(|(version, _)| version.to_owned());
-            version.ok_or_else(|| "it is no supd that can be handed anything".to_owned())
+            let parts = said.trim().split_once(&format!(" {WORD} "));
+            let known = parts.and_then(|(version, format)| Some((version.to_owned(), format.parse().ok()?)));
+            known.ok_or_else(|| "it is no supd that can be handed anything".to_owned())
         });
         match said {
-            Ok(version) => {
-                reexec.stage = Stage::Waiting(version);
+            Ok((version, knows)) => {
+                (reexec.stage, reexec.knows) = (Stage::Waiting(version), knows);
                 reexec.until = now.after(PATIENCE);
             }
             Err(why) => {
@@ -230,6 +234,13 @@ impl Hands {
         }
         if !self.inbox.is_empty() || !self.jobs.is_idle() || self.sweeper.is_asked() {
             return hinders("a command is under way".to_owned(), false);
+        }
+        let knows = self.reexec.as_ref().map_or(0, |reexec| reexec.knows);
+        if let Some(swap) = machine.resting().find(|_| knows < handover::FORMAT) {
+            return hinders(
+                format!("{}: a swap is under way, of which that supd knows nothing", swap.held.unit),
+                false,
+            );
         }
         if let Some(owed) = machine.resting().find(|swap| self.clients.owes(&swap.held.unit)) {
             return hinders(format!("{}: a request with a request_id is under way", owed.held.unit), false);
@@ -325,7 +336,9 @@ impl Hands {
             inherited: self.inherited.iter().map(|fd| fd.as_raw_fd().unsigned_abs()).collect(),
             mirrored: self.mirror.names().cloned().collect(),
             clients: held.clients,
-            swaps: machine.resting().map(|swap| self.held_swap(swap)).collect(),
+            swaps: Some(machine.resting().map(|swap| self.held_swap(swap)).collect())
+                .filter(|swaps: &Vec<HeldSwap>| !swaps.is_empty()),
+            salts: Some(self.salts.seed()),
         };
         (handover, open)
     }

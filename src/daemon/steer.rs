@@ -227,17 +227,32 @@ impl Course {
     }
 }
 
-/// By which each swap draws its clients anew, and every step of one swap the same. Nothing of it is
-/// kept: a candidate does not outlive its supd, so nobody can flip back after a crash.
-#[derive(Debug, Default)]
-pub struct Salts(RandomState);
+/// By which each swap draws its clients anew, and every step of one swap the same. The next image has it, for a
+/// candidate goes over to that; it does not outlive a crash, so nobody can flip back after one.
+#[derive(Debug)]
+pub struct Salts(u64);
 
 impl Salts {
+    /// Those of the image before, where there was one.
+    #[must_use]
+    pub fn begin(before: Option<u64>) -> Self {
+        Self(before.unwrap_or_else(|| RandomState::new().hash_one(0)))
+    }
+
+    /// What all of them come from.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.0
+    }
+
     /// A swap's number alone is the same on all machines, and so would be the clients who are the
-    /// first to get each new release.
+    /// first to get each new release. Every image makes the same of it (splitmix64: Steele, Lea and Flood, 2014).
     fn of(&self, swap_id: SwapId) -> u32 {
-        let [a, b, c, d, ..] = self.0.hash_one(swap_id.0).to_ne_bytes();
-        u32::from_ne_bytes([a, b, c, d])
+        let mut mixed = self.0.wrapping_add(swap_id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let [a, b, c, d, ..] = (mixed ^ (mixed >> 31)).to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
     }
 }
 
@@ -247,9 +262,9 @@ mod tests {
 
     #[test]
     fn a_swap_keeps_its_salt_and_no_other_has_it() {
-        let [here, there] = [Salts::default(), Salts::default()];
+        let [here, there] = [Salts::begin(None), Salts::begin(None)];
         let of = |salts: &Salts| [1, 2, 3, 4].map(|number| salts.of(SwapId(number)));
-        assert_eq!(of(&here), of(&here));
+        assert_eq!(of(&here), of(&Salts::begin(Some(here.seed()))), "the next image");
         assert_ne!(of(&here), of(&there));
         let [one, other, ..] = of(&here);
         assert_ne!(one, other);

@@ -148,7 +148,7 @@ impl Survivors {
     /// And with their swaps.
     #[must_use]
     pub fn with(mut self, handover: Option<&Handover>) -> Self {
-        for held in handover.into_iter().flat_map(|handover| &handover.swaps) {
+        for held in handover.into_iter().filter_map(|handover| handover.swaps.as_ref()).flatten() {
             if let Some(family) = self.0.get_mut(&held.unit) {
                 family.swap = Some(held.clone());
             }
@@ -179,11 +179,13 @@ impl Survivors {
         let Some(family) = self.0.get(unit) else { return Vec::new() };
         let each = family.known.iter().map(|generation| {
             let its = family.workers.keys().filter(|(of, _)| of == generation);
-            let workers = its.map(|(_, worker)| *worker).collect();
             let known = family.kept.generations.iter().find(|known| known.generation == *generation);
+            // The end of one that a swap counts on is to be heard, and not to be made up for.
+            let counted = known.filter(|_| family.swap.is_some()).map(|known| known.workers.clone());
+            let workers = counted.unwrap_or_else(|| its.map(|(_, worker)| *worker).collect());
             let origin = known.map_or(*generation, |known| known.origin);
             let steered = known.map_or(family.kept.steered, |known| known.steered);
-            let launched = known.map_or(clock::now(), |known| known.launched);
+            let launched = known.and_then(|known| known.launched);
             KeptGeneration { generation: *generation, origin, steered, launched, workers }
         });
         each.collect()
@@ -266,9 +268,10 @@ impl Hands {
         // What nobody has taken is closed.
         *given = Given::default();
         self.listeners.insert(unit.clone(), Box::new(listeners));
+        let generations = self.survivors.of(unit);
         let swap = self.survivors.0.get_mut(unit).and_then(|family| family.swap.take());
         let swap = swap.map(|held| self.carry_on(held));
-        let survived = goes_on.then(|| Survived { generations: self.survivors.of(unit), steered, swap });
+        let survived = goes_on.then_some(Survived { generations, steered, swap });
         Some((bound, survived))
     }
 

@@ -33,8 +33,10 @@ pub struct Handover {
     pub mirrored: Vec<String>,
     /// Who is connected.
     pub clients: Vec<HeldClient>,
-    /// The swaps that wait for a person, or for a time.
-    pub swaps: Vec<HeldSwap>,
+    /// The swaps that wait for a person, or for a time; `None`: there are none.
+    pub swaps: Option<Vec<HeldSwap>>,
+    /// By which swaps draw their clients.
+    pub salts: Option<u64>,
 }
 
 /// A client.
@@ -48,6 +50,8 @@ pub struct HeldClient {
     pub output: String,
     /// It asked for this reexec.
     pub asked: bool,
+    /// Its input begins with a call that the image before had taken.
+    pub taken: Option<bool>,
 }
 
 /// A swap where nothing is on its way: neither to the disk, nor a worker to ready.

@@ -48,8 +48,8 @@ pub struct KeptGeneration {
     pub origin: Generation,
     /// It has a slot of its own at each listener.
     pub steered: bool,
-    /// When it was.
-    pub launched: Tick,
+    /// When it was launched, where that is known.
+    pub launched: Option<Tick>,
     /// SUPD_WORKER of those that were ready once: of any other nobody knows whether it has said so.
     pub workers: Vec<u32>,
 }

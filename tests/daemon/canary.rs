@@ -120,7 +120,7 @@ fn stop_in_the_middle() {
 }
 
 /// Which clients of many reach version 2: each asks twice, and is on one side.
-fn on_the_new_side(port: u16) -> BTreeSet<u8> {
+pub(crate) fn on_the_new_side(port: u16) -> BTreeSet<u8> {
     let of = |client: u8| {
         let [first, second] = [served_by(client, port), served_by(client, port)];
         assert_eq!(first, second, "127.0.0.{client} changed sides");

@@ -1,5 +1,6 @@
 //! A swap that waits for a person or for its time goes over to the next image of supd, with whoever waits for it.
 
+use crate::canary::on_the_new_side;
 use crate::harness::{Setup, Supd};
 use crate::load::{Load, Mode, Plan, Target};
 use crate::survival::{address, loads, more, nothing_is_lost, serving};
@@ -8,6 +9,7 @@ use crate::{Need, Test, proc, test, test_with};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -23,20 +25,30 @@ pub(crate) fn tests() -> Vec<Test> {
         test("carried::probation_that_fails", probation_fails),
         test("carried::probation_that_a_person_ends", probation_ended),
         test("carried::a_candidate_that_accepts_nothing", accepts_nothing),
-        test("carried::a_candidate_that_dies_meanwhile", dies_meanwhile),
+        test("carried::one_that_dies_meanwhile_in_probation", dies_in_probation),
+        test("carried::one_that_dies_meanwhile_in_a_canary", dies_in_a_canary),
+        test("carried::one_that_is_about_to_be_launched_again", in_its_pause),
+        test("carried::who_was_drawn_stays", sticky),
         test("carried::what_a_crash_ends", crash),
         test("carried::who_may_ask_again_is_waited_for", who_may_ask_again),
     ]
 }
 
-/// Another image, and the same workers.
-fn goes_on(supd: &Supd) {
-    let before = (supd.pid(), supd.status("web").pids(), supd.status("web").state().to_owned());
+/// Another image, and the same workers, but for those who were on their way out.
+fn goes_on_in_time(supd: &Supd) {
+    let before = (supd.pid(), supd.status("web").pids());
     let said = supd.ctl(&["reexec"]).expect(0).text();
     assert!(said.contains("goes on as process") && !said.contains("waits"), "{said}");
-    let status = supd.status("web");
-    let after = (supd.pid(), status.pids(), status.state().to_owned());
-    assert_eq!(after, before, "{}", supd.log());
+    let after = supd.status("web").pids();
+    assert!(!after.is_empty() && after.iter().all(|pid| before.1.contains(pid)), "{after:?} of {before:?}");
+    assert_eq!(supd.pid(), before.0);
+}
+
+/// And the swap is where it was.
+fn goes_on(supd: &Supd) {
+    let before = supd.status("web").state().to_owned();
+    goes_on_in_time(supd);
+    assert_eq!(supd.status("web").state(), before, "{}", supd.log());
 }
 
 /// Of how many clients each version has served how many.
@@ -106,7 +118,7 @@ fn steps() {
     let swap = supd.ctl_start(&["swap", "web"]);
     for state in ["canary", "probation"] {
         wait_until(state, SOON, || supd.status("web").state() == state);
-        goes_on(&supd);
+        goes_on_in_time(&supd);
         more(&loads);
     }
     let swap = swap.finish(SOON).expect(0);
@@ -140,12 +152,12 @@ fn probation() {
     let swap = supd.ctl_start(&["swap", "web", "--reason", "prices"]);
     wait_until("its probation", SOON, || supd.status("web").state() == "probation");
     let switched = std::time::Instant::now();
-    goes_on(&supd);
-    goes_on(&supd);
+    goes_on_in_time(&supd);
+    goes_on_in_time(&supd);
     let swap = swap.finish(SOON).expect(0);
     assert!(swap.text().contains("generation 2 is committed; generation 1 stands by"), "{swap}");
     let took = switched.elapsed();
-    assert!((Duration::from_secs(6)..Duration::from_secs(12)).contains(&took), "{took:?}");
+    assert!((Duration::from_secs(6)..Duration::from_secs(16)).contains(&took), "{took:?}");
     more(&loads);
     supd.ctl(&["rollback", "web"]).expect(0);
     nothing_is_lost(loads);
@@ -196,24 +208,72 @@ fn accepts_nothing() {
     drop(clients);
 }
 
-/// Between the image that knew of it and the one that is to go on with it.
-fn dies_meanwhile() {
+/// Between the image that knew of it and the one that is to go on with it: its end is heard all the same.
+fn dies_meanwhile(workers: u32, state: &str, swap: &[&str], ends: (i32, &str)) {
     let supd = Supd::start();
-    let port = serving(&supd, "", "");
-    let loads = loads(address(port));
-    for round in 0..5 {
-        supd.install_worker("2");
-        supd.ctl(&["swap", "web", "--hold"]).expect(0);
-        let candidate = 2 + round;
-        let victim = supd.status("web").pids_in(candidate)[0];
-        let reexec = supd.ctl_start(&["reexec"]);
-        proc::signal(victim, Signal::SIGKILL);
-        reexec.finish(SOON).expect(0);
-        wait_until("it to be undone", SOON, || supd.status("web").state() == "active");
-        assert_eq!(supd.status("web").active(), Some(1));
+    let port = serving(&supd, &format!("Workers = {workers}"), "ProbationSec = \"1h\"");
+    supd.install_worker("2");
+    let asked = supd.ctl_start(swap);
+    wait_until(state, SOON, || supd.status("web").state() == state);
+    let victim = supd.status("web").pids_in(2)[0];
+    let reexec = supd.ctl_start(&["reexec"]);
+    let environ = format!("/proc/{}/environ", supd.pid());
+    let is_next =
+        || fs::read(&environ).is_ok_and(|all| String::from_utf8_lossy(&all).contains("SUPD_HANDOVER="));
+    wait_until("the next image", SOON, is_next);
+    proc::signal(victim, Signal::SIGKILL);
+    reexec.finish(SOON).expect(0);
+    let (code, said) = ends;
+    let asked = asked.finish(SOON).expect(code);
+    assert!(asked.text().contains(said), "{asked}");
+    wait_until("it to be undone", SOON, || supd.status("web").state() == "active");
+    assert_eq!(supd.status("web").active(), Some(1), "{}", supd.log());
+    let history = supd.ctl(&["history", "web"]).expect(0).stdout;
+    assert!(history.contains("worker 0 ended") && !history.contains("supervisor-restarted"), "{history}");
+    assert_eq!(drawn(address(port), 100).get("2"), None);
+}
+
+fn dies_in_probation() {
+    for workers in [1, 3] {
+        dies_meanwhile(workers, "probation", &["swap", "web"], (6, "rolled back to generation 1"));
     }
-    more(&loads);
-    nothing_is_lost(loads);
+}
+
+fn dies_in_a_canary() {
+    for workers in [1, 3] {
+        let said = (0, "receives 20 %");
+        dies_meanwhile(workers, "canary", &["swap", "web", "--canary", "20%"], said);
+    }
+}
+
+/// Who waits to be launched again is as alive as a swap needs.
+fn in_its_pause() {
+    let supd = Supd::start();
+    let port = serving(&supd, "RestartSec = \"5s\"", "ProbationSec = \"1h\"");
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web", "--wait=active"]).expect(0);
+    let before = supd.status("web").pids_in(1)[0];
+    proc::signal(before, Signal::SIGKILL);
+    wait_until("it to be gone", SOON, || supd.status("web").pids_in(1).is_empty());
+    supd.ctl(&["reexec"]).expect(0);
+    assert_eq!(supd.status("web").state(), "probation", "{}", supd.log());
+    wait_until("it to be launched again", SOON, || supd.status("web").pids_in(1).len() == 1);
+    supd.ctl(&["abort", "web"]).expect(0);
+    assert_eq!(drawn(address(port), 50).get("2"), None);
+}
+
+/// Who has been drawn stays, and more come: the next image draws by the same salt.
+fn sticky() {
+    let supd = Supd::start();
+    let port = serving(&supd, "", "CanarySticky = true");
+    supd.install_worker("2");
+    supd.ctl(&["swap", "web", "--canary", "20%"]).expect(0);
+    let first = on_the_new_side(port);
+    goes_on(&supd);
+    assert_eq!(on_the_new_side(port), first);
+    supd.ctl(&["share", "web", "50%"]).expect(0);
+    let more = on_the_new_side(port);
+    assert!(first.is_subset(&more) && more.len() > first.len(), "{first:?} became {more:?}");
 }
 
 /// What rests is in the hands of an image; what dies tells nobody.

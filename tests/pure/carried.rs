@@ -10,7 +10,10 @@ use std::time::Duration;
 use supd::machine::{Action, Counts, Effect, Event, Input, Machine, Request, Restored, Survived};
 use supd::model::Settings;
 use supd::model::handover::HeldSwap;
-use supd::model::{ClientId, Generation, Notice, Share, Signal, Stops, Tick, WaitFor, WorkerExit, WorkerId};
+use supd::model::{
+    ClientId, Generation, Intent, Notice, Share, Signal, Stops, SwapId, SwapKind, Tick, WaitFor, WorkerExit,
+    WorkerId,
+};
 
 /// No answer to an answer comes later.
 const ROUNDS: usize = 40;
@@ -248,8 +251,9 @@ fn a_swap_that_is_not_as_it_was_left_is_given_up() {
         ("its generation is gone", &|it| {
             it.survived.as_mut().unwrap().generations.retain(|one| one.generation != Generation(2));
         }),
-        ("nobody of the one before lives", &|it| {
-            it.survived.as_mut().unwrap().generations.iter_mut().for_each(|one| one.workers.clear());
+        ("an intent is under way", &|it| {
+            let (from, to) = (Some(Generation(1)), Generation(2));
+            it.intent = Some(Intent { swap_id: SwapId(2), from, to, kind: SwapKind::Swap });
         }),
         ("to another", &|it| held(it).to = Generation(9)),
         ("from nothing", &|it| held(it).from = None),

@@ -15,13 +15,8 @@ fn contradicting() -> Restored {
     let knobs = Knobs::default().parse("on-failure=one").unwrap();
     let settings = settings(&web(), 0, knobs, 0);
     let generation = Generation(5);
-    let alive = KeptGeneration {
-        generation,
-        origin: generation,
-        steered: false,
-        launched: Tick(0),
-        workers: vec![0],
-    };
+    let alive =
+        KeptGeneration { generation, origin: generation, steered: false, launched: None, workers: vec![0] };
     Restored {
         durable: up(3, Some(5), None),
         launches: BTreeMap::from([(generation, settings.clone())]),

@@ -68,7 +68,7 @@ impl Unit {
             let origin = known.map_or(*generation, |known| known.origin);
             let steered = known.map_or(self.has_slots(*generation), |known| known.steered);
             let workers = its.map(|proc| proc.index).collect();
-            let launched = known.map_or(Tick(0), |known| known.launched);
+            let launched = known.and_then(|known| known.launched);
             KeptGeneration { generation: *generation, origin, steered, launched, workers }
         });
         let steered = self.has_slots(active);

@@ -90,6 +90,8 @@ pub(super) struct Connection {
     pub(super) current: Option<Current>,
     /// What is asked of the next image of supd in its place, where that can answer it as well.
     pub(super) again: Option<Again>,
+    /// Its next call is one that the image before had taken already.
+    pub(super) taken_before: bool,
     /// Whether it stands in a queue for the next turn.
     pub(super) queued: bool,
     /// When it last said something, or took something of what it was told.
@@ -119,6 +121,7 @@ impl Connection {
             peer,
             current: None,
             again: None,
+            taken_before: false,
             queued: false,
             active_at: now,
             frames: Frames::new(CALL_MAX),
@@ -150,10 +153,15 @@ impl Connection {
     /// What it said that nobody has answered, and what it was told and has not read.
     pub(super) fn left(&self) -> (Vec<u8>, &[u8]) {
         let more = self.current.is_some_and(|current| current.more);
-        // One that is answered is not asked once more.
-        let asked = self.again.as_ref().filter(|_| self.current.is_some());
+        // One that is answered, or never will be, is not asked once more.
+        let asked = self.again.as_ref().filter(|_| self.waits());
         let again = asked.map(|again| varlink::call(&again.method, &varlink::Meta::default(), more));
         ([&again.unwrap_or_default(), self.frames.rest()].concat(), &self.output[self.written..])
+    }
+
+    /// Whether an answer is awaited.
+    pub(super) fn waits(&self) -> bool {
+        self.current.is_some_and(|current| !current.oneway)
     }
 
     /// There may be something to read.

@@ -5,7 +5,7 @@ use super::{Control, Limits, socket};
 use crate::codec::handover::{pack, unpack};
 use crate::codec::varlink::{Meta, Method, Scope};
 use crate::model::handover::{Handover, HeldClient};
-use crate::model::{ClientId, Tick};
+use crate::model::{ClientId, Tick, WaitFor};
 use crate::os::Error;
 use crate::os::image::inherit;
 use crate::os::peer::Peer;
@@ -41,7 +41,8 @@ pub(super) fn again(method: &Method, meta: &Meta) -> Option<Again> {
         _others => return None,
     };
     let waits = || Again { method: Box::new(Method::Wait { unit, wait }), begun: true };
-    meta.request_id.is_none().then(waits)
+    // Of whose end they wait to hear is more than a wait says.
+    (meta.request_id.is_none() && wait != WaitFor::Drained).then(waits)
 }
 
 impl Control {
@@ -51,9 +52,9 @@ impl Control {
     pub fn unsettled(&self, asked: &[ClientId], goes_on: impl Fn(ClientId) -> bool) -> usize {
         let unanswered = |connection: &&Connection| {
             let again = connection.again.as_ref();
-            connection.current.is_some_and(|Current { client, .. }| {
+            connection.current.is_some_and(|Current { client, oneway, .. }| {
                 let answers = again.is_some_and(|again| !again.begun || goes_on(client));
-                !answers && !asked.contains(&client)
+                !oneway && !answers && !asked.contains(&client)
             })
         };
         self.connections.values().filter(unanswered).count()
@@ -80,11 +81,13 @@ impl Control {
             }
             let (input, output) = connection.left();
             let fd = connection.stream.as_fd();
+            let taken = connection.again.is_some() && connection.waits();
             held.clients.push(HeldClient {
                 socket: fd.as_raw_fd().unsigned_abs(),
                 input: pack(&input),
                 output: pack(output),
                 asked: connection.current.is_some_and(|current| asked.contains(&current.client)),
+                taken: Some(taken),
             });
             held.open.push(fd);
         }
@@ -135,6 +138,7 @@ impl Control {
         self.registry.register(&mut stream, token, interest).map_err(|error| error.to_string())?;
         self.serial_last = serial;
         let mut connection = Connection::go_on(stream, peer, (&input, output), self.now);
+        connection.taken_before = held.taken == Some(true);
         let client = held.asked.then(|| {
             self.client_last += 1;
             ClientId(self.client_last)

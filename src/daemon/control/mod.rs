@@ -430,7 +430,8 @@ impl Control {
         let Some(connection) = self.connections.get_mut(&serial) else { return };
         let (more, oneway, uid) = (call.more, call.oneway, connection.peer.uid);
         let own = self.waits.values().filter(|waiting| **waiting == uid).count();
-        let may_wait = own < self.limits.waits_per_user || self.masters.is_privileged(uid);
+        let before = std::mem::take(&mut connection.taken_before);
+        let may_wait = before || own < self.limits.waits_per_user || self.masters.is_privileged(uid);
         let bytes = match understand(call, beside) {
             Ok((Asked::Answered(parameters), _)) => varlink::reply(&parameters, false),
             Ok((Asked::Method(Method::Wait { .. } | Method::Watch { .. }, _), _)) if !may_wait => {

@@ -24,8 +24,8 @@ impl Unit {
         self.life = Life::Up;
         let steered = survived.steered;
         let nobody = || {
-            let (workers, launched) = (Vec::new(), turn.now);
-            KeptGeneration { generation: active, origin: active, steered, launched, workers }
+            let workers = Vec::new();
+            KeptGeneration { generation: active, origin: active, steered, launched: None, workers }
         };
         let first = survived.generations.iter().find(|it| it.generation == active);
         let first = first.cloned().unwrap_or_else(nobody);
@@ -82,7 +82,7 @@ impl Unit {
         group.pinning = group.pinned == Some(true);
         group.diverted = (generation != active && role != Role::Candidate).then_some(turn.now);
         if !workers.is_empty() {
-            group.launched = launched;
+            group.launched = launched.unwrap_or(turn.now);
         }
         let told = group.adopt(workers, turn);
         if group.ready() > 0 {
@@ -108,7 +108,7 @@ impl Unit {
         let each = self.groups.values().map(|group| {
             let its = group.workers.iter().filter(|worker| worker.phase.outlasts());
             KeptGeneration {
-                launched: group.launched,
+                launched: Some(group.launched),
                 generation: group.generation(),
                 origin: group.relaunch.origin,
                 steered: group.steered,

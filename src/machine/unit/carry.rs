@@ -7,7 +7,6 @@ use super::super::group::Role;
 use super::super::swap::{Plan, Step, Swap};
 use super::Unit;
 use crate::model::handover::{HeldSwap, Rest};
-use crate::model::kept::KeptGeneration;
 use crate::model::settings::Exclusive;
 use crate::model::{ClientId, Generation, Intent, Kept};
 
@@ -89,11 +88,12 @@ impl Unit {
     /// a crash.
     pub(super) fn carry_on(&mut self, survived: &Survived, intent: Option<Intent>) -> bool {
         let Some(Carried { held, client }) = &survived.swap else { return false };
-        let alive = |generation: Generation| {
-            let lives = |it: &KeptGeneration| it.generation == generation && !it.workers.is_empty();
-            survived.generations.iter().any(lives)
+        let known = |generation: Generation| {
+            survived.generations.iter().any(|it| it.generation == generation)
+                && self.recipes.contains_key(&generation)
         };
-        let whole = intent.is_none() && alive(held.to) && held.from.is_some_and(alive);
+        // Whoever of them has died meanwhile is yet to be heard of, and what becomes of it then is as ever.
+        let whole = intent.is_none() && known(held.to) && held.from.is_some_and(known);
         let recipe = self.recipes.get(&held.to).filter(|_| whole && self.is_as_left(held)).cloned();
         let Some(recipe) = recipe else { return false };
         self.swap = Some(Box::new(as_left(held, &recipe, *client)));

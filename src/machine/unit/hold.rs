@@ -1,7 +1,7 @@
 //! supd has crashed twice by its own fault, and holds: it goes on with who lives, and launches again who served; it
 //! begins no swap and no rollback by anybody's word until a person has seen to it and says `daemon-reload`.
 //!
-//! Nothing of a swap outlives its supd, so there is none under way, and no probation that could fail.
+//! Nothing of a swap outlives a crash, so there is none under way, and no probation that could fail.
 
 use super::super::effect::Level;
 use super::super::event::Request;

@@ -6,7 +6,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `restore`, `adopt` | what boot finds; workers that have outlived their supd |
-//! | `handover` | whether the next image of supd could go on with it as it is |
+//! | `handover`, `carry` | whether the next image of supd could go on with it as it is; a swap that goes over |
 //! | `ask`, `rollback`, `reload`, `refresh` | what people ask |
 //! | `hear` | what workers do and say |
 //! | `hold` | supd has crashed too often by its own fault |

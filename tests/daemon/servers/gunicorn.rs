@@ -60,10 +60,9 @@ fn cannot_be_imported() {
     copy_apps(&supd.app());
     version_file(&supd.app(), "1");
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    supd.launch(
-        "web",
-        &unit(&address.to_string(), &supd.app(), 1, "\"--worker-class=gthread\", \"--threads=8\""),
-    );
+    let unit = unit(&address.to_string(), &supd.app(), 1, "\"--worker-class=gthread\", \"--threads=8\"");
+    // Its master says READY=1 before a worker has imported anything, and on a busy machine that takes seconds.
+    supd.launch("web", &unit.replace("ReadySettleSec = \"1s\"", "ReadySettleSec = \"5s\""));
     let before = supd.status("web");
     let load = Load::start(Plan::new(Target::Tcp(address), Mode::Close, 8).slow_every(50));
     load.wait_for_more(100, crate::wait::SOON);
