@@ -218,6 +218,19 @@ mod tests {
         }
     }
 
+    /// From before swaps went over.
+    #[test]
+    fn what_an_earlier_supd_wrote_is_read() {
+        let mut value: Value = serde_json::from_str(&encode(&sample())).unwrap();
+        let map = value.as_object_mut().unwrap();
+        assert_eq!(map.insert("format".into(), 1.into()), Some(FORMAT.into()), "a swap takes another number");
+        assert!(map.remove("swaps").is_some() && map.remove("salts").is_some());
+        assert!(map["clients"][0].as_object_mut().unwrap().remove("taken").is_some());
+        let read = decode(value.to_string().as_bytes()).unwrap();
+        assert_eq!((&read.swaps, read.salts, read.clients[0].taken), (&None, None, None));
+        assert!(encode(&read).contains("\"format\":1"), "without one the earlier supd can go on");
+    }
+
     #[test]
     fn what_is_of_a_later_supd_is_not() {
         let later = |old: &str, new: &str| {

@@ -179,6 +179,15 @@ mod tests {
         assert_eq!(decode(encode(&bare).as_bytes()), Ok(bare));
     }
 
+    /// From before the time of a launch was told.
+    #[test]
+    fn what_an_earlier_supd_kept_is_read() {
+        let mut value: Value = serde_json::from_str(&encode(&sample())).unwrap();
+        assert!(value["generations"][0].as_object_mut().unwrap().remove("launched").is_some());
+        let read = decode(value.to_string().as_bytes()).unwrap();
+        assert_eq!(read.generations[0].launched, None);
+    }
+
     #[test]
     fn what_is_cut_off_of_the_future_or_of_another_shape_is_refused() {
         let text = encode(&sample());

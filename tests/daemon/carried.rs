@@ -10,7 +10,9 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -31,6 +33,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test("carried::who_was_drawn_stays", sticky),
         test("carried::what_a_crash_ends", crash),
         test("carried::who_may_ask_again_is_waited_for", who_may_ask_again),
+        test("carried::who_waits_for_a_drain_is_waited_for", who_waits_for_a_drain),
+        test("carried::who_asked_oneway_hears_nothing", who_asked_oneway),
     ]
 }
 
@@ -290,6 +294,37 @@ fn crash() {
     assert!(supd.ctl(&["history", "web"]).expect(0).stdout.contains("supervisor-restarted"));
     more(&loads);
     nothing_is_lost(loads);
+}
+
+fn who_waits_for_a_drain() {
+    let supd = Supd::start();
+    serving(&supd, "", "ProbationSec = \"3s\"");
+    supd.install_worker("2");
+    let swap = supd.ctl_start(&["swap", "web", "--wait=drained"]);
+    wait_until("its probation", SOON, || supd.status("web").state() == "probation");
+    let reexec = supd.ctl(&["reexec"]).expect(0);
+    assert!(reexec.text().contains("waits: 1 request(s) are under way"), "{reexec}");
+    assert!(swap.finish(SOON).expect(0).text().contains("generation 1 is drained"));
+}
+
+/// The first that the connection hears is the answer to what is asked next.
+fn who_asked_oneway() {
+    let supd = Supd::start();
+    serving(&supd, "", "ProbationSec = \"3s\"");
+    supd.install_worker("2");
+    let mut stream = UnixStream::connect(supd.control()).expect("its control socket");
+    stream.set_read_timeout(Some(SOON)).expect("a bound");
+    let swap = "{\"method\":\"dev.supd.Manager.Swap\",\"parameters\":{\"unit\":\"web\"},\"oneway\":true}\0";
+    stream.write_all(swap.as_bytes()).expect("a call");
+    wait_until("its probation", SOON, || supd.status("web").state() == "probation");
+    goes_on_in_time(&supd);
+    wait_until("its end", SOON, || supd.status("web").state() == "active");
+    stream.write_all(b"{\"method\":\"org.varlink.service.GetInfo\"}\0").expect("a call");
+    let mut bytes = [0; 4096];
+    let count = stream.read(&mut bytes).expect("an answer");
+    let answer = String::from_utf8_lossy(&bytes[..count]).into_owned();
+    assert!(answer.contains("\"vendor\"") && answer.matches('\0').count() == 1, "{answer}");
+    assert_eq!(supd.status("web").active(), Some(2));
 }
 
 /// Its outcome is kept for a day, and only who has begun it can write that down.
