@@ -11,7 +11,7 @@ use crate::codec::history::{by, cut};
 use crate::codec::json::{ByView, HistoryEntry};
 use crate::codec::varlink::Outcome;
 use crate::codec::{kept, ledger, pinned};
-use crate::machine::{Carried, Machine};
+use crate::machine::{CarriedSwap, Machine};
 use crate::model::handover::{Handover, HeldSwap};
 use crate::model::settings::Resource;
 use crate::model::text::printable;
@@ -343,15 +343,15 @@ impl Hands {
         (handover, open)
     }
 
-    fn held_swap(&self, Carried { held, client }: Carried) -> HeldSwap {
+    fn held_swap(&self, CarriedSwap { held, client }: CarriedSwap) -> HeldSwap {
         let by = client.and_then(|client| self.clients.author(client)).cloned();
         HeldSwap { by, ..held }
     }
 
     /// A swap of the image before, for the machine.
-    pub(super) fn carry_on(&mut self, held: HeldSwap) -> Carried {
+    pub(super) fn with_author(&mut self, held: HeldSwap) -> CarriedSwap {
         let client = held.by.clone().map(|author| self.clients.stand_in(&held.unit, author));
-        Carried { held, client }
+        CarriedSwap { held, client }
     }
 
     pub(super) fn give_up_reexec(&mut self, why: &str, now: Tick) {

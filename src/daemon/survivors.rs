@@ -270,7 +270,7 @@ impl Hands {
         self.listeners.insert(unit.clone(), Box::new(listeners));
         let generations = self.survivors.of(unit);
         let swap = self.survivors.0.get_mut(unit).and_then(|family| family.swap.take());
-        let swap = swap.map(|held| self.carry_on(held));
+        let swap = swap.map(|held| self.with_author(held));
         let survived = goes_on.then_some(Survived { generations, steered, swap });
         Some((bound, survived))
     }

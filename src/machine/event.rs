@@ -70,12 +70,12 @@ pub struct Survived {
     /// Whether they have a slot of their own at each listener.
     pub steered: bool,
     /// The swap that rested when another image took supd's place.
-    pub swap: Option<Carried>,
+    pub swap: Option<CarriedSwap>,
 }
 
 /// A swap that goes over to the next image of supd.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Carried {
+pub struct CarriedSwap {
     /// It.
     pub held: HeldSwap,
     /// Who asked for it.

@@ -33,7 +33,7 @@ use crate::model::status::{ReleaseStatus, SwapStatus, UnitStatus};
 use crate::model::{ClientId, Generation, Reply, SwapId, Tick, UnitName, WorkerId};
 pub use drain::Counts;
 pub use effect::{Action, Effect, Failure, FailureKind, JobKind, JobWork, Launch, Level, REASON_MAX};
-pub use event::{Carried, Event, Input, Request, Restored, Survived};
+pub use event::{CarriedSwap, Event, Input, Request, Restored, Survived};
 pub use restart::Fault;
 use std::collections::BTreeMap;
 pub use succession::{RESTARTED, unfinished};
@@ -212,7 +212,7 @@ impl Machine {
     }
 
     /// The swaps with which the next image of supd goes on: where nothing is on its way.
-    pub fn resting(&self) -> impl Iterator<Item = Carried> {
+    pub fn resting(&self) -> impl Iterator<Item = CarriedSwap> {
         self.units.values().filter_map(|unit| unit.resting())
     }
 

@@ -2,7 +2,7 @@
 //! image of supd, which goes on with it as if it had begun it.
 
 use super::super::effect::Launch;
-use super::super::event::{Carried, Survived};
+use super::super::event::{CarriedSwap, Survived};
 use super::super::group::Role;
 use super::super::swap::{Plan, Step, Swap};
 use super::Unit;
@@ -55,7 +55,7 @@ impl Unit {
     }
 
     /// See [`Machine::resting`](crate::machine::Machine::resting).
-    pub(in crate::machine) fn resting(&self) -> Option<Carried> {
+    pub(in crate::machine) fn resting(&self) -> Option<CarriedSwap> {
         let swap = self.swap.as_ref()?;
         let held = HeldSwap {
             unit: self.name.clone(),
@@ -76,7 +76,7 @@ impl Unit {
             gap: swap.gap,
             by: None,
         };
-        Some(Carried { held, client: swap.client })
+        Some(CarriedSwap { held, client: swap.client })
     }
 
     /// Whether this client waits for what the next image brings to its end as well.
@@ -87,7 +87,7 @@ impl Unit {
     /// Goes on with a swap of the image before, where it is still as that one left it; else it is given up, as after
     /// a crash.
     pub(super) fn carry_on(&mut self, survived: &Survived, intent: Option<Intent>) -> bool {
-        let Some(Carried { held, client }) = &survived.swap else { return false };
+        let Some(CarriedSwap { held, client }) = &survived.swap else { return false };
         let known = |generation: Generation| {
             survived.generations.iter().any(|it| it.generation == generation)
                 && self.recipes.contains_key(&generation)
