@@ -345,10 +345,11 @@ fn a_writer_outlives_supd() {
     let supd = supd.crash_and_restart();
     release.join().expect("it waited");
     swap.finish(SOON);
-    let after = supd.wait_for_state("web", "active");
-    assert!(after.active() > Some(2), "a generation's number was used twice: {}", after.0);
+    supd.wait_for_state("web", "active");
     supd.write_unit("web", &supd.worker(port, &[], "", ""));
     supd.ctl(&["swap", "web"]).expect(0);
+    let after = supd.status("web");
+    assert!(after.active() > Some(2), "a generation's number was used twice: {}", after.0);
     // The history has its numbers from the same row; what a record says too, both have.
     let seqs = |name: &str| -> Vec<u64> {
         let text = fs::read_to_string(supd.state_folder().join(name)).expect("a file of lines");

@@ -90,7 +90,9 @@ fn swap_without(folder: &str, full: Full, check: impl Fn(&Serving, Output)) {
     // Of one whose record is missing a crash would leave an unknown process on the port.
     wait_until("the generations before to end", SOON, || serving.supd.status("web").pids().len() == 1);
     let supd = serving.took_over().crash_and_restart();
-    assert!(supd.wait_for_state("web", "active").active() > active, "a number was used twice");
+    assert_eq!(supd.wait_for_state("web", "active").active(), active, "its workers have its sockets");
+    supd.ctl(&["restart", "web"]).expect(0);
+    assert!(supd.status("web").active() > active, "a number was used twice");
 }
 
 /// The swap failed for that reason, and nothing was touched.
