@@ -190,7 +190,7 @@ fn another_supd_goes_on_in_them() {
     wait_until("the group to go", SOON, || groups(&supd).is_empty());
 }
 
-/// Nobody goes on with a unit whose keeper is dead: all of it is ended, and launched anew.
+/// Nobody goes on with a unit of which neither the keeper nor a worker is left: all of it is ended, and launched anew.
 fn what_a_dead_supd_left_is_ended() {
     let supd = Supd::start_with(&setup());
     let file = supd.path().join("escaped");
@@ -198,8 +198,9 @@ fn what_a_dead_supd_left_is_ended() {
     supd.launch("web", &unit_after(&supd, &escape(&file), ""));
     let (pid, keeper) = (escaped(&file), supd.keeper().expect("a keeper"));
     fs::create_dir(folder(&supd).join("gone.g7")).expect("an empty group");
+    let worker = supd.status("web").pids()[0];
     let supd = supd.crash_and_go_on_after(|_| {
-        proc::signal(keeper, Signal::SIGKILL);
+        [keeper, worker].into_iter().for_each(|pid| proc::signal(pid, Signal::SIGKILL));
         wait_until("the keeper to end", SOON, || !proc::alive(keeper));
     });
     supd.wait_for_state("web", "active");

@@ -313,6 +313,7 @@ fn of_one_that_reads_slowly() {
         supd.install_worker(version);
         let asked = supd.ctl(&["swap", "web"]).expect(0);
         assert!(asked.took < Duration::from_secs(5), "{asked}");
+        wait_until("those before the last to end", SOON, || supd.status("web").pids().len() <= 4);
     }
     let loads = loads(address(port));
     manager.pauses.store(false, Ordering::Relaxed);
