@@ -15,7 +15,7 @@ use crate::model::kept::{
 };
 use crate::model::settings::{Handoff, Settings};
 use crate::model::{Address, Durable, Generation, UnitName, Want};
-use crate::os::clock::BootId;
+use crate::os::clock::{self, BootId};
 use crate::os::notify::NotifySocket;
 use crate::os::process::Identity;
 use crate::os::running;
@@ -28,6 +28,9 @@ use std::time::Duration;
 
 /// How long the search for the sockets of one unit may take.
 const BOUND: Duration = Duration::from_secs(5);
+
+/// How long all of them may take: nobody hears supd before.
+const ALL_BOUND: Duration = Duration::from_secs(30);
 
 /// The slot that a unit begins with.
 const SLOT: u32 = 0;
@@ -57,9 +60,11 @@ pub fn complete(
     // Whose shares nobody knows any more must not be led to: the kernel would, once the program is gone that chose.
     let others: Vec<&PathBuf> = orphaned.values().flat_map(|one| &one.others).collect();
     leftovers::end((runtime, cgroups), boot, |path| !others.iter().any(|other| *other == path));
-    let mut whole = BTreeMap::new();
+    let (mut whole, until) = (BTreeMap::new(), clock::now().after(ALL_BOUND));
     for (unit, one) in orphaned {
-        match one.take(&unit, runtime, boot) {
+        let late = || format!("so many units have lost their keeper that {}s are over", ALL_BOUND.as_secs());
+        let had = if clock::now() < until { one.take(&unit, runtime, boot) } else { Err(late()) };
+        match had {
             Ok(had) => {
                 log::warn!(
                     "{unit}: what supd had of it is lost with its keeper; its workers have the sockets still"
@@ -167,6 +172,7 @@ impl Orphaned {
         let search = running::search(first.pid, None, &wanted, BOUND).map_err(|error| error.to_string())?;
         let found = running::decode(&finish(search, BOUND)?);
         let take = |(at, address): (usize, &Address)| {
+            // The worker itself is looked into before what descends from it.
             let held = found.sockets.iter().find(|held| held.wanted == at);
             let held = held.ok_or_else(|| format!("none of its workers has a socket at {address}"))?;
             running::take(held, None, boot).map_err(|why| format!("{address}: {why}"))
