@@ -38,12 +38,16 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Another image, and the same workers, but for those who were on their way out.
+/// Another image, and the same workers, but for those who were on their way out. It waits for what is on its way to
+/// the disk, which may be slow, and not for the end of the swap.
 fn goes_on_in_time(supd: &Supd) {
-    let before = (supd.pid(), supd.status("web").pids());
+    let status = supd.status("web");
+    let before = (supd.pid(), status.pids(), status.last_swap().clone());
     let said = supd.ctl(&["reexec"]).expect(0).text();
-    assert!(said.contains("goes on as process") && !said.contains("waits"), "{said}");
-    let after = supd.status("web").pids();
+    assert!(said.contains("goes on as process") && !said.contains("request"), "{said}");
+    let status = supd.status("web");
+    assert_eq!(status.last_swap(), &before.2, "the swap has ended meanwhile: {said}");
+    let after = status.pids();
     assert!(!after.is_empty() && after.iter().all(|pid| before.1.contains(pid)), "{after:?} of {before:?}");
     assert_eq!(supd.pid(), before.0);
 }
@@ -208,7 +212,8 @@ fn accepts_nothing() {
     proc::signal(supd.status("web").pids_in(2)[0], Signal::SIGSTOP);
     let clients: Vec<_> = (0..20).map(|_| std::net::TcpStream::connect(address(port))).collect();
     wait_until("it to be undone", SOON, || supd.status("web").state() == "active");
-    assert!(supd.ctl(&["history", "web"]).expect(0).stdout.contains("has accepted none"), "{}", supd.log());
+    let history = || supd.ctl(&["history", "web"]).expect(0).stdout;
+    wait_until("the history to tell of it", SOON, || history().contains("has accepted none"));
     drop(clients);
 }
 
@@ -232,8 +237,9 @@ fn dies_meanwhile(workers: u32, state: &str, swap: &[&str], ends: (i32, &str)) {
     assert!(asked.text().contains(said), "{asked}");
     wait_until("it to be undone", SOON, || supd.status("web").state() == "active");
     assert_eq!(supd.status("web").active(), Some(1), "{}", supd.log());
-    let history = supd.ctl(&["history", "web"]).expect(0).stdout;
-    assert!(history.contains("worker 0 ended") && !history.contains("supervisor-restarted"), "{history}");
+    let history = || supd.ctl(&["history", "web"]).expect(0).stdout;
+    wait_until("the history to tell of it", SOON, || history().contains("worker 0 ended"));
+    assert!(!history().contains("supervisor-restarted"), "{}", history());
     assert_eq!(drawn(address(port), 100).get("2"), None);
 }
 
@@ -291,7 +297,8 @@ fn crash() {
     proc::signal(supd.pid(), Signal::SIGKILL);
     supd = supd.restart_ended();
     wait_until("it to be given up", SOON, || supd.status("web").state() == "active");
-    assert!(supd.ctl(&["history", "web"]).expect(0).stdout.contains("supervisor-restarted"));
+    let history = || supd.ctl(&["history", "web"]).expect(0).stdout;
+    wait_until("the history to tell of it", SOON, || history().contains("supervisor-restarted"));
     more(&loads);
     nothing_is_lost(loads);
 }
@@ -310,7 +317,7 @@ fn who_waits_for_a_drain() {
 /// The first that the connection hears is the answer to what is asked next.
 fn who_asked_oneway() {
     let supd = Supd::start();
-    serving(&supd, "", "ProbationSec = \"3s\"");
+    serving(&supd, "", "ProbationSec = \"8s\"");
     supd.install_worker("2");
     let mut stream = UnixStream::connect(supd.control()).expect("its control socket");
     stream.set_read_timeout(Some(SOON)).expect("a bound");

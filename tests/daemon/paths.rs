@@ -103,10 +103,14 @@ fn taken_in_probation() {
     supd.launch("web", &unit(&supd, "1", "", "ProbationSec = \"10min\""));
     let take = "def take(*_):\n    global listener\n    os.unlink(path)\n    listener = \
                 socket.socket(socket.AF_UNIX)\n    listener.bind(path)\n    listener.listen()\n    \
-                open(path + '.taken', 'w').close()\nsignal.signal(signal.SIGUSR1, take)";
+                open(path + '.taken', 'w').close()\nsignal.signal(signal.SIGUSR1, take)\n\
+                open(path + '.listens', 'w').close()";
     supd.write_unit("web", &unit(&supd, "2", take, "ProbationSec = \"10min\""));
     supd.ctl(&["swap", "web", "--wait=active"]).expect(0);
     let bad = supd.status("web").pids_in(2)[0];
+    let listens = supd.path().join("web.sock.listens");
+    // However long Python takes to begin.
+    wait_until("it to listen to the signal", SOON, || Path::exists(&listens));
     proc::signal(bad, nix::sys::signal::Signal::SIGUSR1);
     let taken = supd.path().join("web.sock.taken");
     wait_until("it to take the path", SOON, || Path::exists(&taken));
