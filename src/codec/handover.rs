@@ -57,6 +57,7 @@ shape!(Handover {
     clients: "clients",
     swaps: "swaps",
     salts: "salts",
+    reexecs: "reexecs",
 });
 
 impl Shape for Rest {
@@ -176,6 +177,7 @@ mod tests {
             .to_vec()
             .into(),
             salts: Some(5),
+            reexecs: Some(2),
         }
     }
 

@@ -8,6 +8,7 @@ pub mod installing;
 pub mod json;
 pub mod kept;
 pub mod ledger;
+pub mod metrics;
 pub mod mirror;
 pub mod notify;
 pub mod pinned;

@@ -13,6 +13,7 @@ use super::last_resort;
 use super::launch::{Ground, prepare};
 use super::leftovers;
 use super::lock::Lock;
+use super::metrics::Metrics;
 use super::mirror::Mirror;
 use super::one_unit::{self, Alone, OneUnit};
 use super::parcels::Lots;
@@ -84,7 +85,6 @@ pub fn boot(cli: &Cli, handover: Option<&Handover>) -> Result<Reactor, String> {
     let clients = clients(&places.state, &replay, &unfinished, &boot, handover.is_some());
     let releases = releases(&places.state, &last, replay.damaged.is_empty());
     let carried = carried(replay, &last);
-    let ground = ground(&places, (original, roots, launcher), releases);
     let mut hands = Hands {
         inbox: VecDeque::new(),
         sources,
@@ -107,6 +107,7 @@ pub fn boot(cli: &Cli, handover: Option<&Handover>) -> Result<Reactor, String> {
         jobs: Default::default(),
         chores: Default::default(),
         counter: Default::default(),
+        metrics: Metrics::begin(handover.map_or(0, |handover| handover.reexecs.unwrap_or(0) + 1)),
         takings: Default::default(),
         trials: Default::default(),
         intercepts: Default::default(),
@@ -117,7 +118,7 @@ pub fn boot(cli: &Cli, handover: Option<&Handover>) -> Result<Reactor, String> {
         fdstore: super::fdstore::FdStore::of_process(),
         run_dirs: Default::default(),
         unlaunched: BTreeMap::new(),
-        ground,
+        ground: ground(&places, (original, roots, launcher), releases),
         runtime,
         intended: BTreeMap::new(),
         pins,
@@ -433,6 +434,7 @@ impl Hands {
             self.one = Some(OneUnit::new(alone.unit));
         }
         self.recorder.tell(began);
+        self.read_metrics(clock::now());
         if let Some(why) = &self.holding {
             log::error!("{why}: it goes on with what runs and begins nothing new until supctl daemon-reload");
         }

@@ -49,6 +49,8 @@ pub enum Chore {
     CatchUp(ClientId),
     /// It asks the program that is on the disk now whether it can go on in the place of this one.
     CheckHandover,
+    /// It writes the file of metrics.
+    Metrics,
     /// It asks systemd whether the machine stops.
     Machine,
     /// It looks whether the history knows this unit, for who wants to watch it.
@@ -120,6 +122,7 @@ impl Chores {
             | Chore::History(_)
             | Chore::CatchUp(_)
             | Chore::Machine
+            | Chore::Metrics
             | Chore::Known(..) => false,
             Chore::Sweep(_)
             | Chore::Signal(_)

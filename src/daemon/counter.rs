@@ -60,6 +60,8 @@ pub struct Counter {
     begun: Option<Tick>,
     known: BTreeMap<UnitName, Known>,
     ages: Option<Ages>,
+    /// Metrics wait for a count, no longer than until then.
+    scraped: Option<Tick>,
     /// When it was told last that nothing can be counted.
     told: Option<Tick>,
     /// The unit that was set right last.
@@ -116,7 +118,7 @@ impl Counter {
     }
 
     fn is_wanted(&self) -> bool {
-        !self.asked.is_empty() || !self.looks.is_empty() || !self.doubted.is_empty()
+        !self.asked.is_empty() || !self.looks.is_empty() || !self.doubted.is_empty() || self.scraped.is_some()
     }
 
     /// Nobody waits there any more.
@@ -139,7 +141,7 @@ impl Counter {
         let next = || self.begun.map_or(Tick(0), |begun| begun.after(PACE));
         let next = (wanted && self.under_way.is_none()).then(next);
         let news = (self.news && !self.looks.is_empty()).then_some(Tick(0));
-        self.looks.iter().map(|look| look.until).chain(next).chain(news).min()
+        self.looks.iter().map(|look| look.until).chain(self.scraped).chain(next).chain(news).min()
     }
 
     fn is_due(&self, now: Tick) -> bool {
@@ -170,6 +172,16 @@ impl Hands {
         let Some(units) = self.views(unit, machine, now) else { return false };
         self.control.status(client, units, self.notes());
         true
+    }
+
+    /// Whether metrics can be told: all was counted just now, or is not to be, or takes too long.
+    pub(super) fn is_counted(&mut self, now: Tick) -> bool {
+        let until = *self.counter.scraped.get_or_insert(now.after(LOOK_BOUND));
+        let told = self.is_known(None, now) || until <= now;
+        if told {
+            self.counter.scraped = None;
+        }
+        told
     }
 
     /// Counts if that is due, and answers those who need not wait any longer.
@@ -361,6 +373,7 @@ impl Hands {
             log::warn!("open connections cannot be counted: {why}; what drains has all of its DrainSec");
         }
         self.counter.looks.iter_mut().for_each(|look| look.until = now);
+        self.counter.scraped = self.counter.scraped.map(|_| now);
         self.counter.news = true;
         for row in rows {
             self.counter.known.remove(&row.unit);

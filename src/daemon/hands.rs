@@ -15,6 +15,7 @@ use super::keeping::Keeping;
 use super::launch::Ground;
 use super::listeners::{Inherited, Listeners};
 use super::logs::Logs;
+use super::metrics::Metrics;
 use super::mirror::Mirror;
 use super::notifier::Notifiers;
 use super::one_unit::OneUnit;
@@ -88,6 +89,8 @@ pub struct Hands {
     pub chores: Chores,
     /// Counts of open connections.
     pub counter: Counter,
+    /// What is counted for those who watch many machines.
+    pub metrics: Metrics,
     /// Sockets on their way out of servers that run.
     pub takings: Takings,
     /// Whether those accept whom a swap tries out.
@@ -177,6 +180,7 @@ impl Hands {
             .chain(self.sweeper.deadline())
             .chain(self.logs.deadline())
             .chain(self.counter.deadline())
+            .chain(self.metrics.deadline())
             .chain(self.trials.deadline())
             .chain(self.intercepts.deadline())
             .chain(self.story.crashes.deadline())
@@ -215,6 +219,7 @@ impl Hands {
         let Self { sweeper, workers, chores, sources, inbox, runtime, boot, .. } = self;
         sweeper.pump(now, workers, chores, &mut Around { sources, inbox, runtime, boot });
         self.tend_counts(machine, now);
+        self.tend_metrics(machine, now);
         self.tend_trials(machine, now);
         self.tend_intercepts(now);
         self.tend_reexec(machine, now);

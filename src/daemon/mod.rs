@@ -33,6 +33,7 @@ pub mod lock;
 mod log_request;
 pub mod logging;
 pub mod logs;
+pub mod metrics;
 mod mirror;
 pub mod notifier;
 pub mod one_unit;

@@ -37,6 +37,7 @@ impl Hands {
         match effect {
             Effect::Unit(unit, action) => {
                 self.keeping.touch(&unit);
+                self.metrics.heed(&unit, &action, machine);
                 self.act(&unit, action, machine, now);
             }
             Effect::Reply(client, reply) => self.reply(client, &reply, machine, now),
@@ -396,6 +397,7 @@ impl Hands {
             Chore::History(client) => self.history_read(client, result),
             Chore::CatchUp(client) => self.watcher_read(client, result),
             Chore::CheckHandover => self.handover_checked(result, now),
+            Chore::Metrics => self.metrics_written(result),
             Chore::Machine => self.machine_told(&result, now),
             Chore::Known(client, unit) => self.watched_unit(client, &unit, result, machine),
             Chore::Unpack(unit, job) => self.unpacked(&unit, job, result),

@@ -180,6 +180,9 @@ impl Reactor {
                 Source::Job(job) => self.hands.job_ended(job),
                 Source::Logs => self.hands.logs.fired(now),
                 Source::Stored(number) => self.hands.stored_hung_up(number),
+                Source::MetricsDoor => self.hands.metrics_knocked(),
+                // The turn goes on with each of them.
+                Source::Metrics(_) => {}
                 Source::Keeper => self.hands.keeper_spoke(),
                 Source::Signals => self.signalled(),
             }

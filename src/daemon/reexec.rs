@@ -339,6 +339,7 @@ impl Hands {
             swaps: Some(machine.resting().map(|swap| self.held_swap(swap)).collect())
                 .filter(|swaps: &Vec<HeldSwap>| !swaps.is_empty()),
             salts: Some(self.salts.seed()),
+            reexecs: Some(self.metrics.reexecs()),
         };
         (handover, open)
     }

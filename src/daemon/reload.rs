@@ -35,6 +35,7 @@ impl Hands {
     pub fn daemon_reload(&mut self, client: Option<ClientId>, machine: &Machine) {
         super::upward::reloading();
         self.republish_control();
+        self.read_metrics(clock::now());
         let listing = self.units.list();
         let mut round = Round { client, faults: listing.faults, ..Round::default() };
         self.hold_no_longer(&mut round);

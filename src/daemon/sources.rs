@@ -52,6 +52,10 @@ pub enum Source {
     Logs,
     /// A stored descriptor hung up.
     Stored(u64),
+    /// Somebody may ask for metrics.
+    MetricsDoor,
+    /// Somebody who asks for metrics has said something, or can be told more.
+    Metrics(u64),
     /// The keeper has answered, or it is gone.
     Keeper,
     /// A signal for supd itself.

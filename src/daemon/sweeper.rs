@@ -194,6 +194,7 @@ impl Sweeper {
             | Chore::CatchUp(_)
             | Chore::CheckHandover
             | Chore::Machine
+            | Chore::Metrics
             | Chore::Known(..)
             | Chore::Clear(_)
             | Chore::TakeFrom(_) => {}

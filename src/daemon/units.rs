@@ -3,6 +3,7 @@
 use super::one_unit::Alone;
 use crate::codec::fault::Fault;
 use crate::codec::unitfile::{self, Conflict, Loaded, Runner, collision_key};
+use crate::model::metrics::MetricsSettings;
 use crate::model::settings::Socket;
 use crate::model::{Settings, UnitName};
 use crate::os::groups::gid_of;
@@ -76,6 +77,14 @@ impl Units {
         let Some(alone) = &self.alone else { return self.folders.list() };
         let there = self.folders.file(&alone.unit).map(|_| alone.unit.clone());
         Listing { units: there.into_iter().collect(), faults: Vec::new() }
+    }
+
+    /// What supd.toml says of metrics.
+    ///
+    /// # Errors
+    /// Every fault.
+    pub fn metrics(&self) -> Result<MetricsSettings, Vec<Fault>> {
+        self.folders.metrics()
     }
 
     /// Reads the files of a unit as they are now, and remembers what is wrong with them.

@@ -37,6 +37,8 @@ pub struct Handover {
     pub swaps: Option<Vec<HeldSwap>>,
     /// By which swaps draw their clients.
     pub salts: Option<u64>,
+    /// How many images there were before the one that writes this.
+    pub reexecs: Option<u64>,
 }
 
 /// A client.

@@ -90,7 +90,7 @@ impl Durable {
 }
 
 /// What kind of change of generation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SwapKind {
     /// From nothing.
     Start,

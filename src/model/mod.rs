@@ -12,6 +12,7 @@ pub mod id;
 pub mod interpreters;
 pub mod kept;
 pub mod ledger;
+pub mod metrics;
 pub mod notice;
 pub mod release;
 pub mod reply;

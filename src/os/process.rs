@@ -68,6 +68,15 @@ impl Stat {
     }
 }
 
+/// What of this process is in memory, in bytes (proc_pid_statm(5): the second number, in pages).
+#[must_use]
+pub fn resident() -> Option<u64> {
+    let statm = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    pages.checked_mul(u64::try_from(page).ok()?)
+}
+
 /// Whether a process is this user's in every respect: by all four of its ids, and by the owner that the
 /// kernel gives its files in /proc, which is root once it has run with rights that its user has not
 /// (proc(5), PR_SET_DUMPABLE). Such a user may do with it whatever it could do by itself.

@@ -5,8 +5,9 @@
 
 use super::text::{self, Content};
 use crate::codec::fault::{Fault, quoted};
-use crate::codec::unitfile::{BYTES_MAX, Runner, Source, Sources, parse_for};
+use crate::codec::unitfile::{BYTES_MAX, Runner, Source, Sources, metrics_of, parse_for};
 use crate::model::UnitName;
+use crate::model::metrics::MetricsSettings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -130,6 +131,18 @@ impl UnitFolders {
     pub fn file(&self, unit: &UnitName) -> Option<PathBuf> {
         let paths = self.folders.iter().map(|folder| folder.join(format!("{unit}.unit")));
         paths.into_iter().find(|path| path.symlink_metadata().is_ok())
+    }
+
+    /// What supd.toml says of supd itself.
+    ///
+    /// # Errors
+    /// What is wrong there.
+    pub fn metrics(&self) -> Result<MetricsSettings, Vec<Fault>> {
+        match text::read(&self.defaults, BYTES_MAX) {
+            Ok(Content::Text(text)) => metrics_of(&Source::new(&self.defaults, text)),
+            Ok(Content::Missing | Content::Null) => Ok(MetricsSettings::default()),
+            Err(fault) => Err(vec![fault]),
+        }
     }
 
     /// Reads every file of a unit.

@@ -33,6 +33,7 @@ mod launcher;
 mod life;
 mod logs;
 mod manager_store;
+mod metrics;
 mod notify;
 mod on_failure;
 mod one_bound;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         paths::tests(),
         peers::tests(),
         repeat::tests(),
+        metrics::tests(),
         notify::tests(),
         on_failure::tests(),
         one_bound::tests(),

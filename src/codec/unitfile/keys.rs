@@ -146,6 +146,11 @@ pub(super) const TABLES: [(&str, &str, &[&str]); 4] = [
     ("Swap", "[Swap]", SWAP),
 ];
 
+/// The keys that a table has, in a unit file or in supd.toml.
+pub(super) fn own(table: &str) -> &'static [&'static str] {
+    if table == "Metrics" { super::METRICS } else { keys_of(table) }
+}
+
 /// The keys of `Unit`, `Socket`, `Service` or `Swap`, in the order of the manual.
 #[must_use]
 pub fn keys_of(table: &str) -> &'static [&'static str] {
@@ -192,8 +197,7 @@ pub(super) fn unknown_key(table: &str, key: &str, value: Option<&str>) -> Bad {
     if let Some(bad) = foreign_key(key, value.unwrap_or_default()) {
         return bad;
     }
-    let own = TABLES.iter().find(|(name, _, _)| *name == table).map_or(&[][..], |(_, _, keys)| *keys);
-    if let Some(near) = nearest(key, own) {
+    if let Some(near) = nearest(key, own(table)) {
         return Bad::new("there is no such key", format!("did you mean {near}?"));
     }
     let others = TABLES.iter().filter(|(name, _, _)| *name != table);

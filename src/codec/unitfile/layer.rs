@@ -88,6 +88,8 @@ pub(super) struct Layer {
     pub sockets: Vec<Rows>,
     pub service: Rows,
     pub swap: Rows,
+    /// Of supd.toml alone.
+    pub metrics: Rows,
 }
 
 impl Layer {
@@ -99,12 +101,14 @@ impl Layer {
             sockets: Vec::new(),
             service: Rows::empty(start),
             swap: Rows::empty(start),
+            metrics: Rows::empty(start),
         };
         for (name, entry) in document.entries {
             match (name.as_str(), entry.node.value) {
                 ("Unit", Value::Table(table)) => layer.unit = rows("Unit", table, kind, report),
                 ("Service", Value::Table(table)) => layer.service = rows("Service", table, kind, report),
                 ("Swap", Value::Table(table)) => layer.swap = rows("Swap", table, kind, report),
+                ("Metrics", Value::Table(table)) => layer.metrics = of_supd(entry.key, table, kind, report),
                 ("Socket", Value::Table(table)) => {
                     if kind == Kind::Unit {
                         let what = "a unit may have several sockets, so each is written in two brackets";
@@ -205,9 +209,19 @@ pub(super) fn socket_name<'r>(rows: &'r Rows, unit: &'r str) -> &'r str {
     }
 }
 
+/// The keys of `[Metrics]`, which no unit has.
+fn of_supd(place: Place, table: Table, kind: Kind, report: &mut Report<'_>) -> Rows {
+    if kind == Kind::Unit {
+        let bad = Bad::new("this is of supd, and of no unit", "write it in supd.toml");
+        report.fault(place, "Metrics", bad);
+        return Rows::empty(table.place);
+    }
+    rows("Metrics", table, kind, report)
+}
+
 /// The keys of one table; those that it does not have are reported and left out.
 fn rows(name: &'static str, table: Table, kind: Kind, report: &mut Report<'_>) -> Rows {
-    let known = keys::TABLES.iter().find(|(table, _, _)| *table == name).map_or(&[][..], |table| table.2);
+    let known = keys::own(name);
     let barred = NOT_IN_DEFAULTS.iter().find(|(table, _)| *table == name).map_or(&[][..], |table| table.1);
     let mut rows = Rows::empty(table.place);
     for (key, entry) in table.entries {
@@ -247,6 +261,7 @@ pub(super) fn merge(
         sockets: Vec::new(),
         service: Rows::empty(main.service.table.place),
         swap: Rows::empty(main.swap.table.place),
+        metrics: Rows::empty(main.metrics.table.place),
     };
     if let Some(defaults) = defaults {
         merged.unit.overlay(&defaults.unit, report);

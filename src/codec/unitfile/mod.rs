@@ -9,7 +9,8 @@
 //! # supd.toml
 //! Defaults for every unit: `[Unit]`, `[Service]`, `[Swap]` as in a unit file, and `[Socket]` in
 //! one bracket, which lies under every `[[Socket]]`. What can only be of one unit is refused there:
-//! Description, Name, the Listen keys, BindAs, ExecStart, ExecInstall.
+//! Description, Name, the Listen keys, BindAs, ExecStart, ExecInstall. `[Metrics]` is of supd
+//! itself, and only there.
 //!
 //! # How values are written
 //! - Yes and no are TOML's `true` and `false`; systemd's other words are refused with the remedy.
@@ -41,6 +42,7 @@ mod keys;
 mod later;
 mod layer;
 mod limits;
+mod metrics;
 mod origin;
 mod page;
 mod process;
@@ -62,6 +64,7 @@ pub use document::BYTES_MAX;
 pub use foreign::{remedy as foreign_remedy, table_remedy as foreign_table_remedy};
 pub use keys::keys_of;
 pub use later::NOT_YET;
+pub use metrics::{METRICS, metrics_of};
 pub use origin::{Origin, Origins};
 pub use page::{Row, Table};
 pub use ready::{Authority, asked as ready_asks};
@@ -127,6 +130,7 @@ pub fn parse_for(sources: &Sources, runner: Runner) -> Result<Loaded, Vec<Fault>
     for alone in std::iter::once(&main).chain(&drop_ins).chain(&defaults) {
         read(alone, sources, &mut report);
     }
+    defaults.iter().for_each(|layer| drop(metrics::read(&layer.metrics, &mut report)));
     report.alone = false;
 
     check::faults(&settings, &merged, &rows, runner, &mut report);
@@ -148,6 +152,7 @@ pub fn check_defaults(source: &Source) -> Vec<Fault> {
     let sources = Sources { unit, defaults: None, main: source.clone(), drop_ins: Vec::new() };
     report.alone = true;
     read(&layer, &sources, &mut report);
+    metrics::read(&layer.metrics, &mut report);
     report.finish().0
 }
 

@@ -6,7 +6,7 @@ use super::{lists, page};
 use crate::report;
 use std::collections::BTreeSet;
 use supd::codec::fault::Fault;
-use supd::codec::unitfile::{Loaded, Source, Sources, check_defaults, keys, parse, rows};
+use supd::codec::unitfile::{Loaded, METRICS, Source, Sources, check_defaults, keys, parse, rows};
 use supd::model::UnitName;
 
 /// What the code makes of a unit with this line in this table.
@@ -128,6 +128,25 @@ fn what_no_defaults_can_say_is_named() {
             }
         }
     }
+    report(found);
+}
+
+#[test]
+fn every_key_and_every_name_of_metrics_is_explained() {
+    let page = page("supd.toml.5");
+    let mut found = Vec::new();
+    for key in METRICS {
+        if !page.contains(&format!("\n.It Ic {key}\n")) {
+            found.push(format!("man/supd.toml.5: [Metrics] does not explain {key}"));
+        }
+    }
+    let source = std::fs::read_to_string("src/codec/metrics/mod.rs").expect("what makes metrics");
+    let quoted = source.split("#[cfg(test)]").next().unwrap_or_default().split('"').skip(1).step_by(2);
+    let names: BTreeSet<&str> = quoted.filter(|word| word.starts_with("supd_")).collect();
+    assert!(names.len() > 20, "the code was not understood: {names:?}");
+    let told = |name: &&&str| format!("man/supd.toml.5: it does not name {name}");
+    found
+        .extend(names.iter().filter(|name| !page.contains(&format!("\n.Li {name}"))).map(|name| told(&name)));
     report(found);
 }
 
