@@ -18,7 +18,8 @@
 //! # What is absent on purpose
 //! - `machine` does no I/O, reads no clock, logs nothing and has no `unsafe`; `os` decides nothing.
 //! - No async runtime and no threads: one mio loop, one ordered inbox. (In supctl, the demo's clients
-//!   are threads, whoever writes a folder into a pipe, and each direction of what connect carries.)
+//!   are threads, whoever writes a folder into a pipe, each direction of what connect carries, and who looks
+//!   and asks for top.)
 //! - Nothing stands in the path of the data: no byte of a connection passes through supd.
 //! - `unsafe` is denied but for the few files of `os` that say `#![allow(unsafe_code)]`.
 #![deny(unsafe_code)]

@@ -32,6 +32,7 @@ use super::start::Start;
 use super::status::Status;
 use super::stop::Stop;
 use super::swap::Swap;
+use super::top::Top;
 use super::undeploy::Undeploy;
 use super::wait::Wait;
 use crate::codec::varlink::Meta;
@@ -124,6 +125,7 @@ macro_rules! verbs {
 
 verbs! {
     "status" Status(Status),
+    "top" Top(Top),
     "is-active" IsActive(IsActive),
     "start" Start(Start),
     "stop" Stop(Stop),
@@ -202,6 +204,7 @@ impl Verb {
     pub(super) fn run(self, context: &Context) -> Result<u8, Failure> {
         let status = match self {
             Self::Status(verb) => verb.run(context),
+            Self::Top(verb) => verb.run(context),
             Self::IsActive(verb) => verb.run(context),
             Self::Start(verb) => verb.run(context),
             Self::Stop(verb) => verb.run(context),

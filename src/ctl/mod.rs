@@ -43,6 +43,7 @@ mod start;
 mod status;
 mod stop;
 mod swap;
+mod top;
 mod undeploy;
 mod wait;
 

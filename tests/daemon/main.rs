@@ -56,6 +56,7 @@ mod survival;
 mod swap;
 mod take_from;
 mod tampered;
+mod top;
 mod traffic;
 mod trial;
 mod unbound;
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
         canary::tests(),
         traffic::tests(),
         tampered::tests(),
+        top::tests(),
         trial::tests(),
         rescue::tests(),
         own_slot::tests(),
