@@ -1,14 +1,18 @@
 //! Metrics, asked of the real supd over real sockets.
 
-use crate::harness::{Setup, Supd, free_port};
+use crate::harness::{Running, Setup, Supd, free_port};
 use crate::load::{Load, Mode, Plan, Target};
+use crate::peers::{VENV, python};
 use crate::wait::{SOON, wait_for, wait_until};
-use crate::{Test, test};
+use crate::{Need, Test, test, test_with};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
+
+const PARSER: &[Need] = &[Need::File(VENV, "./tests/run installs prometheus_client from PyPI")];
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -16,6 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("metrics::what_happened_is_counted", what_happened_is_counted),
         test("metrics::nobody_who_asks_is_in_the_way", nobody_who_asks_is_in_the_way),
         test("metrics::a_path_a_file_and_a_reexec", a_path_a_file_and_a_reexec),
+        test_with("metrics::the_reader_of_prometheus_reads_it", PARSER, the_reader_of_prometheus_reads_it),
         test("metrics::a_taken_port_is_tried_again", a_taken_port_is_tried_again),
     ]
 }
@@ -252,4 +257,23 @@ fn a_taken_port_is_tried_again() {
     drop(taken);
     wait_until("it to listen", SOON, || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
     scrape(port);
+}
+
+/// Whoever defines the format reads it as this file's own reader does.
+fn the_reader_of_prometheus_reads_it() {
+    const READ: &str = "import sys\n\
+        from prometheus_client.parser import text_string_to_metric_families as read\n\
+        for family in read(open(sys.argv[1]).read()):\n    \
+            for sample in family.samples: print(sample.name, sample.value)\n";
+    let supd = Supd::start();
+    let asked = on_port(&supd);
+    supd.install_worker("1");
+    supd.launch("web", &supd.worker(free_port(), &[], "", ""));
+    wait_for_value(asked, "supd_swaps_total{unit=\"web\",kind=\"start\",result=\"committed\"}", 1.0);
+    let (_, content) = ask(asked, GET);
+    let file = supd.path().join("page");
+    fs::write(&file, &content).expect("the test's own file");
+    let output = Running::start(Command::new(python()).args(["-c", READ]).arg(&file)).finish(SOON).expect(0);
+    assert_eq!(output.stdout.lines().count(), read(&content).len(), "{output}");
+    assert!(output.stdout.contains("\nsupd_ready_seconds_bucket 1"), "{output}");
 }

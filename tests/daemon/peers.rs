@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const VENV: &str = "target/test-tools/venv/bin/python3";
+pub(crate) const VENV: &str = "target/test-tools/venv/bin/python3";
 const SYSTEMD: &[Need] =
     &[Need::Program("systemd-notify", "systemd"), Need::Library("libsystemd.so.0", "libsystemd0")];
 const VARLINK: &[Need] = &[Need::File(VENV, "./tests/run installs varlink from PyPI")];
@@ -80,7 +80,7 @@ fn libsystemd_watchdog() {
     assert_eq!(after.active(), before.active(), "a crash never makes a generation");
 }
 
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(VENV)
 }
 

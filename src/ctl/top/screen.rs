@@ -226,8 +226,10 @@ mod tests {
     fn nothing_is_done_without_a_yes() {
         let mut screen = screen(&["api", "web"]);
         press(&mut screen, KeyCode::Down);
-        assert_eq!(press(&mut screen, KeyCode::Char('p')), Next::Stay);
-        assert_eq!(press(&mut screen, KeyCode::Enter), Next::Stay, "no answer is no");
+        for no in [KeyCode::Enter, KeyCode::Char('n'), KeyCode::Esc] {
+            press(&mut screen, KeyCode::Char('p'));
+            assert_eq!(press(&mut screen, no), Next::Stay, "{no:?} is no");
+        }
         assert_eq!(press(&mut screen, KeyCode::Char('y')), Next::Stay, "the question is over");
         press(&mut screen, KeyCode::Char('p'));
         let Next::Act(Method::Promote { unit, .. }) = press(&mut screen, KeyCode::Char('y')) else {
