@@ -134,6 +134,14 @@ impl Top {
     }
 }
 
+/// A test that fails leaves nobody at a terminal that is gone.
+impl Drop for Top {
+    fn drop(&mut self) {
+        let _it_has_ended = self.child.kill();
+        let _nobody_else_waits = self.child.wait();
+    }
+}
+
 /// A supd with a canary of half.
 fn canary() -> Supd {
     let supd = Supd::start();
