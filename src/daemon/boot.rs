@@ -77,7 +77,7 @@ pub fn boot(cli: &Cli, handover: Option<&Handover>) -> Result<Reactor, String> {
     let pins = Pins::new(&places.state);
     let (keeping, lots) = Keeping::begin(&runtime, &boot, comes_again(cli), clock::now());
     let (passed, mirror, lots) = passed(handover, lots);
-    let survivors = survivors((&runtime, &cgroups), &boot, lots, (&last, &booted), &pins).with(handover);
+    let survivors = survivors(cli, (&runtime, &cgroups), &boot, lots, (&last, &booted), &pins).with(handover);
     let (sources, signals) = sources()?;
     let (control, reexecuted) = control(&places, &sources, handover)?;
     let (seq, began) = past(&places.state, &replay, &boot);
@@ -157,6 +157,7 @@ fn replay(state: &Path, boot: &BootId) -> Result<(Replay, LastWords), String> {
 
 /// Who has outlived the last supd. Everything else that it has left is ended, and its notify sockets go.
 fn survivors(
+    cli: &Cli,
     (runtime, cgroups): (&Runtime, &Cgroups),
     boot: &BootId,
     lots: Lots,
@@ -164,7 +165,11 @@ fn survivors(
     pins: &Pins,
 ) -> Survivors {
     let recipe = |unit: &UnitName, generation| pins.load(unit, generation).ok().map(Arc::new);
-    let lots = last_resort::complete(lots, (runtime, cgroups), boot, known.0, recipe);
+    let lots = match comes_again(cli) {
+        true => last_resort::complete(lots, (runtime, cgroups), boot, known.0, recipe),
+        // It keeps nothing for the next one, which begins from nothing.
+        false => lots,
+    };
     let survivors = Survivors::find(runtime, boot, lots, known, recipe);
     leftovers::end((runtime, cgroups), boot, |path| survivors.has(path));
     cgroups.clear();

@@ -103,6 +103,7 @@ impl Jobs {
                 invocation: beside.invocation.to_owned(),
                 // As by [`Jobs::end`].
                 kill_signal: Signal::KILL.0,
+                ready: None,
             };
             if let Err(error) = around.runtime.save_job(id, &record) {
                 log::warn!("{unit}/g{}: {error}; if supd dies now it will not be found", launch.generation);

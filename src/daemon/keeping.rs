@@ -3,6 +3,7 @@
 use super::death;
 use super::hands::Hands;
 use super::parcels::{Lots, parcels};
+use super::record;
 use super::sources::{Source, Sources};
 use crate::codec::kept;
 use crate::machine::Machine;
@@ -340,7 +341,18 @@ impl Hands {
     }
 
     fn keep_where(&mut self, unit: &UnitName, machine: &Machine, again: bool) {
-        let Self { keeping, mirror, listeners, notifiers, fdstore, intercepts, workers, sources, .. } = self;
+        let Self {
+            keeping,
+            mirror,
+            listeners,
+            notifiers,
+            fdstore,
+            intercepts,
+            workers,
+            sources,
+            runtime,
+            ..
+        } = self;
         let mut giving = Giving::default();
         let kept = listeners.get(unit).map(|listeners| {
             let kept = listeners.keep(&mut giving);
@@ -361,6 +373,9 @@ impl Hands {
             KeptUnit { notify, generations, stored, intercepts, ..kept }
         });
         let kept = kept.filter(|kept| !kept.is_empty());
+        if let Some(kept) = &kept {
+            record::note_ready(workers, unit, kept, runtime);
+        }
         let given = keeping.give(unit, kept.as_ref().map(|kept| (kept::encode(kept), &giving)));
         if again || given.as_ref().is_ok_and(|changed| *changed) {
             mirror.give(unit, kept.map(|kept| (kept, giving.all())), clock::now());

@@ -163,6 +163,7 @@ mod tests {
             boot: boot.to_string(),
             invocation: invocation.into(),
             kill_signal: 15,
+            ready: None,
         }
     }
 

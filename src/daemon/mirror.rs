@@ -115,7 +115,7 @@ impl Mirror {
             let descriptors = its.names.iter().map(copy).collect();
             whole.insert(its.unit, Whole { words: its.kept.into_bytes(), descriptors });
         }
-        Lots::whole(whole)
+        Lots::default().with(whole)
     }
 
     /// When those that it had no room for are given once more.

@@ -45,6 +45,7 @@ pub mod pinner;
 pub mod pinning;
 pub mod probe;
 pub mod reactor;
+mod record;
 pub mod recorder;
 mod reexec;
 pub mod reload;

@@ -92,16 +92,17 @@ impl Lots {
         lots
     }
 
-    /// Units that came whole.
+    /// With these in the place of what there is of the same units.
     #[must_use]
-    pub fn whole(whole: BTreeMap<UnitName, Whole>) -> Self {
-        Self { whole, ..Self::default() }
+    pub fn with(mut self, whole: BTreeMap<UnitName, Whole>) -> Self {
+        self.whole.extend(whole);
+        self
     }
 
-    /// Whether there is anything of this unit.
+    /// What there is of this unit.
     #[must_use]
-    pub fn has(&self, unit: &UnitName) -> bool {
-        self.whole.contains_key(unit)
+    pub fn of_unit(&self, unit: &UnitName) -> Option<&Whole> {
+        self.whole.get(unit)
     }
 
     /// With those units of another that are not among these.

@@ -306,7 +306,7 @@ fn nothing(found: &Found, unit: &UnitName, wanted: &[Address]) -> String {
 }
 
 /// The kernel does not let supd look into a process, and what helps.
-fn closed(pid: i32, errno: Errno) -> String {
+pub(super) fn closed(pid: i32, errno: Errno) -> String {
     let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
     let scope: u32 = scope.trim().parse().unwrap_or(0);
     let (own, user) = (geteuid().is_root(), geteuid());
@@ -320,7 +320,7 @@ fn closed(pid: i32, errno: Errno) -> String {
         ),
         Errno::EPERM | Errno::EACCES if scope > 0 => format!(
             "kernel.yama.ptrace_scope is {scope}, so that only root may: run supd as root, or set it to 0 with \
-             sysctl until this is done"
+             sysctl"
         ),
         Errno::EPERM | Errno::EACCES => format!(
             "supd runs as user {user} and sees only processes of that user which never had more rights: run it \

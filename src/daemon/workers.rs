@@ -3,6 +3,7 @@
 
 use super::held::Held;
 use super::launch::{self, Ground};
+use super::record;
 use super::sources::{Source, Sources};
 use super::survivors::Survivor;
 use crate::machine::{Event, Input, Launch};
@@ -15,7 +16,7 @@ use crate::os::members::Marks;
 use crate::os::pidfd::PidFd;
 use crate::os::process::{Identity, Stat};
 use crate::os::spawn::{Asks, Outcome, SpawnFailure, Spawned};
-use crate::store::runtime::{Runtime, WorkerRecord};
+use crate::store::runtime::Runtime;
 use mio::Token;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -54,6 +55,8 @@ pub struct Worker {
     pub signalled: bool,
     /// It has outlived the supd that launched it.
     pub adopted: bool,
+    /// It was ready, and that is written down.
+    pub noted: bool,
     /// Whether it is reaped at once.
     reaping: Reaping,
     /// Its own cgroup.
@@ -124,7 +127,7 @@ impl Workers {
             ground.launch(launch, worker).map_err(|error| error.to_string())?;
         let unit = launch.settings.unit.clone();
         if let Some(identity) = Identity::of(&process, around.boot) {
-            record(id, launch, index, &invocation, &identity, around);
+            record::write(id, launch, index, &invocation, &identity, around);
         }
         outcome.go();
         let outcome_token = around.sources.watch(&outcome, Source::WorkerOutcome(id));
@@ -153,6 +156,7 @@ impl Workers {
             parent: None,
             signalled: false,
             adopted: false,
+            noted: false,
             reaping: Reaping::default(),
             group,
             notes: Vec::new(),
@@ -180,7 +184,7 @@ impl Workers {
             .map_err(|error| format!("cannot wait for process {}: {error}", process.pid()))?;
         // In this order: should supd die in between, the next one finds it twice, and not at all otherwise.
         if let Some(identity) = Identity::of(&process, around.boot) {
-            record(id, launch, index, &known.invocation, &identity, around);
+            record::write(id, launch, index, &known.invocation, &identity, around);
         }
         paths.iter().for_each(|path| drop(std::fs::remove_file(path)));
         let worker = Worker {
@@ -203,6 +207,7 @@ impl Workers {
             parent: None,
             signalled: false,
             adopted: true,
+            noted: false,
             reaping: Reaping::default(),
             group: None,
             notes: Vec::new(),
@@ -232,6 +237,11 @@ impl Workers {
     /// Each of them.
     pub fn all(&self) -> impl Iterator<Item = &Worker> {
         self.all.values().map(|worker| &**worker)
+    }
+
+    /// Each of them.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = (WorkerId, &mut Worker)> {
+        self.all.iter_mut().map(|(id, worker)| (*id, &mut **worker))
     }
 
     /// Those of one generation.
@@ -431,8 +441,10 @@ impl Workers {
         }
         let Some(worker) = self.all.get_mut(&id) else { return Ok(()) };
         worker.sessions.extend(session.filter(|session| !worker.sessions.contains(session)));
-        if let Some(identity) = identity {
-            record(id, &worker.launch, worker.index, &worker.invocation, &identity, around);
+        if let Some(Identity { pid, start, inode, .. }) = identity {
+            record::change(id, worker, around.runtime, |record| {
+                (record.pid, record.start_time, record.inode) = (pid, start, inode);
+            });
         }
         Ok(())
     }
@@ -457,32 +469,6 @@ impl Workers {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
-    }
-}
-
-/// What the next supd finds it by, if this one dies.
-fn record(
-    id: WorkerId,
-    launch: &Launch,
-    index: u32,
-    invocation: &str,
-    identity: &Identity,
-    around: &Around<'_>,
-) {
-    let (unit, generation) = (&launch.settings.unit, launch.generation);
-    let record = WorkerRecord {
-        unit: unit.to_string(),
-        generation: generation.0,
-        index,
-        pid: identity.pid,
-        start_time: identity.start,
-        inode: identity.inode,
-        boot: around.boot.to_string(),
-        invocation: invocation.to_owned(),
-        kill_signal: launch.settings.service.kill_signal.0,
-    };
-    if let Err(error) = around.runtime.save_worker(id, &record) {
-        log::warn!("{unit}/g{generation}: {error}; if supd dies now it will not be found");
     }
 }
 

@@ -7,6 +7,7 @@ use crate::model::{Generation, Intent, JobId, UnitName, WorkerId};
 use crate::os::Error;
 use crate::os::clock::BootId;
 use crate::os::process::Identity;
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
@@ -47,6 +48,18 @@ pub struct WorkerRecord {
     pub invocation: String,
     /// The signal that ends it: what its unit's KillSignal was.
     pub kill_signal: i32,
+    /// How another supd can go on with it, from when it was ready on; until then it cannot.
+    #[serde(default)]
+    pub ready: Option<Ready>,
+}
+
+/// What supd knows of a worker that is ready, and nobody can find out later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// Its generation has slots of its own.
+    pub steered: bool,
+    /// Where it listens with a socket that a stranger has too: whoever started supd, or another server.
+    pub shared: Vec<String>,
 }
 
 impl Runtime {
@@ -57,7 +70,7 @@ impl Runtime {
     pub fn make(root: &Path) -> Result<Self, Error> {
         if root.as_os_str().len() > PATH_MAX {
             let what = format!("{} as the runtime folder (at most {PATH_MAX} bytes)", root.display());
-            return Err(Error::new("use", what, nix::errno::Errno::ENAMETOOLONG));
+            return Err(Error::new("use", what, Errno::ENAMETOOLONG));
         }
         if let Some(parent) = root.parent() {
             fs::create_dir_all(parent)
@@ -190,6 +203,22 @@ impl Runtime {
         files::put(&self.worker(worker), &text, 0o600)
     }
 
+    /// Changes what is written of it.
+    ///
+    /// # Errors
+    /// ENOENT where nothing is, or nothing that can be read; as [`Runtime::save_worker`].
+    pub fn change_worker(
+        &self,
+        worker: WorkerId,
+        change: impl FnOnce(&mut WorkerRecord),
+    ) -> Result<(), Error> {
+        let path = self.worker(worker);
+        let mut record =
+            read_worker(&path).ok_or_else(|| Error::new("read", path.display(), Errno::ENOENT))?;
+        change(&mut record);
+        self.save_worker(worker, &record)
+    }
+
     /// Says that no process of it is left.
     pub fn clear_worker(&self, worker: WorkerId) {
         // What stays is looked at by the next supd, which finds nobody.
@@ -264,14 +293,13 @@ impl Runtime {
     pub fn leftovers(&self) -> Vec<(PathBuf, Option<WorkerRecord>)> {
         let Ok(entries) = fs::read_dir(self.workers()) else { return Vec::new() };
         let paths = entries.flatten().map(|entry| entry.path());
-        paths
-            .map(|path| {
-                let bytes = files::read(&path, FILE_MAX).ok().flatten().unwrap_or_default();
-                let record = serde_json::from_slice(&bytes).ok();
-                (path, record)
-            })
-            .collect()
+        paths.map(|path| (path.clone(), read_worker(&path))).collect()
     }
+}
+
+fn read_worker(path: &Path) -> Option<WorkerRecord> {
+    let bytes = files::read(path, FILE_MAX).ok().flatten()?;
+    serde_json::from_slice(&bytes).ok()
 }
 
 #[cfg(test)]
@@ -316,6 +344,7 @@ mod tests {
             boot: "b".into(),
             invocation: "i".into(),
             kill_signal: 15,
+            ready: None,
         };
         runtime.save_worker(WorkerId(4), &record).unwrap();
         fs::write(folder.path().join("run/workers/5.json"), "garbage").unwrap();
@@ -323,6 +352,14 @@ mod tests {
         left.sort_by(|one, other| one.0.cmp(&other.0));
         assert_eq!(left.len(), 2);
         assert_eq!((left[0].1.as_ref(), left[1].1.as_ref()), (Some(&record), None));
+        let ready = Some(Ready { steered: true, shared: vec!["127.0.0.1:80".into()] });
+        runtime.change_worker(WorkerId(4), |record| record.ready.clone_from(&ready)).unwrap();
+        let changed = WorkerRecord { ready, ..record };
+        assert!(runtime.leftovers().iter().any(|(_, record)| record.as_ref() == Some(&changed)));
+        for other in [5, 6] {
+            let error = runtime.change_worker(WorkerId(other), |_| ()).unwrap_err();
+            assert_eq!(error.errno, Errno::ENOENT, "what is not there is not made");
+        }
         runtime.clear_worker(WorkerId(4));
         assert_eq!(runtime.leftovers().len(), 1);
     }

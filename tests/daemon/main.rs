@@ -29,6 +29,7 @@ mod inherit;
 mod intercept;
 mod keeper;
 mod keys;
+mod last_resort;
 mod launcher;
 mod life;
 mod logs;
@@ -109,6 +110,7 @@ fn main() -> ExitCode {
         rescue::tests(),
         own_slot::tests(),
         life::tests(),
+        last_resort::tests(),
         launcher::tests(),
         carried::tests(),
         cat::tests(),

@@ -31,9 +31,6 @@ pub(crate) fn tests() -> Vec<Test> {
         test("survival::what_was_stored", what_was_stored),
         test("survival::a_killed_keeper", a_killed_keeper),
         test("survival::a_stopped_keeper", a_stopped_keeper),
-        test("survival::of_both_at_once", || of_both(Supd::start())),
-        test_with("survival::of_both_at_once_without_ebpf", root, || of_both(Supd::without_ebpf())),
-        test_with("survival::of_both_at_once_of_an_ordinary_user", root, both_of_an_ordinary_user),
         test("survival::of_many_units", of_many_units),
         test("survival::nothing_leaks", nothing_leaks),
         test("survival::what_is_closed_is_free", what_is_closed_is_free),
@@ -338,37 +335,6 @@ fn a_killed_keeper() {
     assert_eq!(after.pids(), before.pids(), "{}", supd.log());
     more(&loads);
     nothing_is_lost(loads);
-}
-
-/// Nobody but the workers has a listener any more, and it is had from those who receive the traffic.
-fn of_both(supd: Supd) {
-    let port = serving(&supd, "Workers = 2", "Retain = \"warm\"");
-    supd.install_worker("2");
-    supd.ctl(&["swap", "web"]).expect(0);
-    let (before, loads) = (settled(&supd), loads(address(port)));
-    let keeper = supd.keeper().expect("a keeper");
-    let supd = supd.crash_and_go_on_after(|_| {
-        proc::signal(keeper, Signal::SIGKILL);
-        wait_until("its end", SOON, || !proc::alive(keeper));
-    });
-    let after = settled(&supd);
-    assert_eq!(after.pids_in(2), before.pids_in(2), "{}", supd.log());
-    assert!(after.pids_in(1).is_empty(), "it could be led to");
-    more(&loads);
-    // All is as it was: slots, shares, what workers say.
-    supd.install_worker("3");
-    supd.ctl(&["swap", "web", "--canary", "50%"]).expect(0);
-    more(&loads);
-    supd.ctl(&["promote", "web"]).expect(0);
-    more(&loads);
-    supd.ctl(&["rollback", "web"]).expect(0);
-    assert_eq!(supd.status("web").active(), Some(2), "to who stood by");
-    more(&loads);
-    nothing_is_lost(loads);
-}
-
-fn both_of_an_ordinary_user() {
-    of_both(Supd::start_with(&Setup { user: Some(1234), ..Setup::default() }));
 }
 
 /// What one has that does not answer nobody gets: it is ended, that its ports are free, and all is said.

@@ -48,10 +48,10 @@ fn script() -> String {
 }
 
 /// A server that nobody supervises.
-struct Old(Child);
+pub(crate) struct Old(Child);
 
 impl Old {
-    fn start(address: &str, how: &[&str]) -> Self {
+    pub(crate) fn start(address: &str, how: &[&str]) -> Self {
         Self::start_as(&mut Command::new("/usr/bin/python3"), &script(), address, how)
     }
 
@@ -65,7 +65,7 @@ impl Old {
         Self(child)
     }
 
-    fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.0.id()
     }
 
@@ -73,7 +73,7 @@ impl Old {
         proc::alive(self.pid())
     }
 
-    fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         proc::signal(self.pid(), Signal::SIGTERM);
         self.0.wait().expect("its end");
     }
