@@ -4,6 +4,7 @@ use super::pinning::{self, Copy};
 use crate::codec::environment::{self, FILE_BYTES_MAX};
 use crate::codec::variables::expand;
 use crate::machine::Launch;
+use crate::model::sandbox::{self, Asked, Needs};
 use crate::model::settings::{Command, Handoff, NotifyAccess, Output, Service, Settings};
 use crate::model::{Address, Generation, Label, ListenerName, UnitName, WorkerId};
 use crate::os::Error;
@@ -133,6 +134,7 @@ impl Ground {
         plan.intercept = intercept;
         plan.pass_listen_pid = service.pass_listen_pid;
         plan.notify_socket = Some(worker.notify_socket.into());
+        self.sandbox(launch, &mut plan);
         plan.group.clone_from(&worker.group);
         self.spawn(&plan)
     }
@@ -158,6 +160,7 @@ impl Ground {
         environment.ours.extend(beside.told.iter().cloned());
         let mut plan = self.plan(launch, beside.command, environment);
         plan.notify_socket = beside.notify_socket.map(Path::to_path_buf);
+        self.sandbox(launch, &mut plan);
         self.spawn(&plan)
     }
 
@@ -222,6 +225,7 @@ impl Ground {
             ambient_capabilities: service.ambient_capabilities.clone(),
             capability_bounding_set: service.capability_bounding_set.clone(),
             directories: service.directories.clone(),
+            mounts: Vec::new(),
             standard_output: stream(&service.standard_output, &log),
             standard_error: stream(&service.standard_error, &log),
             intercept: false,
@@ -229,6 +233,21 @@ impl Ground {
             group: None,
             common: Common { original: &self.original, roots: &self.roots, prepare },
         }
+    }
+
+    /// What the process is to see. All that supd runs for a unit sees the same, as under systemd.
+    fn sandbox(&self, launch: &Launch, plan: &mut Plan<'_>) {
+        let service = &launch.settings.service;
+        let home = self.home(launch);
+        let directories = self.directories(service);
+        let folder = plan.notify_socket.as_deref().and_then(Path::parent);
+        let copy = plan.spare.as_ref().and_then(|spare| spare.program.parent());
+        let reached: Vec<&Path> = [home.as_deref(), folder, copy].into_iter().flatten().collect();
+        // An install makes the release.
+        let installed = home.as_deref().filter(|_| launch.generation.0 == 0);
+        let written: Vec<&Path> =
+            directories.iter().map(|(_, path)| path.as_path()).chain(installed).collect();
+        plan.mounts = sandbox::mounts(Asked::by(service), Needs { reached: &reached, written: &written });
     }
 
     fn directories(&self, service: &Service) -> Vec<(crate::model::settings::DirectoryKind, PathBuf)> {

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod notice;
 pub mod release;
 pub mod reply;
+pub mod sandbox;
 pub mod settings;
 pub mod share;
 pub mod signal;

@@ -49,6 +49,7 @@ mod reexec;
 mod releases;
 mod repeat;
 mod rescue;
+mod sandbox;
 mod servers;
 mod shown;
 mod steer;
@@ -122,6 +123,7 @@ fn main() -> ExitCode {
         history::tests(),
         shown::tests(),
         keys::tests(),
+        sandbox::tests(),
         output::tests(),
         import::tests(),
         releases::tests(),

@@ -62,7 +62,7 @@ fn open(pid: u32) -> Vec<String> {
     all
 }
 
-fn goes_on_thrice(supd: &Supd, at: SocketAddr) {
+pub(crate) fn goes_on_thrice(supd: &Supd, at: SocketAddr) {
     let loads = loads(at);
     for version in ["2", "3", "4"] {
         supd.install_worker(version);

@@ -7,8 +7,10 @@ use super::layer::Layer;
 use super::ready::{Authority, authority};
 use super::report::{Bad, Place, Report};
 use super::service::is_in_release;
+use crate::model::sandbox::Asked;
 use crate::model::settings::{
-    Command, Exclusive, Handoff, NotifyAccess, Ready, Retain, Settings, Socket, Start,
+    Command, Exclusive, Handoff, NotifyAccess, ProtectHome, ProtectSystem, Ready, Retain, Settings, Socket,
+    Start,
 };
 use crate::model::{Address, PROBES_MAX, SocketKind};
 use std::net::{IpAddr, SocketAddr};
@@ -32,6 +34,7 @@ pub(super) fn faults(
     rules.exclusive();
     rules.paths();
     rules.rights(runner);
+    rules.sandbox(runner);
 }
 
 /// A key of a table.
@@ -473,6 +476,32 @@ impl Rules<'_, '_> {
                 &[Key::Unit("ControlGroup"), Key::Service("User")],
                 "its workers run as root, so this group could become root",
                 "write User = \"…\" under [Service], or take ControlGroup out",
+            );
+        }
+    }
+
+    /// What is mounted for its processes.
+    fn sandbox(&mut self, runner: Runner) {
+        let service = &self.settings.service;
+        let asked = Asked::by(service);
+        if let Some(path) = asked.hidden() {
+            let what = format!("{} is in what ProtectHome hides", path.display());
+            self.refuse(
+                &[Key::Service("ReadWritePaths"), Key::Service("ProtectHome")],
+                what,
+                "write ProtectHome = \"tmpfs\", which leaves what ReadWritePaths names",
+            );
+        }
+        let keys = [
+            (service.protect_system != ProtectSystem::No, "ProtectSystem"),
+            (service.protect_home != ProtectHome::No, "ProtectHome"),
+            (service.private_tmp, "PrivateTmp"),
+        ];
+        for (_, key) in keys.into_iter().filter(|(set, _)| *set && runner == Runner::Ordinary) {
+            self.refuse(
+                &[Key::Service(key)],
+                "an ordinary user's supd may not mount",
+                "take it out, or begin ExecStart with bwrap",
             );
         }
     }

@@ -9,6 +9,7 @@ use super::values::{
 use super::{capabilities, limits, service};
 use crate::codec::environment::is_variable_name;
 use crate::codec::fault::quoted;
+use crate::model::sandbox::PATHS_MAX;
 use crate::model::settings::{Directory, DirectoryKind, EnvironmentFile, Output, Service};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -146,9 +147,20 @@ fn environment_files(node: &Node) -> Reading<Vec<EnvironmentFile>> {
     })
 }
 
-/// Absolute paths.
-pub(super) fn paths(node: &Node) -> Reading<Vec<PathBuf>> {
-    each_word(node, absolute_path)
+/// ReadWritePaths.
+pub(super) fn writable(node: &Node) -> Reading<Vec<PathBuf>> {
+    let paths = each_word(node, |word| {
+        if word.starts_with(['-', '+']) {
+            let what = format!("{} has a prefix, and none is offered", quoted(word));
+            return Err(Bad::new(what, "write the absolute path of what is always there"));
+        }
+        absolute_path(word)
+    })?;
+    if paths.len() > PATHS_MAX {
+        let what = format!("{} paths, and each is a mount at every launch", paths.len());
+        return bad(what, "name a folder that they are in");
+    }
+    Ok(paths)
 }
 
 /// A path under one of the roots of systemd.exec(5): relative, without any `..`.

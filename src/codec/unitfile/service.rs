@@ -184,7 +184,7 @@ fn confinement(section: &mut Section<'_, '_>, service: &mut Service) {
         switch(node, No, Some(Yes), &[("read-only", ReadOnly), ("tmpfs", Tmpfs)])
     });
     section.set(&mut service.private_tmp, "PrivateTmp", boolean);
-    section.set(&mut service.read_write_paths, "ReadWritePaths", process::paths);
+    section.set(&mut service.read_write_paths, "ReadWritePaths", process::writable);
     section.set(&mut service.system_call_filter, "SystemCallFilter", |node| {
         each_word(node, process::system_call)
     });

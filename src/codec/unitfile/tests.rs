@@ -6,6 +6,7 @@
 use super::keys::TABLES;
 use super::*;
 use crate::model::UnitName;
+use crate::model::sandbox::PATHS_MAX;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -155,6 +156,20 @@ fn an_ordinary_supd_has_no_root_to_warn_of() {
     assert_eq!(faults[0].key, "ControlGroup");
     let loaded = parse_for(&only(text), Runner::Ordinary).unwrap();
     assert_eq!(loaded.warnings, []);
+}
+
+#[test]
+fn so_many_paths_are_exempted_and_no_more() {
+    let paths = |count: usize| (0..count).map(|n| format!("/srv/{n}")).collect::<Vec<_>>();
+    let of = |count| {
+        only(&format!(
+            "[Service]\nExecStart = \"/bin/a\"\nReady = \"started\"\nReadWritePaths = {:?}\n",
+            paths(count)
+        ))
+    };
+    assert!(parse(&of(PATHS_MAX)).is_ok());
+    let faults = parse(&of(PATHS_MAX + 1)).unwrap_err();
+    assert!(lines(&faults).contains("257 paths, and each is a mount at every launch"), "{faults:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::descriptors::{open_streams, place};
 use super::environment::Variable;
 use super::failure::{EXECUTING, SpawnFailure, Step, note};
 use super::program::{Image, find};
-use super::{Launch, Plan, directories};
+use super::{Launch, Plan, directories, sandbox};
 use crate::os::fork::{Reporter, close_from};
 use crate::os::pidfd::PidFd;
 use crate::os::{ancillary, intercept, original};
@@ -63,6 +63,8 @@ fn launch(
     (plan.common.prepare)(plan, &mut launch)
         .map_err(|text| SpawnFailure::reason(Step::Prepare, &plan.program, text))?;
 
+    // What supd reads for it is read where supd is; from here on it sees what it will see.
+    sandbox::enter(&plan.mounts)?;
     if way.is_some() {
         // After every name service, which may bind too, and nobody would answer it; with all of supd's
         // rights still, and before LimitNOFILE leaves no room.

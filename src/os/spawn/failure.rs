@@ -22,6 +22,8 @@ pub enum Step {
     NotifySocket,
     /// Environment files and the like: its text is a sentence of its own.
     Prepare,
+    /// ProtectSystem, ProtectHome, PrivateTmp, ReadWritePaths.
+    Sandbox,
     /// The filter that has supd asked about bind(2).
     Intercept,
     /// Nice, OOMScoreAdjust, Limit*.
@@ -40,7 +42,7 @@ pub enum Step {
 
 impl Step {
     /// Every step, in the order of the launch.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Descriptors,
         Self::Output,
         Self::User,
@@ -49,6 +51,7 @@ impl Step {
         Self::Owner,
         Self::NotifySocket,
         Self::Prepare,
+        Self::Sandbox,
         Self::Intercept,
         Self::Setting,
         Self::Capability,
@@ -69,6 +72,7 @@ impl Step {
             Self::Owner => "give to the unit's user the directory",
             Self::NotifySocket => "hand over the notify socket",
             Self::Prepare => "prepare",
+            Self::Sandbox => "apply",
             Self::Intercept => "be asked about",
             Self::Setting => "set",
             Self::Capability => "set capabilities:",

@@ -16,6 +16,7 @@ mod failure;
 mod launcher;
 mod parcel;
 mod program;
+mod sandbox;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ use super::fork::{Report, fork_held};
 use super::intercept::Calls;
 use super::original::Original;
 use super::pidfd::PidFd;
+use crate::model::sandbox::Mount;
 use crate::model::settings::{Directory, EnvironmentFile, Limit};
 use nix::errno::Errno;
 use std::ffi::{OsStr, OsString};
@@ -81,6 +83,8 @@ pub struct Plan<'a> {
     pub capability_bounding_set: Option<Vec<String>>,
     /// RuntimeDirectory and its sisters.
     pub directories: Vec<Directory>,
+    /// What it sees in place of what supd sees, outer folders first; empty: the same as supd.
+    pub mounts: Vec<Mount>,
     /// StandardOutput
     pub standard_output: Stream,
     /// StandardError

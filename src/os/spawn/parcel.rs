@@ -3,6 +3,7 @@
 
 use super::super::cgroup::{self, Joining};
 use super::{Account, Common, Environment, Plan, Spare, Stream};
+use crate::model::sandbox::{Mount, View};
 use crate::model::settings::{Directory, DirectoryKind, EnvironmentFile, Limit, Resource};
 use crate::os::original::RESOURCES;
 use std::ffi::OsString;
@@ -52,6 +53,7 @@ like!(PathBuf, OsString, |path| path.as_os_str().to_owned(), |text| Some(text.in
 like!(String, OsString, |text| text.into(), |text| text.into_string().ok());
 like!(Resource, u8, |known| place(&RESOURCES, known), |at| RESOURCES.get(usize::from(at)).copied());
 like!(DirectoryKind, u8, |known| place(&KINDS, known), |at| KINDS.get(usize::from(at)).copied());
+like!(View, u8, |known| place(&View::ALL, known), |at| View::ALL.get(usize::from(at)).copied());
 
 const KINDS: [DirectoryKind; 4] =
     [DirectoryKind::Runtime, DirectoryKind::State, DirectoryKind::Cache, DirectoryKind::Logs];
@@ -158,6 +160,7 @@ fields! {
     Joining { base, name, own, limits }
     cgroup::Limit { key, controller, file, value }
     Limit { resource, soft, hard }
+    Mount { at, view, required, key }
     Spare { program, identity, folder }
 }
 
@@ -188,7 +191,7 @@ macro_rules! plan {
 plan! {
     program, executable, arguments, environment, environment_files, spare, pass_listen_pid, account,
     working_directory, umask, limits, nice, oom_score_adjust, no_new_privileges, ambient_capabilities,
-    capability_bounding_set, directories, standard_output, standard_error, intercept, notify_socket, group,
+    capability_bounding_set, directories, mounts, standard_output, standard_error, intercept, notify_socket, group,
 }
 
 #[cfg(test)]
@@ -224,6 +227,9 @@ mod tests {
             ambient_capabilities: vec!["CAP_CHOWN".into()],
             capability_bounding_set: Some(Vec::new()),
             directories: KINDS.map(|kind| Directory { kind, path: "d".into() }).to_vec(),
+            mounts: View::ALL
+                .map(|view| Mount { at: "/m".into(), view, required: true, key: "k".into() })
+                .to_vec(),
             standard_output: Stream::Log("/l".into()),
             standard_error: Stream::Inherit,
             intercept: true,

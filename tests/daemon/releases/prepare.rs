@@ -11,6 +11,11 @@ use std::time::Duration;
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         test("releases::prepared_in_place", prepared_in_place),
+        test_with(
+            "releases::prepared_where_all_else_is_read_only",
+            &[Need::Root],
+            prepared_where_all_else_is_read_only,
+        ),
         test("releases::prepared_in_vain", prepared_in_vain),
         test("releases::prepared_for_ever", prepared_for_ever),
         test_with("releases::prepared_by_its_user", &[Need::Root], prepared_by_its_user),
@@ -42,6 +47,23 @@ fn prepared_in_place() {
     // What ExecInstall makes is not part of what was given: the same SOURCE is the same release.
     let again = shop.ctl(&["--json", "deploy", "web", "1", text(&folder)]).expect(0);
     assert!(again.stdout.contains("\"changed\":false"), "{again}");
+}
+
+/// The one that is installed may write its release, and nothing else; the server that is launched from it not that.
+fn prepared_where_all_else_is_read_only() {
+    let outside = crate::harness::folder();
+    let touch = outside.path().join("touched");
+    let script = format!("echo here > made; (: > {0}) 2>/dev/null; test ! -e {0}", touch.display());
+    let shop = Shop::open_with(
+        &format!(
+            "ExecInstall = [\"/bin/sh\", \"-c\", {script:?}]\nProtectSystem = \"strict\"\nProtectHome = true\n\
+             ExecStartPre = [[\"/bin/sh\", \"-c\", '(: > made.too) 2>/dev/null; test ! -e made.too']]"
+        ),
+        "",
+    );
+    shop.deploy("1").expect(0);
+    assert_eq!(fs::read_to_string(shop.place("1").join("made")).expect("what it made"), "here\n");
+    assert!(!touch.exists() && !shop.place("1").join("made.too").exists());
 }
 
 fn prepared_in_vain() {

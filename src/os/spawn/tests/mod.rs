@@ -76,6 +76,7 @@ impl Bench {
             ambient_capabilities: Vec::new(),
             capability_bounding_set: None,
             directories: Vec::new(),
+            mounts: Vec::new(),
             standard_output: Stream::File(self.path("output")),
             standard_error: Stream::Inherit,
             intercept: false,
