@@ -18,6 +18,7 @@ mod shape;
 pub mod size;
 pub mod sockaddr;
 pub mod span;
+pub mod system_calls;
 pub mod systemd;
 pub mod timespan;
 pub mod unitfile;

@@ -19,6 +19,8 @@ pub(super) struct Seen<'a> {
     pub missing: Vec<usize>,
     /// What it bound that is not its unit's.
     pub strangers: Vec<&'a str>,
+    /// It made a system call that SystemCallFilter forbids.
+    pub forbidden: bool,
 }
 
 /// What is to be mended, if that can be told.
@@ -28,6 +30,13 @@ pub(super) fn hint(settings: &Settings, log: &[String], seen: &Seen<'_>) -> Opti
         let line = line.to_lowercase();
         IN_USE.iter().any(|word| line.contains(word))
     });
+    if seen.forbidden && !settings.service.system_call_filter.is_empty() {
+        return Some(
+            "it made a system call that SystemCallFilter forbids: the kernel's log has its number where audit is on \
+             (journalctl -k, syscall=), and 'strace -f' on the program its name"
+                .to_owned(),
+        );
+    }
     match settings.service.handoff {
         Handoff::Inherit => in_use.then(|| forgotten_handoff(settings)).flatten(),
         Handoff::Intercept => {
@@ -119,6 +128,7 @@ mod tests {
                     8080\n[[Socket]]\nName = \"b\"\nListenStream = 8081";
         let unit = recipe(1, unit).settings.clone();
         let seen = |ended_by_supd, missing: &[usize]| Seen {
+            forbidden: false,
             ended_by_supd,
             missing: missing.to_vec(),
             strangers: Vec::new(),
@@ -136,5 +146,14 @@ mod tests {
         let log = ["bind: Address already in use".to_owned()];
         let seen = Seen { strangers: vec!["127.0.0.1:9090"], ..Seen::default() };
         assert!(hint(&unit, &log, &seen).unwrap().contains("of its unit (127.0.0.1:9090), most often"));
+    }
+
+    #[test]
+    fn who_was_forbidden_a_system_call_is_told_where_to_look() {
+        let filtered = "ExecStart = [\"/bin/x\"]\nSystemCallFilter = [\"@system-service\"]";
+        let seen = Seen { forbidden: true, ..Seen::default() };
+        let hint = |text: &str| hint(&recipe(1, text).settings, &[], &seen);
+        assert!(hint(filtered).unwrap().contains("SystemCallFilter"));
+        assert_eq!(hint("ExecStart = [\"/bin/x\"]"), None, "it has a filter of its own");
     }
 }

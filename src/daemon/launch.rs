@@ -2,6 +2,7 @@
 
 use super::pinning::{self, Copy};
 use crate::codec::environment::{self, FILE_BYTES_MAX};
+use crate::codec::system_calls;
 use crate::codec::variables::expand;
 use crate::machine::Launch;
 use crate::model::sandbox::{self, Asked, Needs};
@@ -226,6 +227,7 @@ impl Ground {
             capability_bounding_set: service.capability_bounding_set.clone(),
             directories: service.directories.clone(),
             mounts: Vec::new(),
+            system_calls: system_calls::resolve(&service.system_call_filter),
             standard_output: stream(&service.standard_output, &log),
             standard_error: stream(&service.standard_error, &log),
             intercept: false,

@@ -10,7 +10,7 @@ use super::units::Unreadable;
 use crate::codec::request::Stamp;
 use crate::codec::varlink::Outcome;
 use crate::machine::{Event, Input, Launch, Machine, Request};
-use crate::model::{ClientId, Reply, Tick, UnitName};
+use crate::model::{ClientId, Reply, Signal, Tick, UnitName, WorkerExit};
 use crate::os::clock;
 use crate::os::logfile::tail;
 use crate::os::room::Room;
@@ -175,6 +175,7 @@ impl Hands {
             }
             let seen = |launch: &Launch| Seen {
                 ended_by_supd: ended.exit.is_none(),
+                forbidden: matches!(ended.exit, Some(WorkerExit::Killed { signal: Signal::SYS, .. })),
                 missing: self.intercepts.missing(launch),
                 strangers: self.intercepts.strangers(unit, ended.generation),
             };

@@ -22,6 +22,7 @@ pub mod share;
 pub mod signal;
 pub mod status;
 pub mod stops;
+pub mod system_calls;
 pub mod text;
 pub mod tick;
 pub mod waiting;

@@ -53,6 +53,8 @@ impl Signal {
     pub const ABRT: Self = Self(6);
     /// SIGCONT, without which a stopped process does not see SIGTERM.
     pub const CONT: Self = Self(18);
+    /// A system call that is forbidden, or unknown.
+    pub const SYS: Self = Self(31);
 
     /// Reads `SIGTERM`, `TERM`, `15` or `RTMIN+3`.
     #[must_use]

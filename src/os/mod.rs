@@ -43,6 +43,7 @@ pub mod remove;
 pub mod room;
 pub mod running;
 pub mod sealed;
+mod seccomp;
 pub mod sock_diag;
 mod sockopt;
 pub mod spawn;

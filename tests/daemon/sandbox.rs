@@ -7,7 +7,7 @@ use crate::load::{Load, Mode, Plan, Target};
 use crate::reexec::goes_on_thrice;
 use crate::survival::{address, loads, more, nothing_is_lost, serving};
 use crate::wait::{SOON, wait_for, wait_until};
-use crate::{Need, Test, proc, test_with};
+use crate::{Need, Test, proc, test, test_with};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -23,6 +23,9 @@ pub(crate) fn tests() -> Vec<Test> {
         test_with("sandbox::of_another_user_at_a_path", PYTHON, of_another_user_at_a_path),
         test_with("sandbox::a_server_that_binds_for_itself", PYTHON, binds_for_itself),
         test_with("sandbox::a_link_leads_where_it_leads", root, a_link),
+        test_with("sandbox::system_calls_under_load", root, system_calls_under_load),
+        test_with("sandbox::a_system_call_that_is_forbidden", root, forbidden_system_call),
+        test("sandbox::system_calls_of_an_ordinary_users_supd", system_calls_of_an_ordinary_user),
         test_with("sandbox::what_cannot_be_applied_fails_the_launch", root, what_cannot_be_applied),
         test_with("sandbox::a_supd_that_may_not_mount", root, a_supd_that_may_not),
         test_with("sandbox::an_ordinary_users_supd_refuses_it", root, an_ordinary_user),
@@ -235,6 +238,48 @@ fn a_link() {
         supd.logs().contains("/c: Read-only file system") || supd.path().join("c").exists()
     });
     assert!(!supd.path().join("c").exists());
+}
+
+/// What systemd recommends for services is enough for one that is steered, swapped and handed over.
+fn system_calls_under_load() {
+    let supd = Supd::start();
+    let keys = format!("{ALL}ReadWritePaths = [{:?}]\nSystemCallFilter = [\"@system-service\"]", supd.app());
+    let port = serving(&supd, &keys, "ProbationSec = \"0\"\nRetain = \"warm\"");
+    goes_on_thrice(&supd, address(port));
+    let worker = supd.status("web").pids()[0];
+    let status = fs::read_to_string(format!("/proc/{worker}/status")).expect("its status");
+    assert!(status.contains("\nSeccomp:\t2\n") && status.contains("\nNoNewPrivs:\t0\n"), "{status}");
+}
+
+/// It ends, supd says why, and who served before serves on.
+fn forbidden_system_call() {
+    let supd = Supd::start();
+    let port = serving(&supd, "", "ProbationSec = \"0\"");
+    let loads = loads(address(port));
+    let keys = "SystemCallFilter = [\"~@network-io\"]";
+    supd.write_unit("web", &supd.worker(port, &[], keys, "ProbationSec = \"0\""));
+    let swap = supd.ctl(&["swap", "web"]);
+    assert_ne!(swap.code(), 0);
+    for said in ["SIGSYS", "it made a system call that SystemCallFilter forbids"] {
+        assert!(swap.text().contains(said), "{said}: {swap}");
+    }
+    more(&loads);
+    nothing_is_lost(loads);
+    // A typing error never gets as far.
+    supd.write_unit("web", &supd.worker(port, &[], "SystemCallFilter = [\"@sytem-service\"]", ""));
+    let said = supd.ctl(&["daemon-reload"]).text();
+    assert!(said.contains("did you mean \"@system-service\"?"), "{said}");
+}
+
+/// Who may not do it otherwise gives up the right to become more than it is.
+fn system_calls_of_an_ordinary_user() {
+    let user = nix::unistd::geteuid().is_root().then_some(1234);
+    let supd = Supd::start_with(&Setup { user, ..Setup::default() });
+    let port = serving(&supd, "SystemCallFilter = [\"@system-service\", \"~@privileged\"]", "");
+    let worker = supd.status("web").pids()[0];
+    let status = fs::read_to_string(format!("/proc/{worker}/status")).expect("its status");
+    assert!(status.contains("\nSeccomp:\t2\n") && status.contains("\nNoNewPrivs:\t1\n"), "{status}");
+    nothing_is_lost(loads(address(port)));
 }
 
 fn what_cannot_be_applied() {

@@ -39,7 +39,6 @@ mod document;
 mod exits;
 mod foreign;
 mod keys;
-mod later;
 mod layer;
 mod limits;
 mod metrics;
@@ -63,7 +62,6 @@ pub use conflict::{Conflict, collide, collision_key, conflicts};
 pub use document::BYTES_MAX;
 pub use foreign::{remedy as foreign_remedy, table_remedy as foreign_table_remedy};
 pub use keys::keys_of;
-pub use later::NOT_YET;
 pub use metrics::{METRICS, metrics_of};
 pub use origin::{Origin, Origins};
 pub use page::{Row, Table};
@@ -134,7 +132,6 @@ pub fn parse_for(sources: &Sources, runner: Runner) -> Result<Loaded, Vec<Fault>
     report.alone = false;
 
     check::faults(&settings, &merged, &rows, runner, &mut report);
-    later::faults(&settings, &merged, &mut report);
     advice::warnings(&settings, &merged, &rows, runner, 1 + sources.drop_ins.len(), &mut report);
     let origins = Origins::new(&merged, unit, &report);
     let has_faults = report.has_faults();

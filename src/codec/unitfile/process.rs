@@ -1,6 +1,7 @@
 //! `[Service]`: what each process is given: identity, environment, limits, directories, output.
 
 use super::document::{Node, Value};
+use super::keys::nearest;
 use super::report::{Bad, FAULTS_MAX, Reading, bad};
 use super::section::Section;
 use super::values::{
@@ -9,6 +10,7 @@ use super::values::{
 use super::{capabilities, limits, service};
 use crate::codec::environment::is_variable_name;
 use crate::codec::fault::quoted;
+use crate::codec::system_calls;
 use crate::model::sandbox::PATHS_MAX;
 use crate::model::settings::{Directory, DirectoryKind, EnvironmentFile, Output, Service};
 use std::collections::HashMap;
@@ -209,12 +211,17 @@ fn output(node: &Node) -> Reading<Output> {
 /// A system call or a group of them, `~` in front of the first turns the list round.
 pub(super) fn system_call(word: &str) -> Result<String, Bad> {
     let name = word.strip_prefix('~').unwrap_or(word);
-    let name = name.strip_prefix('@').unwrap_or(name);
-    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
-    if !name.is_empty() && name.len() <= 64 && name.bytes().all(legal) {
-        Ok(word.to_owned())
-    } else {
-        let remedy = "write names as in \"@system-service\" or \"~ptrace\"";
-        Err(Bad::new(format!("{} is no system call", quoted(word)), remedy))
+    let known: Vec<&str> = system_calls::sets().chain(system_calls::names()).collect();
+    if known.contains(&name) {
+        return Ok(word.to_owned());
     }
+    let what = format!("{} is no system call, and no set of them, that supd knows", quoted(word));
+    Err(match (name.split_once(':'), nearest(name, &known)) {
+        (Some((name, _)), _) => Bad::new(
+            format!("{}: what is forbidden ends the process", quoted(word)),
+            format!("write {name:?}"),
+        ),
+        (None, Some(nearest)) => Bad::new(what, format!("did you mean {nearest:?}?")),
+        (None, None) => Bad::new(what, "write names as in \"@system-service\" or \"~ptrace\""),
+    })
 }

@@ -3,15 +3,14 @@
 use super::draft::{At, Draft};
 use super::remark::{Kind, Place, Remarks};
 use crate::codec::fault::Fault;
-use crate::codec::unitfile::{NOT_YET, Runner, Source, Sources, parse_for};
+use crate::codec::unitfile::{Runner, Source, Sources, parse_for};
 use crate::model::UnitName;
 
 /// How often a draft is read: each time at least one row goes.
 const ROUNDS_MAX: usize = 50;
 
-/// The text of a draft that `supctl check` accepts, but for what this supd cannot do yet.
+/// The text of a draft that `supctl check` accepts.
 pub(super) fn finish(unit: &UnitName, draft: &mut Draft, remarks: &mut Remarks) -> String {
-    let mut later: Vec<At> = Vec::new();
     for _ in 0..ROUNDS_MAX {
         let (text, lines) = draft.write();
         let faults = match read(unit, text) {
@@ -26,13 +25,7 @@ pub(super) fn finish(unit: &UnitName, draft: &mut Draft, remarks: &mut Remarks) 
         let mut changed = false;
         for fault in faults {
             let at = at(&lines, &fault);
-            // A key that is not available yet is no fault of the import: it stays.
-            if let (Some(at), true) = (at, fault.what == NOT_YET) {
-                later.push(at);
-                not_yet(draft, at, &fault, remarks);
-            } else {
-                refused(draft, at, &fault, remarks);
-            }
+            refused(draft, at, &fault, remarks);
             if let Some(row) = at.and_then(|at| draft.row(at)) {
                 changed |= !row.off;
                 row.off = true;
@@ -40,11 +33,6 @@ pub(super) fn finish(unit: &UnitName, draft: &mut Draft, remarks: &mut Remarks) 
         }
         if !changed {
             break;
-        }
-    }
-    for at in later {
-        if let Some(row) = draft.row(at) {
-            row.off = false;
         }
     }
     draft.write().0
@@ -60,12 +48,6 @@ fn read(unit: &UnitName, text: String) -> Result<Vec<Fault>, Vec<Fault>> {
 fn at(lines: &[Option<At>], fault: &Fault) -> Option<At> {
     let line = usize::try_from(fault.line).ok()?.checked_sub(1)?;
     lines.get(line).copied().flatten()
-}
-
-fn not_yet(draft: &mut Draft, at: At, fault: &Fault, remarks: &mut Remarks) {
-    let from = draft.row(at).and_then(|row| row.from.clone());
-    let remedy = format!("until then: {}", fault.remedy);
-    remarks.add(Kind::NotYet, from.as_ref(), &fault.key, "", &remedy);
 }
 
 fn refused(draft: &mut Draft, at: Option<At>, fault: &Fault, remarks: &mut Remarks) {

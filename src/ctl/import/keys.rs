@@ -254,7 +254,16 @@ impl Work<'_> {
         for value in values {
             let (tilde, list) =
                 value.text.strip_prefix('~').map_or(("", value.text.as_str()), |list| ("~", list));
-            names.extend(list.split_whitespace().map(|name| format!("{tilde}{name}")));
+            for name in list.split_whitespace() {
+                let (name, errno) =
+                    name.split_once(':').map_or((name, None), |(name, errno)| (name, Some(errno)));
+                if let Some(errno) = errno {
+                    let what =
+                        format!("{name} is answered with {errno}: what is forbidden ends the process here");
+                    self.remark(Kind::Changed, value, &what, "allow it, or see that the server does without");
+                }
+                names.push(format!("{tilde}{name}"));
+            }
         }
         self.draft.service.set("SystemCallFilter", toml::list(&names), Some(&place(first)));
     }

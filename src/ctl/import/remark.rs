@@ -10,8 +10,6 @@ use std::path::PathBuf;
 pub(super) enum Kind {
     /// Without this the unit is not complete.
     ToDo,
-    /// It is written, and this supd cannot do it yet.
-    NotYet,
     /// supd has it in another way.
     Changed,
     /// supd does not have it.
@@ -24,7 +22,6 @@ impl Kind {
     fn words(self) -> &'static str {
         match self {
             Self::ToDo => "to do",
-            Self::NotYet => "not available yet",
             Self::Changed => "changed",
             Self::LeftOut => "left out",
             Self::Note => "note",
@@ -80,7 +77,7 @@ impl Remarks {
 
     /// Whether the unit can be used as it is.
     pub(super) fn is_complete(&self) -> bool {
-        !self.0.iter().any(|remark| matches!(remark.kind, Kind::ToDo | Kind::NotYet))
+        !self.0.iter().any(|remark| remark.kind == Kind::ToDo)
     }
 }
 

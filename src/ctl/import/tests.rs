@@ -6,7 +6,7 @@ use super::look::Look;
 use super::remark::lines;
 use super::translate::{of_texts, translate};
 use crate::codec::systemd::Facts;
-use crate::codec::unitfile::{NOT_YET, Source, Sources, parse};
+use crate::codec::unitfile::{Source, Sources, parse};
 use crate::model::UnitName;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,12 +49,12 @@ fn imported(names: &[&str]) -> Result<super::Imported, super::Failure> {
     translate(&jobs[0], None, &look, &facts())
 }
 
-/// What `supctl check` refuses, less what this supd cannot do yet.
+/// What `supctl check` refuses.
 fn faults(unit: &UnitName, text: &str) -> Vec<String> {
     let main = Source::new(format!("{unit}.unit"), text);
     let sources = Sources { unit: unit.clone(), defaults: None, main, drop_ins: Vec::new() };
     let faults = parse(&sources).err().unwrap_or_default();
-    faults.iter().filter(|fault| fault.what != NOT_YET).map(ToString::to_string).collect()
+    faults.iter().map(ToString::to_string).collect()
 }
 
 #[test]

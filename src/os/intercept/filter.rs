@@ -2,17 +2,11 @@
 //! (seccomp(2), the kernel's userspace-api/seccomp_filter.rst).
 #![allow(unsafe_code)]
 
+use super::super::seccomp::{self, AARCH64, ARCH, ARM, I386, NUMBER, X32, X86_64, answer, jump, load};
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::prctl;
 use std::mem::offset_of;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-
-// linux/audit.h; libc has none of them.
-const X86_64: u32 = 0xc000_003e;
-const I386: u32 = 0x4000_0003;
-const AARCH64: u32 = 0xc000_00b7;
-const ARM: u32 = 0x4000_0028;
 
 /// One way into the kernel, and the numbers that bind(2) and listen(2) have there.
 struct Entry {
@@ -40,9 +34,6 @@ const SOCKETCALL: u32 = 102;
 const SOCKETCALL_BIND: u32 = 2;
 const SOCKETCALL_LISTEN: u32 = 4;
 
-/// __X32_SYSCALL_BIT of asm/unistd.h: the third entry of x86-64.
-const X32: u32 = 0x4000_0000;
-
 /// What a call is, as the filter tells them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -66,28 +57,12 @@ pub(super) fn kind(arch: u32, number: libc::c_int) -> Kind {
     }
 }
 
-const fn load(offset: usize) -> libc::sock_filter {
-    libc::sock_filter {
-        code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16,
-        jt: 0,
-        jf: 0,
-        k: offset as u32,
-    }
-}
-
 /// As instruction `at`: on to instruction `yes` or `no`.
 const fn equals(at: u8, value: u32, yes: u8, no: u8) -> libc::sock_filter {
-    let code = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     // The kernel counts from the next instruction.
-    libc::sock_filter { code, jt: yes - at - 1, jf: no - at - 1, k: value }
+    jump(libc::BPF_JEQ, value, yes - at - 1, no - at - 1)
 }
 
-const fn answer(value: u32) -> libc::sock_filter {
-    libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: value }
-}
-
-const ARCH: usize = offset_of!(libc::seccomp_data, arch);
-const NUMBER: usize = offset_of!(libc::seccomp_data, nr);
 /// The lower half of the first argument; both architectures are little-endian.
 const ARGUMENT: usize = offset_of!(libc::seccomp_data, args);
 
@@ -124,22 +99,8 @@ const PROGRAM: [libc::sock_filter; 17] = [
 /// # Errors
 /// EBUSY: there is another filter that asks somebody; EINVAL: the kernel is older than 5.19.
 pub(in crate::os) fn install() -> Result<OwnedFd, Errno> {
-    match try_install() {
-        Err(Errno::EACCES) => {
-            prctl::set_no_new_privs()?;
-            try_install()
-        }
-        other => other,
-    }
-}
-
-fn try_install() -> Result<OwnedFd, Errno> {
-    let program = libc::sock_fprog { len: PROGRAM.len() as u16, filter: PROGRAM.as_ptr().cast_mut() };
     let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
-    // SAFETY: the kernel copies the structure and its instructions, and writes to neither.
-    let made =
-        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
-    let number = RawFd::try_from(Errno::result(made)?).map_err(|_| Errno::EBADF)?;
+    let number = RawFd::try_from(seccomp::install(&PROGRAM, flags)?).map_err(|_| Errno::EBADF)?;
     // SAFETY: the kernel has just made it for us alone, close-on-exec.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

@@ -7,7 +7,7 @@ use super::descriptors::{open_streams, place};
 use super::environment::Variable;
 use super::failure::{EXECUTING, SpawnFailure, Step, note};
 use super::program::{Image, find};
-use super::{Launch, Plan, directories, sandbox};
+use super::{Launch, Plan, directories, sandbox, system_calls};
 use crate::os::fork::{Reporter, close_from};
 use crate::os::pidfd::PidFd;
 use crate::os::{ancillary, intercept, original};
@@ -77,8 +77,21 @@ fn launch(
     identity.assume(&plan.account)?;
     capabilities.grant()?;
 
-    // With the worker's own rights from here on: a folder on NFS may be closed to root, and a
-    // program that User may not execute is to be refused now.
+    let image = find_image(plan, launch)?;
+    // Once more, for what name services and `prepare` may have left open.
+    close_from(report_at + 1).map_err(passing)?;
+    reporter.say(&[EXECUTING]);
+    if let Some(calls) = &plan.system_calls {
+        // Last: it may forbid whatever a launch needs but execve(2).
+        let failed = |errno| SpawnFailure::errno(Step::Sandbox, "SystemCallFilter", errno);
+        system_calls::limit(calls).map_err(failed)?;
+    }
+    Err(image.execute())
+}
+
+/// What it becomes. With the worker's own rights: a folder on NFS may be closed to root, and a program that User may
+/// not execute is to be refused now.
+fn find_image(plan: &Plan<'_>, mut launch: Launch) -> Result<Image, SpawnFailure> {
     let folder = plan.working_directory.as_path();
     chdir(folder).map_err(|errno| SpawnFailure::errno(Step::WorkingDirectory, folder.display(), errno))?;
     if plan.no_new_privileges {
@@ -89,11 +102,7 @@ fn launch(
         Some(file) => file,
         None => find(&plan.program, &launch.environment)?,
     };
-    let image = Image::new(&file, &plan.program, &launch.arguments, &launch.environment)?;
-    // Once more, for what name services and `prepare` may have left open.
-    close_from(report_at + 1).map_err(passing)?;
-    reporter.say(&[EXECUTING]);
-    Err(image.execute())
+    Image::new(&file, &plan.program, &launch.arguments, &launch.environment)
 }
 
 /// From here on supd is asked about this process's bind(2) and listen(2), and those of all that it starts.

@@ -22,7 +22,7 @@ pub enum Step {
     NotifySocket,
     /// Environment files and the like: its text is a sentence of its own.
     Prepare,
-    /// ProtectSystem, ProtectHome, PrivateTmp, ReadWritePaths.
+    /// ProtectSystem, ProtectHome, PrivateTmp, ReadWritePaths, SystemCallFilter.
     Sandbox,
     /// The filter that has supd asked about bind(2).
     Intercept,

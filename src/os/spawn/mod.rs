@@ -17,6 +17,7 @@ mod launcher;
 mod parcel;
 mod program;
 mod sandbox;
+mod system_calls;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +37,7 @@ use super::original::Original;
 use super::pidfd::PidFd;
 use crate::model::sandbox::Mount;
 use crate::model::settings::{Directory, EnvironmentFile, Limit};
+use crate::model::system_calls::SystemCalls;
 use nix::errno::Errno;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -85,6 +87,8 @@ pub struct Plan<'a> {
     pub directories: Vec<Directory>,
     /// What it sees in place of what supd sees, outer folders first; empty: the same as supd.
     pub mounts: Vec<Mount>,
+    /// What it may ask of the kernel; `None`: all.
+    pub system_calls: Option<SystemCalls>,
     /// StandardOutput
     pub standard_output: Stream,
     /// StandardError

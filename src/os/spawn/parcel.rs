@@ -5,6 +5,7 @@ use super::super::cgroup::{self, Joining};
 use super::{Account, Common, Environment, Plan, Spare, Stream};
 use crate::model::sandbox::{Mount, View};
 use crate::model::settings::{Directory, DirectoryKind, EnvironmentFile, Limit, Resource};
+use crate::model::system_calls::SystemCalls;
 use crate::os::original::RESOURCES;
 use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
@@ -161,6 +162,7 @@ fields! {
     cgroup::Limit { key, controller, file, value }
     Limit { resource, soft, hard }
     Mount { at, view, required, key }
+    SystemCalls { allowed, numbers }
     Spare { program, identity, folder }
 }
 
@@ -191,7 +193,7 @@ macro_rules! plan {
 plan! {
     program, executable, arguments, environment, environment_files, spare, pass_listen_pid, account,
     working_directory, umask, limits, nice, oom_score_adjust, no_new_privileges, ambient_capabilities,
-    capability_bounding_set, directories, mounts, standard_output, standard_error, intercept, notify_socket, group,
+    capability_bounding_set, directories, mounts, system_calls, standard_output, standard_error, intercept, notify_socket, group,
 }
 
 #[cfg(test)]
@@ -230,6 +232,7 @@ mod tests {
             mounts: View::ALL
                 .map(|view| Mount { at: "/m".into(), view, required: true, key: "k".into() })
                 .to_vec(),
+            system_calls: Some(SystemCalls { allowed: true, numbers: vec![1, 200] }),
             standard_output: Stream::Log("/l".into()),
             standard_error: Stream::Inherit,
             intercept: true,

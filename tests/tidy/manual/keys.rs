@@ -102,15 +102,6 @@ Default: ",
 }
 
 #[test]
-fn what_is_not_available_yet_is_said_of_exactly_these_keys() {
-    let wanted = lists::not_yet();
-    let says = |item: &Item| item.lines.iter().any(|line| line == "Not available yet.");
-    let there: BTreeSet<String> =
-        items(&page("supd.unit.5")).into_iter().filter(says).flat_map(|item| item.names).collect();
-    assert_eq!(there, wanted, "man/supd.unit.5 (left) and src/codec/unitfile/later.rs (right)");
-}
-
-#[test]
 fn what_no_defaults_can_say_is_named() {
     let page = page("supd.toml.5");
     let mut found = Vec::new();

@@ -154,14 +154,6 @@ pub(super) fn progress() -> BTreeSet<String> {
         .collect()
 }
 
-/// Keys that a unit file may name and that this supd refuses.
-pub(super) fn not_yet() -> BTreeSet<String> {
-    let all = literals_of("src/codec/unitfile/later.rs").into_iter();
-    all.filter(|literal| literal.before.contains("Key::") && literal.before.ends_with('('))
-        .map(|literal| literal.text)
-        .collect()
-}
-
 /// Options of a socket that no change reaches while it is bound.
 pub(super) fn needs_new_bind() -> BTreeSet<String> {
     let source = read(Path::new("src/os/listener/options.rs"));

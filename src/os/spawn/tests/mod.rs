@@ -77,6 +77,7 @@ impl Bench {
             capability_bounding_set: None,
             directories: Vec::new(),
             mounts: Vec::new(),
+            system_calls: None,
             standard_output: Stream::File(self.path("output")),
             standard_error: Stream::Inherit,
             intercept: false,
