@@ -32,8 +32,9 @@ pub(super) fn hint(settings: &Settings, log: &[String], seen: &Seen<'_>) -> Opti
     });
     if seen.forbidden && !settings.service.system_call_filter.is_empty() {
         return Some(
-            "it made a system call that SystemCallFilter forbids: the kernel's log has its number where audit is on \
-             (journalctl -k, syscall=), and 'strace -f' on the program its name"
+            "most likely it made a system call that SystemCallFilter forbids: the kernel's log has its number where \
+             audit is on (journalctl -k, syscall=), and 'strace -f' on the program its name; without @basic-io and \
+             @file-system a program that cannot be executed ends like this, too"
                 .to_owned(),
         );
     }

@@ -145,7 +145,7 @@ impl Orphaned {
             descriptors.push(fd);
         }
         let path = runtime.notify(unit, self.generation);
-        let notify = NotifySocket::bind(&path).map_err(|error| error.to_string())?;
+        let notify = NotifySocket::bind_again(&path).map_err(|error| error.to_string())?;
         let notify = notify.as_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
         let generation = self.generation;
         let kept = KeptUnit {

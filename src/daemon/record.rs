@@ -37,17 +37,19 @@ pub(super) fn write(
     }
 }
 
-/// Changes that.
+/// Changes that; whether it could.
 pub(super) fn change(
     id: WorkerId,
     worker: &Worker,
     runtime: &Runtime,
     change: impl FnOnce(&mut WorkerRecord),
-) {
-    if let Err(error) = runtime.change_worker(id, change) {
+) -> bool {
+    let changed = runtime.change_worker(id, change);
+    if let Err(error) = &changed {
         let (unit, generation) = (&worker.unit, worker.launch.generation);
         log::warn!("{unit}/g{generation}: {error}; if supd dies now it may not be found");
     }
+    changed.is_ok()
 }
 
 /// Writes down of the workers of a unit that have become ready how another supd can go on with them.
@@ -56,14 +58,15 @@ pub(super) fn note_ready(workers: &mut Workers, unit: &UnitName, kept: &KeptUnit
         let its = kept.generations.iter().find(|its| its.generation == worker.launch.generation);
         its.filter(|its| its.workers.contains(&worker.index)).map(|its| its.steered)
     };
-    for (id, worker) in workers.all_mut().filter(|(_, worker)| !worker.noted && worker.unit == *unit) {
+    let shared = kept.listeners.iter().filter(|listener| listener.shared);
+    let shared: Vec<String> =
+        shared.map(|listener| listener.socket.address.to_string()).take(SHARED_MAX + 1).collect();
+    for (id, worker) in workers.all_mut().filter(|(_, worker)| worker.unit == *unit) {
         let Some(steered) = is_ready(worker) else { continue };
-        worker.noted = true;
-        let shared = kept.listeners.iter().filter(|listener| listener.shared);
-        let shared: Vec<String> =
-            shared.map(|listener| listener.socket.address.to_string()).take(SHARED_MAX + 1).collect();
         // Of whom not all can be told, nothing is: it will be launched again.
-        let ready = (shared.len() <= SHARED_MAX).then_some(Ready { steered, shared });
-        change(id, worker, runtime, |record| record.ready = ready);
+        let ready = (shared.len() <= SHARED_MAX).then(|| Ready { steered, shared: shared.clone() });
+        if worker.noted != ready && change(id, worker, runtime, |record| record.ready.clone_from(&ready)) {
+            worker.noted = ready;
+        }
     }
 }

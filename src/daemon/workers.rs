@@ -16,7 +16,7 @@ use crate::os::members::Marks;
 use crate::os::pidfd::PidFd;
 use crate::os::process::{Identity, Stat};
 use crate::os::spawn::{Asks, Outcome, SpawnFailure, Spawned};
-use crate::store::runtime::Runtime;
+use crate::store::runtime::{Ready, Runtime};
 use mio::Token;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -55,8 +55,8 @@ pub struct Worker {
     pub signalled: bool,
     /// It has outlived the supd that launched it.
     pub adopted: bool,
-    /// It was ready, and that is written down.
-    pub noted: bool,
+    /// What is written down of it since it was ready.
+    pub noted: Option<Ready>,
     /// Whether it is reaped at once.
     reaping: Reaping,
     /// Its own cgroup.
@@ -156,7 +156,7 @@ impl Workers {
             parent: None,
             signalled: false,
             adopted: false,
-            noted: false,
+            noted: None,
             reaping: Reaping::default(),
             group,
             notes: Vec::new(),
@@ -207,7 +207,7 @@ impl Workers {
             parent: None,
             signalled: false,
             adopted: true,
-            noted: false,
+            noted: None,
             reaping: Reaping::default(),
             group: None,
             notes: Vec::new(),

@@ -81,12 +81,24 @@ impl<'a> Asked<'a> {
         self.system != ProtectSystem::No || self.home != ProtectHome::No || self.private_tmp
     }
 
-    /// The first of ReadWritePaths that ProtectHome hides, as nobody could reach it.
+    /// The first of ReadWritePaths that nobody could reach, as far as names tell: links are followed at the launch
+    /// ([`arrange`]).
     #[must_use]
     pub fn hidden(&self) -> Option<&'a Path> {
-        let hides = self.home == ProtectHome::Yes;
-        let is_hidden = |path: &&PathBuf| hides && HOMES.iter().any(|home| path.starts_with(home));
-        self.writable.iter().find(is_hidden).map(PathBuf::as_path)
+        let nothing = Needs { reached: &[], written: &[] };
+        let hidden = arrange(mounts(*self, nothing)).err()?;
+        self.writable.iter().map(PathBuf::as_path).find(|path| *path == hidden.at)
+    }
+
+    /// Whether this place is hidden from the processes of the unit, or empty for them, and by which key.
+    #[must_use]
+    pub fn hides(&self, path: &Path) -> Option<&'static str> {
+        let below = |places: &[&str]| places.iter().any(|place| path.starts_with(place));
+        let exempt = self.writable.iter().any(|exempt| path.starts_with(exempt));
+        let home = matches!(self.home, ProtectHome::Yes | ProtectHome::Tmpfs) && below(&HOMES);
+        let tmp = self.private_tmp && below(&TEMPORARY);
+        let key = if home { "ProtectHome" } else { "PrivateTmp" };
+        ((home || tmp) && !exempt).then_some(key)
     }
 }
 
@@ -102,29 +114,29 @@ pub struct Needs<'a> {
 const READ_ONLY: [&str; 3] = ["/usr", "/boot", "/efi"];
 const KERNELS: [&str; 3] = ["/dev", "/proc", "/sys"];
 const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
+const WRITABLE: &str = "ReadWritePaths";
 /// The key of what no key asks for.
 const NEEDED: &str = "what supd needs";
 const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
 
-/// What is to be mounted, outer folders before inner ones. None where nothing is asked for: then
-/// ReadWritePaths has no effect, as nothing is read-only.
+/// What is wanted, by names that may be links: for [`arrange`]. None where nothing is asked for: then ReadWritePaths
+/// has no effect, as nothing is read-only.
 #[must_use]
 pub fn mounts(asked: Asked<'_>, needs: Needs<'_>) -> Vec<Mount> {
     if !asked.is_any() {
         return Vec::new();
     }
-    let mut all = BTreeMap::new();
+    let mut all = Vec::new();
+    let mut add = |at: &Path, view: View, required: bool, key: &str| {
+        all.push(Mount { at: at.components().collect(), view, required, key: key.to_owned() });
+    };
     let reached = if asked.system == ProtectSystem::Strict { View::ReadOnly } else { View::Kept };
-    for path in needs.reached {
-        add(&mut all, path, reached, false, NEEDED);
-    }
+    needs.reached.iter().for_each(|path| add(path, reached, false, NEEDED));
     for path in system(asked.system) {
-        add(&mut all, Path::new(path), View::ReadOnly, *path == "/", "ProtectSystem");
+        add(Path::new(path), View::ReadOnly, *path == "/", "ProtectSystem");
     }
     if asked.system == ProtectSystem::Strict {
-        KERNELS
-            .iter()
-            .for_each(|path| add(&mut all, Path::new(path), View::Writable, false, "ProtectSystem"));
+        KERNELS.iter().for_each(|path| add(Path::new(path), View::Writable, false, "ProtectSystem"));
     }
     let home = match asked.home {
         ProtectHome::No => None,
@@ -133,28 +145,47 @@ pub fn mounts(asked: Asked<'_>, needs: Needs<'_>) -> Vec<Mount> {
         ProtectHome::Yes => Some(View::Hidden),
     };
     if let Some(view) = home {
-        HOMES.iter().for_each(|path| add(&mut all, Path::new(path), view, false, "ProtectHome"));
+        HOMES.iter().for_each(|path| add(Path::new(path), view, false, "ProtectHome"));
     }
-    for path in asked.writable {
-        add(&mut all, path, View::Writable, true, "ReadWritePaths");
-    }
-    for path in needs.written {
-        add(&mut all, path, View::Writable, true, NEEDED);
-    }
+    asked.writable.iter().for_each(|path| add(path, View::Writable, true, WRITABLE));
+    needs.written.iter().for_each(|path| add(path, View::Writable, true, NEEDED));
     if asked.private_tmp {
-        TEMPORARY
-            .iter()
-            .for_each(|path| add(&mut all, Path::new(path), View::Temporary, false, "PrivateTmp"));
+        TEMPORARY.iter().for_each(|path| add(Path::new(path), View::Temporary, false, "PrivateTmp"));
     }
-    let mut mounts: Vec<Mount> = all.into_values().collect();
-    // Where nothing hides it, it is there anyway, and as protected as what it is in.
+    all
+}
+
+/// What is to be mounted of it, once no name is a link any more: outer folders before inner ones, and one for each
+/// place. Of two the one that hides more counts, and what is exempted over what is read-only.
+///
+/// # Errors
+/// The first of ReadWritePaths that nobody could reach.
+pub fn arrange(all: Vec<Mount>) -> Result<Vec<Mount>, Mount> {
+    let hides = |outer: &Mount, inner: &Mount| match outer.view {
+        View::Hidden => inner.at.starts_with(&outer.at),
+        View::Empty | View::Temporary => inner.at == outer.at,
+        View::Kept | View::ReadOnly | View::Writable => false,
+    };
+    let hidden = |mount: &&Mount| mount.key == WRITABLE && all.iter().any(|outer| hides(outer, mount));
+    if let Some(mount) = all.iter().find(hidden) {
+        return Err(mount.clone());
+    }
     let covers: Vec<PathBuf> =
-        mounts.iter().filter(|mount| mount.view.covers()).map(|mount| mount.at.clone()).collect();
-    mounts.retain(|mount| {
-        let is_there = mount.key == NEEDED && mount.view != View::Writable;
-        !is_there || covers.iter().any(|cover| mount.at.starts_with(cover))
-    });
-    mounts
+        all.iter().filter(|mount| mount.view.covers()).map(|mount| mount.at.clone()).collect();
+    // Where nothing hides it, it is there anyway, and as protected as what it is in.
+    let is_there = |mount: &Mount| {
+        let is_kept = mount.key == NEEDED && mount.view != View::Writable;
+        is_kept && !covers.iter().any(|cover| mount.at.starts_with(cover))
+    };
+    // Paths are compared part by part, so a folder comes before all that is in it.
+    let mut places: BTreeMap<PathBuf, Mount> = BTreeMap::new();
+    for mount in all.into_iter().filter(|mount| !is_there(mount)) {
+        let counts = places.get(&mount.at).is_none_or(|known| known.view < mount.view);
+        if counts {
+            places.insert(mount.at.clone(), mount);
+        }
+    }
+    Ok(places.into_values().collect())
 }
 
 fn system(protect: ProtectSystem) -> &'static [&'static str] {
@@ -166,20 +197,9 @@ fn system(protect: ProtectSystem) -> &'static [&'static str] {
     }
 }
 
-/// Of two at one place the one that hides more counts, and what is exempted over what is read-only.
-/// (Paths are compared part by part, so a folder comes before all that is in it.)
-fn add(all: &mut BTreeMap<PathBuf, Mount>, at: &Path, view: View, required: bool, key: &str) {
-    let at: PathBuf = at.components().collect();
-    let mount = Mount { at: at.clone(), view, required, key: key.to_owned() };
-    match all.get(&at) {
-        Some(known) if known.view >= view => {}
-        _ => drop(all.insert(at, mount)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Asked, Needs, mounts};
+    use super::{Asked, Mount, Needs, View, arrange, mounts};
     use crate::model::settings::{ProtectHome, ProtectSystem};
     use std::path::{Path, PathBuf};
 
@@ -193,8 +213,9 @@ mod tests {
     fn shown(asked: Asked<'_>, reached: &[&str], written: &[&str]) -> String {
         let reached: Vec<&Path> = reached.iter().map(Path::new).collect();
         let written: Vec<&Path> = written.iter().map(Path::new).collect();
-        let mounts = mounts(asked, Needs { reached: &reached, written: &written });
-        let one = |mount: &super::Mount| format!("{} {:?}", mount.at.display(), mount.view);
+        let mounts = arrange(mounts(asked, Needs { reached: &reached, written: &written }));
+        let mounts = mounts.unwrap_or_else(|hidden| panic!("{hidden:?}"));
+        let one = |mount: &Mount| format!("{} {:?}", mount.at.display(), mount.view);
         mounts.iter().map(one).collect::<Vec<_>>().join(", ")
     }
 
@@ -239,7 +260,7 @@ mod tests {
 
     #[test]
     fn an_outer_folder_uncovers_nothing() {
-        let writable = paths(&["/var", "/tmp", "/usr/", "/var"]);
+        let writable = paths(&["/var", "/usr/", "/var"]);
         let asked = Asked { system: ProtectSystem::Yes, private_tmp: true, writable: &writable, ..NOTHING };
         let seen = "/boot ReadOnly, /efi ReadOnly, /tmp Temporary, /usr Writable, /var Writable, \
                     /var/tmp Temporary";
@@ -255,5 +276,43 @@ mod tests {
         let asked = |home| Asked { home, writable: &writable, ..NOTHING };
         assert_eq!(asked(ProtectHome::Yes).hidden(), Some(Path::new("/home/web")));
         assert_eq!(asked(ProtectHome::Tmpfs).hidden(), None);
+        let all = paths(&["/home", "/srv"]);
+        let of = |home| Asked { home, writable: &all, ..NOTHING }.hidden();
+        assert_eq!((of(ProtectHome::Tmpfs), of(ProtectHome::ReadOnly)), (Some(Path::new("/home")), None));
+        let tmp = paths(&["/var/tmp"]);
+        assert!(Asked { private_tmp: true, writable: &tmp, ..NOTHING }.hidden().is_some());
+    }
+
+    #[test]
+    fn what_a_process_cannot_begin_with() {
+        let writable = paths(&["/home/web"]);
+        let asked = Asked { home: ProtectHome::Tmpfs, private_tmp: true, writable: &writable, ..NOTHING };
+        for (path, key) in [
+            ("/home/shop/bin", Some("ProtectHome")),
+            ("/home/web/bin", None),
+            ("/homes/x", None),
+            ("/tmp/server", Some("PrivateTmp")),
+        ] {
+            assert_eq!(asked.hides(Path::new(path)), key, "{path}");
+        }
+        assert_eq!(Asked { home: ProtectHome::ReadOnly, ..NOTHING }.hides(Path::new("/home/x")), None);
+    }
+
+    /// By where links lead, an exemption may come before what covers it.
+    #[test]
+    fn the_order_is_that_of_the_places() {
+        let mount =
+            |at: &str, view, key: &str| Mount { at: at.into(), view, required: true, key: key.into() };
+        let led = vec![
+            mount("/usr/local/y", View::Writable, "ReadWritePaths"),
+            mount("/usr", View::ReadOnly, "ProtectSystem"),
+        ];
+        let order: Vec<_> = arrange(led).unwrap().into_iter().map(|mount| mount.at).collect();
+        assert_eq!(order, paths(&["/usr", "/usr/local/y"]));
+        let led = vec![
+            mount("/home/x", View::Writable, "ReadWritePaths"),
+            mount("/home", View::Hidden, "ProtectHome"),
+        ];
+        assert_eq!(arrange(led).unwrap_err().at, Path::new("/home/x"));
     }
 }

@@ -4,8 +4,11 @@ use super::Error;
 use super::ancillary::{Raw, pass_pidfds, receive_datagram};
 use super::pidfd::PidFd;
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, setsockopt, socket, sockopt};
-use nix::sys::stat::{Mode, fchmod};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, lstat};
+use nix::unistd::{Gid, Uid, fchownat};
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
@@ -133,6 +136,23 @@ impl NotifySocket {
         // No SO_RCVBUF: a UNIX datagram waits in its sender's buffer, and how many may wait is
         // net.unix.max_dgram_qlen.
         Ok(Self { fd, path: path.to_path_buf() })
+    }
+
+    /// The same, for workers that have outlived the socket before: whoever could send to that can send to this.
+    ///
+    /// # Errors
+    /// As [`NotifySocket::bind`].
+    pub fn bind_again(path: &Path) -> Result<Self, Error> {
+        let failed = |errno| Error::new("bind the notify socket", path.display(), errno);
+        let old = lstat(path).ok().filter(|old| old.st_mode & libc::S_IFMT == libc::S_IFSOCK);
+        let again = Self::bind(path)?;
+        if let Some(old) = old {
+            let mode = Mode::from_bits_truncate(old.st_mode & 0o777);
+            fchmodat(AT_FDCWD, path, mode, FchmodatFlags::FollowSymlink).map_err(failed)?;
+            let (user, group) = (Some(Uid::from_raw(old.st_uid)), Some(Gid::from_raw(old.st_gid)));
+            fchownat(AT_FDCWD, path, user, group, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed)?;
+        }
+        Ok(again)
     }
 
     /// Where it is bound.

@@ -206,15 +206,16 @@ impl Runtime {
     /// Changes what is written of it.
     ///
     /// # Errors
-    /// ENOENT where nothing is, or nothing that can be read; as [`Runtime::save_worker`].
+    /// ENOENT: nothing is; EBADMSG: it is no record; else as [`Runtime::save_worker`].
     pub fn change_worker(
         &self,
         worker: WorkerId,
         change: impl FnOnce(&mut WorkerRecord),
     ) -> Result<(), Error> {
         let path = self.worker(worker);
-        let mut record =
-            read_worker(&path).ok_or_else(|| Error::new("read", path.display(), Errno::ENOENT))?;
+        let failed = |errno| Error::new("read", path.display(), errno);
+        let bytes = files::read(&path, FILE_MAX)?.ok_or_else(|| failed(Errno::ENOENT))?;
+        let mut record: WorkerRecord = serde_json::from_slice(&bytes).map_err(|_| failed(Errno::EBADMSG))?;
         change(&mut record);
         self.save_worker(worker, &record)
     }
@@ -356,9 +357,9 @@ mod tests {
         runtime.change_worker(WorkerId(4), |record| record.ready.clone_from(&ready)).unwrap();
         let changed = WorkerRecord { ready, ..record };
         assert!(runtime.leftovers().iter().any(|(_, record)| record.as_ref() == Some(&changed)));
-        for other in [5, 6] {
+        for (other, errno) in [(5, Errno::EBADMSG), (6, Errno::ENOENT)] {
             let error = runtime.change_worker(WorkerId(other), |_| ()).unwrap_err();
-            assert_eq!(error.errno, Errno::ENOENT, "what is not there is not made");
+            assert_eq!(error.errno, errno, "what is not there is not made");
         }
         runtime.clear_worker(WorkerId(4));
         assert_eq!(runtime.leftovers().len(), 1);

@@ -255,7 +255,10 @@ impl UnitFolders {
             Ok(main) => {
                 // What could be read may be wrong as well: every fault at once.
                 let sources = Sources { unit, defaults, main, drop_ins };
-                faults.extend(parse_for(&sources, Runner::Ordinary).err().into_iter().flatten());
+                let of = |runner| parse_for(&sources, runner).err().unwrap_or_default();
+                // Whoever supd is: what one may not and the other may is no news here.
+                let root = of(Runner::Root);
+                faults.extend(of(Runner::Ordinary).into_iter().filter(|fault| root.contains(fault)));
                 Err(ReadError::Faults(faults))
             }
             Err(fault) => {

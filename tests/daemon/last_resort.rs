@@ -11,6 +11,8 @@ use std::fs;
 use std::net::TcpStream;
 use std::process::Command;
 
+const PYTHON_AS_ROOT: &[Need] = &[Need::Root, Need::File("/usr/bin/python3", "apt-get install python3")];
+
 pub(crate) fn tests() -> Vec<Test> {
     let root = &[Need::Root];
     let python = &[Need::File("/usr/bin/python3", "apt-get install python3")];
@@ -18,6 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("last_resort::under_load", || under_load(Supd::start())),
         test_with("last_resort::under_load_without_ebpf", root, || under_load(Supd::without_ebpf())),
         test_with("last_resort::of_an_ordinary_user", root, of_an_ordinary_user),
+        test_with("last_resort::what_workers_of_another_user_say", PYTHON_AS_ROOT, what_another_user_says),
         test("last_resort::who_is_not_ready_is_ended", who_is_not_ready),
         test_with("last_resort::what_one_closed_another_has", python, what_one_closed),
         test_with("last_resort::who_has_none_is_launched_again", python, who_has_none),
@@ -66,6 +69,37 @@ fn under_load(supd: Supd) {
 
 fn of_an_ordinary_user() {
     under_load(Supd::start_with(&Setup { user: Some(1234), ..Setup::default() }));
+}
+
+/// The new notify socket is theirs as the old one was: one whose watchdog is not heard would be ended.
+fn what_another_user_says() {
+    let supd = Supd::start();
+    let port = free_port();
+    let script = "import os, socket, time\nlistener = socket.socket(fileno=3)\nlistener.settimeout(0.1)\n\
+                  def say(text):\n    n = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n    \
+                  n.connect(os.environ['NOTIFY_SOCKET'])\n    n.send(text)\n    n.close()\n\
+                  say(b'READY=1')\nwhile True:\n    \
+                  try: say(b'WATCHDOG=1\\nSTATUS=%d' % time.monotonic_ns())\n    except OSError: pass\n    \
+                  try: listener.accept()\n    except OSError: pass\n";
+    let script = serde_json::to_string(script).expect("a string");
+    supd.launch(
+        "web",
+        &format!(
+            "[[Socket]]\nListenStream = \"127.0.0.1:{port}\"\n[Service]\nReadySettleSec = \"100ms\"\n\
+             User = \"nobody\"\nWatchdogSec = \"1s\"\nExecStart = [\"/usr/bin/python3\", \"-c\", {script}]\n"
+        ),
+    );
+    let said =
+        |supd: &Supd| supd.status("web").0["generations"][0]["status_text"].as_str().map(str::to_owned);
+    let before = settled(&supd).pids();
+    let supd = dies_with_its_keeper(supd, |_| ());
+    assert_eq!(settled(&supd).pids(), before, "{}", supd.log());
+    let first = wait_for("a word of it", SOON, || said(&supd).filter(|said| !said.is_empty()));
+    let since = std::time::Instant::now();
+    wait_until("words for longer than its watchdog", SOON, || {
+        said(&supd).is_some_and(|said| said != first) && since.elapsed() > std::time::Duration::from_secs(2)
+    });
+    assert_eq!(supd.status("web").pids(), before, "{}", supd.log());
 }
 
 /// A relaunched worker that has not said that it is ready: whoever goes on with it would wait for ever.

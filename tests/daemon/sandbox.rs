@@ -10,6 +10,7 @@ use crate::wait::{SOON, wait_for, wait_until};
 use crate::{Need, Test, proc, test, test_with};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 const PYTHON: &[Need] = &[Need::Root, Need::File("/usr/bin/python3", "apt-get install python3")];
 
@@ -23,6 +24,9 @@ pub(crate) fn tests() -> Vec<Test> {
         test_with("sandbox::of_another_user_at_a_path", PYTHON, of_another_user_at_a_path),
         test_with("sandbox::a_server_that_binds_for_itself", PYTHON, binds_for_itself),
         test_with("sandbox::a_link_leads_where_it_leads", root, a_link),
+        test_with("sandbox::a_link_into_what_is_hidden", root, a_link_into_what_is_hidden),
+        test_with("sandbox::what_stays_is_reached_whatever_the_umask", root, reached_whatever_the_umask),
+        test_with("sandbox::who_exchanges_a_path_gains_nothing", PYTHON, exchanged),
         test_with("sandbox::system_calls_under_load", root, system_calls_under_load),
         test_with("sandbox::a_system_call_that_is_forbidden", root, forbidden_system_call),
         test("sandbox::system_calls_of_an_ordinary_users_supd", system_calls_of_an_ordinary_user),
@@ -251,6 +255,110 @@ fn system_calls_under_load() {
     assert!(status.contains("\nSeccomp:\t2\n") && status.contains("\nNoNewPrivs:\t0\n"), "{status}");
 }
 
+/// A folder under /home for one test, gone with it.
+fn at_home() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("supd-").tempdir_in("/home").expect("a folder in /home")
+}
+
+/// Runs this once, as this user, and gives what it wrote to standard output and error.
+fn run(supd: &Supd, user: &str, keys: &str, script: &str) -> String {
+    let out = supd.app().join("out");
+    fs::write(&out, "").expect("a file");
+    fs::set_permissions(&out, fs::Permissions::from_mode(0o666)).expect("its mode");
+    let script = format!("exec > {} 2>&1; {script}; echo end; exec sleep 600", out.display());
+    let text = format!(
+        "[Service]\nExecStart = [\"/bin/sh\", \"-c\", {script:?}]\nReady = \"started\"\nUser = \"{user}\"\n\
+         ReadySettleSec = \"10ms\"\n{keys}\n"
+    );
+    supd.write_unit("web", &text);
+    supd.ctl(&["daemon-reload"]).expect(0);
+    let start = supd.ctl(&["start", "web"]);
+    if start.code() != 0 {
+        return format!("{}{}", start.text(), supd.log());
+    }
+    wait_for("its words", SOON, || fs::read_to_string(&out).ok().filter(|text| text.ends_with("end\n")))
+}
+
+/// An administrator's link is followed to where it leads, whatever is covered first; a worker's uncovers nothing.
+fn a_link_into_what_is_hidden() {
+    let home = at_home();
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o777)).expect("its mode");
+    let link = |supd: &Supd, to: &std::path::Path| {
+        let link = supd.path().join("link");
+        std::os::unix::fs::symlink(to, &link).expect("a link");
+        link
+    };
+    for protect in ["\"tmpfs\"", "\"read-only\""] {
+        let supd = Supd::start();
+        let link = link(&supd, home.path());
+        let keys = format!("ProtectHome = {protect}\nReadWritePaths = [{link:?}]");
+        let script = format!("echo yes > {0}/x && cat {0}/x; touch /home/supd-y", link.display());
+        let said = run(&supd, "nobody", &keys, &script);
+        assert!(said.starts_with("yes\n") && !said.contains("link/x"), "{protect}: {said}");
+        assert!(said.contains("/home/supd-y"), "{protect}: {said}");
+    }
+    let supd = Supd::start();
+    let link = link(&supd, std::path::Path::new("/home"));
+    let said = run(&supd, "nobody", &format!("ProtectHome = true\nReadWritePaths = [{link:?}]"), "ls /home");
+    assert!(said.contains("ReadWritePaths at /home, which another key of the unit hides"), "{said}");
+}
+
+/// What covers it is made by supd, and as open as what leads to anything.
+fn reached_whatever_the_umask() {
+    let (supd, home) = (Supd::start(), at_home());
+    let data = home.path().join("a/data");
+    fs::create_dir_all(&data).expect("a folder");
+    for path in [home.path().to_path_buf(), home.path().join("a"), data.clone()] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("its mode");
+    }
+    let keys = format!("UMask = \"0077\"\nProtectHome = \"tmpfs\"\nReadWritePaths = [{data:?}]");
+    let said = run(&supd, "nobody", &keys, &format!("echo yes > {0}/x && cat {0}/x", data.display()));
+    assert_eq!(said, "yes\nend\n");
+}
+
+/// supd makes and mounts as root: a path of the worker's own that leads elsewhere a moment later fails the launch.
+fn exchanged() {
+    let supd = Supd::start();
+    let folder = supd.app().join("own");
+    let outside = supd.path().join("outside");
+    for path in [&folder, &folder.join("a"), &folder.join("a/conf"), &outside] {
+        fs::create_dir_all(path).expect("a folder");
+    }
+    std::os::unix::fs::chown(&folder, Some(65534), Some(65534)).expect("chown as root");
+    std::os::unix::fs::symlink(&outside, folder.join("b")).expect("a link");
+    let swap = "import ctypes, sys\nlibc = ctypes.CDLL(None)\na, b = (x.encode() for x in sys.argv[1:])\n\
+                while True: libc.renameat2(-100, a, -100, b, 2)\n";
+    let mut swapping = Command::new("/usr/bin/python3")
+        .args(["-c", swap])
+        .args([folder.join("a"), folder.join("b")])
+        .spawn()
+        .expect("a python");
+    let keys = format!(
+        "ProtectSystem = true\nProtectHome = true\nReadWritePaths = [{:?}]\nExecReload = [\"/bin/true\"]",
+        folder.join("a/conf")
+    );
+    let text = format!(
+        "[Service]\nExecStart = [\"/bin/sleep\", \"600\"]\nReady = \"started\"\nReadySettleSec = \"10ms\"\n\
+         RestartSec = \"10ms\"\n{keys}\n"
+    );
+    supd.write_unit("web", &text);
+    supd.ctl(&["daemon-reload"]).expect(0);
+    let mut codes = std::collections::BTreeMap::new();
+    for _ in 0..30 {
+        let started = supd.ctl(&["start", "web"]).code() == 0;
+        *codes.entry(started).or_insert(0) += 1;
+        for _ in 0..if started { 5 } else { 0 } {
+            supd.ctl(&["reload", "web"]);
+        }
+        supd.ctl(&["stop", "web"]).expect(0);
+    }
+    swapping.kill().expect("it runs");
+    swapping.wait().expect("its end");
+    let made: Vec<_> =
+        fs::read_dir(&outside).expect("a folder").flatten().map(|entry| entry.path()).collect();
+    assert!(made.is_empty(), "{made:?} {codes:?}");
+}
+
 /// It ends, supd says why, and who served before serves on.
 fn forbidden_system_call() {
     let supd = Supd::start();
@@ -260,7 +368,7 @@ fn forbidden_system_call() {
     supd.write_unit("web", &supd.worker(port, &[], keys, "ProbationSec = \"0\""));
     let swap = supd.ctl(&["swap", "web"]);
     assert_ne!(swap.code(), 0);
-    for said in ["SIGSYS", "it made a system call that SystemCallFilter forbids"] {
+    for said in ["SIGSYS", "most likely it made a system call that SystemCallFilter forbids"] {
         assert!(swap.text().contains(said), "{said}: {swap}");
     }
     more(&loads);
@@ -302,12 +410,13 @@ fn a_supd_that_may_not() {
     let wrapper =
         ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"].map(str::to_owned).to_vec();
     let supd = Supd::start_with(&Setup { wrapper, ..Setup::default() });
-    supd.write_unit("web", &supd.worker(free_port(), &[], "PrivateTmp = true", ""));
+    let keys = format!("PrivateTmp = true\nReadWritePaths = [{:?}]", supd.app());
+    supd.write_unit("web", &supd.worker(free_port(), &[], &keys, ""));
     supd.ctl(&["daemon-reload"]).expect(0);
     let start = supd.ctl(&["start", "web"]);
     assert_ne!(start.code(), 0);
     let said = format!("{}{}", start.text(), supd.log());
-    assert!(said.contains("cannot apply PrivateTmp at /tmp: ") && said.contains("CAP_SYS_ADMIN"), "{said}");
+    assert!(said.contains("cannot apply ReadWritePaths at ") && said.contains("CAP_SYS_ADMIN"), "{said}");
 }
 
 fn an_ordinary_user() {

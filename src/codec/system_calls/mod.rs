@@ -10,6 +10,9 @@ const SETS: &str = include_str!("sets.txt");
 /// What every process may make that may make anything: execve(2) and exit(2) are among it.
 const ALWAYS: &str = "@default";
 
+/// All of the machine's.
+const KNOWN: &str = "@known";
+
 /// The members of a set; a member may be a set.
 fn members(set: &str) -> Option<impl Iterator<Item = &'static str>> {
     let mut lines = SETS.lines().skip_while(move |line| *line != set);
@@ -19,7 +22,7 @@ fn members(set: &str) -> Option<impl Iterator<Item = &'static str>> {
 
 /// The names of all sets.
 pub fn sets() -> impl Iterator<Item = &'static str> {
-    SETS.lines().filter(|line| line.starts_with('@'))
+    SETS.lines().filter(|line| line.starts_with('@')).chain([KNOWN])
 }
 
 /// The names of all system calls that any machine has, as far as supd knows.
@@ -30,6 +33,9 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// The numbers that a word stands for. What this machine has not is passed over: a unit may be of another.
 fn numbers(word: &str, into: &mut BTreeSet<u32>) {
+    if word == KNOWN {
+        return into.extend(Sysno::iter().filter_map(|call| u32::try_from(call.id()).ok()));
+    }
     let Some(members) = word.starts_with('@').then(|| members(word)).flatten() else {
         into.extend(word.parse::<Sysno>().ok().and_then(|call| u32::try_from(call.id()).ok()));
         return;
@@ -61,7 +67,7 @@ pub fn resolve(words: &[String]) -> Option<SystemCalls> {
 
 #[cfg(test)]
 mod tests {
-    use super::{members, names, resolve, sets};
+    use super::{KNOWN, members, names, resolve, sets};
     use std::collections::BTreeSet;
     use syscalls::Sysno;
 
@@ -95,11 +101,13 @@ mod tests {
         assert!(!allowed);
         let expected = [Sysno::ptrace, Sysno::clock_adjtime, Sysno::clock_settime, Sysno::settimeofday];
         assert_eq!(all, expected.into_iter().map(number).collect());
+        let (_, all_but) = of(&["@known", "~ptrace"]);
+        assert!(all_but.contains(&number(Sysno::bpf)) && !all_but.contains(&number(Sysno::ptrace)));
     }
 
     #[test]
     fn every_set_ends_and_is_in_order() {
-        let all: Vec<&str> = sets().collect();
+        let all: Vec<&str> = sets().filter(|set| *set != KNOWN).collect();
         assert!(all.len() == 29 && all.is_sorted(), "{all:?}");
         for set in &all {
             // Each level takes one name off: one that is in itself would never be done.

@@ -14,6 +14,7 @@ use crate::model::settings::{
 };
 use crate::model::{Address, PROBES_MAX, SocketKind};
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 /// Notes every broken rule.
 pub(super) fn faults(
@@ -485,12 +486,22 @@ impl Rules<'_, '_> {
         let service = &self.settings.service;
         let asked = Asked::by(service);
         if let Some(path) = asked.hidden() {
-            let what = format!("{} is in what ProtectHome hides", path.display());
+            let what = format!("{} is in what ProtectHome or PrivateTmp hides", path.display());
             self.refuse(
-                &[Key::Service("ReadWritePaths"), Key::Service("ProtectHome")],
+                &[Key::Service("ReadWritePaths"), Key::Service("ProtectHome"), Key::Service("PrivateTmp")],
                 what,
-                "write ProtectHome = \"tmpfs\", which leaves what ReadWritePaths names",
+                "name a folder in it, with ProtectHome = \"tmpfs\", which leaves what ReadWritePaths names",
             );
+        }
+        let program = Path::new(&service.exec_start.program);
+        let begins =
+            [("ExecStart", Some(program)), ("WorkingDirectory", service.working_directory.as_deref())];
+        for (key, path) in begins {
+            if let Some((path, by)) = path.and_then(|path| Some((path, asked.hides(path)?))) {
+                let what = format!("{} is in what {by} hides", path.display());
+                let remedy = "have it elsewhere, or name it in ReadWritePaths, with ProtectHome = \"tmpfs\"";
+                self.refuse(&[Key::Service(key), Key::Service(by)], what, remedy);
+            }
         }
         let keys = [
             (service.protect_system != ProtectSystem::No, "ProtectSystem"),

@@ -265,6 +265,18 @@ impl Work<'_> {
                 names.push(format!("{tilde}{name}"));
             }
         }
+        if let Some(answer) = self.all("Service", "SystemCallErrorNumber").first().copied() {
+            let what = format!(
+                "what SystemCallFilter forbids was answered with {}, and ends the process here",
+                answer.text
+            );
+            self.remark(
+                Kind::ToDo,
+                answer,
+                &what,
+                "see that the server does without, or take SystemCallFilter out",
+            );
+        }
         self.draft.service.set("SystemCallFilter", toml::list(&names), Some(&place(first)));
     }
 }
