@@ -26,7 +26,7 @@ pub mod jobs;
 pub mod keeping;
 pub mod last_resort;
 pub mod launch;
-mod leave;
+pub mod leave;
 pub mod leftovers;
 pub mod listeners;
 pub mod lock;
@@ -68,8 +68,9 @@ pub mod view;
 pub mod watches;
 pub mod workers;
 
-use crate::model::ExitStatus;
+use crate::model::{ExitStatus, SHUT_DOWN};
 use cli::{Asked, Cli};
+use leave::End;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -111,7 +112,9 @@ pub fn main() -> ExitCode {
         }
     };
     match boot::boot(&prepared.cli, handover.as_ref()).map(reactor::Reactor::run) {
-        Ok(Ok(status)) => ExitCode::from(status),
+        Ok(Ok(End::Asked)) => ExitCode::SUCCESS,
+        Ok(Ok(End::ShutDown)) => ExitCode::from(SHUT_DOWN),
+        Ok(Ok(End::Unit(status))) => ExitCode::from(status),
         Ok(Err(error)) => {
             log::error!("cannot go on: {error}");
             ExitCode::FAILURE
