@@ -48,6 +48,7 @@ pub mod reactor;
 pub mod recorder;
 mod reexec;
 pub mod reload;
+pub mod remains;
 pub mod requests;
 mod room;
 mod run_dirs;
@@ -69,6 +70,7 @@ pub mod watches;
 pub mod workers;
 
 use crate::model::{ExitStatus, SHUT_DOWN};
+use crate::os::places::Given;
 use cli::{Asked, Cli};
 use leave::End;
 use std::io::Write;
@@ -86,6 +88,7 @@ pub fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
         },
+        Ok(Asked::CheckLeft(given)) => return show_left(&given),
         Ok(Asked::Show(text)) => return show(&text),
         Err(why) => {
             eprintln!("supd: {why}");
@@ -121,6 +124,21 @@ pub fn main() -> ExitCode {
         }
         Err(why) => {
             log::error!("cannot start: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whoever asks takes a failure for "there is something": it fails where that cannot be known, too.
+fn show_left(given: &Given) -> ExitCode {
+    match remains::check(given) {
+        Ok(left) if left.is_empty() => ExitCode::SUCCESS,
+        Ok(left) => {
+            show(&(left.join("\n") + "\n"));
+            ExitCode::FAILURE
+        }
+        Err(why) => {
+            eprintln!("supd: cannot tell what is left: {why}");
             ExitCode::FAILURE
         }
     }

@@ -46,6 +46,7 @@ mod peers;
 mod rare_binds;
 mod reexec;
 mod releases;
+mod remains;
 mod repeat;
 mod rescue;
 mod servers;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         servers::tests(),
         paths::tests(),
         peers::tests(),
+        remains::tests(),
         repeat::tests(),
         metrics::tests(),
         notify::tests(),
