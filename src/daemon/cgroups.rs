@@ -67,6 +67,17 @@ impl Default for Cgroups {
     }
 }
 
+/// Who is in groups of generations of the supd that had this runtime folder last, with the groups' names.
+pub(super) fn members(runtime: &Path) -> Vec<(String, i32)> {
+    let folder = |path: String| Hierarchy::find().ok()?.folder(&path);
+    let Some(folder) = fs::read_to_string(runtime.join(RECORD)).ok().and_then(folder) else {
+        return Vec::new();
+    };
+    let names = cgroup::names(&folder).into_iter().filter(|name| is_of_generation(name));
+    let inside = |name: &String| cgroup::processes(&folder.join(name));
+    names.flat_map(|name| inside(&name).into_iter().map(move |pid| (name.clone(), pid))).collect()
+}
+
 impl Cgroups {
     /// Looks for a place, and moves this process into its own group there: before it has children.
     #[must_use]

@@ -25,6 +25,7 @@ Options:
       --log-level LEVEL  How much to say: error, warn, info, debug [default: info]
       --check-handover   Say whether this supd could go on with what is on standard input; supctl
                          reexec asks the new program that
+      --check-left       Say which processes a supd over this runtime folder has left; fails if any
   -h, --help             Print help
   -V, --version          Print version
 ";
@@ -48,6 +49,8 @@ pub enum Asked {
     Run(Cli),
     /// Whether it could go on with what is on standard input.
     CheckHandover,
+    /// What is left of a supd is to be named: these say where it was.
+    CheckLeft(Given),
     /// A text is to be shown, and that is all.
     Show(String),
 }
@@ -60,6 +63,7 @@ impl Cli {
     pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Asked, String> {
         let mut words = Parser::from_args(words);
         let mut cli = Self { given: Given::default(), unit: None, log_level: LevelFilter::Info };
+        let mut check_left = false;
         let wrong = |error: lexopt::Error| format!("{error}; supd --help shows what there is");
         while let Some(word) = words.next().map_err(wrong)? {
             let folder = match word {
@@ -68,6 +72,10 @@ impl Cli {
                     return Ok(Asked::Show(format!("supd {}\n", env!("CARGO_PKG_VERSION"))));
                 }
                 Arg::Long("check-handover") => return Ok(Asked::CheckHandover),
+                Arg::Long("check-left") => {
+                    check_left = true;
+                    continue;
+                }
                 Arg::Long("log-level") => {
                     cli.log_level = words.value().and_then(|level| level.parse()).map_err(wrong)?;
                     continue;
@@ -89,7 +97,7 @@ impl Cli {
                 "--unit is one unit alone and --units are many; supd --help shows what there is".into()
             );
         }
-        Ok(Asked::Run(cli))
+        Ok(if check_left { Asked::CheckLeft(cli.given) } else { Asked::Run(cli) })
     }
 }
 
@@ -120,6 +128,8 @@ mod tests {
     fn help_and_version_are_shown() {
         assert_eq!(read(&["--units", "/u", "-h"]), Ok(Asked::Show(HELP.into())));
         assert_eq!(read(&["--check-handover"]), Ok(Asked::CheckHandover));
+        let given = Given { runtime: Some("/r".into()), ..Given::default() };
+        assert_eq!(read(&["--check-left", "--runtime", "/r"]), Ok(Asked::CheckLeft(given)));
         assert_eq!(read(&["-V"]), Ok(Asked::Show(format!("supd {}\n", env!("CARGO_PKG_VERSION")))));
     }
 

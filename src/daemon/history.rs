@@ -45,6 +45,8 @@ pub struct Story {
     behind: VecDeque<ClientId>,
     /// supd is to end; who asked for it, if that was a client.
     pub ending: Option<Option<ByView>>,
+    /// That is a shutdown: it is not to be started again before somebody says so.
+    pub stays_away: bool,
 }
 
 /// How a swap went, for the record of its end.

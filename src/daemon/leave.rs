@@ -14,13 +14,24 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// systemd may take so long to say whether the machine stops.
 const ASKED: Duration = Duration::from_secs(3);
 
+/// How supd has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// As it was asked to; whoever started it may start it again.
+    Asked,
+    /// Shut down, under a service manager that is not to start it again.
+    ShutDown,
+    /// With its only unit, and with this exit status.
+    Unit(u8),
+}
+
 impl Hands {
     /// Somebody wants this supd to end, and says no more than that.
     pub(super) fn terminated(&mut self, now: Tick) {
         self.give_up_reexec("supd is about to end", now);
         if self.story.ending.is_some() || !self.has_keeper(now) {
             log::info!("stopping every unit, as asked by SIGTERM");
-            return self.shutdown(None);
+            return self.stop_all(None);
         }
         if !upward::is_heard() || self.asks_whether_the_machine_stops().is_err() {
             self.leave(now);
@@ -65,5 +76,15 @@ impl Hands {
         upward::stopping();
         self.leaving = Some(now.after(LAST_WORDS));
         self.tell_ended();
+    }
+
+    /// How this supd has ended. A service manager starts one again that ended by SIGTERM, if that was not its own:
+    /// with the same status for a shutdown it could do so for neither, or would for both.
+    pub(super) fn end(&self) -> End {
+        match &self.one {
+            Some(one) => End::Unit(one.status()),
+            None if self.story.stays_away && self.keeping.is_wanted() && upward::is_heard() => End::ShutDown,
+            None => End::Asked,
+        }
     }
 }

@@ -90,7 +90,7 @@ fn end_within(
 }
 
 /// The worker itself, if it lives.
-fn head(record: &WorkerRecord, boot: &BootId) -> Option<PidFd> {
+pub(super) fn head(record: &WorkerRecord, boot: &BootId) -> Option<PidFd> {
     let start = record.start_time;
     Identity { pid: record.pid, start, boot: boot.clone(), inode: record.inode }.matches_live(boot)
 }

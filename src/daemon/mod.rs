@@ -26,7 +26,7 @@ pub mod jobs;
 pub mod keeping;
 pub mod last_resort;
 pub mod launch;
-mod leave;
+pub mod leave;
 pub mod leftovers;
 pub mod listeners;
 pub mod lock;
@@ -49,6 +49,7 @@ mod record;
 pub mod recorder;
 mod reexec;
 pub mod reload;
+pub mod remains;
 pub mod requests;
 mod room;
 mod run_dirs;
@@ -69,8 +70,10 @@ pub mod view;
 pub mod watches;
 pub mod workers;
 
-use crate::model::ExitStatus;
+use crate::model::{ExitStatus, SHUT_DOWN};
+use crate::os::places::Given;
 use cli::{Asked, Cli};
+use leave::End;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
         },
+        Ok(Asked::CheckLeft(given)) => return show_left(&given),
         Ok(Asked::Show(text)) => return show(&text),
         Err(why) => {
             eprintln!("supd: {why}");
@@ -112,13 +116,30 @@ pub fn main() -> ExitCode {
         }
     };
     match boot::boot(&prepared.cli, handover.as_ref()).map(reactor::Reactor::run) {
-        Ok(Ok(status)) => ExitCode::from(status),
+        Ok(Ok(End::Asked)) => ExitCode::SUCCESS,
+        Ok(Ok(End::ShutDown)) => ExitCode::from(SHUT_DOWN),
+        Ok(Ok(End::Unit(status))) => ExitCode::from(status),
         Ok(Err(error)) => {
             log::error!("cannot go on: {error}");
             ExitCode::FAILURE
         }
         Err(why) => {
             log::error!("cannot start: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whoever asks takes a failure for "there is something": it fails where that cannot be known, too.
+fn show_left(given: &Given) -> ExitCode {
+    match remains::check(given) {
+        Ok(left) if left.is_empty() => ExitCode::SUCCESS,
+        Ok(left) => {
+            show(&(left.join("\n") + "\n"));
+            ExitCode::FAILURE
+        }
+        Err(why) => {
+            eprintln!("supd: cannot tell what is left: {why}");
             ExitCode::FAILURE
         }
     }

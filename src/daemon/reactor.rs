@@ -3,8 +3,8 @@
 use super::chores::Chore;
 use super::control::Arrival;
 use super::hands::Hands;
+use super::leave::End;
 use super::lock::Lock;
-use super::one_unit::OneUnit;
 use super::sources::{Ready, Source};
 use super::thrift::{Thrift, Worth};
 use super::upward::{self, Pulse};
@@ -58,11 +58,11 @@ impl Reactor {
         }
     }
 
-    /// Runs until every unit has stopped. Gives the exit status: 0, or that of the only unit.
+    /// Runs until every unit has stopped, or the next supd is to go on with them.
     ///
     /// # Errors
     /// The poller itself is broken.
-    pub fn run(mut self) -> std::io::Result<u8> {
+    pub fn run(mut self) -> std::io::Result<End> {
         self.step(clock::now());
         self.hands.write();
         self.hands.keep(&self.machine, clock::now());
@@ -105,7 +105,7 @@ impl Reactor {
             self.hands.keeping.end();
         }
         log::info!("supd ends");
-        Ok(self.hands.one.as_ref().map_or(0, OneUnit::status))
+        Ok(self.hands.end())
     }
 
     /// Memory that is not needed at rest.

@@ -479,8 +479,14 @@ impl Hands {
         launches
     }
 
-    /// Stops every unit, then supd.
+    /// Stops every unit, then supd, and it stays away: whoever started it is told so by how it ends.
     pub fn shutdown(&mut self, client: Option<ClientId>) {
+        self.story.stays_away = true;
+        self.stop_all(client);
+    }
+
+    /// Stops every unit, then supd.
+    pub(super) fn stop_all(&mut self, client: Option<ClientId>) {
         super::upward::stopping();
         self.leaving = None;
         self.sweeper.end();

@@ -38,6 +38,11 @@ impl fmt::Display for WorkerExit {
     }
 }
 
+/// The exit status of supd after a shutdown, under a service manager: no failure, and no reason to start it again
+/// (RestartPreventExitStatus=). Not 0, with which it ends where the next one is to go on. One of those that are free
+/// for applications (Linux Standard Base, Init Script Actions: 150 to 199).
+pub const SHUT_DOWN: u8 = 150;
+
 /// The exit status of supctl. Scripts branch on it, so a number never changes its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]

@@ -29,7 +29,7 @@ pub mod waiting;
 
 pub use address::{Address, SocketKind};
 pub use author::Author;
-pub use exit::{ExitStatus, WorkerExit};
+pub use exit::{ExitStatus, SHUT_DOWN, WorkerExit};
 pub use few::Few;
 pub use id::{
     ClientId, Generation, InvalidLabel, InvalidName, JobId, Label, ListenerName, RecordId, SwapId, UnitName,

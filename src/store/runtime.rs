@@ -87,6 +87,19 @@ impl Runtime {
         Ok(runtime)
     }
 
+    /// The folder as a supd has made it, with nothing touched; `None`: there is none.
+    ///
+    /// # Errors
+    /// What the kernel answered: what it has of workers cannot be known.
+    pub fn there(root: &Path) -> Result<Option<Self>, Error> {
+        let runtime = Self { root: root.into() };
+        match fs::read_dir(runtime.workers()) {
+            Ok(_) => Ok(Some(runtime)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::from_io("read the folder", runtime.workers().display(), &error)),
+        }
+    }
+
     /// The folder itself.
     #[must_use]
     pub fn root(&self) -> &Path {

@@ -47,6 +47,7 @@ mod peers;
 mod rare_binds;
 mod reexec;
 mod releases;
+mod remains;
 mod repeat;
 mod rescue;
 mod sandbox;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         servers::tests(),
         paths::tests(),
         peers::tests(),
+        remains::tests(),
         repeat::tests(),
         metrics::tests(),
         notify::tests(),

@@ -11,6 +11,10 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         test("upward::it_says_that_it_lives", it_says_that_it_lives),
         test("upward::nobody_who_hears_is_waited_for", nobody_who_hears_is_waited_for),
+        test(
+            "upward::how_it_ends_says_whether_to_start_it_again",
+            how_it_ends_says_whether_to_start_it_again,
+        ),
     ]
 }
 
@@ -63,4 +67,37 @@ fn nobody_who_hears_is_waited_for() {
     // Each is two messages.
     (0..most).for_each(|_| drop(supd.ctl(&["daemon-reload"]).expect(0)));
     supd.ctl(&["status"]).expect(0);
+}
+
+/// With 150 only where it was shut down and a service manager hears it; with 0 where the next one is to go on, and
+/// where nobody would know what else to make of it.
+fn how_it_ends_says_whether_to_start_it_again() {
+    let by = |signal| move |supd: &Supd| proc::signal(supd.pid(), signal);
+    let shutdown = |supd: &Supd| drop(supd.ctl(&["shutdown"]).expect(0));
+    // Nobody can come next where there is no keeper; that was no shutdown all the same. It stands still meanwhile, or
+    // it would begin another one.
+    let both = |supd: &Supd| {
+        let keeper = supd.keeper().expect("a keeper");
+        for (pid, signal) in
+            [(supd.pid(), Signal::SIGSTOP), (keeper, Signal::SIGTERM), (supd.pid(), Signal::SIGTERM)]
+        {
+            proc::signal(pid, signal);
+        }
+        proc::signal(supd.pid(), Signal::SIGCONT);
+    };
+    let (supd, _socket, _folder) = started(0);
+    shutdown(&supd);
+    assert_eq!(supd.wait_for_end(), Some(150));
+    let (supd, _socket, _folder) = started(0);
+    by(Signal::SIGINT)(&supd);
+    assert_eq!(supd.wait_for_end(), Some(150));
+    let (supd, _socket, _folder) = started(0);
+    by(Signal::SIGTERM)(&supd);
+    assert_eq!(supd.wait_for_end(), Some(0));
+    let (supd, _socket, _folder) = started(0);
+    both(&supd);
+    assert_eq!(supd.wait_for_end(), Some(0), "{}", supd.log());
+    let supd = Supd::start();
+    shutdown(&supd);
+    assert_eq!(supd.wait_for_end(), Some(0));
 }

@@ -1,14 +1,14 @@
 # shellcheck shell=bash
 # Load on servers of the machine, by load.py in there (/opt). To be sourced after machine.bash.
 #
-#   load_begins NAME PORT PATH    beside whatever else has begun
+#   load_begins NAME PORT PATH ENDS [CUT]   beside whatever else has begun; see load.py
 #   serves_on                     returns once each of them has answered a hundred more
 #   load_ends                     says how many were answered; one that was lost ends the test
 # shellcheck disable=SC2016,SC2154 # what is in single quotes is for another shell; machine.bash has the rest
 
 loads=()
 
-load_begins() { # NAME PORT PATH
+load_begins() { # NAME PORT PATH ENDS [CUT]
     enter mkdir -p /run/load
     enter rm -f /run/load/stop
     enter sh -c 'echo 0 > "/run/load/$1.count"' sh "$1"
@@ -27,6 +27,7 @@ has_answered() {
 # Every server has answered a hundred more since.
 serves_on() {
     local one name
+    [ "${#loads[@]}" != 0 ] || give_up "nobody is asked"
     for one in "${loads[@]}"; do
         name=${one%%:*}
         wait_for 60 "answers of $name" has_answered "$name" $(($(answered "$name") + 100))

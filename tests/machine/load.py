@@ -2,7 +2,11 @@
 """Asks a server without a pause until a file is there, and counts what was lost: refused, reset, timed out, cut
 short, or not answered with 200. Nobody asks twice.
 
-  load.py NAME PORT PATH
+  load.py NAME PORT PATH ENDS [CUT]
+
+A kept connection on which nothing is under way may be closed by a server that ends, which is counted apart: at most
+once for each client that keeps one, and for each of the ENDS generations that end meanwhile. CUT requests may be cut
+short, for a server that is killed with what it has accepted; to be refused, or to wait in vain, is lost even then.
 
 /run/load/NAME.count has how many were answered so far; at the end one line says all. It ends once /run/load/stop
 is there.
@@ -13,7 +17,8 @@ import sys
 import threading
 import time
 
-NAME, PORT, PATH = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+NAME, PORT, PATH, ENDS = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+CUT = int(sys.argv[5]) if len(sys.argv) > 5 else 0
 STOP = "/run/load/stop"
 CLIENTS = 4
 KEPT = 2  # of these ask again and again over one connection
@@ -23,7 +28,7 @@ PATIENCE = 20
 class Client(threading.Thread):
     def __init__(self, kept):
         super().__init__()
-        self.kept, self.answered, self.idle_ends, self.lost = kept, 0, 0, {}
+        self.kept, self.answered, self.idle_ends, self.cut, self.lost = kept, 0, 0, 0, {}
         self.connection, self.asked = None, 0
 
     def connect(self):
@@ -47,6 +52,8 @@ class Client(threading.Thread):
             ended = isinstance(error, (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError))
             if self.asked and ended:
                 self.idle_ends += 1
+            elif CUT and ended:
+                self.cut += 1
             else:
                 self.lost[repr(error)] = self.lost.get(repr(error), 0) + 1
         self.connection.close()
@@ -78,8 +85,9 @@ lost = {}
 for client in clients:
     for what, times in client.lost.items():
         lost[what] = lost.get(what, 0) + times
+idle_ends, cut = sum(client.idle_ends for client in clients), sum(client.cut for client in clients)
 print(
     f"{NAME}: {sum(client.answered for client in clients)} answered, {sum(lost.values())} lost, "
-    f"{sum(client.idle_ends for client in clients)} idle connections ended {lost or ''}"
+    f"{idle_ends} idle connections ended (at most {KEPT * ENDS}), {cut} cut short (at most {CUT}) {lost or ''}"
 )
-sys.exit(1 if lost else 0)
+sys.exit(1 if lost or idle_ends > KEPT * ENDS or cut > CUT else 0)

@@ -450,6 +450,13 @@ impl Supd {
         is_one.then_some(pid)
     }
 
+    /// Waits for its end. Gives its exit status; `None`: a signal killed it.
+    pub(crate) fn wait_for_end(&self) -> Option<i32> {
+        wait_until("supd to end", SOON, || self.has_ended());
+        let mut child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        child.try_wait().expect("waiting for supd").expect("it has ended").code()
+    }
+
     pub(crate) fn has_ended(&self) -> bool {
         let mut child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         child.try_wait().expect("waiting for supd").is_some()

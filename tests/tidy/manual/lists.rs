@@ -204,6 +204,7 @@ pub(super) fn supd_statuses() -> BTreeSet<String> {
         found.extend(match crate::source::word(rest) {
             "SUCCESS" => Some("0".to_owned()),
             "FAILURE" => Some("1".to_owned()),
+            _ if rest.starts_with("from(SHUT_DOWN)") => Some(supd::model::SHUT_DOWN.to_string()),
             _ => {
                 let inside = rest
                     .strip_prefix("from(")
