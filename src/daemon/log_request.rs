@@ -124,7 +124,7 @@ fn none(unit: &UnitName, generation: Generation, settings: Option<&Settings>, ke
 /// Where the output of a unit without logs goes.
 fn elsewhere(service: &Service) -> Option<String> {
     let place = |output: &Output| match output {
-        Output::Auto => None,
+        Output::Auto | Output::Journal => None,
         Output::File(path) | Output::Append(path) => Some(format!("to {}", path.display())),
         Output::Null => Some("nowhere (null)".to_owned()),
         Output::Inherit => Some("where supd's own goes (inherit)".to_owned()),

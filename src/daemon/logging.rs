@@ -1,5 +1,6 @@
 //! supd's own messages: lines on standard error, which must never make the loop wait.
 
+use crate::os::journal;
 use log::LevelFilter;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
@@ -15,7 +16,7 @@ pub fn start(level: LevelFilter) {
     config.set_thread_level(LevelFilter::Off).set_target_level(LevelFilter::Off);
     config.set_location_level(LevelFilter::Off).set_level_padding(LevelPadding::Off);
     // The journal has times of its own.
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
+    if journal::is_stream(io::stderr()) {
         config.set_time_level(LevelFilter::Off);
     } else {
         config.set_time_format_rfc3339();
