@@ -5,13 +5,16 @@
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, sockopt};
-use nix::sys::socket::{connect as dial, send, setsockopt, shutdown, socket};
+use nix::sys::socket::{connect as dial, send, sendto, setsockopt, shutdown, socket};
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{Gid, Uid, getegid, geteuid, setegid, seteuid};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Where the journal takes streams, of every user.
 pub const STREAMS: &str = "/run/systemd/journal/stdout";
+
+/// Where it takes messages of supd's own, with fields.
+const MESSAGES: &str = "/run/systemd/journal/socket";
 
 /// How much may be on its way to the journal, in bytes: what systemd gives its services.
 const SEND_BUFFER: usize = 8 << 20;
@@ -100,4 +103,32 @@ pub fn is_socket(fd: impl AsFd) -> bool {
 pub fn is_stream(fd: impl AsFd) -> bool {
     let named = std::env::var("JOURNAL_STREAM").ok();
     is_socket(&fd) && named.is_some() && named == name(fd)
+}
+
+/// The way of supd's own messages. It is not connected: whoever is the journal next is reached as well.
+#[derive(Debug)]
+pub struct Messages {
+    socket: OwnedFd,
+    address: UnixAddr,
+}
+
+impl Messages {
+    /// One that is ready, whether the journal is or not.
+    ///
+    /// # Errors
+    /// EMFILE
+    pub fn open() -> Result<Self, Errno> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
+        let _ = setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER);
+        Ok(Self { socket, address: UnixAddr::new(MESSAGES)? })
+    }
+
+    /// Sends one message, whole or not at all. Never waits.
+    ///
+    /// # Errors
+    /// EAGAIN: the journal stands still. ENOENT, ECONNREFUSED: there is none.
+    pub fn send(&self, message: &[u8]) -> Result<(), Errno> {
+        sendto(self.socket.as_raw_fd(), message, &self.address, MsgFlags::MSG_NOSIGNAL).map(drop)
+    }
 }
