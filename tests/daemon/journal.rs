@@ -1,16 +1,28 @@
 //! A systemd-journald of a test's own, in a mount namespace with supd: what workers write is in it, as whom, under
 //! which name and how grave; and where it does not answer, nothing is lost or held up.
 
-use crate::harness::{Setup, Supd};
+use crate::harness::{Output, Running, Setup, Supd, folder};
+use crate::support::cgroup;
 use crate::wait::{SOON, wait_for, wait_until};
 use crate::{Need, Test, proc, test_with};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
+use supd::codec::journal::message_id;
 
 const JOURNAL: &[Need] = &[
     Need::Root,
+    Need::Program("unshare", "util-linux"),
+    Need::Program("nsenter", "util-linux"),
+    Need::Program("journalctl", "systemd"),
+    Need::File("/lib/systemd/systemd-journald", "systemd"),
+    Need::File("/etc/machine-id", "systemd"),
+];
+
+const CGROUPS: &[Need] = &[
+    Need::Cgroups,
     Need::Program("unshare", "util-linux"),
     Need::Program("nsenter", "util-linux"),
     Need::Program("journalctl", "systemd"),
@@ -25,12 +37,18 @@ pub(crate) fn tests() -> Vec<Test> {
         test_with("journal::is_not_there", JOURNAL, is_not_there),
         test_with("journal::stands_still", JOURNAL, stands_still),
         test_with("journal::comes_again", JOURNAL, comes_again),
+        test_with("journal::shown_as_a_file_is", JOURNAL, shown_as_a_file_is),
+        test_with("journal::shown_by_cgroup", CGROUPS, shown_by_cgroup),
+        test_with("journal::followed_over_a_swap", JOURNAL, followed_over_a_swap),
+        test_with("journal::is_for_whom_it_lets", JOURNAL, is_for_whom_it_lets),
+        test_with("journal::what_supd_says_of_itself", JOURNAL, what_supd_says_of_itself),
     ]
 }
 
 /// Mounts what a journal has of its own, says so, and holds it until its standard input ends.
-const HOLD: &str = "mount -t tmpfs none /run/systemd && mkdir -p /run/systemd/journald.conf.d /run/log && \
-    mount -t tmpfs none /run/log && \
+const HOLD: &str = "mount -t tmpfs none /run/systemd && mkdir -p /run/systemd/journald.conf.d && \
+    mkdir -p /run/log && mount -t tmpfs none /run/log && mkdir /run/log/journal && \
+    chgrp systemd-journal /run/log/journal && chmod 2755 /run/log/journal && \
     printf '[Journal]\\nStorage=volatile\\nReadKMsg=no\\nAudit=no\\nRateLimitIntervalSec=0\\n' \
         >/run/systemd/journald.conf.d/test.conf && echo held && exec cat";
 
@@ -121,6 +139,18 @@ impl Journal {
         })
     }
 
+    /// supctl where it can read this journal.
+    fn ctl_command(&self, supd: &Supd, arguments: &[&str]) -> Command {
+        let mut command = self.command(env!("CARGO_BIN_EXE_supctl"), &["--runtime"]);
+        command.arg(supd.runtime()).args(arguments);
+        command
+    }
+
+    fn logs(&self, supd: &Supd, arguments: &[&str]) -> Output {
+        let all = [&["logs", "web"], arguments].concat();
+        Running::start(&mut self.ctl_command(supd, &all)).finish(SOON)
+    }
+
     fn has(&self, identifier: &str, line: &str) {
         self.entries(identifier, line);
     }
@@ -164,8 +194,7 @@ fn keeps_what_workers_write() {
     let says = "echo to out; echo \"<3>to err\" >&2; echo stream $JOURNAL_STREAM; \
                 stat -L -c \"is %d:%i\" /dev/stderr";
     let open = "StandardOutput = \"journal\"\nUser = \"nobody\"";
-    std::fs::set_permissions(supd.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .expect("chmod");
+    std::fs::set_permissions(supd.path(), PermissionsExt::from_mode(0o755)).expect("chmod");
     supd.launch("web", &unit(&supd, says, open));
     writes(&supd, "the last\n");
     let entries = journal.entries("web", "the last");
@@ -265,4 +294,174 @@ fn comes_again() {
     wait_until("another worker", SOON, || supd.status("web").pids().iter().any(|pid| *pid != first));
     writes(&supd, "goes on\n");
     journal.has("web", "goes on");
+}
+
+/// Lines of a main process and of a child of it, of two generations.
+fn two_generations(journal: &Journal, setup: &Setup) -> Supd {
+    let supd = Supd::start_with(setup);
+    let journaled = "StandardOutput = \"journal\"";
+    supd.launch("web", &unit(&supd, "echo one; (echo child of one)", journaled));
+    journal.has("web", "child of one");
+    supd.write_unit("web", &unit(&supd, "echo two; (echo child of two)", journaled));
+    supd.ctl(&["swap", "web"]).expect(0);
+    journal.has("web", "child of two");
+    for (arguments, shown) in [
+        (&[][..], "two\nchild of two\n"),
+        (&["-n", "1"], "child of two\n"),
+        (&["-n", "0"], ""),
+        (&["-n", "all"], "two\nchild of two\n"),
+        (&["--generation", "1"], "one\nchild of one\n"),
+        (&["--generation", "1", "-n", "1"], "child of one\n"),
+        (&["--generation", "1", "-n", "all"], "one\nchild of one\n"),
+    ] {
+        let output = journal.logs(&supd, arguments).expect(0);
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), (shown, ""), "{arguments:?}");
+    }
+    supd
+}
+
+fn shown_as_a_file_is() {
+    let journal = Journal::start();
+    let supd = two_generations(&journal, &journal.setup());
+    let json = journal.logs(&supd, &["--json", "-n", "1"]).expect(0).stdout;
+    assert_eq!(json, "{\"generation\":2,\"line\":\"child of two\"}\n");
+    // As it was written; cut in pieces by the journal on its way.
+    let long = format!("{}\u{1b}[31m\n", "x".repeat(200_000));
+    writes(&supd, &long);
+    wait_until("the long line", SOON, || journal.logs(&supd, &["-n", "all"]).stdout.ends_with(&long));
+    let refused = journal.logs(&supd, &["--generation", "99"]).expect(3);
+    assert!(refused.stderr.contains("generation 99 has no log"), "{refused}");
+    // Of a stopped unit, who served last.
+    supd.ctl(&["stop", "web"]).expect(0);
+    assert!(journal.logs(&supd, &["-n", "all"]).expect(0).stdout.ends_with(&long));
+}
+
+/// The same, where the kernel tells; and what a stranger writes under that name is none of the generation's.
+fn shown_by_cgroup() {
+    let journal = Journal::start();
+    let folder = folder();
+    std::fs::create_dir(folder.path().join("cgroup")).expect("a folder in a new folder");
+    let name = format!("supd-test-journal-{}", std::process::id());
+    let enter = cgroup::enter(folder.path(), &name, 0);
+    let enter = enter.into_iter().map(|word| word.into_string().expect("UTF-8"));
+    let wrapper = journal.words().into_iter().chain(enter).collect();
+    let supd = two_generations(&journal, &Setup { wrapper, ..Setup::default() });
+    let group = supd.status("web").0["generations"][0]["cgroup"].to_string();
+    assert!(group.contains("web.g"), "{group}");
+    let elsewhere = "mkdir $0 && echo $$ >$0/cgroup.procs && \
+                     exec systemd-cat --identifier=web sh -c 'echo of a stranger; exec cat >/dev/null'";
+    let place = folder.path().join("cgroup").join(format!("{name}-not"));
+    let mut stranger = Command::new("nsenter");
+    stranger.arg(format!("--mount=/proc/{}/ns/mnt", supd.pid())).args(["--", "sh", "-c", elsewhere]);
+    let mut stranger = stranger.arg(&place).stdin(Stdio::piped()).spawn().expect("nsenter");
+    journal.has("web", "of a stranger");
+    drop(stranger.stdin.take());
+    assert!(stranger.wait().expect("systemd-cat").success());
+    assert_eq!(journal.logs(&supd, &[]).expect(0).stdout, "two\nchild of two\n");
+    supd.ctl(&["shutdown"]).expect(0);
+    wait_until("supd to end", SOON, || supd.has_ended());
+    drop(supd);
+    cgroup::leave(folder.path(), &name);
+    cgroup::leave(folder.path(), &format!("{name}-not"));
+}
+
+fn followed_over_a_swap() {
+    let journal = Journal::start();
+    let supd = Supd::start_with(&journal.setup());
+    supd.launch("web", &unit(&supd, "echo one", "StandardOutput = \"journal\""));
+    journal.has("web", "one");
+    let follow = |arguments: &[&str]| {
+        let all = [&["logs", "web", "-f"], arguments].concat();
+        let mut command = journal.ctl_command(&supd, &all);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("supctl");
+        let out = BufReader::new(child.stdout.take().expect("piped"));
+        (child, out.lines().map(|line| line.expect("a line")))
+    };
+    let (mut child, mut lines) = follow(&[]);
+    assert_eq!(lines.next().as_deref(), Some("one"));
+    writes(&supd, "more\n");
+    assert_eq!(lines.next().as_deref(), Some("more"));
+    supd.write_unit("web", &unit(&supd, "echo two", "StandardOutput = \"journal\""));
+    supd.ctl(&["swap", "web"]).expect(0);
+    assert_eq!(lines.next().as_deref(), Some("two"));
+    writes(&supd, "and more\n");
+    assert_eq!(lines.next().as_deref(), Some("and more"));
+    let idle = proc::ticks(child.id());
+    writes(&supd, "the end\n");
+    assert_eq!(lines.next().as_deref(), Some("the end"));
+    assert!(proc::ticks(child.id()) < idle + 20, "it spins");
+    proc::signal(child.id(), Signal::SIGINT);
+    assert_eq!(child.wait().expect("waiting for supctl").code(), Some(0));
+    // Of one generation it ends with that.
+    let (mut child, mut lines) = follow(&["--generation", "2", "-n", "1"]);
+    assert_eq!(lines.next().as_deref(), Some("the end"));
+    supd.ctl(&["stop", "web"]).expect(0);
+    assert_eq!(lines.next(), None);
+    assert_eq!(child.wait().expect("waiting for supctl").code(), Some(0));
+}
+
+/// supd lets a member of the ControlGroup ask, but the journal has the last word.
+fn is_for_whom_it_lets() {
+    let journal = Journal::start();
+    let supd = Supd::start_with(&journal.setup());
+    let service = unit(&supd, "echo hidden", "StandardOutput = \"journal\"\nUser = \"nobody\"");
+    std::fs::set_permissions(supd.path(), PermissionsExt::from_mode(0o755)).expect("chmod");
+    supd.launch("web", &format!("[Unit]\nControlGroup = \"games\"\n{service}"));
+    journal.has("web", "hidden");
+    let program = supd.app().join("supctl");
+    std::fs::copy(env!("CARGO_BIN_EXE_supctl"), &program).expect("a supctl that anyone can reach");
+    let group = |name: &str| {
+        let group = nix::unistd::Group::from_name(name).expect("groups").expect("Debian has it");
+        group.gid.to_string()
+    };
+    let logs = |groups: &[&str]| {
+        let groups: Vec<String> = groups.iter().map(|name| group(name)).collect();
+        let groups = format!("--groups={}", groups.join(","));
+        let mut command = journal.command("setpriv", &["--reuid=65534", "--regid=65534", &groups, "--"]);
+        command.arg(&program).arg("--runtime").arg(supd.runtime()).args(["logs", "web"]);
+        Running::start(&mut command).finish(SOON)
+    };
+    let refused = logs(&["games"]).expect(77);
+    assert!(refused.stderr.contains("members of the groups systemd-journal and adm"), "{refused}");
+    assert!(refused.stderr.contains("sudo supctl"), "{refused}");
+    assert_eq!(logs(&["games", "systemd-journal"]).expect(0).stdout, "hidden\n");
+}
+
+/// Each message with the fields that one looks for, and what happens with an id of its own.
+fn what_supd_says_of_itself() {
+    let journal = Journal::start();
+    let supd = Supd::start_with(&journal.service());
+    supd.launch("web", &unit(&supd, "echo one", ""));
+    let worker = supd.status("web").pids()[0].to_string();
+    let has = |matches: &[&str], message: &str| {
+        wait_for(&format!("{message:?} by {matches:?}"), SOON, || {
+            let mut command = journal.command("journalctl", &["--quiet", "--output=json"]);
+            let text = command.args(matches).output().expect("journalctl").stdout;
+            let text = String::from_utf8(text).expect("JSON");
+            let entries = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+            entries.into_iter().find(|entry| entry["MESSAGE"] == message)
+        })
+    };
+    let id = |what: &str| format!("MESSAGE_ID={}", message_id(what).expect("a kind"));
+    let launched = format!("web/g1: worker 0 is process {worker}");
+    let entry = has(&[&id("worker-launched"), "SUPD_UNIT=web", "SUPD_GENERATION=1"], &launched);
+    assert_eq!((&entry["SUPD_PID"], &entry["PRIORITY"]), (&worker.as_str().into(), &"6".into()));
+    assert_eq!(entry["SYSLOG_IDENTIFIER"], "supd");
+    has(&[&id("supd-started")], "supd-started");
+    let said = has(&["SUPD_UNIT=web", "SUPD_GENERATION=1"], "web/g1: committed");
+    assert!(said["MESSAGE_ID"].is_null() && said["_PID"] == supd.pid().to_string().as_str(), "{said}");
+    has(&[&id("ended"), "SUPD_UNIT=web", "SUPD_RESULT=committed"], "web: swap committed: generation 1");
+    proc::signal(worker.parse().expect("a number"), Signal::SIGKILL);
+    let failed = wait_for("the word of it", SOON, || {
+        let mut command = journal.command("journalctl", &["--quiet", "--output=json", &id("worker-failed")]);
+        let text = String::from_utf8(command.output().expect("journalctl").stdout).expect("JSON");
+        text.lines().next().map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
+    });
+    assert_eq!((&failed["PRIORITY"], &failed["SUPD_GENERATION"]), (&"4".into(), &"1".into()), "{failed}");
+    // Nothing of it on standard error, which is the journal's as well.
+    let mut twice =
+        journal.command("journalctl", &["--quiet", "--output=cat", "_TRANSPORT=stdout", "-t", "supd"]);
+    let twice = String::from_utf8(twice.output().expect("journalctl").stdout).expect("UTF-8");
+    assert!(!twice.contains("committed"), "{twice}");
 }

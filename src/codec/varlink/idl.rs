@@ -358,7 +358,10 @@ fn replies_agree() {
             let view = EventsView { entries: vec![full_entry()], ..Default::default() };
             interface.holds_all(&object(&view), shape, method.name());
         } else if matches!(method, Method::Logs { .. }) {
-            interface.holds_all(&object(&LogView::default()), shape, method.name());
+            let journal = JournalView { identifier: "web".into(), uid: 0, cgroup: Some("/web.g1".into()) };
+            let view = LogView { descriptor: Some(0), journal: Some(journal), ..Default::default() };
+            interface.holds_all(&object(&view), shape, method.name());
+            interface.holds(&Value::from(object(&LogView::default())), shape, method.name());
         } else if matches!(method, Method::Connect { .. }) {
             let view = ConnectView { descriptor: Some(0), ..Default::default() };
             interface.holds_all(&object(&view), shape, method.name());
@@ -371,7 +374,9 @@ fn replies_agree() {
             interface.holds(&Value::from(object(&OutcomeView::default())), shape, method.name());
         }
     }
+    let journal = JournalView { identifier: "web".into(), uid: 0, cgroup: Some("/web.g1".into()) };
     let all = [
+        ("Journal", object(&journal)),
         ("Unit", object(&full_unit())),
         ("Listener", object(&full_unit().listeners[0])),
         ("Generation", object(&full_unit().generations[0])),
