@@ -109,9 +109,7 @@ impl Hands {
             Action::Reply(client, reply) => self.reply(client, &reply, machine, now),
             Action::Progress(client, progress) => self.progress(client, &progress),
             Action::Note { level, generation, text } => {
-                let launch = generation.and_then(|generation| machine.launch(unit, generation));
-                let release = launch.and_then(|launch| launch.release.as_ref());
-                note_of(unit, level, (generation, release), &text);
+                note_of(unit, level, (generation, release(unit, generation, machine)), &text);
             }
             Action::WorkerFailed { generation, cause } => self.tell_failed(unit, generation, &cause, now),
             Action::InstallFailed { label, client, cause } => {
@@ -432,6 +430,10 @@ impl Hands {
             Some(Left::Before { marks, unit, result }) => self.end_left(&unit, id, &marks, result),
         }
     }
+}
+
+fn release<'a>(unit: &UnitName, of: Option<Generation>, machine: &'a Machine) -> Option<&'a Label> {
+    machine.launch(unit, of?)?.release.as_ref()
 }
 
 /// One line of the log.
