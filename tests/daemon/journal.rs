@@ -40,6 +40,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test_with("journal::shown_as_a_file_is", JOURNAL, shown_as_a_file_is),
         test_with("journal::shown_by_cgroup", CGROUPS, shown_by_cgroup),
         test_with("journal::followed_over_a_swap", JOURNAL, followed_over_a_swap),
+        test_with("journal::last_words_of_one_that_failed", JOURNAL, last_words_of_one_that_failed),
         test_with("journal::is_for_whom_it_lets", JOURNAL, is_for_whom_it_lets),
         test_with("journal::what_supd_says_of_itself", JOURNAL, what_supd_says_of_itself),
     ]
@@ -399,6 +400,19 @@ fn followed_over_a_swap() {
     supd.ctl(&["stop", "web"]).expect(0);
     assert_eq!(lines.next(), None);
     assert_eq!(child.wait().expect("waiting for supctl").code(), Some(0));
+}
+
+fn last_words_of_one_that_failed() {
+    let journal = Journal::start();
+    let supd = Supd::start_with(&journal.setup());
+    supd.launch("web", &unit(&supd, "echo one", "StandardOutput = \"journal\""));
+    supd.write_unit("web", &unit(&supd, "echo cannot; echo go on; exit 3", "StandardOutput = \"journal\""));
+    let failed = Running::start(&mut journal.ctl_command(&supd, &["swap", "web"])).finish(SOON).expect(1);
+    let said = "The last 2 lines that it wrote:\n  | cannot\n  | go on\n  All of it: supctl logs web --generation 2\n";
+    assert!(failed.stderr.contains(said), "{failed}");
+    // Elsewhere there is no such journal, and that hides nothing.
+    let apart = supd.ctl(&["swap", "web"]).expect(1);
+    assert!(apart.stderr.contains("Generation 3") && !apart.stderr.contains("wrote"), "{apart}");
 }
 
 /// supd lets a member of the ControlGroup ask, but the journal has the last word.

@@ -1,5 +1,6 @@
 //! `supctl logs -f`: on with what is written, and after a swap with who is active then.
 
+use super::journal::QUIET;
 use super::reader::Reader;
 use super::show::Show;
 use super::{Asked, By, End, Log, Source, ask, guessed};
@@ -94,9 +95,7 @@ impl Follow<'_> {
             Source::File(reader) => return self.drain_file(reader, show),
             Source::Journal(wanted, reading) => (wanted, reading),
         };
-        while let Some(line) = reading.line(self.0.client, wanted, Some(Duration::ZERO))? {
-            show.bytes(&line)?;
-        }
+        reading.drain(self.0.client, wanted, Duration::ZERO, |line| show.bytes(line).map_err(End::from))?;
         if reading.has_ended() {
             return Err(Failure::new(ExitStatus::Failed, "journalctl has ended by itself").into());
         }
@@ -106,9 +105,7 @@ impl Follow<'_> {
     /// What it wrote last, which the journal may not have looked at yet.
     fn rest(&self, source: &mut Source, show: &mut Show<Stdout>) -> Result<(), End> {
         if let Source::Journal(wanted, reading) = source {
-            while let Some(line) = reading.rest(self.0.client, wanted)? {
-                show.bytes(&line)?;
-            }
+            reading.drain(self.0.client, wanted, QUIET, |line| show.bytes(line).map_err(End::from))?;
             return Ok(());
         }
         self.drain(source, show)

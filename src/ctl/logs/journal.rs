@@ -17,7 +17,7 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// An entry of journalctl's that is longer is none: journald cuts lines at 48 KiB, and writes each byte of them
 /// as up to four characters.
@@ -36,8 +36,11 @@ const LAUNCHES_MAX: usize = 10_000;
 /// supd's word of a launch is sent before the process may write, but the journal may look at it later, in microseconds.
 const SLACK_US: u64 = 1_000_000;
 
-/// How long it may take journalctl to say nothing before that is all there is.
-const QUIET: Duration = Duration::from_millis(300);
+/// How long it may take journalctl to say nothing before that is all there is of one that writes no more.
+pub(super) const QUIET: Duration = Duration::from_millis(300);
+
+/// No longer is anybody's output taken without a look at anything else.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// An entry, as far as it is needed.
 #[derive(Debug, Default, Deserialize)]
@@ -200,6 +203,11 @@ impl Wanted {
         its.map(|one| one.at_us.saturating_sub(SLACK_US))
     }
 
+    /// The line of an entry, if it is one of those.
+    fn take(&mut self, entry: &Entry) -> Option<Vec<u8>> {
+        (!self.note(entry) && self.is(entry)).then(|| entry.line())
+    }
+
     /// Whether a line is one of those.
     fn is(&self, entry: &Entry) -> bool {
         let number = match self.place(entry.cgroup.as_str()) {
@@ -276,24 +284,33 @@ impl Reading {
         Ok(Self { child, out, bytes: Vec::new(), taken: 0, ended: false })
     }
 
-    /// The next line of a generation; `None`: there is no more, or not within this span.
-    pub(super) fn line(
-        &mut self,
-        client: &Client,
-        wanted: &mut Wanted,
-        span: Option<Duration>,
-    ) -> Result<Option<Vec<u8>>, Failure> {
-        while let Some(entry) = self.next(client, span)? {
-            if !wanted.note(&entry) && wanted.is(&entry) {
-                return Ok(Some(entry.line()));
+    /// The next line of a generation, however long it takes; `None`: there is no more.
+    pub(super) fn line(&mut self, client: &Client, wanted: &mut Wanted) -> Result<Option<Vec<u8>>, Failure> {
+        while let Some(entry) = self.next(client, None)? {
+            if let Some(line) = wanted.take(&entry) {
+                return Ok(Some(line));
             }
         }
         Ok(None)
     }
 
-    /// The same, of one that is about to be left.
-    pub(super) fn rest(&mut self, client: &Client, wanted: &mut Wanted) -> Result<Option<Vec<u8>>, Failure> {
-        self.line(client, wanted, Some(QUIET))
+    /// Gives `show` all that there is by now, and what comes until nothing comes for a moment of `quiet`; but not longer
+    /// than a second or so, for others, and even this one, may write without a pause.
+    pub(super) fn drain<E: From<Failure>>(
+        &mut self,
+        client: &Client,
+        wanted: &mut Wanted,
+        quiet: Duration,
+        mut show: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let until = Instant::now() + LONGEST;
+        while Instant::now() < until {
+            let Some(entry) = self.next(client, Some(quiet))? else { break };
+            if let Some(line) = wanted.take(&entry) {
+                show(&line)?;
+            }
+        }
+        Ok(())
     }
 
     /// The next entry. Without a span it is waited for.

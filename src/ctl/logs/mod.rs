@@ -12,10 +12,12 @@ use super::context::Context;
 use super::failure::Failure;
 use crate::codec::json::{JournalView, LogView};
 use crate::codec::varlink::{Answer, Meta, Method};
+use crate::model::text::printable;
 use crate::model::{ExitStatus, Generation, UnitName};
-use journal::{Reading, Wanted};
+use journal::{QUIET, Reading, Wanted};
 use reader::Reader;
 use show::{Closed, Show};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 
@@ -47,6 +49,10 @@ pub(super) struct Logs {
     #[arg(long, value_name = "GEN", value_parser = args::generation)]
     generation: Option<Generation>,
 }
+
+/// So many lines are the last words of a generation that failed, and no longer than this in characters.
+const WORDS: u64 = 20;
+const WORD_MAX: usize = 1024;
 
 /// `-n`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,6 +197,28 @@ fn all(mut reader: Reader, path: &str, show: &mut Show<io::Stdout>) -> Result<()
     Ok(show.end()?)
 }
 
+/// What a generation has written last, where that is in the journal; `None`: it is elsewhere.
+pub(super) fn last_words(
+    client: &Client,
+    unit: &UnitName,
+    generation: Generation,
+) -> Result<Option<Vec<String>>, Failure> {
+    let Asked::Log(log) = ask(client, unit, Some(generation))? else { return Ok(None) };
+    let by = By { client, unit, lines: Lines::Last(WORDS) };
+    // Followed, for the journal may not have looked at the last of it yet.
+    let Source::Journal(mut wanted, mut reading) = Source::at_last(log, &by, true)? else { return Ok(None) };
+    let mut wrote = VecDeque::new();
+    reading.drain::<Failure>(client, &mut wanted, QUIET, |line| {
+        let text = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line));
+        wrote.push_back(printable(&text, WORD_MAX));
+        if wrote.len() as u64 > WORDS {
+            wrote.pop_front();
+        }
+        Ok(())
+    })?;
+    Ok(Some(wrote.into()))
+}
+
 fn guessed(unit: &UnitName) -> String {
     format!("-- {unit}: which generation wrote a line is not known: these are of all --")
 }
@@ -206,7 +234,7 @@ fn all_of_journal(
         show.notice(&guessed(by.unit))?;
     }
     // journalctl itself ends at what was there when it got so far.
-    while let Some(line) = reading.line(by.client, &mut wanted, None)? {
+    while let Some(line) = reading.line(by.client, &mut wanted)? {
         show.bytes(&line)?;
     }
     Ok(show.end()?)
