@@ -1,14 +1,15 @@
 //! What verbs that act have in common: ask, show what happens, say how it ended.
 
-use super::client::Observer;
+use super::client::{Client, Observer};
 use super::context::{Context, Read, cannot_write};
 use super::failure::{Failure, about, last_words};
 use super::logs;
 use super::render::live::Live;
 use super::render::text::{Colour, clean};
 use super::source::{Opened, SourceArgs};
-use crate::codec::json::OutcomeView;
-use crate::codec::varlink::{self, Answer, Method};
+use crate::codec::json::{CatView, OutcomeView, SettingView};
+use crate::codec::varlink::{self, Answer, Meta, Method};
+use crate::model::text::says_in_use;
 use crate::model::{ExitStatus, Generation, UnitName};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -103,8 +104,23 @@ fn with_last_words(
     if let Ok(Some(wrote)) = logs::last_words(&client, unit, Generation(generation)) {
         failure.details.extend(last_words(&wrote));
         failure.details.push(format!("All of it: supctl logs {unit} --generation {generation}"));
+        if wrote.iter().any(|line| says_in_use(line)) && inherits(&client, unit) {
+            let hint = "It seems to bind an address itself which supd has bound for it: write Handoff = \"intercept\" \
+                        under [Service], or have it take LISTEN_FDS.";
+            failure.details.push(hint.to_owned());
+        }
     }
     failure
+}
+
+/// Whether the unit's workers are to take the listeners that they are given.
+fn inherits(client: &Client, unit: &UnitName) -> bool {
+    let method = Method::Cat { unit: unit.clone(), generation: None };
+    let answer = client.ask(&method, &Meta::default(), None);
+    let view: CatView =
+        answer.ok().and_then(|answer| serde_json::from_str(answer.raw()).ok()).unwrap_or_default();
+    let inherit = |one: &SettingView| one.key == "Handoff" && one.value.as_deref() == Some("\"inherit\"");
+    view.settings.iter().any(inherit) && view.settings.iter().any(|one| one.table.starts_with("Socket"))
 }
 
 /// supd has answered, and that cannot be shown. What is done is done: the status is that of the answer,

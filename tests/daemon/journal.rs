@@ -1,7 +1,7 @@
 //! A systemd-journald of a test's own, in a mount namespace with supd: what workers write is in it, as whom, under
 //! which name and how grave; and where it does not answer, nothing is lost or held up.
 
-use crate::harness::{Output, Running, Setup, Supd, folder};
+use crate::harness::{Output, Running, Setup, Supd, folder, free_port};
 use crate::support::cgroup;
 use crate::wait::{SOON, wait_for, wait_until};
 use crate::{Need, Test, proc, test_with};
@@ -410,9 +410,14 @@ fn last_words_of_one_that_failed() {
     let failed = Running::start(&mut journal.ctl_command(&supd, &["swap", "web"])).finish(SOON).expect(1);
     let said = "The last 2 lines that it wrote:\n  | cannot\n  | go on\n  All of it: supctl logs web --generation 2\n";
     assert!(failed.stderr.contains(said), "{failed}");
+    let in_use = unit(&supd, "echo bind: Address already in use; exit 3", "StandardOutput = \"journal\"");
+    let socket = format!("[[Socket]]\nName = \"http\"\nListenStream = \"127.0.0.1:{}\"\n", free_port());
+    supd.write_unit("web", &format!("{socket}{in_use}"));
+    let failed = Running::start(&mut journal.ctl_command(&supd, &["swap", "web"])).finish(SOON).expect(1);
+    assert!(failed.stderr.contains("write Handoff = \"intercept\" under"), "{failed}");
     // Elsewhere there is no such journal, and that hides nothing.
     let apart = supd.ctl(&["swap", "web"]).expect(1);
-    assert!(apart.stderr.contains("Generation 3") && !apart.stderr.contains("wrote"), "{apart}");
+    assert!(apart.stderr.contains("Generation 4") && !apart.stderr.contains("wrote"), "{apart}");
 }
 
 /// supd lets a member of the ControlGroup ask, but the journal has the last word.
