@@ -132,3 +132,41 @@ impl Messages {
         sendto(self.socket.as_raw_fd(), message, &self.address, MsgFlags::MSG_NOSIGNAL).map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::alone::{alone, root_or_skip};
+    use nix::sys::socket::{Backlog, bind, getsockopt, listen};
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn an_identifier_is_one_line_of_the_header() {
+        assert_eq!(header("web"), "web\n\n30\n1\n0\n0\n0\n");
+        assert_eq!(header("a\nb\n0"), "a_b_0\n\n30\n1\n0\n0\n0\n");
+    }
+
+    /// Whom the journal is told of where the one who writes is gone before it looks.
+    #[test]
+    fn who_connects_is_the_user() {
+        const NAME: &str = "os::journal::tests::who_connects_is_the_user";
+        if !root_or_skip(NAME) {
+            return;
+        }
+        let said = alone(NAME, || {
+            let listener =
+                socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+            let address =
+                UnixAddr::new_abstract(format!("supd-test-{}", std::process::id()).as_bytes()).unwrap();
+            bind(listener.as_raw_fd(), &address).unwrap();
+            listen(&listener, Backlog::new(1).unwrap()).unwrap();
+            let stream = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+            let (uid, gid) = (Uid::from_raw(65_534), Gid::from_raw(65_533));
+            as_user(uid, gid, || dial(stream.as_raw_fd(), &address)).unwrap();
+            let (accepted, _) = UnixListener::from(listener).accept().unwrap();
+            let peer = getsockopt(&accepted, sockopt::PeerCredentials).unwrap();
+            format!("{}:{} {}:{}", peer.uid(), peer.gid(), geteuid(), getegid())
+        });
+        assert!(said.is_none_or(|said| said == "65534:65533 0:0"));
+    }
+}
