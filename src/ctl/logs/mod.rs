@@ -32,9 +32,9 @@ Examples:
   supctl --json logs web -f        for programs: a line of JSON for each line
 
 On a terminal control characters are made harmless; into a pipe or a file go the bytes as they were
-written. Every generation has a file of its own, capped by LogMaxSize, or is in the journal: there
-journalctl is asked, and who may see it is the journal's to say. With --generation, -f ends when that
-one has.")]
+written. Every generation has a file of its own, capped by LogMaxSize, or is in the journal, for
+which journalctl is asked: who may see it is the journal's to say. With --generation, -f ends when
+that one has.")]
 pub(super) struct Logs {
     /// The unit
     #[arg(value_name = "UNIT", value_parser = args::unit)]
