@@ -10,6 +10,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use supd::codec::journal::message_id;
 
 const JOURNAL: &[Need] = &[
@@ -328,6 +329,7 @@ fn shown_as_a_file_is() {
     assert_eq!(json, "{\"generation\":2,\"line\":\"child of two\"}\n");
     // As it was written; cut in pieces by the journal on its way.
     let long = format!("{}\u{1b}[31m\n", "x".repeat(200_000));
+    wait_until("it to be alone", SOON, || supd.status("web").pids_in(1).is_empty());
     writes(&supd, &long);
     wait_until("the long line", SOON, || journal.logs(&supd, &["-n", "all"]).stdout.ends_with(&long));
     let refused = journal.logs(&supd, &["--generation", "99"]).expect(3);
@@ -377,28 +379,32 @@ fn followed_over_a_swap() {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("supctl");
         let out = BufReader::new(child.stdout.take().expect("piped"));
-        (child, out.lines().map(|line| line.expect("a line")))
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || out.lines().map_while(Result::ok).all(|line| sender.send(line).is_ok()));
+        (child, lines)
     };
-    let (mut child, mut lines) = follow(&[]);
-    assert_eq!(lines.next().as_deref(), Some("one"));
+    let (mut child, lines) = follow(&[]);
+    assert_eq!(lines.recv_timeout(SOON).as_deref(), Ok("one"));
     writes(&supd, "more\n");
-    assert_eq!(lines.next().as_deref(), Some("more"));
+    assert_eq!(lines.recv_timeout(SOON).as_deref(), Ok("more"));
     supd.write_unit("web", &unit(&supd, "echo two", "StandardOutput = \"journal\""));
     supd.ctl(&["swap", "web"]).expect(0);
-    assert_eq!(lines.next().as_deref(), Some("two"));
+    assert_eq!(lines.recv_timeout(SOON).as_deref(), Ok("two"));
+    // The one before has the same pipe.
+    wait_until("it to be alone", SOON, || supd.status("web").pids_in(1).is_empty());
     writes(&supd, "and more\n");
-    assert_eq!(lines.next().as_deref(), Some("and more"));
+    assert_eq!(lines.recv_timeout(SOON).as_deref(), Ok("and more"));
     let idle = proc::ticks(child.id());
     writes(&supd, "the end\n");
-    assert_eq!(lines.next().as_deref(), Some("the end"));
+    assert_eq!(lines.recv_timeout(SOON).as_deref(), Ok("the end"));
     assert!(proc::ticks(child.id()) < idle + 20, "it spins");
     proc::signal(child.id(), Signal::SIGINT);
     assert_eq!(child.wait().expect("waiting for supctl").code(), Some(0));
     // Of one generation it ends with that.
-    let (mut child, mut lines) = follow(&["--generation", "2", "-n", "1"]);
-    assert_eq!(lines.next().as_deref(), Some("the end"));
+    let (mut child, lines) = follow(&["--generation", "2", "-n", "1"]);
+    assert_eq!(lines.recv_timeout(SOON).as_deref(), Ok("the end"));
     supd.ctl(&["stop", "web"]).expect(0);
-    assert_eq!(lines.next(), None);
+    assert_eq!(lines.recv_timeout(SOON), Err(mpsc::RecvTimeoutError::Disconnected));
     assert_eq!(child.wait().expect("waiting for supctl").code(), Some(0));
 }
 
