@@ -84,7 +84,10 @@ impl Hands {
         };
         let path = self.ground.log(unit, generation);
         let settings = self.settings_of(unit, generation, machine);
-        let journal = self.in_journal(unit, generation, settings.as_deref());
+        // One that failed is soon forgotten; it wrote where the one does that serves.
+        let known = generation.0 <= self.recorder.durable(unit).generation_last;
+        let like = active.filter(|_| known).and_then(|active| self.settings_of(unit, active, machine));
+        let journal = self.in_journal(unit, generation, settings.as_ref().or(like.as_ref()).map(|it| &**it));
         match open_log(&path) {
             Ok(file) => Ok(Log { generation, path, file: Some(file), journal }),
             Err(error) if error.errno == Errno::ENOENT => match journal {
