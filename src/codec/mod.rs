@@ -5,6 +5,7 @@ pub mod fault;
 pub mod handover;
 pub mod history;
 pub mod installing;
+pub mod journal;
 pub mod json;
 pub mod kept;
 pub mod ledger;

@@ -251,6 +251,7 @@ impl Shape for Output {
     fn write(&self) -> Value {
         match self {
             Self::Auto => "auto".into(),
+            Self::Journal => "journal".into(),
             Self::Null => "null".into(),
             Self::Inherit => "inherit".into(),
             Self::File(path) => tagged("file", path.write()),
@@ -261,9 +262,10 @@ impl Shape for Output {
     fn read(value: &Value) -> Result<Self, Misfit> {
         match value.as_str() {
             Some("auto") => return Ok(Self::Auto),
+            Some("journal") => return Ok(Self::Journal),
             Some("null") => return Ok(Self::Null),
             Some("inherit") => return Ok(Self::Inherit),
-            Some(_) => return Err(Misfit::new("one of auto null inherit")),
+            Some(_) => return Err(Misfit::new("one of auto journal null inherit")),
             None => {}
         }
         match variant(value)? {
@@ -417,7 +419,7 @@ pub(crate) mod tests {
         for (ready, output) in [
             (Ready::Notify, Output::Auto),
             (Ready::Started, Output::Null),
-            (Ready::Listen, Output::Inherit),
+            (Ready::Listen, Output::Journal),
             (Ready::Tcp, Output::File("/x".into())),
             (Ready::Http("http://{http}/health".into()), Output::Auto),
             (Ready::Command(command("c")), Output::Auto),

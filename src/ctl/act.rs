@@ -1,14 +1,16 @@
 //! What verbs that act have in common: ask, show what happens, say how it ended.
 
-use super::client::Observer;
+use super::client::{Client, Observer};
 use super::context::{Context, Read, cannot_write};
-use super::failure::{Failure, about};
+use super::failure::{Failure, about, last_words};
+use super::logs;
 use super::render::live::Live;
 use super::render::text::{Colour, clean};
 use super::source::{Opened, SourceArgs};
-use crate::codec::json::OutcomeView;
-use crate::codec::varlink::{self, Answer, Method};
-use crate::model::{ExitStatus, UnitName};
+use crate::codec::json::{CatView, OutcomeView, SettingView};
+use crate::codec::varlink::{self, Answer, Meta, Method};
+use crate::model::text::says_in_use;
+use crate::model::{ExitStatus, Generation, UnitName};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::io::{self, Stdout};
@@ -66,7 +68,8 @@ fn tell(
     };
     let Some(mut show) = show else { return print_json(context, answer).map_err(unwritten) };
     if let Some(error) = error_of(answer) {
-        return Err(Failure::from_error(&error, method.unit().map(UnitName::as_str)));
+        let failure = Failure::from_error(&error, method.unit().map(UnitName::as_str));
+        return Err(with_last_words(context, method.unit(), &error, failure));
     }
     let outcome: OutcomeView = serde_json::from_str(answer.raw()).unwrap_or_default();
     show.live.line(&outcome.text, Some(Colour::Good));
@@ -77,6 +80,47 @@ fn tell(
     };
     written.map_err(unwritten)?;
     Ok(ExitStatus::Done)
+}
+
+/// What a generation wrote that failed is in the answer, unless it is in the journal, which supd itself does not ask.
+fn with_last_words(
+    context: &Context,
+    unit: Option<&UnitName>,
+    error: &varlink::Error,
+    mut failure: Failure,
+) -> Failure {
+    let generation = match error {
+        varlink::Error::Failed(its)
+        | varlink::Error::RolledBack(its)
+        | varlink::Error::Down(its)
+        | varlink::Error::TimedOut(its) => {
+            its.ended.as_ref().filter(|_| its.log_file.is_none()).map(|ended| ended.generation)
+        }
+        _ => None,
+    };
+    let (Some(unit), Some(generation)) = (unit, generation) else { return failure };
+    // It is a help, and no more: why there is none would hide why this failed.
+    let Ok(client) = context.client() else { return failure };
+    if let Ok(Some(wrote)) = logs::last_words(&client, unit, Generation(generation)) {
+        failure.details.extend(last_words(&wrote));
+        failure.details.push(format!("All of it: supctl logs {unit} --generation {generation}"));
+        if wrote.iter().any(|line| says_in_use(line)) && inherits(&client, unit) {
+            let hint = "It seems to bind an address itself which supd has bound for it: write Handoff = \"intercept\" \
+                        under [Service], or have it take LISTEN_FDS.";
+            failure.details.push(hint.to_owned());
+        }
+    }
+    failure
+}
+
+/// Whether the unit's workers are to take the listeners that they are given.
+fn inherits(client: &Client, unit: &UnitName) -> bool {
+    let method = Method::Cat { unit: unit.clone(), generation: None };
+    let answer = client.ask(&method, &Meta::default(), None);
+    let view: CatView =
+        answer.ok().and_then(|answer| serde_json::from_str(answer.raw()).ok()).unwrap_or_default();
+    let inherit = |one: &SettingView| one.key == "Handoff" && one.value.as_deref() == Some("\"inherit\"");
+    view.settings.iter().any(inherit) && view.settings.iter().any(|one| one.table.starts_with("Socket"))
 }
 
 /// supd has answered, and that cannot be shown. What is done is done: the status is that of the answer,

@@ -141,15 +141,22 @@ fn details(failure: &error::Failure) -> Vec<String> {
     lines.extend(failure.ended.as_ref().filter(|ended| ended.generation > 0).map(ending));
     match failure.log.as_slice() {
         [] if failure.ended.is_some() && failure.log_file.is_some() => lines.push("It wrote nothing.".into()),
-        [] => {}
-        [one] => lines.push(format!("It wrote: {}", clean(one))),
-        many => {
-            lines.push(format!("The last {} lines that it wrote:", many.len()));
-            lines.extend(many.iter().map(|line| format!("| {}", clean(line))));
-        }
+        wrote => lines.extend(last_words(wrote)),
     }
     lines.extend(failure.log_file.as_ref().map(|file| format!("All of it: {}", clean(file))));
     lines
+}
+
+/// What a generation wrote last.
+pub(super) fn last_words(wrote: &[String]) -> Vec<String> {
+    match wrote {
+        [] => Vec::new(),
+        [one] => vec![format!("It wrote: {}", clean(one))],
+        many => {
+            let heading = format!("The last {} lines that it wrote:", many.len());
+            std::iter::once(heading).chain(many.iter().map(|line| format!("| {}", clean(line)))).collect()
+        }
+    }
 }
 
 fn ending(ended: &EndedView) -> String {

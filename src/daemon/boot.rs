@@ -39,7 +39,7 @@ use crate::os::clock::{self, BootId};
 use crate::os::original::{Original, set_raw};
 use crate::os::places::{Caller, Places};
 use crate::os::spawn::{Common, Launcher, Roots, environment};
-use crate::os::{image, inherited, process};
+use crate::os::{image, inherited, journal, process};
 use crate::store::crashes::Crashes;
 use crate::store::files::make_folder;
 use crate::store::history::{Found, History};
@@ -273,7 +273,8 @@ fn ground(
 ) -> Ground {
     let environment = std::env::vars_os().filter(|(name, _)| name != reexec::VARIABLE).collect();
     let (lang, logs) = (environment::language(), places.logs.clone());
-    Ground { original, roots, lang, environment, logs, releases, launcher }
+    let journal = journal::is_stream(std::io::stderr());
+    Ground { original, roots, lang, environment, logs, journal, releases, launcher }
 }
 
 /// What whoever started supd has passed to it, and nobody has taken; what it stores for supd; and what the keeper has,

@@ -155,6 +155,12 @@ impl Cgroups {
         None
     }
 
+    /// Where a generation is in the hierarchy, or would be.
+    #[must_use]
+    pub fn of_generation(&self, unit: &UnitName, generation: Generation) -> Option<String> {
+        self.path(&name(unit, generation))
+    }
+
     /// A group in the hierarchy.
     fn path(&self, name: &str) -> Option<String> {
         self.base.as_ref().ok().map(|base| format!("{}/{name}", base.path.trim_end_matches('/')))

@@ -2,13 +2,10 @@
 
 use crate::model::Settings;
 use crate::model::settings::{Handoff, Ready};
+use crate::model::text::says_in_use;
 
 /// No more listeners are named.
 const NAMED_MAX: usize = 8;
-
-/// How programs say EADDRINUSE: libc, Go, Node.js, Java, Rust; and by its number.
-const IN_USE: [&str; 6] =
-    ["address already in use", "address in use", "eaddrinuse", "os error 98", "errno 98", "bindexception"];
 
 /// What the hands saw of a failed generation that binds for itself.
 #[derive(Debug, Default)]
@@ -26,10 +23,7 @@ pub(super) struct Seen<'a> {
 /// What is to be mended, if that can be told.
 #[must_use]
 pub(super) fn hint(settings: &Settings, log: &[String], seen: &Seen<'_>) -> Option<String> {
-    let in_use = log.iter().any(|line| {
-        let line = line.to_lowercase();
-        IN_USE.iter().any(|word| line.contains(word))
-    });
+    let in_use = log.iter().any(|line| says_in_use(line));
     if seen.forbidden && !settings.service.system_call_filter.is_empty() {
         return Some(
             "most likely it made a system call that SystemCallFilter forbids: the kernel's log has its number where \

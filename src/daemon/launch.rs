@@ -35,6 +35,8 @@ pub struct Ground {
     pub environment: Vec<Variable>,
     /// Where log files are.
     pub logs: PathBuf,
+    /// supd's own messages go to the journal, and so does what workers write, where their units do not say.
+    pub journal: bool,
     /// Where releases are.
     pub releases: Releases,
     /// Who forks.
@@ -77,6 +79,23 @@ pub struct Beside<'a> {
     pub main_pid: Option<i32>,
     /// What else it is told.
     pub told: Vec<Variable>,
+}
+
+/// Where what a generation writes is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logged {
+    /// In its log file.
+    File,
+    /// In the journal; in its log file what was written while that did not answer.
+    Journal,
+    /// Where the unit file says.
+    Elsewhere,
+}
+
+/// SYSLOG_IDENTIFIER of what a unit's workers write.
+#[must_use]
+pub fn identifier(settings: &Settings) -> &str {
+    settings.service.syslog_identifier.as_deref().unwrap_or(settings.unit.as_str())
 }
 
 impl Ground {
@@ -228,8 +247,8 @@ impl Ground {
             directories: service.directories.clone(),
             mounts: Vec::new(),
             system_calls: system_calls::resolve(&service.system_call_filter),
-            standard_output: stream(&service.standard_output, &log),
-            standard_error: stream(&service.standard_error, &log),
+            standard_output: self.stream(&service.standard_output, launch, &log),
+            standard_error: self.stream(&service.standard_error, launch, &log),
             intercept: false,
             notify_socket: None,
             group: None,
@@ -252,6 +271,35 @@ impl Ground {
         plan.mounts = sandbox::mounts(Asked::by(service), Needs { reached: &reached, written: &written });
     }
 
+    /// What an install says is wanted once, soon and by who asked for it: it stays in a file.
+    fn stream(&self, output: &Output, launch: &Launch, log: &Path) -> Stream {
+        let install = launch.generation.0 == 0;
+        match output {
+            Output::Auto if install || !self.journal => Stream::Log(log.into()),
+            Output::Journal if install => Stream::Log(log.into()),
+            Output::Auto | Output::Journal => {
+                Stream::Journal { identifier: identifier(&launch.settings).to_owned(), instead: log.into() }
+            }
+            Output::File(path) => Stream::File(path.clone()),
+            Output::Append(path) => Stream::Append(path.clone()),
+            Output::Null => Stream::Null,
+            Output::Inherit => Stream::Inherit,
+        }
+    }
+
+    /// Where the output of a unit goes that nobody but supd has chosen a place for.
+    #[must_use]
+    pub fn kept(&self, service: &Service) -> Logged {
+        let mut outputs = [&service.standard_output, &service.standard_error].into_iter();
+        let journaled =
+            |output: &Output| *output == Output::Journal || (*output == Output::Auto && self.journal);
+        match outputs.find(|output| matches!(output, Output::Auto | Output::Journal)) {
+            Some(output) if journaled(output) => Logged::Journal,
+            Some(_) => Logged::File,
+            None => Logged::Elsewhere,
+        }
+    }
+
     fn directories(&self, service: &Service) -> Vec<(crate::model::settings::DirectoryKind, PathBuf)> {
         service.directories.iter().map(|directory| (directory.kind, self.roots.path(directory))).collect()
     }
@@ -269,16 +317,6 @@ pub fn account(service: &Service) -> Account {
         user: service.user.clone(),
         group: service.group.clone(),
         supplementary_groups: service.supplementary_groups.clone(),
-    }
-}
-
-fn stream(output: &Output, log: &Path) -> Stream {
-    match output {
-        Output::Auto => Stream::Log(log.into()),
-        Output::File(path) => Stream::File(path.clone()),
-        Output::Append(path) => Stream::Append(path.clone()),
-        Output::Null => Stream::Null,
-        Output::Inherit => Stream::Inherit,
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::control::{Call, rights};
 use super::hands::Hands;
-use crate::codec::json::{FORMAT, LogView};
+use super::launch::{Logged, identifier};
+use crate::codec::json::{FORMAT, JournalView, LogView};
 use crate::codec::varlink::{self, Scope};
 use crate::machine::Machine;
 use crate::model::settings::{Output, Service};
@@ -14,11 +15,14 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A log that is open.
+/// Where what a generation wrote is.
 struct Log {
     generation: Generation,
     path: PathBuf,
-    file: File,
+    /// Its log, open.
+    file: Option<File>,
+    /// Where the journal has it.
+    journal: Option<JournalView>,
 }
 
 impl Hands {
@@ -32,13 +36,18 @@ impl Hands {
         now: Tick,
     ) {
         match self.log(unit, wanted, machine, now) {
-            Ok(Log { generation, file, .. }) if !self.sees(call, group_of(&file)) => {
+            Ok(Log { generation, file: Some(file), .. }) if !self.sees(call, group_of(&file)) => {
                 self.hide(call, unit, generation);
             }
-            Ok(Log { generation, path, file }) => {
+            Ok(Log { generation, path, file, journal }) => {
                 let path = path.display().to_string();
-                let view = LogView { format: FORMAT, generation: generation.0, path, descriptor: 0 };
-                self.control.pass(call.client, &view, file.into());
+                let descriptor = file.is_some().then_some(0);
+                let view = LogView { format: FORMAT, generation: generation.0, path, descriptor, journal };
+                match file {
+                    Some(file) => self.control.pass(call.client, &view, file.into()),
+                    // Who may read the journal is the journal's to say.
+                    None => self.control.log(call.client, &view),
+                }
             }
             Err(reply) => self.control.reply(call.client, &reply, Vec::new(), None),
         }
@@ -74,14 +83,44 @@ impl Hands {
             return Err(Reply::refused(text, Some(format!("status {unit}"))));
         };
         let path = self.ground.log(unit, generation);
+        let settings = self.settings_of(unit, generation, machine);
+        // One that failed is soon forgotten; it wrote where the one does that serves.
+        let known = generation.0 <= self.recorder.durable(unit).generation_last;
+        let like = active.filter(|_| known).and_then(|active| self.settings_of(unit, active, machine));
+        let journal = self.in_journal(unit, generation, settings.as_ref().or(like.as_ref()).map(|it| &**it));
         match open_log(&path) {
-            Ok(file) => Ok(Log { generation, path, file }),
-            Err(error) if error.errno == Errno::ENOENT => {
-                let settings = self.settings_of(unit, generation, machine);
-                Err(none(unit, generation, settings.as_deref(), &kept))
-            }
+            Ok(file) => Ok(Log { generation, path, file: Some(file), journal }),
+            Err(error) if error.errno == Errno::ENOENT => match journal {
+                Some(journal) => Ok(Log { generation, path, file: None, journal: Some(journal) }),
+                None => Err(none(unit, generation, settings.as_deref(), &kept)),
+            },
             Err(error) => Err(Reply::new(ExitStatus::Failed, false, format!("{unit}: {error}"))),
         }
+    }
+
+    /// Where the journal has what a generation wrote, which may be long forgotten here.
+    fn in_journal(
+        &self,
+        unit: &UnitName,
+        generation: Generation,
+        settings: Option<&Settings>,
+    ) -> Option<JournalView> {
+        let journaled = match settings {
+            Some(settings) => self.ground.kept(&settings.service) == Logged::Journal,
+            None => self.has_journal(unit) && generation.0 <= self.recorder.durable(unit).generation_last,
+        };
+        let identifier = settings.map_or(unit.as_str(), identifier).to_owned();
+        let cgroup = self.cgroups.of_generation(unit, generation);
+        (journaled && generation.0 > 0).then_some(JournalView {
+            identifier,
+            uid: nix::unistd::geteuid().as_raw(),
+            cgroup,
+        })
+    }
+
+    /// Whether the journal may have something of a unit that says nothing of it.
+    pub(super) fn has_journal(&self, unit: &UnitName) -> bool {
+        self.ground.journal && self.recorder.durable(unit).generation_last > 0
     }
 
     /// Whether there is a log of any generation.
@@ -124,7 +163,7 @@ fn none(unit: &UnitName, generation: Generation, settings: Option<&Settings>, ke
 /// Where the output of a unit without logs goes.
 fn elsewhere(service: &Service) -> Option<String> {
     let place = |output: &Output| match output {
-        Output::Auto => None,
+        Output::Auto | Output::Journal => None,
         Output::File(path) | Output::Append(path) => Some(format!("to {}", path.display())),
         Output::Null => Some("nowhere (null)".to_owned()),
         Output::Inherit => Some("where supd's own goes (inherit)".to_owned()),

@@ -2,10 +2,10 @@
 //! so the kernel tells when one is written to, and supd looks some seconds later.
 
 use super::chores::{Chore, Chores};
+use super::launch::Logged;
 use super::sources::{Source, Sources};
 use super::units::Units;
 use crate::machine::Launch;
-use crate::model::settings::{Output, Service};
 use crate::model::{Generation, Tick, UnitName};
 use crate::os::logfile::{LogWatch, WatchId, give, is_oversize, trim};
 use nix::errno::Errno;
@@ -44,16 +44,17 @@ struct Log {
     size_max: u64,
 }
 
-/// Whether a unit's output goes to the log file of its generation, or a part of it.
-pub(super) fn is_logged(service: &Service) -> bool {
-    service.standard_output == Output::Auto || service.standard_error == Output::Auto
-}
-
 impl Logs {
     /// A worker of this generation may write to its log from now on.
-    pub fn add(&mut self, launch: &Launch, path: &Path, sources: &mut Sources, now: Tick) {
+    pub fn add(&mut self, launch: &Launch, path: &Path, kept: Logged, sources: &mut Sources, now: Tick) {
         let key = (launch.settings.unit.clone(), launch.generation);
-        if !is_logged(&launch.settings.service) || self.logs.contains_key(&key) {
+        let has = match kept {
+            Logged::File => true,
+            // Of one whose journal did not answer, or that was launched when its place was a file.
+            Logged::Journal => path.exists(),
+            Logged::Elsewhere => false,
+        };
+        if !has || self.logs.contains_key(&key) {
             return;
         }
         if let Some(Err(error)) = Units::control_group(&launch.settings).map(|gid| give(path, gid)) {
@@ -182,7 +183,7 @@ mod tests {
         let launch = Launch { generation, settings, release: None, origin: generation, pinned: false };
         let (mut logs, mut chores, mut sources) =
             (Logs::default(), Chores::default(), Sources::new().unwrap());
-        logs.add(&launch, &path, &mut sources, clock::now());
+        logs.add(&launch, &path, Logged::File, &mut sources, clock::now());
         let due = logs.deadline().expect("a first look");
         logs.tend(due, &mut chores, &mut sources);
         assert_eq!((logs.deadline(), chores.count()), (None, 0));

@@ -6,6 +6,7 @@ use super::hands::Hands;
 use super::history::course;
 use super::jobs::Left;
 use super::launch::{self, Beside, hears_commands, new_invocation};
+use super::logging::say;
 use super::pinning::Copy;
 use super::steer::{Course, Intended};
 use super::verdict;
@@ -13,7 +14,7 @@ use super::workers::Around;
 use crate::machine::{Action, Effect, Event, Fault, JobKind, JobWork, Launch, Level, Machine};
 use crate::model::settings::Settings;
 use crate::model::{
-    ClientId, Generation, Intent, JobId, Progress, Record, RecordId, Signal, Tick, UnitName, WorkerId,
+    ClientId, Generation, Intent, JobId, Label, Progress, Record, RecordId, Signal, Tick, UnitName, WorkerId,
 };
 use crate::os::listener::Traffic;
 use crate::os::task::Task;
@@ -107,7 +108,9 @@ impl Hands {
             Action::Prune { keep } => self.prune(unit, keep),
             Action::Reply(client, reply) => self.reply(client, &reply, machine, now),
             Action::Progress(client, progress) => self.progress(client, &progress),
-            Action::Note { level, generation, text } => note(unit, level, generation, &text),
+            Action::Note { level, generation, text } => {
+                note_of(unit, level, (generation, release(unit, generation, machine)), &text);
+            }
             Action::WorkerFailed { generation, cause } => self.tell_failed(unit, generation, &cause, now),
             Action::InstallFailed { label, client, cause } => {
                 self.tell_not_installed(unit, &label, client, &cause);
@@ -429,16 +432,29 @@ impl Hands {
     }
 }
 
+fn release<'a>(unit: &UnitName, of: Option<Generation>, machine: &'a Machine) -> Option<&'a Label> {
+    machine.launch(unit, of?)?.release.as_ref()
+}
+
 /// One line of the log.
 pub fn note(unit: &UnitName, level: Level, generation: Option<Generation>, text: &str) {
+    note_of(unit, level, (generation, None), text);
+}
+
+fn note_of(unit: &UnitName, level: Level, of: (Option<Generation>, Option<&Label>), text: &str) {
     let level = match level {
         Level::Error => log::Level::Error,
         Level::Warning => log::Level::Warn,
         Level::Info => log::Level::Info,
         Level::Debug => log::Level::Debug,
     };
+    let (generation, release) = of;
+    let number = generation.map(|generation| generation.to_string());
+    let mut fields = vec![("SUPD_UNIT", unit.as_str())];
+    fields.extend(number.as_deref().map(|number| ("SUPD_GENERATION", number)));
+    fields.extend(release.map(|release| ("SUPD_RELEASE", release.as_str())));
     match generation {
-        Some(generation) => log::log!(level, "{unit}/g{generation}: {text}"),
-        None => log::log!(level, "{unit}: {text}"),
+        Some(generation) => say(level, "", &fields, format_args!("{unit}/g{generation}: {text}")),
+        None => say(level, "", &fields, format_args!("{unit}: {text}")),
     }
 }

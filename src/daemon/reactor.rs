@@ -322,7 +322,8 @@ impl Hands {
         if let Some(worker) = self.workers.get(id) {
             let launch = worker.launch.clone();
             let path = self.ground.log(&worker.unit, launch.generation);
-            self.logs.add(&launch, &path, &mut self.sources, clock::now());
+            let kept = self.ground.kept(&launch.settings.service);
+            self.logs.add(&launch, &path, kept, &mut self.sources, clock::now());
         }
     }
 

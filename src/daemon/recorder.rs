@@ -2,6 +2,7 @@
 //! is the first to name, and the word of each unit that counts.
 
 use super::flusher::{Flusher, Put, Text};
+use super::logging::event;
 use super::outcomes::Note;
 use super::sources::{Source, Sources};
 use crate::codec::history;
@@ -151,7 +152,7 @@ impl Recorder {
         let at = clock::wall_micros();
         let boot = self.boot.clone();
         let entry = Entry { seq: self.seq, at, boot, by, record, course, settings: carried };
-        let told = history::of_record(&entry).map(|told| history::encode(&told));
+        let told = history::of_record(&entry).map(|told| self.happened(&told));
         let line = String::from_utf8(encode(&entry)).expect("JSON is UTF-8");
         let put = |generation: &Generation, text| Put {
             path: format!("generations/{unit}/{generation}/settings.json").into(),
@@ -183,7 +184,7 @@ impl Recorder {
         self.seq += 1;
         let (seq, at_us, boot) = (self.seq, clock::wall_micros(), self.boot.clone());
         let entry = HistoryEntry { format: crate::codec::json::FORMAT, seq, at_us, boot, ..entry };
-        let json = history::encode(&entry);
+        let json = self.happened(&entry);
         match self.flusher.submit(vec![], None, Some((seq, &json))) {
             Ok(flush) => {
                 let fresh = self.fresh(json);
@@ -191,6 +192,12 @@ impl Recorder {
             }
             Err(why) => self.lost(why),
         }
+    }
+
+    /// For the journal; and as JSON.
+    fn happened(&self, entry: &HistoryEntry) -> String {
+        event(entry);
+        history::encode(entry)
     }
 
     fn fresh(&self, json: String) -> Fresh {

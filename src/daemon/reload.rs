@@ -4,7 +4,7 @@
 use super::gather::Round;
 use super::hands::Hands;
 use super::hint::{Seen, hint};
-use super::logs::is_logged;
+use super::launch::Logged;
 use super::requests::bad_files;
 use super::units::Unreadable;
 use crate::codec::request::Stamp;
@@ -167,7 +167,8 @@ impl Hands {
             let launch = machine.launch(unit, ended.generation);
             let path = self.ground.log(unit, ended.generation);
             // One that is gone already, or an install, has a log if anything of it went there.
-            let logged = launch.map_or_else(|| path.exists(), |launch| is_logged(&launch.settings.service));
+            let kept = launch.map(|launch| self.ground.kept(&launch.settings.service));
+            let logged = kept == Some(Logged::File) || (kept != Some(Logged::Elsewhere) && path.exists());
             // What goes elsewhere is not said to be nothing.
             if logged {
                 log = tail(&path, LINES);

@@ -73,7 +73,10 @@ impl Hands {
         }
         if let Method::Logs { unit, generation } = &call.method {
             // What a unit wrote stays when its file goes.
-            if self.has_logs(unit) || !matches!(on_disk, Some(Err(Unreadable::Missing))) {
+            if self.has_logs(unit)
+                || self.has_journal(unit)
+                || !matches!(on_disk, Some(Err(Unreadable::Missing)))
+            {
                 return self.pass_log(call, unit, *generation, machine, now);
             }
         }

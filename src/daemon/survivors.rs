@@ -301,7 +301,8 @@ impl Hands {
             self.go_on_answering(id, calls, &kept);
         }
         let path = self.ground.log(unit, launch.generation);
-        self.logs.add(launch, &path, &mut self.sources, clock::now());
+        let kept = self.ground.kept(&launch.settings.service);
+        self.logs.add(launch, &path, kept, &mut self.sources, clock::now());
         Ok(())
     }
 

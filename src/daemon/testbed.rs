@@ -56,6 +56,7 @@ impl Bed {
             lang: "C.UTF-8".into(),
             environment: Vec::new(),
             logs: folder.path().join("logs"),
+            journal: false,
             releases: crate::store::releases::Releases::new(folder.path()),
             launcher: Default::default(),
         };

@@ -3,6 +3,7 @@
 
 use super::held::Held;
 use super::launch::{self, Ground};
+use super::logging::tell_launched;
 use super::record;
 use super::sources::{Source, Sources};
 use super::survivors::Survivor;
@@ -129,6 +130,8 @@ impl Workers {
         if let Some(identity) = Identity::of(&process, around.boot) {
             record::write(id, launch, index, &invocation, &identity, around);
         }
+        // Before it can write.
+        tell_launched(launch, index, process.pid(), ground.kept(&launch.settings.service));
         outcome.go();
         let outcome_token = around.sources.watch(&outcome, Source::WorkerOutcome(id));
         let child_token = around.sources.watch(&process, Source::Child(id));

@@ -234,8 +234,10 @@ pub enum Preserve {
 /// StandardOutput and StandardError.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// The generation's log file (later: the journal, where one runs).
+    /// The journal, if supd's own messages go there; else the generation's log file.
     Auto,
+    /// The journal; the generation's log file where it does not answer.
+    Journal,
     /// Written from the start of the file.
     File(PathBuf),
     /// Written at the end of the file.

@@ -2,6 +2,17 @@
 
 use std::str::Chars;
 
+/// How programs say EADDRINUSE: libc, Go, Node.js, Java, Rust; and by its number.
+const IN_USE: [&str; 6] =
+    ["address already in use", "address in use", "eaddrinuse", "os error 98", "errno 98", "bindexception"];
+
+/// Whether a line says that an address is another's.
+#[must_use]
+pub fn says_in_use(line: &str) -> bool {
+    let line = line.to_lowercase();
+    IN_USE.iter().any(|word| line.contains(word))
+}
+
 /// One line of at most `bytes_max` bytes: escape sequences taken out, tabs made spaces, every other
 /// control character (and what turns the direction of writing) made a question mark.
 #[must_use]

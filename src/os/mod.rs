@@ -21,6 +21,7 @@ pub mod holders;
 pub mod image;
 pub mod inherited;
 pub mod intercept;
+pub mod journal;
 pub mod keeper;
 pub mod kept;
 pub mod listener;

@@ -27,6 +27,7 @@ mod hour;
 mod import;
 mod inherit;
 mod intercept;
+mod journal;
 mod keeper;
 mod keys;
 mod last_resort;
@@ -101,6 +102,7 @@ fn main() -> ExitCode {
         survival::tests(),
         deaths::tests(),
         every_moment::tests(),
+        journal::tests(),
         keeper::tests(),
         swap::tests(),
         take_from::tests(),

@@ -17,7 +17,7 @@ pub use connect::ConnectView;
 pub use history::{
     ByView, CameEventsView, EventsView, HistoryEntry, HistoryView, RawEventsView, RawHistoryView, SideView,
 };
-pub use log::LogView;
+pub use log::{JournalView, LogView};
 pub use outcome::{EndedView, FaultView, OutcomeView, ProgressView, clients, progress_text};
 pub use releases::{ReleaseView, ReleasesView};
 pub use unit::{

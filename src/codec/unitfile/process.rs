@@ -119,7 +119,7 @@ fn variable(name: &str, value: &str) -> Result<String, Bad> {
 }
 
 /// What supd sets for each worker: a fixed value would be wrong.
-const OWN_VARIABLES: [&str; 9] = [
+const OWN_VARIABLES: [&str; 10] = [
     "LISTEN_FDS",
     "LISTEN_PID",
     "LISTEN_FDNAMES",
@@ -129,6 +129,7 @@ const OWN_VARIABLES: [&str; 9] = [
     "WATCHDOG_PID",
     "FDSTORE",
     "INVOCATION_ID",
+    "JOURNAL_STREAM",
 ];
 
 fn variable_name(name: &str) -> Result<(), Bad> {
@@ -186,7 +187,8 @@ fn directory(word: &str) -> Result<String, Bad> {
 }
 
 fn output(node: &Node) -> Reading<Output> {
-    const REMEDY: &str = "write \"auto\", \"file:/path\", \"append:/path\", \"null\" or \"inherit\"";
+    const REMEDY: &str =
+        "write \"auto\", \"journal\", \"file:/path\", \"append:/path\", \"null\" or \"inherit\"";
     let text = text(node)?;
     let at = |path: &str| absolute_path(path).map_err(|bad| vec![bad]);
     match text.split_once(':') {
@@ -200,8 +202,9 @@ fn output(node: &Node) -> Reading<Output> {
         "auto" => Ok(Output::Auto),
         "null" => Ok(Output::Null),
         "inherit" => Ok(Output::Inherit),
-        "journal" | "syslog" | "kmsg" | "journal+console" | "kmsg+console" => {
-            bad(format!("{} is not offered", quoted(&text)), "write \"auto\"; supctl logs shows it")
+        "journal" => Ok(Output::Journal),
+        "syslog" | "kmsg" | "journal+console" | "kmsg+console" => {
+            bad(format!("{} is not offered", quoted(&text)), "write \"journal\"; supctl logs shows it")
         }
         "tty" | "socket" => bad(format!("{} is not offered", quoted(&text)), REMEDY),
         _ => bad(format!("there is no {}", quoted(&text)), REMEDY),

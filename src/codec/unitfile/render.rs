@@ -267,6 +267,7 @@ fn soft_and_hard(limit: &Limit) -> String {
 fn output(output: &Output) -> String {
     match output {
         Output::Auto => text("auto"),
+        Output::Journal => text("journal"),
         Output::Null => text("null"),
         Output::Inherit => text("inherit"),
         Output::File(path) => text(&format!("file:{}", path.to_string_lossy())),

@@ -335,43 +335,14 @@ fn a_parameter_is_optional_in_the_description_exactly_if_it_is_in_the_code() {
     }
 }
 
-#[test]
-fn replies_agree() {
-    let interface = parse(DESCRIPTION);
-    for method in every_method() {
-        let (_, shape) = &interface.methods[method.name()];
-        if matches!(method, Method::Status { .. }) {
-            let status =
-                StatusView { notes: vec![String::new()], units: vec![full_unit()], ..Default::default() };
-            interface.holds_all(&object(&status), shape, method.name());
-            let empty = StatusView { units: vec![UnitView::default()], ..Default::default() };
-            interface.holds(&Value::from(object(&empty)), shape, method.name());
-        } else if matches!(method, Method::Releases { .. }) {
-            let view = ReleasesView { releases: vec![full_release()], ..Default::default() };
-            interface.holds_all(&object(&view), shape, method.name());
-        } else if matches!(method, Method::History { .. }) {
-            let view = HistoryView { entries: vec![full_entry()], before: Some(1), ..Default::default() };
-            interface.holds_all(&object(&view), shape, method.name());
-            let bare = HistoryView { entries: vec![HistoryEntry::default()], ..Default::default() };
-            interface.holds(&Value::from(object(&bare)), shape, method.name());
-        } else if matches!(method, Method::Watch { .. }) {
-            let view = EventsView { entries: vec![full_entry()], ..Default::default() };
-            interface.holds_all(&object(&view), shape, method.name());
-        } else if matches!(method, Method::Logs { .. }) {
-            interface.holds_all(&object(&LogView::default()), shape, method.name());
-        } else if matches!(method, Method::Connect { .. }) {
-            let view = ConnectView { descriptor: Some(0), ..Default::default() };
-            interface.holds_all(&object(&view), shape, method.name());
-            interface.holds(&Value::from(object(&ConnectView::default())), shape, method.name());
-        } else if matches!(method, Method::Cat { .. }) {
-            interface.holds_all(&object(&full_cat()), shape, method.name());
-            interface.holds(&Value::from(object(&CatView::default())), shape, method.name());
-        } else {
-            interface.holds_all(&object(&full_outcome()), shape, method.name());
-            interface.holds(&Value::from(object(&OutcomeView::default())), shape, method.name());
-        }
-    }
-    let all = [
+fn full_journal() -> JournalView {
+    JournalView { identifier: "web".into(), uid: 0, cgroup: Some("/web.g1".into()) }
+}
+
+/// One of each type, with everything that it can hold.
+fn samples() -> Vec<(&'static str, Map<String, Value>)> {
+    vec![
+        ("Journal", object(&full_journal())),
         ("Unit", object(&full_unit())),
         ("Listener", object(&full_unit().listeners[0])),
         ("Generation", object(&full_unit().generations[0])),
@@ -396,7 +367,48 @@ fn replies_agree() {
         ),
         ("Fault", object(&FaultView::default())),
         ("WaitFor", Map::new()),
-    ];
+    ]
+}
+
+#[test]
+fn replies_agree() {
+    let interface = parse(DESCRIPTION);
+    for method in every_method() {
+        let (_, shape) = &interface.methods[method.name()];
+        if matches!(method, Method::Status { .. }) {
+            let status =
+                StatusView { notes: vec![String::new()], units: vec![full_unit()], ..Default::default() };
+            interface.holds_all(&object(&status), shape, method.name());
+            let empty = StatusView { units: vec![UnitView::default()], ..Default::default() };
+            interface.holds(&Value::from(object(&empty)), shape, method.name());
+        } else if matches!(method, Method::Releases { .. }) {
+            let view = ReleasesView { releases: vec![full_release()], ..Default::default() };
+            interface.holds_all(&object(&view), shape, method.name());
+        } else if matches!(method, Method::History { .. }) {
+            let view = HistoryView { entries: vec![full_entry()], before: Some(1), ..Default::default() };
+            interface.holds_all(&object(&view), shape, method.name());
+            let bare = HistoryView { entries: vec![HistoryEntry::default()], ..Default::default() };
+            interface.holds(&Value::from(object(&bare)), shape, method.name());
+        } else if matches!(method, Method::Watch { .. }) {
+            let view = EventsView { entries: vec![full_entry()], ..Default::default() };
+            interface.holds_all(&object(&view), shape, method.name());
+        } else if matches!(method, Method::Logs { .. }) {
+            let view = LogView { descriptor: Some(0), journal: Some(full_journal()), ..Default::default() };
+            interface.holds_all(&object(&view), shape, method.name());
+            interface.holds(&Value::from(object(&LogView::default())), shape, method.name());
+        } else if matches!(method, Method::Connect { .. }) {
+            let view = ConnectView { descriptor: Some(0), ..Default::default() };
+            interface.holds_all(&object(&view), shape, method.name());
+            interface.holds(&Value::from(object(&ConnectView::default())), shape, method.name());
+        } else if matches!(method, Method::Cat { .. }) {
+            interface.holds_all(&object(&full_cat()), shape, method.name());
+            interface.holds(&Value::from(object(&CatView::default())), shape, method.name());
+        } else {
+            interface.holds_all(&object(&full_outcome()), shape, method.name());
+            interface.holds(&Value::from(object(&OutcomeView::default())), shape, method.name());
+        }
+    }
+    let all = samples();
     let described: Vec<&str> = interface.types.keys().map(String::as_str).collect();
     let mut here: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
     here.sort_unstable();

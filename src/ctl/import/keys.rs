@@ -176,7 +176,16 @@ impl Work<'_> {
             let text = self.text(value);
             match text.as_str() {
                 "inherit" => {}
-                "null" => self.draft.service.set(key, toml::text("null"), Some(&place(value))),
+                "null" | "journal" => {
+                    self.draft.service.set(key, toml::text(text.as_str()), Some(&place(value)));
+                }
+                // systemd itself takes these two for the journal.
+                "syslog" | "syslog+console" | "journal+console" => {
+                    self.draft.service.set(key, toml::text("journal"), Some(&place(value)));
+                    if text != "syslog" {
+                        self.remark(Kind::Changed, value, "the journal alone gets it", "");
+                    }
+                }
                 text if text.starts_with("file:") || text.starts_with("append:") => {
                     self.draft.service.set(key, toml::text(text), Some(&place(value)));
                 }

@@ -1,6 +1,7 @@
 //! `supctl logs`
 
 mod follow;
+mod journal;
 mod reader;
 mod show;
 
@@ -9,11 +10,14 @@ use super::args;
 use super::client::Client;
 use super::context::Context;
 use super::failure::Failure;
-use crate::codec::json::LogView;
+use crate::codec::json::{JournalView, LogView};
 use crate::codec::varlink::{Answer, Meta, Method};
+use crate::model::text::printable;
 use crate::model::{ExitStatus, Generation, UnitName};
+use journal::{QUIET, Reading, Wanted};
 use reader::Reader;
 use show::{Closed, Show};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 
@@ -28,8 +32,9 @@ Examples:
   supctl --json logs web -f        for programs: a line of JSON for each line
 
 On a terminal control characters are made harmless; into a pipe or a file go the bytes as they were
-written. Every generation has a file of its own, capped by LogMaxSize. With --generation, -f ends
-when that one has.")]
+written. Every generation has a file of its own, capped by LogMaxSize, or is in the journal, for
+which journalctl is asked: who may see it is the journal's to say. With --generation, -f ends when
+that one has.")]
 pub(super) struct Logs {
     /// The unit
     #[arg(value_name = "UNIT", value_parser = args::unit)]
@@ -45,6 +50,10 @@ pub(super) struct Logs {
     generation: Option<Generation>,
 }
 
+/// So many lines are the last words of a generation that failed, and no longer than this in characters.
+const WORDS: u64 = 20;
+const WORD_MAX: usize = 1024;
+
 /// `-n`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lines {
@@ -59,12 +68,52 @@ fn lines(text: &str) -> Result<Lines, String> {
     }
 }
 
-/// A log that supd has opened.
+/// Where supd says that a log is.
 #[derive(Debug)]
 struct Log {
     generation: Generation,
     path: String,
-    file: File,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// supd has opened it.
+    File(File),
+    /// The journal has it.
+    Journal(JournalView),
+}
+
+/// A log under way.
+#[derive(Debug)]
+enum Source {
+    File(Reader),
+    Journal(Wanted, Reading),
+}
+
+impl Source {
+    /// At the beginning of its last lines.
+    fn at_last(log: Log, by: &By<'_>, follow: bool) -> Result<Self, Failure> {
+        match log.place {
+            Place::File(file) => {
+                let reader = Reader::at_last(file, by.lines);
+                reader.map(Self::File).map_err(|error| unreadable(&log.path, &error))
+            }
+            Place::Journal(view) => {
+                let wanted = Wanted::new(by.client, by.unit, log.generation, &view)?;
+                let reading = wanted.last(by.client, by.lines, follow)?;
+                Ok(Self::Journal(wanted, reading))
+            }
+        }
+    }
+}
+
+/// Who is asked for what.
+#[derive(Clone, Copy)]
+struct By<'a> {
+    client: &'a Client,
+    unit: &'a UnitName,
+    lines: Lines,
 }
 
 /// What supd says of a log.
@@ -82,14 +131,20 @@ impl Logs {
             Asked::No(answer) if context.json => return print_json(context, &answer),
             Asked::No(answer) => return Err(failure(&answer, &self.unit)),
         };
-        let mut show = Show::on_stdout(context.json, log.generation);
-        let reader = Reader::at_last(log.file, self.lines).map_err(|error| unreadable(&log.path, &error))?;
-        let shown = if self.follow {
-            let follow = follow::Follow { client: &client, unit: &self.unit, lines: self.lines };
-            follow.run(reader, log.generation, self.generation.is_none(), &mut show)
-        } else {
-            all(reader, &log.path, &mut show)
-        };
+        let generation = log.generation;
+        let mut show = Show::on_stdout(context.json, generation);
+        let by = By { client: &client, unit: &self.unit, lines: self.lines };
+        let path = log.path.clone();
+        let shown = Source::at_last(log, &by, self.follow).map_err(End::from).and_then(|source| {
+            if self.follow {
+                follow::Follow(by).run(source, generation, self.generation.is_none(), &mut show)
+            } else {
+                match source {
+                    Source::File(reader) => all(reader, &path, &mut show),
+                    Source::Journal(wanted, reading) => all_of_journal(&by, wanted, reading, &mut show),
+                }
+            }
+        });
         match shown {
             Ok(()) | Err(End::Closed) => Ok(ExitStatus::Done),
             // That is how one stops to follow.
@@ -142,6 +197,49 @@ fn all(mut reader: Reader, path: &str, show: &mut Show<io::Stdout>) -> Result<()
     Ok(show.end()?)
 }
 
+/// What a generation has written last, where that is in the journal; `None`: it is elsewhere.
+pub(super) fn last_words(
+    client: &Client,
+    unit: &UnitName,
+    generation: Generation,
+) -> Result<Option<Vec<String>>, Failure> {
+    let Asked::Log(log) = ask(client, unit, Some(generation))? else { return Ok(None) };
+    let by = By { client, unit, lines: Lines::Last(WORDS) };
+    // Followed, for the journal may not have looked at the last of it yet.
+    let Source::Journal(mut wanted, mut reading) = Source::at_last(log, &by, true)? else { return Ok(None) };
+    let mut wrote = VecDeque::new();
+    reading.drain::<Failure>(client, &mut wanted, QUIET, |line| {
+        let text = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line));
+        wrote.push_back(printable(&text, WORD_MAX));
+        if wrote.len() as u64 > WORDS {
+            wrote.pop_front();
+        }
+        Ok(())
+    })?;
+    Ok(Some(wrote.into()))
+}
+
+fn guessed(unit: &UnitName) -> String {
+    format!("-- {unit}: which generation wrote a line is not known: these are of all --")
+}
+
+/// The same of the journal.
+fn all_of_journal(
+    by: &By<'_>,
+    mut wanted: Wanted,
+    mut reading: Reading,
+    show: &mut Show<io::Stdout>,
+) -> Result<(), End> {
+    if wanted.guesses() {
+        show.notice(&guessed(by.unit))?;
+    }
+    // journalctl itself ends at what was there when it got so far.
+    while let Some(line) = reading.line(by.client, &mut wanted)? {
+        show.bytes(&line)?;
+    }
+    Ok(show.end()?)
+}
+
 /// Asks supd for a log.
 fn ask(client: &Client, unit: &UnitName, generation: Option<Generation>) -> Result<Asked, Failure> {
     let method = Method::Logs { unit: unit.clone(), generation };
@@ -150,15 +248,16 @@ fn ask(client: &Client, unit: &UnitName, generation: Option<Generation>) -> Resu
         return Ok(Asked::No(answer));
     }
     let view: LogView = serde_json::from_str(answer.raw()).unwrap_or_default();
-    let Some(descriptor) = descriptor else {
-        let text = format!("{unit}: supd's answer came without the log");
-        return Err(Failure::new(ExitStatus::Failed, text).next(format!("supctl logs {unit}")));
+    let place = match (descriptor, view.journal) {
+        // What the journal did not take; where there is no such thing, all of it.
+        (Some(descriptor), _) => Place::File(File::from(descriptor)),
+        (None, Some(journal)) => Place::Journal(journal),
+        (None, None) => {
+            let text = format!("{unit}: supd's answer came without the log");
+            return Err(Failure::new(ExitStatus::Failed, text).next(format!("supctl logs {unit}")));
+        }
     };
-    Ok(Asked::Log(Log {
-        generation: Generation(view.generation),
-        path: view.path,
-        file: File::from(descriptor),
-    }))
+    Ok(Asked::Log(Log { generation: Generation(view.generation), path: view.path, place }))
 }
 
 fn failure(answer: &Answer, unit: &UnitName) -> Failure {

@@ -27,7 +27,7 @@ pub use handover::Held;
 pub use limits::Limits;
 
 use crate::codec::json::{
-    CatView, FORMAT, OutcomeView, ProgressView, ReleaseView, ReleasesView, StatusView, UnitView,
+    CatView, FORMAT, LogView, OutcomeView, ProgressView, ReleaseView, ReleasesView, StatusView, UnitView,
     progress_text,
 };
 use crate::codec::varlink::{self, Asked, Meta, Method, Outcome};
@@ -278,6 +278,11 @@ impl Control {
     pub fn releases(&mut self, client: ClientId, releases: Vec<ReleaseView>) {
         let view = ReleasesView { format: FORMAT, releases };
         self.finish(client, varlink::reply(&view, false));
+    }
+
+    /// Answers `Logs` where there is nothing to pass.
+    pub fn log(&mut self, client: ClientId, view: &LogView) {
+        self.finish(client, varlink::reply(view, false));
     }
 
     /// Answers `Cat`.

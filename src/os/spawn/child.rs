@@ -46,9 +46,10 @@ fn launch(
     // which is there until it is used.
     let kept: Vec<BorrowedFd<'_>> = plan.listeners.iter().copied().chain(way).collect();
     let report_at = place(&kept, reporter).map_err(passing)?;
-    open_streams(&plan.standard_output, &plan.standard_error)?;
-
+    // First: the journal is told who writes when it is connected to.
     let identity = plan.account.resolve()?;
+    let streams = open_streams(&plan.standard_output, &plan.standard_error, &identity)?;
+    streams.fault.iter().for_each(|fault| reporter.say(&note(fault.clone())));
     for directory in &plan.directories {
         directories::make(plan.common.roots, directory, identity.uid, identity.gid)?;
     }
@@ -56,7 +57,7 @@ fn launch(
         give_notify_socket(path, &identity)?;
     }
     let mut launch = Launch {
-        environment: environment(plan, &identity),
+        environment: environment(plan, &identity, streams.told()),
         arguments: plan.arguments.clone(),
         executable: plan.executable.clone(),
     };
@@ -123,10 +124,11 @@ fn ask_about_binds(way: RawFd) -> Result<(), SpawnFailure> {
 }
 
 /// Everything, with what only this process can know: its number, and who it is going to be.
-fn environment(plan: &Plan<'_>, identity: &Identity) -> Vec<Variable> {
+fn environment(plan: &Plan<'_>, identity: &Identity, journal: Option<String>) -> Vec<Variable> {
     let mut all = plan.environment.merge(&identity.login);
     let pid = getpid();
     let mut add = |name: &str, value: String| all.push((name.into(), value.into()));
+    journal.into_iter().for_each(|stream| add("JOURNAL_STREAM", stream));
     // A wrapper runs the server as a child of its own, under another number: there all three would
     // make the server ignore what it is given.
     if plan.pass_listen_pid && !plan.listeners.is_empty() {

@@ -1,9 +1,11 @@
 //! The descriptors of a worker: 0 to 2, its listeners from 3 on, and nothing else.
 #![allow(unsafe_code)]
 
+use super::account::Identity;
 use super::directories::{enter, trusted};
 use super::failure::{SpawnFailure, Step};
 use crate::os::fork::{Reporter, close_from};
+use crate::os::journal;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open, openat};
 use nix::libc;
@@ -16,6 +18,13 @@ use std::path::{Component, Path, PathBuf};
 pub enum Stream {
     /// The generation's log file: appended to, made with mode 0640 and its folder with 0750.
     Log(PathBuf),
+    /// The journal.
+    Journal {
+        /// SYSLOG_IDENTIFIER
+        identifier: String,
+        /// The log file that it is where the journal does not answer.
+        instead: PathBuf,
+    },
     /// Written from the start of the file, which is not emptied (systemd.exec(5)).
     File(PathBuf),
     /// Written at the end of the file.
@@ -62,8 +71,47 @@ fn dup_to(source: RawFd, target: RawFd) -> Result<(), Errno> {
     Errno::result(unsafe { libc::dup2(source, target) }).map(drop)
 }
 
+/// What became of the two streams.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    /// Why one that was to be the journal's is a file.
+    pub(super) fault: Option<String>,
+    /// One is the journal's.
+    journaled: bool,
+}
+
+impl Streams {
+    /// JOURNAL_STREAM of systemd.exec(5): by it a program knows that it may speak the journal's own protocol.
+    pub(super) fn told(&self) -> Option<String> {
+        let stream = |fd: BorrowedFd<'_>| journal::is_socket(fd).then(|| journal::name(fd)).flatten();
+        // SAFETY: both are open, and this child's.
+        let (out, error) = unsafe { (BorrowedFd::borrow_raw(1), BorrowedFd::borrow_raw(2)) };
+        self.journaled.then(|| stream(error).or_else(|| stream(out))).flatten()
+    }
+}
+
 /// /dev/null for reading at 0, the two streams at 1 and 2.
-pub(super) fn open_streams(output: &Stream, error: &Stream) -> Result<(), SpawnFailure> {
+pub(super) fn open_streams(
+    output: &Stream,
+    error: &Stream,
+    identity: &Identity,
+) -> Result<Streams, SpawnFailure> {
+    let mut streams = Streams::default();
+    let mut open_stream = |stream: &Stream| match stream {
+        Stream::Journal { identifier, instead } => {
+            match journal::connect(identifier, identity.uid, identity.gid) {
+                Ok(socket) => {
+                    streams.journaled = true;
+                    Ok(Some(socket))
+                }
+                Err(why) => {
+                    streams.fault = Some(format!("{why}; what it writes goes to {}", instead.display()));
+                    open_log(instead)
+                }
+            }
+        }
+        other => open_stream(other),
+    };
     let failed = |what: &str| {
         let what = what.to_owned();
         move |errno| SpawnFailure::errno(Step::Output, &what, errno)
@@ -79,14 +127,15 @@ pub(super) fn open_streams(output: &Stream, error: &Stream) -> Result<(), SpawnF
     // One open file for both, or they would overwrite each other.
     let same = *error == Stream::Inherit || (error == output && *output != Stream::Null);
     if same {
-        return dup_to(1, 2).map_err(failed("StandardError"));
+        dup_to(1, 2).map_err(failed("StandardError"))?;
+        return Ok(streams);
     }
     if let Some(file) = open_stream(error)? {
         dup_to(file.as_raw_fd(), 2).map_err(failed("StandardError"))?;
     } else if !is_open(2) {
         dup_to(1, 2).map_err(failed("StandardError"))?;
     }
-    Ok(())
+    Ok(streams)
 }
 
 fn is_open(number: RawFd) -> bool {
@@ -103,7 +152,7 @@ fn open_stream(stream: &Stream) -> Result<Option<OwnedFd>, SpawnFailure> {
     let (path, flags, mode) = match stream {
         Stream::Inherit => return Ok(None),
         Stream::Null => (Path::new("/dev/null"), OFlag::empty(), 0),
-        Stream::Log(path) => return open_log(path),
+        Stream::Log(path) | Stream::Journal { instead: path, .. } => return open_log(path),
         // The umask, by now the unit's, narrows this.
         Stream::File(path) => (path.as_path(), OFlag::O_CREAT, 0o666),
         Stream::Append(path) => (path.as_path(), OFlag::O_CREAT | OFlag::O_APPEND, 0o666),
@@ -114,7 +163,9 @@ fn open_stream(stream: &Stream) -> Result<Option<OwnedFd>, SpawnFailure> {
         Stream::File(_) | Stream::Append(_) => {
             open_strangers(path, flags, mode).map_err(|(errno, hint)| failed(errno).hint(hint))?
         }
-        Stream::Log(_) | Stream::Null | Stream::Inherit => open(path, flags, mode).map_err(failed)?,
+        Stream::Log(_) | Stream::Journal { .. } | Stream::Null | Stream::Inherit => {
+            open(path, flags, mode).map_err(failed)?
+        }
     };
     Ok(Some(file))
 }

@@ -16,9 +16,10 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 
 /// Names that are supd's to set: neither the unit file, nor an environment file, nor
 /// PassEnvironment can give a worker another listener, socket or identity than it has.
-const OURS: [&str; 15] = [
+const OURS: [&str; 16] = [
     "FDSTORE",
     "INVOCATION_ID",
+    "JOURNAL_STREAM",
     "LISTEN_FDNAMES",
     "LISTEN_FDS",
     "LISTEN_PID",

@@ -118,6 +118,11 @@ impl<A: Parcel, B: Parcel> Parcel for (A, B) {
 impl Parcel for Stream {
     fn put(&self, to: &mut Vec<u8>) {
         let (kind, path): (u8, Option<&PathBuf>) = match self {
+            Self::Journal { identifier, instead } => {
+                5u8.put(to);
+                identifier.put(to);
+                return instead.put(to);
+            }
             Self::Log(path) => (0, Some(path)),
             Self::File(path) => (1, Some(path)),
             Self::Append(path) => (2, Some(path)),
@@ -135,6 +140,7 @@ impl Parcel for Stream {
             2 => Self::Append(Parcel::take(from)?),
             3 => Self::Null,
             4 => Self::Inherit,
+            5 => Self::Journal { identifier: Parcel::take(from)?, instead: Parcel::take(from)? },
             _ => return None,
         })
     }
@@ -245,7 +251,8 @@ mod tests {
             }),
             common,
         };
-        for stream in [Stream::File("/o".into()), Stream::Append("/a".into()), Stream::Null] {
+        let journal = Stream::Journal { identifier: "web".into(), instead: "/l".into() };
+        for stream in [journal, Stream::File("/o".into()), Stream::Append("/a".into()), Stream::Null] {
             plan.standard_error = stream;
             let bytes = plan.pack();
             let again = Plan::unpack(&bytes, Vec::new(), common).unwrap();

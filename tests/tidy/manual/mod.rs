@@ -149,9 +149,29 @@ fn exit_statuses_are_explained() {
 }
 
 #[test]
+fn message_ids_are_told() {
+    let page = std::fs::read_to_string("man/supd.8").expect("the page");
+    for (kind, id) in supd::codec::journal::KINDS {
+        assert!(page.contains(&format!(".It Li {kind}\n.Li {id}\n")), "man/supd.8 lacks {kind} {id}");
+    }
+    let (description, _) =
+        supd::codec::varlink::DESCRIPTION.split_once("type HistoryEntry").expect("it is there");
+    let (_, told) = description.rsplit_once("what: ").expect("it says what there is");
+    for (kind, _) in supd::codec::journal::KINDS.iter().filter(|(kind, _)| *kind != "worker-launched") {
+        assert!(told.contains(kind), "{kind} has an id, and is no event");
+    }
+}
+
+#[test]
 fn environment_variables_are_explained() {
     let places = "src/os/places.rs";
-    let supd = lists::asked(&["src/daemon", places, "src/os/manager.rs", "src/os/inherited.rs"]);
+    let supd = lists::asked(&[
+        "src/daemon",
+        places,
+        "src/os/manager.rs",
+        "src/os/inherited.rs",
+        "src/os/journal.rs",
+    ]);
     let supctl = lists::asked(&["src/ctl", places]);
     // Those of their sisters are read by what reads LISTEN_FDS and NOTIFY_SOCKET.
     assert!(supd.contains("SUPD_STATE") && supd.contains("JOURNAL_STREAM"), "{supd:?}");
