@@ -218,6 +218,8 @@ fn followed_over_a_swap() {
     writer.supd.write_unit("web", &writer.unit("again", ""));
     writer.supd.ctl(&["swap", "web"]).expect(0);
     all.until("again\n");
+    // One pipe has one reader.
+    wait_until("the one before to be gone", SOON, || writer.supd.status("web").pids_in(1).is_empty());
     let idle = proc::ticks(all.child.id());
     writer.writes(b"of the new one\n");
     all.until("of the new one\n");
