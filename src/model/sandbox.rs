@@ -130,8 +130,6 @@ pub fn mounts(asked: Asked<'_>, needs: Needs<'_>) -> Vec<Mount> {
     let mut add = |at: &Path, view: View, required: bool, key: &str| {
         all.push(Mount { at: at.components().collect(), view, required, key: key.to_owned() });
     };
-    let reached = if asked.system == ProtectSystem::Strict { View::ReadOnly } else { View::Kept };
-    needs.reached.iter().for_each(|path| add(path, reached, false, NEEDED));
     for path in system(asked.system) {
         add(Path::new(path), View::ReadOnly, *path == "/", "ProtectSystem");
     }
@@ -147,11 +145,14 @@ pub fn mounts(asked: Asked<'_>, needs: Needs<'_>) -> Vec<Mount> {
     if let Some(view) = home {
         HOMES.iter().for_each(|path| add(Path::new(path), view, false, "ProtectHome"));
     }
-    asked.writable.iter().for_each(|path| add(path, View::Writable, true, WRITABLE));
-    needs.written.iter().for_each(|path| add(path, View::Writable, true, NEEDED));
     if asked.private_tmp {
         TEMPORARY.iter().for_each(|path| add(Path::new(path), View::Temporary, false, "PrivateTmp"));
     }
+    // After what a person has asked for: the first is named where none can be had.
+    asked.writable.iter().for_each(|path| add(path, View::Writable, true, WRITABLE));
+    needs.written.iter().for_each(|path| add(path, View::Writable, true, NEEDED));
+    let reached = if asked.system == ProtectSystem::Strict { View::ReadOnly } else { View::Kept };
+    needs.reached.iter().for_each(|path| add(path, reached, false, NEEDED));
     all
 }
 

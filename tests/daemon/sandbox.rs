@@ -416,7 +416,7 @@ fn a_supd_that_may_not() {
     let start = supd.ctl(&["start", "web"]);
     assert_ne!(start.code(), 0);
     let said = format!("{}{}", start.text(), supd.log());
-    assert!(said.contains("cannot apply ReadWritePaths at ") && said.contains("CAP_SYS_ADMIN"), "{said}");
+    assert!(said.contains("cannot apply PrivateTmp at /tmp: ") && said.contains("CAP_SYS_ADMIN"), "{said}");
 }
 
 fn an_ordinary_user() {
