@@ -69,6 +69,13 @@ fn nobody_who_hears_is_waited_for() {
     supd.ctl(&["status"]).expect(0);
 }
 
+/// It stays for the next one, and there is none.
+fn end_keeper(supd: &Supd) {
+    if let Some(keeper) = supd.keeper() {
+        proc::signal(keeper, Signal::SIGKILL);
+    }
+}
+
 /// With 150 only where it was shut down and a service manager hears it; with 0 where the next one is to go on, and
 /// where nobody would know what else to make of it.
 fn how_it_ends_says_whether_to_start_it_again() {
@@ -94,9 +101,11 @@ fn how_it_ends_says_whether_to_start_it_again() {
     let (supd, _socket, _folder) = started(0);
     by(Signal::SIGTERM)(&supd);
     assert_eq!(supd.wait_for_end(), Some(0));
+    end_keeper(&supd);
     let (supd, _socket, _folder) = started(0);
     both(&supd);
     assert_eq!(supd.wait_for_end(), Some(0), "{}", supd.log());
+    end_keeper(&supd);
     let supd = Supd::start();
     shutdown(&supd);
     assert_eq!(supd.wait_for_end(), Some(0));
